@@ -1,0 +1,11 @@
+//! The ground: time, chance, secrets and HTTP, with nothing of Magnum in it.
+//!
+//! Clock and entropy are values handed to constructors, so that a test can run
+//! a day in a second and draw the same keys twice. HTTP is spoken in two files
+//! only; whoever talks to the network talks through them.
+
+pub mod backoff;
+pub mod clock;
+pub mod http;
+pub mod id;
+pub mod secret;
