@@ -1,8 +1,13 @@
 //! magnumd: OpenStack Magnum in one process.
 //!
 //! The rooms, each importing downward only (`tests/rooms.rs` checks it):
-//! [`base`] is the ground.
+//! [`base`] is the ground, [`model`] the words, [`store`] the memory, [`driver`] the craft.
 
 #![forbid(unsafe_code)]
 
 pub mod base;
+pub mod conductor;
+pub mod driver;
+pub mod model;
+pub mod openstack;
+pub mod store;

@@ -1,0 +1,53 @@
+//! Refusal: why a wish was not accepted, in words for the tenant.
+
+use crate::driver::DriverError;
+use crate::store::StoreError;
+
+/// Every variant carries one public sentence; the API gives it its status.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// What was asked for cannot be: field, value and cure are in the sentence.
+    #[error("{0}")]
+    Invalid(String),
+    /// Something named in the request does not exist.
+    #[error("{0}")]
+    Missing(String),
+    /// A name means several things, or the state does not allow it now.
+    #[error("{0}")]
+    Conflict(String),
+    #[error("{0}")]
+    Forbidden(String),
+    /// An OpenStack service, or our own disk, cannot answer now.
+    #[error("{0}")]
+    Unavailable(String),
+    #[error("the state file is at fault: {0}")]
+    Internal(String),
+}
+
+impl From<StoreError> for Refusal {
+    fn from(e: StoreError) -> Self {
+        match e {
+            StoreError::Stale => Self::Conflict(
+                "The resource was changed by another request at the same time; try again."
+                    .to_owned(),
+            ),
+            StoreError::Limit { limit } => Self::Forbidden(format!(
+                "Resource limit exceeded: You have reached the maximum clusters per project, \
+                 {limit}. You may delete a cluster to make room for a new one."
+            )),
+            StoreError::Disk(_) | StoreError::Closed => {
+                Self::Unavailable("The service cannot write its state now; try again.".to_owned())
+            }
+            StoreError::Corrupt(e) => Self::Internal(e.to_string()),
+        }
+    }
+}
+
+impl From<DriverError> for Refusal {
+    fn from(e: DriverError) -> Self {
+        match e {
+            DriverError::Unsuitable(sentence) => Self::Invalid(sentence),
+            e @ DriverError::Template { .. } => Self::Internal(e.to_string()),
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! The craft: a cluster goes in, what Heat shall build comes out. Pure.
+//!
+//! No client, no clock, no randomness: the same plan renders the same bytes, so
+//! a golden file is the test.
+
+pub mod bundle;
+pub mod plan;
+
+use crate::model::cluster_template::{Coe, ServerType};
+use crate::model::labels::Labels;
+use crate::model::stack::Stack;
+
+pub use bundle::{Bundle, BundleFile};
+pub use plan::{ClusterPlan, NodePlan};
+
+/// Why a driver does not render.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DriverError {
+    /// What the tenant asked for cannot be built; the sentence names field, value and cure.
+    #[error("{0}")]
+    Unsuitable(String),
+    /// The template is at fault, not the tenant.
+    #[error("driver {driver}: {file}: {reason}")]
+    Template { driver: String, file: String, reason: String },
+}
+
+/// What Heat built, read from a stack's outputs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// A URL such as `https://203.0.113.7:6443`.
+    pub api_address: Option<String>,
+    /// What `node_addresses` of the default groups show.
+    pub master_addresses: Vec<String>,
+    pub worker_addresses: Vec<String>,
+    /// The masters' addresses inside the cluster's network, in order of their index;
+    /// None until all of them are known.
+    pub master_private: Option<Vec<String>>,
+}
+
+/// Builds one kind of cluster.
+pub trait Driver: Send + Sync {
+    fn name(&self) -> &str;
+
+    /// Whether it builds this COE on servers of this type and images of this `os_distro`.
+    fn provides(&self, server_type: ServerType, os_distro: &str, coe: Coe) -> bool;
+
+    /// Names of network drivers it knows.
+    fn network_drivers(&self) -> &[&str];
+
+    /// What clusters show as `container_version`.
+    fn container_version(&self) -> Option<&str>;
+
+    /// Whether these labels, counts and flags can be built at all; before any side effect.
+    fn check(&self, plan: &ClusterPlan) -> Result<(), DriverError>;
+
+    /// The typed value of its label `etcd_bootstrap`.
+    fn uses_discovery(&self, labels: &Labels) -> bool;
+
+    /// What Heat should build.
+    fn bundle(&self, plan: &ClusterPlan) -> Result<Bundle, DriverError>;
+
+    /// What Heat built.
+    fn outcome(&self, plan: &ClusterPlan, stack: &Stack) -> Outcome;
+
+    /// The files that one node fetches while it boots.
+    fn node_files(
+        &self,
+        plan: &ClusterPlan,
+        node: &NodePlan,
+    ) -> Result<Vec<BundleFile>, DriverError>;
+}

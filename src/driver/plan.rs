@@ -1,0 +1,73 @@
+//! ClusterPlan: all that a template may know.
+
+use serde::Serialize;
+
+use crate::base::secret::Secret;
+use crate::model::cluster::Cluster;
+use crate::model::cluster_template::ClusterTemplate;
+use crate::model::facts::CloudFacts;
+use crate::model::nodegroup::NodeGroup;
+
+/// One cluster with everything resolved.
+#[derive(Clone, Debug)]
+pub struct ClusterPlan {
+    pub cluster: Cluster,
+    pub template: ClusterTemplate,
+    /// The groups of the stack to render: both default ones for the cluster's own stack.
+    pub groups: Vec<NodeGroup>,
+    pub facts: CloudFacts,
+    pub settings: Settings,
+    /// What each server presents when it reports: one for every master by index, then one
+    /// for each worker group by name.
+    pub enrolment: Enrolment,
+}
+
+/// What the operator configured that templates need.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Settings {
+    /// Keystone's public URL ending in `/v3`.
+    pub auth_url: String,
+    pub region: Option<String>,
+    /// The base of the node bootstrap interface, such as `https://203.0.113.2:9513`.
+    pub bootstrap_url: String,
+    /// The CA of that interface in PEM; empty for plain HTTP.
+    pub bootstrap_ca: String,
+    pub default_network_driver: String,
+    /// Minutes for the whole creation when the tenant asked for 0.
+    pub create_timeout: u32,
+    pub nested: bool,
+}
+
+/// Enrolment tokens; secret, but they must reach the servers' user data.
+#[derive(Clone, Debug, Default)]
+pub struct Enrolment {
+    pub masters: Vec<Secret<String>>,
+    /// Worker group name and token.
+    pub workers: Vec<(String, Secret<String>)>,
+}
+
+/// One node that asks for its files.
+#[derive(Clone, Debug)]
+pub struct NodePlan {
+    pub name: String,
+    /// Position among the masters; None for workers.
+    pub master_index: Option<u32>,
+    /// Private addresses of all masters by index.
+    pub master_addresses: Vec<String>,
+    /// The API's URL as nodes should use it.
+    pub api_endpoint: String,
+    pub certificates: NodeCertificates,
+}
+
+/// What a node is given of the cluster's key material; keys for masters only.
+#[derive(Clone, Debug, Default)]
+pub struct NodeCertificates {
+    pub ca: String,
+    pub etcd_ca: String,
+    pub front_proxy_ca: String,
+    pub service_account_public: String,
+    pub ca_key: Option<Secret<String>>,
+    pub etcd_ca_key: Option<Secret<String>>,
+    pub front_proxy_ca_key: Option<Secret<String>>,
+    pub service_account_key: Option<Secret<String>>,
+}

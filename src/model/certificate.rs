@@ -1,0 +1,72 @@
+//! The key material of a cluster.
+
+use serde::{Deserialize, Serialize};
+
+use super::ClusterId;
+use crate::base::secret::Sealed;
+
+/// Which certificate or key of a cluster. Stored by position: append only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum CertificateKind {
+    /// The main CA, of API servers, kubelets and users.
+    Kubernetes,
+    Etcd,
+    FrontProxy,
+    /// CN `admin`, O `system:masters`: with it we look into the cluster.
+    Client,
+    /// The key pair that signs service-account tokens; its "certificate" is the public key.
+    ServiceAccount,
+}
+
+impl CertificateKind {
+    pub const ALL: [Self; 5] =
+        [Self::Kubernetes, Self::Etcd, Self::FrontProxy, Self::Client, Self::ServiceAccount];
+
+    /// The CA that a request means by `ca_cert_type`: whatever is not one of the
+    /// two special ones is the main CA, as in Magnum.
+    pub fn of_ca_cert_type(text: Option<&str>) -> Self {
+        match text {
+            Some("etcd") => Self::Etcd,
+            Some("front_proxy" | "front-proxy") => Self::FrontProxy,
+            _ => Self::Kubernetes,
+        }
+    }
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Kubernetes => "kubernetes",
+            Self::Etcd => "etcd",
+            Self::FrontProxy => "front-proxy",
+            Self::Client => "client",
+            Self::ServiceAccount => "service-account",
+        }
+    }
+
+    /// The single byte that stands for this kind in keys.
+    pub const fn tag(self) -> u8 {
+        match self {
+            Self::Kubernetes => 0,
+            Self::Etcd => 1,
+            Self::FrontProxy => 2,
+            Self::Client => 3,
+            Self::ServiceAccount => 4,
+        }
+    }
+}
+
+/// One certificate (or public key) in PEM and its private key, sealed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Certificate {
+    pub cluster_id: ClusterId,
+    pub kind: CertificateKind,
+    pub pem: String,
+    /// PKCS#8 PEM, sealed for [`Certificate::owner`].
+    pub key: Sealed,
+}
+
+impl Certificate {
+    /// What the private key is bound to when sealed.
+    pub fn owner(cluster: ClusterId, kind: CertificateKind) -> String {
+        format!("certificate/{cluster}/{}", kind.as_str())
+    }
+}

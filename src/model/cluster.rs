@@ -1,0 +1,57 @@
+//! Cluster: one Kubernetes cluster of one tenant.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::labels::Labels;
+use super::status::{HealthStatus, Status};
+use super::{ClusterId, Sequence, TemplateId};
+use crate::base::clock::Timestamp;
+
+/// A cluster as the tenant sees it, with the little that only we need.
+///
+/// Node counts and addresses live in its node groups.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cluster {
+    pub id: ClusterId,
+    pub sequence: Sequence,
+    pub project_id: String,
+    pub user_id: String,
+    pub name: String,
+    pub template_id: TemplateId,
+    pub keypair: Option<String>,
+    /// GiB.
+    pub docker_volume_size: Option<u32>,
+    pub labels: Labels,
+    pub master_flavor_id: Option<String>,
+    pub flavor_id: Option<String>,
+    pub fixed_network: Option<String>,
+    pub fixed_subnet: Option<String>,
+    pub floating_ip_enabled: bool,
+    pub master_lb_enabled: bool,
+    /// Minutes; 0 means the configured default.
+    pub create_timeout: u32,
+    pub discovery_url: Option<String>,
+    pub api_address: Option<String>,
+    pub coe_version: Option<String>,
+    pub container_version: Option<String>,
+    pub stack_id: Option<String>,
+    pub status: Status,
+    pub status_reason: Option<String>,
+    pub health_status: Option<HealthStatus>,
+    pub health_status_reason: BTreeMap<String, String>,
+    /// The driver that builds it, by name.
+    pub driver: String,
+    /// The Keystone user that acts for this cluster, once made.
+    pub trustee_user_id: Option<String>,
+    pub created_at: Timestamp,
+    pub updated_at: Option<Timestamp>,
+}
+
+impl Cluster {
+    /// The stack's name; see [`super::name::stack_name`].
+    pub fn stack_name(&self) -> String {
+        super::name::stack_name(&self.name, self.id)
+    }
+}

@@ -1,0 +1,26 @@
+//! What the cloud said about a cluster's ingredients when the cluster was admitted.
+
+use serde::{Deserialize, Serialize};
+
+use super::ClusterId;
+
+/// Names resolved once, so that later renderings build the same things.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CloudFacts {
+    pub cluster_id: ClusterId,
+    pub image_id: String,
+    pub os_distro: String,
+    /// The image's `kube_version` property, with its leading `v`.
+    pub kube_version: Option<String>,
+    pub master_flavor: String,
+    pub worker_flavor: String,
+    pub external_network_id: Option<String>,
+    pub fixed_network_id: Option<String>,
+    pub fixed_subnet_id: Option<String>,
+    pub fixed_subnet_cidr: Option<String>,
+    /// The public half of the tenant's key pair.
+    pub ssh_public_key: Option<String>,
+    pub region: Option<String>,
+    pub has_octavia: bool,
+    pub has_cinder: bool,
+}

@@ -1,0 +1,87 @@
+//! Labels: free text that drivers read as typed settings.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Iter;
+
+use serde::{Deserialize, Serialize};
+
+/// A map of label names to text values, sorted by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Labels(BTreeMap<String, String>);
+
+/// What a set of labels changes of its parent's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LabelDiff {
+    /// Set in both with another value; the value shown is the parent's.
+    pub overridden: Labels,
+    /// Not set in the parent.
+    pub added: Labels,
+    /// Set in the parent only.
+    pub skipped: Labels,
+}
+
+impl Labels {
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    pub fn insert(&mut self, name: impl Into<String>, value: impl Into<String>) {
+        self.0.insert(name.into(), value.into());
+    }
+
+    pub fn remove(&mut self, name: &str) -> Option<String> {
+        self.0.remove(name)
+    }
+
+    pub fn iter(&self) -> Iter<'_, String, String> {
+        self.0.iter()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// These labels laid over `parent`'s.
+    pub fn over(&self, parent: &Self) -> Self {
+        let mut merged = parent.0.clone();
+        merged.extend(self.0.clone());
+        Self(merged)
+    }
+
+    pub fn diff(&self, parent: &Self) -> LabelDiff {
+        let mut diff = LabelDiff::default();
+        for (name, value) in &self.0 {
+            match parent.get(name) {
+                None => diff.added.insert(name, value),
+                Some(theirs) if theirs != value => diff.overridden.insert(name, theirs),
+                Some(_) => {}
+            }
+        }
+        for (name, value) in parent.iter().filter(|(name, _)| self.get(name).is_none()) {
+            diff.skipped.insert(name, value);
+        }
+        diff
+    }
+}
+
+impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Labels {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
+        Self(pairs.into_iter().map(|(k, v)| (k.into(), v.into())).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_difference_names_what_changed() {
+        let parent = Labels::from_iter([("kube_tag", "v1.30"), ("a", "1"), ("same", "x")]);
+        let own = Labels::from_iter([("kube_tag", "v1.31"), ("b", "2"), ("same", "x")]);
+        let diff = own.diff(&parent);
+        assert_eq!(diff.overridden, Labels::from_iter([("kube_tag", "v1.30")]));
+        assert_eq!(diff.added, Labels::from_iter([("b", "2")]));
+        assert_eq!(diff.skipped, Labels::from_iter([("a", "1")]));
+        assert_eq!(own.over(&parent).iter().count(), 4);
+    }
+}

@@ -1,0 +1,83 @@
+//! The names we give to outside things, and which names we accept.
+
+use super::ClusterId;
+
+/// Whether `name` may name a cluster: `^[a-zA-Z][a-zA-Z0-9_.-]*$`, 1–242 characters.
+pub fn is_cluster_name(name: &str) -> bool {
+    name.len() <= 242
+        && name.starts_with(|c: char| c.is_ascii_alphabetic())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+}
+
+/// The Heat stack's name: up to 30 characters of the cluster's name, made safe for
+/// host names, and the twelve letters derived from its UUID.
+pub fn stack_name(cluster: &str, id: ClusterId) -> String {
+    let safe: String = cluster
+        .chars()
+        .take(30)
+        .map(|c| if matches!(c, '_' | '.') { '-' } else { c })
+        .filter(|c| c.is_ascii_alphanumeric() || *c == '-')
+        .map(|c| c.to_ascii_lowercase())
+        .collect();
+    format!("{safe}-{}", id.short())
+}
+
+/// The tag that finds a cluster's stacks again whatever they are called.
+pub fn stack_tag(id: ClusterId) -> String {
+    format!("magnum-cluster-{id}")
+}
+
+/// The trustee user's name: `<cluster uuid>_<project id>`.
+pub fn trustee_name(id: ClusterId, project: &str) -> String {
+    format!("{id}_{project}")
+}
+
+/// The server name of master `index`, counted from 0.
+pub fn master_node(stack: &str, index: u32) -> String {
+    format!("{stack}-master-{index}")
+}
+
+/// What the server names of a stack's workers begin with; an index follows.
+pub fn worker_node_prefix(stack: &str) -> String {
+    format!("{stack}-node-")
+}
+
+/// A generated name: a Greek letter, a number from 1 to 24, and the kind of thing.
+pub fn generated(kind: &str, drawn: [u8; 2]) -> String {
+    const LETTERS: [&str; 24] = [
+        "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa",
+        "lambda", "mu", "nu", "xi", "omicron", "pi", "rho", "sigma", "tau", "upsilon", "phi",
+        "chi", "psi", "omega",
+    ];
+    format!("{}-{}-{kind}", LETTERS[usize::from(drawn[0]) % 24], drawn[1] % 24 + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    #[test]
+    fn cluster_names() {
+        for good in ["a", "k1", "My_cluster.v1-x", &"a".repeat(242)] {
+            assert!(is_cluster_name(good), "{good}");
+        }
+        for bad in ["", "1a", "-a", "a b", "ä", "a\n", &"a".repeat(243)] {
+            assert!(!is_cluster_name(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn stack_names_are_host_names_and_stable() {
+        let id = ClusterId::new(Uuid::from_u128(31));
+        assert_eq!(stack_name("My_k8s.Prod", id), "my-k8s-prod-aaaaaaaaaaa7");
+        let long = stack_name(&"x".repeat(200), id);
+        assert!(master_node(&long, 6).len() <= 63, "a host name");
+    }
+
+    #[test]
+    fn generated_names_are_cluster_names() {
+        assert_eq!(generated("cluster", [0, 23]), "alpha-24-cluster");
+        assert!(is_cluster_name(&generated("cluster", [255, 255])));
+    }
+}

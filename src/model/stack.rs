@@ -1,0 +1,44 @@
+//! Stack: what Heat shows of one.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+/// A Heat stack at the moment of looking.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stack {
+    pub id: String,
+    pub name: String,
+    /// Such as `CREATE_IN_PROGRESS`, in Heat's spelling.
+    pub status: String,
+    pub status_reason: String,
+    pub parameters: BTreeMap<String, Value>,
+    /// Empty unless outputs were asked for; an output not yet known is null.
+    pub outputs: BTreeMap<String, Value>,
+    pub tags: Vec<String>,
+}
+
+impl Stack {
+    pub fn is_in_progress(&self) -> bool {
+        self.status.ends_with("_IN_PROGRESS")
+    }
+
+    pub fn is_gone(&self) -> bool {
+        self.status == "DELETE_COMPLETE"
+    }
+
+    pub fn has_failed(&self) -> bool {
+        self.status.ends_with("_FAILED")
+    }
+
+    /// A text output, if it is known.
+    pub fn text(&self, output: &str) -> Option<&str> {
+        self.outputs.get(output)?.as_str().filter(|text| !text.is_empty())
+    }
+
+    /// A list output without the members that are not known yet.
+    pub fn list(&self, output: &str) -> Vec<String> {
+        let items = self.outputs.get(output).and_then(Value::as_array).map(Vec::as_slice);
+        items.unwrap_or_default().iter().filter_map(Value::as_str).map(str::to_owned).collect()
+    }
+}

@@ -1,0 +1,3 @@
+//! The hands that reach into OpenStack.
+
+pub mod token;

@@ -1,0 +1,120 @@
+//! Change: what must hold, and what shall be written if it does.
+
+use super::record::{self, Record};
+use super::table::{self, Key};
+use super::view::Stored;
+
+/// Expectations and writes that stand or fall together. Pure data: no caller's code
+/// runs on the writer's thread.
+#[derive(Clone, Debug, Default)]
+pub struct Change {
+    pub(super) expectations: Vec<Expectation>,
+    pub(super) writes: Vec<Write>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Expectation {
+    /// The record still has this revision.
+    Revision { table: &'static str, key: Key, revision: u64 },
+    /// There is no such record.
+    Absent { table: &'static str, key: Key },
+    /// Fewer than `limit` index entries begin with `prefix`.
+    Fewer { index: &'static str, prefix: Key, limit: u32 },
+    /// No index entry begins with `prefix`.
+    None { index: &'static str, prefix: Key },
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Write {
+    Put {
+        table: &'static str,
+        key: Key,
+        encoded: Vec<u8>,
+        indexes: Vec<(&'static str, Key)>,
+    },
+    Delete {
+        table: &'static str,
+        key: Key,
+    },
+    /// Deletes every record whose key begins with `prefix`.
+    DeleteAll {
+        table: &'static str,
+        prefix: Key,
+    },
+}
+
+impl Change {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Only if the record is unchanged since it was read.
+    pub fn expect<R: Record>(mut self, stored: &Stored<R>) -> Self {
+        self.expectations.push(Expectation::Revision {
+            table: R::TABLE,
+            key: stored.key(),
+            revision: stored.revision,
+        });
+        self
+    }
+
+    /// Only if no record with this one's key exists.
+    pub fn expect_absent<R: Record>(mut self, record: &R) -> Self {
+        self.expectations.push(Expectation::Absent { table: R::TABLE, key: record.key() });
+        self
+    }
+
+    /// Only if the project has fewer than `limit` clusters.
+    pub fn expect_fewer_clusters(mut self, project: &str, limit: u32) -> Self {
+        self.expectations.push(Expectation::Fewer {
+            index: table::CLUSTER_BY_PROJECT,
+            prefix: Key::new().text(project),
+            limit,
+        });
+        self
+    }
+
+    /// Only if no cluster uses the template.
+    pub fn expect_unused(mut self, template: crate::model::TemplateId) -> Self {
+        self.expectations.push(Expectation::None {
+            index: table::CLUSTER_BY_TEMPLATE,
+            prefix: Key::new().uuid(template.uuid()),
+        });
+        self
+    }
+
+    pub fn put<R: Record>(mut self, record: &R) -> Self {
+        self.writes.push(Write::Put {
+            table: R::TABLE,
+            key: record.key(),
+            encoded: record::encode(record),
+            indexes: record.indexes(),
+        });
+        self
+    }
+
+    pub fn delete<R: Record>(mut self, record: &R) -> Self {
+        self.writes.push(Write::Delete { table: R::TABLE, key: record.key() });
+        self
+    }
+
+    /// Deletes all that belongs to a cluster, and the cluster.
+    pub fn delete_cluster(mut self, id: crate::model::ClusterId) -> Self {
+        let prefix = || Key::new().uuid(id.uuid());
+        for table in [
+            table::NODEGROUP,
+            table::CERTIFICATE,
+            table::CREDENTIAL,
+            table::FACTS,
+            table::NODE,
+            table::CLUSTER,
+        ] {
+            self.writes.push(Write::DeleteAll { table, prefix: prefix() });
+        }
+        self
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty()
+    }
+}

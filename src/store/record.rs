@@ -1,0 +1,237 @@
+//! Records: what each one is called, how it is keyed, indexed and encoded.
+//!
+//! bincode numbers enum variants and fields by position, so a released shape is
+//! never edited: a new shape gets a new version and the old one stays readable.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::table::{self, Key};
+use crate::base::secret::Sealed;
+use crate::model::certificate::Certificate;
+use crate::model::cluster::Cluster;
+use crate::model::cluster_template::ClusterTemplate;
+use crate::model::credential::Credential;
+use crate::model::discovery::DiscoveryToken;
+use crate::model::facts::CloudFacts;
+use crate::model::node::Node;
+use crate::model::nodegroup::NodeGroup;
+use crate::model::operation::Operation;
+use crate::model::service::Service;
+
+/// No record is larger; checked before decoding.
+const MOST_BYTES: usize = 1 << 20;
+
+/// Why a value is not a record.
+#[derive(Debug, thiserror::Error)]
+pub enum CodecError {
+    #[error("a {table} record has version {version}, which only a newer magnumd can read")]
+    TooNew { table: &'static str, version: u8 },
+    #[error("a {table} record is damaged: {reason}")]
+    Damaged { table: &'static str, reason: String },
+}
+
+/// Something the store keeps.
+pub trait Record: Serialize + DeserializeOwned + Clone {
+    const TABLE: &'static str;
+    /// The version written; every version up to it can be read.
+    const VERSION: u8 = 1;
+
+    fn key(&self) -> Key;
+
+    /// Every index entry that leads here: index and key.
+    fn indexes(&self) -> Vec<(&'static str, Key)> {
+        Vec::new()
+    }
+}
+
+pub fn encode_body<T: Serialize>(value: &T) -> Vec<u8> {
+    bincode::serde::encode_to_vec(value, bincode::config::standard())
+        .expect("plain data in memory always encodes")
+}
+
+pub fn decode_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+    if body.len() > MOST_BYTES {
+        return Err(format!("{} bytes are too many", body.len()));
+    }
+    let config = bincode::config::standard().with_limit::<MOST_BYTES>();
+    match bincode::serde::decode_from_slice(body, config) {
+        Ok((value, used)) if used == body.len() => Ok(value),
+        Ok((_, used)) => Err(format!("{} bytes are left over", body.len() - used)),
+        Err(e) => Err(e.to_string()),
+    }
+}
+
+/// `version · revision · body`
+pub fn encode<R: Record>(record: &R) -> Vec<u8> {
+    let mut out = vec![R::VERSION, 0, 0, 0, 0, 0, 0, 0, 0];
+    out.extend(encode_body(record));
+    out
+}
+
+/// Stamps the revision into an encoded record.
+pub fn stamp(encoded: &mut [u8], revision: u64) {
+    encoded[1..9].copy_from_slice(&revision.to_le_bytes());
+}
+
+pub fn revision(encoded: &[u8]) -> u64 {
+    encoded.get(1..9).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
+}
+
+pub fn decode<R: Record>(encoded: &[u8]) -> Result<(R, u64), CodecError> {
+    let damaged = |reason: String| CodecError::Damaged { table: R::TABLE, reason };
+    let (head, body) =
+        encoded.split_at_checked(9).ok_or_else(|| damaged("it is too short".to_owned()))?;
+    if head[0] > R::VERSION {
+        return Err(CodecError::TooNew { table: R::TABLE, version: head[0] });
+    }
+    Ok((decode_body(body).map_err(damaged)?, revision(encoded)))
+}
+
+/// The index entries of an encoded record of any table, for the writer.
+pub fn indexes_of(table: &str, encoded: &[u8]) -> Result<Vec<(&'static str, Key)>, CodecError> {
+    Ok(match table {
+        table::CLUSTER => decode::<Cluster>(encoded)?.0.indexes(),
+        table::CLUSTER_TEMPLATE => decode::<ClusterTemplate>(encoded)?.0.indexes(),
+        table::OPERATION => decode::<Operation>(encoded)?.0.indexes(),
+        table::DISCOVERY => decode::<DiscoveryToken>(encoded)?.0.indexes(),
+        _ => Vec::new(),
+    })
+}
+
+impl Record for ClusterTemplate {
+    const TABLE: &'static str = table::CLUSTER_TEMPLATE;
+
+    fn key(&self) -> Key {
+        Key::new().uuid(self.id.uuid())
+    }
+
+    fn indexes(&self) -> Vec<(&'static str, Key)> {
+        let (id, sequence) = (self.id.uuid(), self.sequence.0);
+        let mut keys = vec![
+            (table::TEMPLATE_BY_SEQUENCE, Key::new().number(sequence).uuid(id)),
+            (
+                table::TEMPLATE_BY_PROJECT,
+                Key::new().text(&self.project_id).number(sequence).uuid(id),
+            ),
+            (table::TEMPLATE_BY_NAME, Key::new().text(&self.name).number(sequence).uuid(id)),
+        ];
+        if self.public {
+            keys.push((table::TEMPLATE_PUBLIC, Key::new().number(sequence).uuid(id)));
+        }
+        keys
+    }
+}
+
+impl Record for Cluster {
+    const TABLE: &'static str = table::CLUSTER;
+
+    fn key(&self) -> Key {
+        Key::new().uuid(self.id.uuid())
+    }
+
+    fn indexes(&self) -> Vec<(&'static str, Key)> {
+        let (id, sequence) = (self.id.uuid(), self.sequence.0);
+        vec![
+            (table::CLUSTER_BY_SEQUENCE, Key::new().number(sequence).uuid(id)),
+            (
+                table::CLUSTER_BY_PROJECT,
+                Key::new().text(&self.project_id).number(sequence).uuid(id),
+            ),
+            (table::CLUSTER_BY_NAME, Key::new().text(&self.name).number(sequence).uuid(id)),
+            (table::CLUSTER_BY_TEMPLATE, Key::new().uuid(self.template_id.uuid()).uuid(id)),
+        ]
+    }
+}
+
+impl Record for NodeGroup {
+    const TABLE: &'static str = table::NODEGROUP;
+
+    fn key(&self) -> Key {
+        Key::new().uuid(self.cluster_id.uuid()).uuid(self.id.uuid())
+    }
+}
+
+impl Record for Certificate {
+    const TABLE: &'static str = table::CERTIFICATE;
+
+    fn key(&self) -> Key {
+        Key::new().uuid(self.cluster_id.uuid()).byte(self.kind.tag())
+    }
+}
+
+impl Record for Credential {
+    const TABLE: &'static str = table::CREDENTIAL;
+
+    fn key(&self) -> Key {
+        Key::new().uuid(self.cluster_id.uuid())
+    }
+}
+
+impl Record for CloudFacts {
+    const TABLE: &'static str = table::FACTS;
+
+    fn key(&self) -> Key {
+        Key::new().uuid(self.cluster_id.uuid())
+    }
+}
+
+impl Record for Operation {
+    const TABLE: &'static str = table::OPERATION;
+
+    fn key(&self) -> Key {
+        Key::new().number(self.sequence.0)
+    }
+
+    fn indexes(&self) -> Vec<(&'static str, Key)> {
+        let key = Key::new().uuid(self.cluster_id.uuid()).number(self.sequence.0);
+        vec![(table::OPERATION_BY_CLUSTER, key)]
+    }
+}
+
+impl Record for DiscoveryToken {
+    const TABLE: &'static str = table::DISCOVERY;
+
+    fn key(&self) -> Key {
+        Key::new().text(&self.token)
+    }
+
+    fn indexes(&self) -> Vec<(&'static str, Key)> {
+        let key = Key::new().uuid(self.cluster_id.uuid()).text(&self.token);
+        vec![(table::DISCOVERY_BY_CLUSTER, key)]
+    }
+}
+
+impl Record for Node {
+    const TABLE: &'static str = table::NODE;
+
+    fn key(&self) -> Key {
+        Key::new().uuid(self.cluster_id.uuid()).text(&self.name)
+    }
+}
+
+impl Record for Service {
+    const TABLE: &'static str = table::SERVICE;
+
+    fn key(&self) -> Key {
+        Key::new().text(&self.host)
+    }
+}
+
+/// A key or certificate of the daemon itself, such as the bootstrap listener's CA.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct KeyringEntry {
+    pub name: String,
+    /// What may be shown, such as a certificate in PEM; may be empty.
+    pub public: String,
+    /// Sealed for `keyring/<name>`.
+    pub private: Sealed,
+}
+
+impl Record for KeyringEntry {
+    const TABLE: &'static str = table::KEYRING;
+
+    fn key(&self) -> Key {
+        Key::new().text(&self.name)
+    }
+}

@@ -1,0 +1,102 @@
+//! Every table and index of the state file, on one page.
+//!
+//! Keys are raw bytes so that ranges follow ownership: UUIDs as 16 bytes,
+//! numbers big-endian, text followed by a NUL where something comes after it.
+//! Values are `version byte · revision u64 LE · bincode body`; an index holds
+//! nothing but its keys.
+
+use redb::TableDefinition;
+
+/// Schema number, key check and high-water marks.
+pub const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");
+pub const SCHEMA: &str = "schema";
+pub const KEY_CHECK: &str = "key_check";
+pub const SEQUENCE: &str = "sequence";
+
+pub type Bytes = TableDefinition<'static, &'static [u8], &'static [u8]>;
+
+/// Records.
+pub const CLUSTER_TEMPLATE: &str = "cluster_template";
+pub const CLUSTER: &str = "cluster";
+pub const NODEGROUP: &str = "nodegroup";
+pub const CERTIFICATE: &str = "certificate";
+pub const CREDENTIAL: &str = "credential";
+pub const FACTS: &str = "facts";
+pub const OPERATION: &str = "operation";
+pub const DISCOVERY: &str = "discovery";
+pub const NODE: &str = "node";
+pub const SERVICE: &str = "service";
+/// Keys of the daemon itself, sealed.
+pub const KEYRING: &str = "keyring";
+
+/// Indexes; each names the record table it leads to.
+pub const CLUSTER_BY_SEQUENCE: &str = "cluster_by_sequence";
+pub const CLUSTER_BY_PROJECT: &str = "cluster_by_project";
+pub const CLUSTER_BY_NAME: &str = "cluster_by_name";
+pub const CLUSTER_BY_TEMPLATE: &str = "cluster_by_template";
+pub const TEMPLATE_BY_SEQUENCE: &str = "template_by_sequence";
+pub const TEMPLATE_BY_PROJECT: &str = "template_by_project";
+pub const TEMPLATE_BY_NAME: &str = "template_by_name";
+pub const TEMPLATE_PUBLIC: &str = "template_public";
+pub const OPERATION_BY_CLUSTER: &str = "operation_by_cluster";
+pub const DISCOVERY_BY_CLUSTER: &str = "discovery_by_cluster";
+
+pub const ALL: [&str; 21] = [
+    CLUSTER_TEMPLATE,
+    CLUSTER,
+    NODEGROUP,
+    CERTIFICATE,
+    CREDENTIAL,
+    FACTS,
+    OPERATION,
+    DISCOVERY,
+    NODE,
+    SERVICE,
+    KEYRING,
+    CLUSTER_BY_SEQUENCE,
+    CLUSTER_BY_PROJECT,
+    CLUSTER_BY_NAME,
+    CLUSTER_BY_TEMPLATE,
+    TEMPLATE_BY_SEQUENCE,
+    TEMPLATE_BY_PROJECT,
+    TEMPLATE_BY_NAME,
+    TEMPLATE_PUBLIC,
+    OPERATION_BY_CLUSTER,
+    DISCOVERY_BY_CLUSTER,
+];
+
+pub const fn definition(name: &'static str) -> Bytes {
+    TableDefinition::new(name)
+}
+
+/// A key built from parts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key(pub Vec<u8>);
+
+impl Key {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn uuid(mut self, id: uuid::Uuid) -> Self {
+        self.0.extend_from_slice(id.as_bytes());
+        self
+    }
+
+    pub fn number(mut self, number: u64) -> Self {
+        self.0.extend_from_slice(&number.to_be_bytes());
+        self
+    }
+
+    pub fn byte(mut self, byte: u8) -> Self {
+        self.0.push(byte);
+        self
+    }
+
+    /// Text and a NUL, so that no text is a prefix of another.
+    pub fn text(mut self, text: &str) -> Self {
+        self.0.extend(text.bytes().filter(|b| *b != 0));
+        self.0.push(0);
+        self
+    }
+}

@@ -1,0 +1,214 @@
+//! The one writer: gathers changes, applies those that hold, commits once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use redb::{Database, ReadableTable, WriteTransaction};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{debug, error};
+
+use super::StoreError;
+use super::change::{Change, Expectation, Write};
+use super::record;
+use super::table::{self, Key};
+
+/// Most changes that travel in one commit.
+const GROUP: usize = 64;
+
+pub struct Job {
+    pub change: Change,
+    pub answer: oneshot::Sender<Result<(), StoreError>>,
+}
+
+#[derive(Default)]
+pub struct Counters {
+    commits: AtomicU64,
+    changes: AtomicU64,
+}
+
+impl Counters {
+    pub fn read(&self) -> (u64, u64) {
+        (self.commits.load(Ordering::Relaxed), self.changes.load(Ordering::Relaxed))
+    }
+}
+
+pub struct Writer {
+    pub database: Arc<Database>,
+    pub jobs: mpsc::Receiver<Job>,
+    pub sequence: Arc<AtomicU64>,
+    pub counters: Arc<Counters>,
+}
+
+impl Writer {
+    /// Runs until every [`super::Store`] is gone and the channel is empty.
+    pub fn run(mut self) {
+        let mut group = Vec::with_capacity(GROUP);
+        while self.jobs.blocking_recv_many(&mut group, GROUP) > 0 {
+            self.write(&mut group);
+        }
+        debug!("the store's writer has closed the file");
+    }
+
+    fn write(&self, group: &mut Vec<Job>) {
+        let mut answers = Vec::with_capacity(group.len());
+        let mut changes = Vec::with_capacity(group.len());
+        for job in group.drain(..) {
+            changes.push(job.change);
+            answers.push(job.answer);
+        }
+        let outcomes = self.commit(&changes).unwrap_or_else(|reason| {
+            error!(%reason, "the state file cannot be written");
+            changes.iter().map(|_| Err(StoreError::Disk(reason.clone()))).collect()
+        });
+        for (answer, outcome) in answers.into_iter().zip(outcomes) {
+            // Whoever asked may have gone; what was promised is on disk all the same.
+            let _nobody_waits = answer.send(outcome);
+        }
+    }
+
+    /// One outcome for each change, or the reason why the disk refused them all.
+    fn commit(&self, changes: &[Change]) -> Result<Vec<Result<(), StoreError>>, String> {
+        let transaction = self.database.begin_write().map_err(|e| e.to_string())?;
+        let mut outcomes = Vec::with_capacity(changes.len());
+        for change in changes {
+            let outcome = check(&transaction, change)?;
+            if outcome.is_ok() {
+                apply(&transaction, change)?;
+            }
+            outcomes.push(outcome);
+        }
+        let applied = outcomes.iter().filter(|o| o.is_ok()).count();
+        if applied == 0 {
+            transaction.abort().map_err(|e| e.to_string())?;
+            return Ok(outcomes);
+        }
+        {
+            let mut meta = transaction.open_table(table::META).map_err(|e| e.to_string())?;
+            let sequence = self.sequence.load(Ordering::Relaxed).to_le_bytes();
+            meta.insert(table::SEQUENCE, sequence.as_slice()).map_err(|e| e.to_string())?;
+        }
+        transaction.commit().map_err(|e| e.to_string())?;
+        self.counters.commits.fetch_add(1, Ordering::Relaxed);
+        self.counters.changes.fetch_add(applied as u64, Ordering::Relaxed);
+        Ok(outcomes)
+    }
+}
+
+/// Whether the change's expectations hold in the tables as earlier changes left them.
+fn check(
+    transaction: &WriteTransaction,
+    change: &Change,
+) -> Result<Result<(), StoreError>, String> {
+    for expectation in &change.expectations {
+        let refused = match expectation {
+            Expectation::Revision { table, key, revision } => {
+                (current(transaction, table, key)? != Some(*revision)).then_some(StoreError::Stale)
+            }
+            Expectation::Absent { table, key } => {
+                current(transaction, table, key)?.is_some().then_some(StoreError::Stale)
+            }
+            Expectation::Fewer { index, prefix, limit } => {
+                let found = with_prefix(transaction, index, prefix, *limit as usize)?.len();
+                (found >= *limit as usize).then_some(StoreError::Limit { limit: *limit })
+            }
+            Expectation::None { index, prefix } => (!with_prefix(transaction, index, prefix, 1)?
+                .is_empty())
+            .then_some(StoreError::Stale),
+        };
+        if let Some(refused) = refused {
+            return Ok(Err(refused));
+        }
+    }
+    Ok(Ok(()))
+}
+
+fn current(
+    transaction: &WriteTransaction,
+    table: &'static str,
+    key: &Key,
+) -> Result<Option<u64>, String> {
+    let open = transaction.open_table(table::definition(table)).map_err(|e| e.to_string())?;
+    let found = open.get(key.0.as_slice()).map_err(|e| e.to_string())?;
+    Ok(found.map(|v| record::revision(v.value())))
+}
+
+fn with_prefix(
+    transaction: &WriteTransaction,
+    table: &'static str,
+    prefix: &Key,
+    most: usize,
+) -> Result<Vec<Key>, String> {
+    let open = transaction.open_table(table::definition(table)).map_err(|e| e.to_string())?;
+    let range = open.range(prefix.0.as_slice()..).map_err(|e| e.to_string())?;
+    let mut keys = Vec::new();
+    for entry in range.take(most) {
+        let (key, _) = entry.map_err(|e| e.to_string())?;
+        if !key.value().starts_with(&prefix.0) {
+            break;
+        }
+        keys.push(Key(key.value().to_vec()));
+    }
+    Ok(keys)
+}
+
+/// Writes the change. An error here (the disk, or an old record that is damaged) aborts the
+/// whole transaction: by then part of the change may have been written into it.
+fn apply(transaction: &WriteTransaction, change: &Change) -> Result<(), String> {
+    for write in &change.writes {
+        match write {
+            Write::Put { table, key, encoded, indexes } => {
+                put(transaction, table, key, Some((encoded, indexes)))?;
+            }
+            Write::Delete { table, key } => put(transaction, table, key, None)?,
+            Write::DeleteAll { table, prefix } => {
+                for key in with_prefix(transaction, table, prefix, usize::MAX)? {
+                    put(transaction, table, &key, None)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+type Entry<'c> = (&'c Vec<u8>, &'c Vec<(&'static str, Key)>);
+
+/// Replaces one record and brings its index entries into line.
+fn put(
+    transaction: &WriteTransaction,
+    table: &'static str,
+    key: &Key,
+    entry: Option<Entry<'_>>,
+) -> Result<(), String> {
+    let mut open = transaction.open_table(table::definition(table)).map_err(|e| e.to_string())?;
+    let (revision, old) = {
+        let old = open.get(key.0.as_slice()).map_err(|e| e.to_string())?;
+        let revision = old.as_ref().map_or(0, |v| record::revision(v.value()));
+        let indexes = old.map(|v| record::indexes_of(table, v.value())).transpose();
+        (revision, indexes.map_err(|e| e.to_string())?.unwrap_or_default())
+    };
+    let none = Vec::new();
+    let new = match entry {
+        Some((encoded, indexes)) => {
+            let mut stamped = encoded.clone();
+            record::stamp(&mut stamped, revision + 1);
+            open.insert(key.0.as_slice(), stamped.as_slice()).map_err(|e| e.to_string())?;
+            indexes
+        }
+        None => {
+            open.remove(key.0.as_slice()).map_err(|e| e.to_string())?;
+            &none
+        }
+    };
+    drop(open);
+    for (index, key) in old.iter().filter(|entry| !new.contains(entry)) {
+        let mut open =
+            transaction.open_table(table::definition(index)).map_err(|e| e.to_string())?;
+        open.remove(key.0.as_slice()).map_err(|e| e.to_string())?;
+    }
+    for (index, key) in new.iter().filter(|entry| !old.contains(entry)) {
+        let mut open =
+            transaction.open_table(table::definition(index)).map_err(|e| e.to_string())?;
+        open.insert(key.0.as_slice(), [].as_slice()).map_err(|e| e.to_string())?;
+    }
+    Ok(())
+}
