@@ -1,3 +1,129 @@
-//! The hands that reach into OpenStack.
+//! The hands that reach into OpenStack: own clients over shared connection pools.
+//!
+//! No call is repeated in secret except a read whose connection broke; every call has a
+//! deadline; every failure says what can be done about it ([`CloudError`]).
 
+mod call;
+mod catalog;
+mod error;
+mod heat;
+mod keystone;
+mod lookup;
 pub mod token;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use moka::future::Cache;
+use serde_json::Value;
+
+use crate::base::clock::Clock;
+use crate::base::http::tls::TlsError;
+use crate::base::secret::Secret;
+use call::{Caller, SharedCaller};
+use catalog::Selection;
+use lookup::LookupKey;
+
+pub use call::ServiceSettings;
+pub use catalog::interface;
+pub use error::{CloudError, Service};
+pub use heat::{FailedResource, Heat, NewStack};
+pub use keystone::{Accounts, Identity, Keystone, Session};
+pub use lookup::{Flavor, Found, Image, Network, Subnet};
+pub use token::Tokens;
+
+/// How to reach a cloud.
+#[derive(Clone, Debug)]
+pub struct CloudSettings {
+    pub accounts: Accounts,
+    pub services: HashMap<Service, ServiceSettings>,
+    /// Simultaneous calls per service.
+    pub concurrency: usize,
+    pub connect_timeout: Duration,
+    pub deadline: Duration,
+    /// How long a validated token is believed.
+    pub remember_tokens: Duration,
+    /// How long images, flavors and networks are remembered.
+    pub remember_lookups: Duration,
+}
+
+/// Whoever's credentials a call carries.
+#[derive(Clone, Debug)]
+pub struct Actor {
+    pub token: Secret<String>,
+    pub project_id: String,
+    pub user_id: String,
+}
+
+impl From<&Session> for Actor {
+    fn from(session: &Session) -> Self {
+        Self {
+            token: session.token.clone(),
+            project_id: session.project_id.clone(),
+            user_id: session.user_id.clone(),
+        }
+    }
+}
+
+/// One OpenStack; clones share its pools and caches.
+#[derive(Clone)]
+pub struct Cloud {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    caller: SharedCaller,
+    keystone: Arc<Keystone>,
+    tokens: Tokens,
+    services: HashMap<Service, ServiceSettings>,
+    lookups: Cache<LookupKey, Arc<Value>>,
+}
+
+impl Cloud {
+    /// Prepares the clients; opens no connection.
+    pub fn new(settings: CloudSettings, clock: Clock) -> Result<Self, TlsError> {
+        let CloudSettings { accounts, services, .. } = settings;
+        let caller = Arc::new(Caller::new(
+            &services,
+            settings.concurrency,
+            settings.connect_timeout,
+            settings.deadline,
+        )?);
+        let keystone = Arc::new(Keystone::new(Arc::clone(&caller), clock.clone(), accounts));
+        let tokens = Tokens::new(Arc::clone(&keystone), clock, settings.remember_tokens);
+        let lookups =
+            Cache::builder().max_capacity(10_000).time_to_live(settings.remember_lookups).build();
+        Ok(Self { inner: Arc::new(Inner { caller, keystone, tokens, services, lookups }) })
+    }
+
+    pub fn keystone(&self) -> &Keystone {
+        &self.inner.keystone
+    }
+
+    pub fn tokens(&self) -> Tokens {
+        self.inner.tokens.clone()
+    }
+
+    /// Whether the catalogue has a service, as our own session sees it.
+    pub async fn has(&self, service: Service) -> Result<bool, CloudError> {
+        Ok(self.keystone().service().await?.catalog.has(service))
+    }
+
+    /// The endpoint of a service for a project.
+    pub async fn url(&self, service: Service, project: &str) -> Result<String, CloudError> {
+        let session = self.keystone().service().await?;
+        let settings = &self.inner.services[&service];
+        let selection =
+            Selection { interface: settings.interface.clone(), region: settings.region.clone() };
+        session.catalog.url(service, &selection, project).ok_or_else(|| CloudError::Refused {
+            service,
+            status: 0,
+            reason: format!(
+                "the catalogue has no {} endpoint of {service} in region {}",
+                selection.interface,
+                selection.region.as_deref().unwrap_or("(any)")
+            ),
+        })
+    }
+}

@@ -1,7 +1,15 @@
 //! Whose token is this? One validation for all who ask at once, then the cache.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use aws_lc_rs::digest::{SHA256, digest};
+use moka::Expiry;
+use moka::future::Cache;
+
+use super::error::CloudError;
+use super::keystone::Keystone;
+use crate::base::clock::Clock;
 use crate::base::secret::Secret;
 use crate::model::requester::Requester;
 
@@ -16,13 +24,97 @@ pub enum TokenError {
     Unavailable(String),
 }
 
+/// How long a refused token is remembered.
+const REFUSED_FOR: Duration = Duration::from_secs(30);
+const MOST_TOKENS: u64 = 10_000;
+
 /// Validates tokens with the service account; clones share the cache.
 #[derive(Clone)]
-pub struct Tokens {}
+pub struct Tokens {
+    keystone: Arc<Keystone>,
+    cache: Cache<[u8; 32], Known>,
+    clock: Clock,
+}
+
+#[derive(Clone)]
+enum Known {
+    Good { owner: Arc<Requester>, life: Duration },
+    Refused,
+}
+
+/// Each entry lives as long as it may be believed.
+struct Life;
+
+impl Expiry<[u8; 32], Known> for Life {
+    fn expire_after_create(&self, _: &[u8; 32], known: &Known, _: Instant) -> Option<Duration> {
+        Some(match known {
+            Known::Good { life, .. } => *life,
+            Known::Refused => REFUSED_FOR,
+        })
+    }
+}
 
 impl Tokens {
-    /// Who owns `token`.
-    pub async fn validate(&self, _token: &Secret<String>) -> Result<Arc<Requester>, TokenError> {
-        unimplemented!()
+    /// `remember` is the longest life of an entry, and so of a token after its revocation.
+    pub fn new(keystone: Arc<Keystone>, clock: Clock, remember: Duration) -> Self {
+        let cache = Cache::builder()
+            .max_capacity(MOST_TOKENS)
+            .expire_after(Life)
+            .time_to_live(remember)
+            .build();
+        Self { keystone, cache, clock }
     }
+
+    /// Who owns `token`.
+    pub async fn validate(&self, token: &Secret<String>) -> Result<Arc<Requester>, TokenError> {
+        let key = key(token);
+        // The common case without the machinery of single flight.
+        let known = match self.cache.get(&key).await {
+            Some(known) => known,
+            None => self
+                .cache
+                .try_get_with(key, self.ask(token))
+                .await
+                .map_err(|e: Arc<TokenError>| (*e).clone())?,
+        };
+        match known {
+            Known::Good { owner, .. } if owner.expires_at > self.clock.now() => Ok(owner),
+            Known::Good { .. } | Known::Refused => Err(TokenError::Invalid),
+        }
+    }
+
+    async fn ask(&self, token: &Secret<String>) -> Result<Known, TokenError> {
+        match self.keystone.validate(token).await {
+            Ok(owner) => {
+                let life = owner.expires_at.since(self.clock.now());
+                Ok(Known::Good { owner: Arc::new(owner), life: self.clock.real_length(life) })
+            }
+            // Keystone answers 404 for a token that is not or no longer one, and 400 or 401
+            // for text that cannot be one.
+            Err(CloudError::Missing { .. } | CloudError::Refused { status: 400, .. }) => {
+                Ok(Known::Refused)
+            }
+            Err(e) => {
+                tracing::warn!(error = %e, "a token could not be validated");
+                Err(TokenError::Unavailable(format!(
+                    "The identity service cannot validate tokens now ({e}); try again."
+                )))
+            }
+        }
+    }
+
+    /// Entries held, for metrics.
+    pub fn len(&self) -> u64 {
+        self.cache.entry_count()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// The token itself is not kept: whoever reads our memory shall not find it.
+fn key(token: &Secret<String>) -> [u8; 32] {
+    let digest = digest(&SHA256, token.expose().as_bytes());
+    digest.as_ref().try_into().expect("SHA-256 is 32 bytes")
 }

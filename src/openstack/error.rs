@@ -1,0 +1,225 @@
+//! What went wrong out there, by what can be done about it.
+
+use std::fmt;
+use std::time::Duration;
+
+use hyper::StatusCode;
+use serde_json::Value;
+
+use crate::base::http::client::{Answer, HttpError};
+
+/// The services we call, by their catalogue type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Service {
+    Keystone,
+    Heat,
+    Nova,
+    Neutron,
+    Glance,
+    Octavia,
+    Cinder,
+    /// Ourselves, as nodes find us.
+    Magnum,
+}
+
+impl Service {
+    pub const ALL: [Self; 8] = [
+        Self::Keystone,
+        Self::Heat,
+        Self::Nova,
+        Self::Neutron,
+        Self::Glance,
+        Self::Octavia,
+        Self::Cinder,
+        Self::Magnum,
+    ];
+
+    /// Catalogue types, the official one first.
+    pub const fn types(self) -> &'static [&'static str] {
+        match self {
+            Self::Keystone => &["identity"],
+            Self::Heat => &["orchestration"],
+            Self::Nova => &["compute"],
+            Self::Neutron => &["network"],
+            Self::Glance => &["image"],
+            Self::Octavia => &["load-balancer"],
+            Self::Cinder => &["block-storage", "volumev3", "block-store", "volume"],
+            Self::Magnum => &["container-infrastructure-management", "container-infra"],
+        }
+    }
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Keystone => "Keystone",
+            Self::Heat => "Heat",
+            Self::Nova => "Nova",
+            Self::Neutron => "Neutron",
+            Self::Glance => "Glance",
+            Self::Octavia => "Octavia",
+            Self::Cinder => "Cinder",
+            Self::Magnum => "Magnum",
+        }
+    }
+}
+
+impl fmt::Display for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Why a call did not succeed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CloudError {
+    /// Nothing there: for a deletion this is success.
+    #[error("{service}: {what} could not be found")]
+    Missing { service: Service, what: String },
+    /// The other side refused; asking again changes nothing.
+    #[error("{service} refused ({status}): {reason}")]
+    Refused { service: Service, status: u16, reason: String },
+    /// It may or may not have happened; look before asking again.
+    #[error("{service} gave no clear answer: {reason}")]
+    Unknown { service: Service, reason: String },
+    /// Too busy or briefly gone, and it certainly did not happen; asking again is right.
+    #[error("{service} is unavailable: {reason}")]
+    Busy { service: Service, reason: String, retry_after: Option<Duration> },
+}
+
+impl CloudError {
+    /// Whether waiting may help.
+    pub const fn is_passing(&self) -> bool {
+        matches!(self, Self::Unknown { .. } | Self::Busy { .. })
+    }
+
+    /// Whether the credential was not accepted.
+    pub const fn is_unauthorised(&self) -> bool {
+        matches!(self, Self::Refused { status: 401, .. })
+    }
+
+    pub const fn is_missing(&self) -> bool {
+        matches!(self, Self::Missing { .. })
+    }
+
+    pub const fn is_conflict(&self) -> bool {
+        matches!(self, Self::Refused { status: 409, .. })
+    }
+
+    /// The other side's own words, without ours around them.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Refused { reason, .. } => reason.clone(),
+            other => other.to_string(),
+        }
+    }
+
+    pub(super) fn of_http(service: Service, error: &HttpError) -> Self {
+        let reason = error.to_string();
+        match error {
+            HttpError::Connect { .. } => Self::Busy { service, reason, retry_after: None },
+            HttpError::Deadline { .. } | HttpError::Broken { .. } | HttpError::TooLarge { .. } => {
+                Self::Unknown { service, reason }
+            }
+            HttpError::BadUrl { .. } => Self::Refused { service, status: 0, reason },
+        }
+    }
+
+    /// Reads an answer that is not a success.
+    pub(super) fn of_answer(service: Service, what: &str, answer: &Answer) -> Self {
+        let reason = reason(answer);
+        match answer.status {
+            StatusCode::NOT_FOUND => Self::Missing { service, what: what.to_owned() },
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
+                let retry_after = answer.header("retry-after").and_then(|v| v.parse().ok());
+                Self::Busy { service, reason, retry_after: retry_after.map(Duration::from_secs) }
+            }
+            status if status.is_server_error() => {
+                Self::Unknown { service, reason: format!("{}: {reason}", status.as_u16()) }
+            }
+            status => Self::Refused { service, status: status.as_u16(), reason },
+        }
+    }
+}
+
+/// The sentence inside an error body, whichever service's shape it has.
+fn reason(answer: &Answer) -> String {
+    const MOST: usize = 1000;
+    let found = serde_json::from_slice::<Value>(&answer.body)
+        .ok()
+        .and_then(|body| message(&body).map(str::to_owned));
+    let text = found.unwrap_or_else(|| {
+        // Glance and proxies answer in HTML: keep the words, drop the tags.
+        let text = String::from_utf8_lossy(&answer.body);
+        let mut inside_tag = false;
+        let words: String = text
+            .chars()
+            .filter(|c| match c {
+                '<' => {
+                    inside_tag = true;
+                    false
+                }
+                '>' => {
+                    inside_tag = false;
+                    false
+                }
+                _ => !inside_tag,
+            })
+            .collect();
+        words
+    });
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match text.is_empty() {
+        true => answer.status.to_string(),
+        false => text.chars().take(MOST).collect(),
+    }
+}
+
+fn message(value: &Value) -> Option<&str> {
+    let map = value.as_object()?;
+    ["message", "detail"]
+        .iter()
+        .find_map(|key| map.get(*key)?.as_str().filter(|text| !text.is_empty()))
+        .or_else(|| map.values().find_map(message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, body: &'static str) -> Answer {
+        Answer {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: hyper::HeaderMap::new(),
+            body: body.into(),
+        }
+    }
+
+    #[test]
+    fn every_services_own_sentence_is_found() {
+        let table = [
+            (r#"{"error":{"code":403,"message":"No.","title":"Forbidden"}}"#, "No."),
+            (
+                r#"{"explanation":"x","code":409,"error":{"message":"The Stack (a) already exists.","type":"StackExists"}}"#,
+                "The Stack (a) already exists.",
+            ),
+            (
+                r#"{"NeutronError":{"type":"Y","message":"Quota exceeded","detail":""}}"#,
+                "Quota exceeded",
+            ),
+            ("<html><h1>403 Forbidden</h1>\n Denied. </html>", "403 Forbidden Denied."),
+            ("", "400 Bad Request"),
+        ];
+        for (body, sentence) in table {
+            assert_eq!(reason(&answer(400, body)), sentence);
+        }
+    }
+
+    #[test]
+    fn a_status_says_what_can_be_done() {
+        let of = |status| CloudError::of_answer(Service::Heat, "stack x", &answer(status, ""));
+        assert!(of(404).is_missing());
+        assert!(of(409).is_conflict() && !of(409).is_passing());
+        assert!(of(401).is_unauthorised());
+        assert!(matches!(of(503), CloudError::Busy { .. }));
+        assert!(matches!(of(500), CloudError::Unknown { .. }));
+    }
+}
