@@ -6,7 +6,8 @@
 #![forbid(unsafe_code)]
 
 pub mod base;
-pub mod conductor;
+//pub mod conductor;
+pub mod config;
 pub mod driver;
 pub mod model;
 pub mod openstack;

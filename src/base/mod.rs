@@ -8,4 +8,5 @@ pub mod backoff;
 pub mod clock;
 pub mod http;
 pub mod id;
+pub mod points;
 pub mod secret;

@@ -1,15 +1,46 @@
 //! The will: brings the cloud into line with what tenants were promised.
+//!
+//! A wish becomes a durable [`Operation`](crate::model::operation::Operation); a run reads
+//! one moment, decides, acts, commits, and may be killed anywhere in between. Before an
+//! outside act its intention is on disk; after it, its result; in between, the name
+//! suffices to find it. Nothing is undone on failure: `delete` is the only collector.
 
+mod admit;
+mod create;
+mod decide;
+mod delete;
+mod moment;
+mod nodes;
+mod queue;
 mod refusal;
 
-use crate::base::secret::Secret;
-use crate::driver::BundleFile;
-use crate::model::ClusterId;
-use crate::model::cluster::Cluster;
-use crate::model::cluster_template::{ClusterTemplate, Coe, ServerType};
-use crate::model::requester::Requester;
-use crate::store::Stored;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use moka::future::Cache;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, debug, error, info, info_span, warn};
+
+use crate::base::backoff::Backoff;
+use crate::base::clock::Clock;
+use crate::base::id::Entropy;
+use crate::base::points::{Points, Stopped};
+use crate::base::secret::{CannotOpen, Secret};
+use crate::driver::{Drivers, plan};
+use crate::model::ClusterId;
+use crate::model::operation::OperationKind;
+use crate::model::requester::Requester;
+use crate::model::service::Service as ServiceRecord;
+use crate::openstack::{Actor, Cloud, CloudError, Session};
+use crate::pki::enrolment::EnrolmentKey;
+use crate::store::{Change, Store, StoreError};
+
+pub use admit::{ClusterOrder, TemplateIngredients};
+use moment::Moment;
+use queue::{Queue, Turn};
 pub use refusal::Refusal;
 
 /// A tenant on whose behalf we ask OpenStack: their token, and who they are.
@@ -20,103 +51,364 @@ pub struct Tenant<'r> {
     pub request_id: &'r str,
 }
 
-/// A cluster as its tenant asked for it, syntactically checked, inheritance applied.
+/// What the operator decided about clusters.
 #[derive(Clone, Debug)]
-pub struct ClusterOrder {
-    pub cluster: Cluster,
-    pub node_count: u32,
-    pub master_count: u32,
-}
-
-/// What the image of a template says.
-#[derive(Clone, Debug)]
-pub struct TemplateIngredients {
-    pub cluster_distro: String,
-    /// The driver that will build its clusters.
-    pub driver: String,
+pub struct Settings {
+    pub driver: plan::Settings,
+    /// The name under which `mservices` shows us.
+    pub host: String,
+    /// Clusters worked on at the same time.
+    pub lanes: usize,
+    /// How often a cluster in progress is looked at.
+    pub look_interval: Duration,
+    pub max_clusters_per_project: u32,
+    /// Roles delegated to trustees; empty means all of the tenant's.
+    pub trust_roles: Vec<String>,
+    pub certificate_validity: Duration,
+    pub rsa_bits: usize,
+    /// GiB; 0 boots from the image.
+    pub default_boot_volume_size: u32,
+    /// Allowed network drivers for Kubernetes; empty means all that the driver knows.
+    pub allowed_network_drivers: Vec<String>,
+    pub disabled_drivers: Vec<String>,
+    pub default_driver: Option<String>,
+    /// What members of etcd discovery are told, such as `http://203.0.113.2:9512`.
+    pub discovery_url: String,
 }
 
 /// Clones share one conductor.
 #[derive(Clone)]
-pub struct Conductor {}
+pub struct Conductor {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    cloud: Cloud,
+    drivers: Drivers,
+    settings: Settings,
+    clock: Clock,
+    entropy: Entropy,
+    points: Points,
+    enrolment: EnrolmentKey,
+    queue: Mutex<Queue>,
+    wake: Notify,
+    attempts: Mutex<HashMap<ClusterId, u32>>,
+    /// Sessions of trustees, by cluster.
+    sessions: Cache<ClusterId, Arc<Session>>,
+}
+
+/// How a step ended.
+#[derive(Debug, PartialEq, Eq)]
+enum Progress {
+    /// Something was committed: read again and go on.
+    Again,
+    /// Nothing to do before this time has passed.
+    Wait(Duration),
+    /// The operation is finished.
+    Done,
+}
+
+/// Why a step did not end well.
+#[derive(Debug, thiserror::Error)]
+enum StepError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Cloud(#[from] CloudError),
+    /// The operation cannot succeed; the sentence is for the tenant.
+    #[error("{reason}")]
+    Failed { reason: String, nodegroup: Option<String> },
+    #[error(transparent)]
+    Sealed(#[from] CannotOpen),
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+impl StepError {
+    fn failed(reason: impl Into<String>) -> Self {
+        Self::Failed { reason: reason.into(), nodegroup: None }
+    }
+}
+
+/// Acts are tried again slowly, looks quickly: a look costs Heat little, and a tenant waits.
+const ACTS: Backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_secs(30) };
+const LOOKS: Backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_secs(4) };
+const HEARTBEAT: Duration = Duration::from_secs(60);
+/// How long running steps may finish when we stop.
+const DRAIN: Duration = Duration::from_secs(60);
+
+/// What a conductor is made of.
+pub struct Parts {
+    pub store: Store,
+    pub cloud: Cloud,
+    pub drivers: Drivers,
+    pub settings: Settings,
+    pub clock: Clock,
+    pub entropy: Entropy,
+    pub enrolment: EnrolmentKey,
+    pub points: Points,
+}
 
 impl Conductor {
-    /// Looks up everything a template names, side by side, with the tenant's token:
-    /// image (must have `os_distro`), flavors, external network (must be external), fixed
-    /// network and subnet; resolves the driver; checks the network driver and root volume
-    /// rule. Nothing is written.
-    pub async fn check_template(
-        &self,
-        _tenant: &Tenant<'_>,
-        _template: &ClusterTemplate,
-    ) -> Result<TemplateIngredients, Refusal> {
-        unimplemented!()
-    }
-
-    /// The driver that a template without an explicit or image-given driver would get.
-    pub fn driver_for(
-        &self,
-        _requested: Option<&str>,
-        _server_type: ServerType,
-        _os_distro: &str,
-        _coe: Coe,
-    ) -> Result<String, Refusal> {
-        unimplemented!()
-    }
-
-    /// The network driver of templates that name none, for this COE.
-    pub fn default_network_driver(&self, _coe: Coe) -> Option<&str> {
-        unimplemented!()
-    }
-
-    /// Checks everything that must hold, then makes the intention durable: cluster
-    /// CREATE_IN_PROGRESS, two default groups, facts, operation. Returns when it is on disk.
-    /// Quota is checked inside the same transaction. Refuses application credentials that
-    /// cannot make trusts before any side effect.
-    pub async fn create_cluster(
-        &self,
-        _tenant: &Tenant<'_>,
-        _order: ClusterOrder,
-        _template: &ClusterTemplate,
-    ) -> Result<ClusterId, Refusal> {
-        unimplemented!()
-    }
-
-    /// DELETE_IN_PROGRESS and a durable operation; overtakes whatever runs; idempotent.
-    pub async fn delete_cluster(
-        &self,
-        _tenant: &Tenant<'_>,
-        _cluster: &Stored<Cluster>,
-    ) -> Result<(), Refusal> {
-        unimplemented!()
+    pub fn new(parts: Parts) -> Self {
+        let Parts { store, cloud, drivers, settings, clock, entropy, enrolment, points } = parts;
+        // Half of Keystone's shortest sensible token life.
+        let sessions =
+            Cache::builder().max_capacity(10_000).time_to_live(Duration::from_secs(300)).build();
+        Self {
+            inner: Arc::new(Inner {
+                store,
+                cloud,
+                drivers,
+                settings,
+                clock,
+                entropy,
+                points,
+                enrolment,
+                queue: Mutex::default(),
+                wake: Notify::new(),
+                attempts: Mutex::default(),
+                sessions,
+            }),
+        }
     }
 
     /// Look at this cluster soon. Carries no news, so a lost or doubled call is harmless.
-    pub fn poke(&self, _id: ClusterId) {
-        unimplemented!()
+    pub fn poke(&self, id: ClusterId) {
+        self.push(id, Duration::ZERO);
     }
 
-    /// Whether `instance` is a Nova server of this name in the cluster's project.
-    pub async fn is_server_of(
+    fn push(&self, id: ClusterId, wait: Duration) {
+        let at = Instant::now() + self.inner.clock.real_length(wait);
+        self.queue().push(id, at);
+        self.inner.wake.notify_one();
+    }
+
+    fn queue(&self) -> std::sync::MutexGuard<'_, Queue> {
+        // Nothing panics while holding it; if something did, the queue is still whole.
+        self.inner.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Clusters waiting for a look and clusters being looked at, for metrics.
+    pub fn load(&self) -> (usize, usize) {
+        self.queue().lengths()
+    }
+
+    /// Resumes every unfinished operation, then works until `stop`.
+    pub async fn run(&self, stop: CancellationToken) {
+        match self.inner.store.read(|view| view.operations()) {
+            Ok(operations) => {
+                if !operations.is_empty() {
+                    info!(operations = operations.len(), "resuming unfinished operations");
+                }
+                operations.iter().for_each(|o| self.poke(o.cluster_id));
+            }
+            Err(error) => error!(%error, "unfinished operations cannot be read"),
+        }
+        let mut lanes = JoinSet::new();
+        let mut names = HashMap::new();
+        let mut heartbeat = tokio::time::interval(HEARTBEAT);
+        loop {
+            let turn = match lanes.len() < self.inner.settings.lanes {
+                true => self.queue().take(Instant::now()),
+                false => Turn::Idle,
+            };
+            let until = match turn {
+                Turn::Run(id) => {
+                    let conductor = self.clone();
+                    let span = info_span!("cluster", id = %id);
+                    let lane = async move { conductor.look_after(id).await }.instrument(span);
+                    names.insert(lanes.spawn(lane).id(), id);
+                    continue;
+                }
+                Turn::WaitUntil(at) => at,
+                Turn::Idle => Instant::now() + Duration::from_secs(3600),
+            };
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = self.inner.wake.notified() => {}
+                () = tokio::time::sleep_until(until.into()) => {}
+                _ = heartbeat.tick() => self.beat().await,
+                Some(ended) = lanes.join_next_with_id() => {
+                    let task = match &ended {
+                        Ok((task, ())) => *task,
+                        Err(panicked) => panicked.id(),
+                    };
+                    if let Some(id) = names.remove(&task) {
+                        self.queue().finished(id);
+                        if ended.is_err() {
+                            error!(cluster = %id, "a run panicked; it is tried again");
+                            self.push(id, LOOKS.most);
+                        }
+                    }
+                }
+            }
+        }
+        let drained = async { while lanes.join_next().await.is_some() {} };
+        if tokio::time::timeout(DRAIN, drained).await.is_err() {
+            warn!("running steps were cut off; they resume at the next start");
+        }
+    }
+
+    /// Takes steps until there is nothing to do now.
+    async fn look_after(&self, id: ClusterId) {
+        loop {
+            let moment = match Moment::read(&self.inner.store, id) {
+                Ok(Some(moment)) => moment,
+                Ok(None) => return self.settled(id),
+                Err(error) => {
+                    error!(%error, "the cluster cannot be read");
+                    return self.push(id, LOOKS.most);
+                }
+            };
+            let Some(operation) = moment.operation.clone() else { return self.settled(id) };
+            let outcome = match operation.kind {
+                OperationKind::Create => self.create_step(&moment, &operation).await,
+                OperationKind::Delete => self.delete_step(&moment, &operation).await,
+            };
+            match outcome {
+                Ok(Progress::Again) => self.settled(id),
+                Ok(Progress::Wait(length)) => {
+                    self.settled(id);
+                    return self.push(id, length);
+                }
+                Ok(Progress::Done) => return self.settled(id),
+                // A tenant changed something meanwhile: read again.
+                Err(StepError::Store(StoreError::Stale)) => debug!("read again"),
+                Err(StepError::Stopped(_)) => return,
+                Err(error) => match self.recover(&moment, error).await {
+                    Some(wait) => return self.push(id, wait),
+                    None => return self.settled(id),
+                },
+            }
+        }
+    }
+
+    /// Waits, or fails the operation; returns how long to wait.
+    async fn recover(&self, moment: &Moment, error: StepError) -> Option<Duration> {
+        let operation = moment.operation.as_ref()?;
+        let attempt = self.attempt(moment.id());
+        let looking = !operation.step.is_act();
+        let backoff = if looking { LOOKS } else { ACTS };
+        let wait = backoff.delay(attempt, self.inner.entropy.fraction());
+        let late = operation.deadline.is_some_and(|at| self.inner.clock.now() >= at);
+        let failed = match error {
+            StepError::Cloud(e) if e.is_passing() && !late => {
+                warn!(step = operation.step.as_str(), attempt, error = %e, "trying again");
+                self.note(moment, &format!("{e}; trying again.")).await;
+                return Some(wait);
+            }
+            StepError::Cloud(e) if late => StepError::failed(format!("Timed out: {e}")),
+            StepError::Cloud(e) => StepError::failed(e.to_string()),
+            StepError::Store(e) => {
+                error!(error = %e, "the state cannot be read or written");
+                return Some(wait);
+            }
+            StepError::Sealed(e) => StepError::failed(e.to_string()),
+            failed => failed,
+        };
+        let StepError::Failed { reason, nodegroup } = failed else { return None };
+        let outcome = self.fail(moment, operation, &reason, nodegroup.as_deref()).await;
+        match outcome {
+            Ok(()) => None,
+            Err(StepError::Stopped(_)) => None,
+            Err(error) => {
+                warn!(%error, "the failure could not be recorded yet");
+                Some(wait)
+            }
+        }
+    }
+
+    /// Counts one more failed try; returns how many there were before.
+    fn attempt(&self, id: ClusterId) -> u32 {
+        let mut attempts = self.inner.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = attempts.entry(id).or_default();
+        *count = count.saturating_add(1);
+        *count - 1
+    }
+
+    fn settled(&self, id: ClusterId) {
+        let mut attempts = self.inner.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        attempts.remove(&id);
+    }
+
+    /// Shows a sentence about progress, if it is news.
+    async fn note(&self, moment: &Moment, sentence: &str) {
+        if moment.cluster.status_reason.as_deref() == Some(sentence) {
+            return;
+        }
+        let mut cluster = moment.cluster.record.clone();
+        cluster.status_reason = Some(sentence.to_owned());
+        let change = Change::new().expect(&moment.cluster).put(&cluster);
+        if let Err(error) = self.inner.store.commit(change).await {
+            debug!(%error, "a progress sentence was not kept");
+        }
+    }
+
+    /// Commits with a point on either side, where the crash test may stop us.
+    async fn commit(&self, change: Change) -> Result<(), StepError> {
+        self.inner.points.pass()?;
+        self.inner.store.commit(change).await?;
+        self.inner.points.pass()?;
+        Ok(())
+    }
+
+    /// Acts on the outside with a point on either side.
+    async fn act<T>(
         &self,
-        _cluster: ClusterId,
-        _name: &str,
-        _instance: &str,
-    ) -> Result<bool, Refusal> {
-        unimplemented!()
+        act: impl Future<Output = Result<T, CloudError>>,
+    ) -> Result<T, StepError> {
+        self.inner.points.pass()?;
+        let done = act.await;
+        self.inner.points.pass()?;
+        Ok(done?)
     }
 
-    /// What a booting node fetches; [`Refusal::Unavailable`] while addresses are not known yet.
-    pub async fn node_files(
-        &self,
-        _cluster: ClusterId,
-        _node: &str,
-    ) -> Result<Vec<BundleFile>, Refusal> {
-        unimplemented!()
+    /// The trustee's session for the tenant's project.
+    async fn trust_session(&self, moment: &Moment) -> Result<Actor, StepError> {
+        let (user, password) = moment.trustee(&self.inner.store)?;
+        let (Some(user), Some(trust)) = (user, moment.trust()) else {
+            return Err(StepError::failed("The cluster has no trust to act with."));
+        };
+        let keystone = self.inner.cloud.keystone();
+        let now = self.inner.clock.now();
+        if let Some(known) = self.inner.sessions.get(&moment.id()).await
+            && known.expires_at > now.plus(Duration::from_secs(60))
+        {
+            return Ok(Actor::from(&*known));
+        }
+        let session = Arc::new(keystone.trustee(user, &password, Some(trust)).await?);
+        self.inner.sessions.insert(moment.id(), Arc::clone(&session)).await;
+        Ok(Actor::from(&*session))
     }
 
-    /// The private addresses of the masters by index, asked of Heat until they are known.
-    pub async fn master_addresses(&self, _cluster: ClusterId) -> Result<Vec<String>, Refusal> {
-        unimplemented!()
+    async fn forget_session(&self, id: ClusterId) {
+        self.inner.sessions.invalidate(&id).await;
+    }
+
+    /// One more sign of life for `mservices`.
+    async fn beat(&self) {
+        let host = &self.inner.settings.host;
+        let now = self.inner.clock.now();
+        let known = self.inner.store.read(|view| view.services());
+        let known = known.unwrap_or_default().into_iter().find(|s| s.host == *host);
+        let service = match known.map(|s| s.record) {
+            Some(mut service) => {
+                service.report_count += 1;
+                service.last_seen_up = now;
+                service
+            }
+            None => ServiceRecord {
+                id: 1,
+                host: host.clone(),
+                report_count: 1,
+                last_seen_up: now,
+                created_at: now,
+            },
+        };
+        if let Err(error) = self.inner.store.commit(Change::new().put(&service)).await {
+            warn!(%error, "the heartbeat could not be written");
+        }
     }
 }

@@ -35,6 +35,8 @@ pub struct Outcome {
     /// The masters' addresses inside the cluster's network, in order of their index;
     /// None until all of them are known.
     pub master_private: Option<Vec<String>>,
+    /// Where nodes reach the API, without scheme or port; with a load balancer its address.
+    pub api_internal: Option<String>,
 }
 
 /// Builds one kind of cluster.
@@ -55,6 +57,9 @@ pub trait Driver: Send + Sync {
 
     /// The typed value of its label `etcd_bootstrap`.
     fn uses_discovery(&self, labels: &Labels) -> bool;
+
+    /// How many workers must be ready for the cluster to be complete; None means all.
+    fn ready_threshold(&self, plan: &ClusterPlan) -> Option<u32>;
 
     /// What Heat should build.
     fn bundle(&self, plan: &ClusterPlan) -> Result<Bundle, DriverError>;

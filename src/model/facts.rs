@@ -23,4 +23,8 @@ pub struct CloudFacts {
     pub region: Option<String>,
     pub has_octavia: bool,
     pub has_cinder: bool,
+    /// The masters' addresses inside the cluster's network by index, once Heat knows them all.
+    pub master_addresses: Vec<String>,
+    /// Where nodes reach the API, once it is known: an address without scheme or port.
+    pub api_internal: Option<String>,
 }

@@ -42,6 +42,16 @@ pub fn worker_node_prefix(stack: &str) -> String {
     format!("{stack}-node-")
 }
 
+/// An endpoint interface in Keystone's spelling, from that or from `publicURL` and the like.
+pub fn endpoint_interface(text: &str) -> Option<&'static str> {
+    match text.trim_end_matches("URL") {
+        "public" => Some("public"),
+        "internal" => Some("internal"),
+        "admin" => Some("admin"),
+        _ => None,
+    }
+}
+
 /// A generated name: a Greek letter, a number from 1 to 24, and the kind of thing.
 pub fn generated(kind: &str, drawn: [u8; 2]) -> String {
     const LETTERS: [&str; 24] = [

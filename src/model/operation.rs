@@ -32,6 +32,11 @@ pub enum Step {
 }
 
 impl Step {
+    /// Whether the step changes something outside; the others only look.
+    pub const fn is_act(self) -> bool {
+        !matches!(self, Self::Await | Self::AwaitGone)
+    }
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Certificates => "certificates",

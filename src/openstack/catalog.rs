@@ -69,16 +69,6 @@ impl Catalog {
     }
 }
 
-/// `publicURL`, `public` and the like, as Keystone spells them in tokens.
-pub fn interface(text: &str) -> Option<&'static str> {
-    match text.trim_end_matches("URL") {
-        "public" => Some("public"),
-        "internal" => Some("internal"),
-        "admin" => Some("admin"),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

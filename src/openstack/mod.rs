@@ -26,7 +26,6 @@ use catalog::Selection;
 use lookup::LookupKey;
 
 pub use call::ServiceSettings;
-pub use catalog::interface;
 pub use error::{CloudError, Service};
 pub use heat::{FailedResource, Heat, NewStack};
 pub use keystone::{Accounts, Identity, Keystone, Session};

@@ -18,6 +18,8 @@ pub(super) enum Expectation {
     Revision { table: &'static str, key: Key, revision: u64 },
     /// There is no such record.
     Absent { table: &'static str, key: Key },
+    /// There is such a record.
+    Exists { table: &'static str, key: Key },
     /// Fewer than `limit` index entries begin with `prefix`.
     Fewer { index: &'static str, prefix: Key, limit: u32 },
     /// No index entry begins with `prefix`.
@@ -61,6 +63,12 @@ impl Change {
     /// Only if no record with this one's key exists.
     pub fn expect_absent<R: Record>(mut self, record: &R) -> Self {
         self.expectations.push(Expectation::Absent { table: R::TABLE, key: record.key() });
+        self
+    }
+
+    /// Only if a record with this one's key exists.
+    pub fn expect_exists<R: Record>(mut self, record: &R) -> Self {
+        self.expectations.push(Expectation::Exists { table: R::TABLE, key: record.key() });
         self
     }
 

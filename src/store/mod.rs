@@ -7,6 +7,8 @@
 mod change;
 mod record;
 mod table;
+#[cfg(test)]
+mod tests;
 mod view;
 mod writer;
 

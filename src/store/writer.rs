@@ -107,6 +107,9 @@ fn check(
             Expectation::Absent { table, key } => {
                 current(transaction, table, key)?.is_some().then_some(StoreError::Stale)
             }
+            Expectation::Exists { table, key } => {
+                current(transaction, table, key)?.is_none().then_some(StoreError::Stale)
+            }
             Expectation::Fewer { index, prefix, limit } => {
                 let found = with_prefix(transaction, index, prefix, *limit as usize)?.len();
                 (found >= *limit as usize).then_some(StoreError::Limit { limit: *limit })

@@ -1,0 +1,480 @@
+//! All that must hold before an intention is written: the cloud has what was named, and
+//! the driver can build it.
+
+use tracing::info;
+
+use super::{Conductor, Refusal, Tenant};
+use crate::driver::plan::{ClusterPlan, Enrolment};
+use crate::driver::{Driver, DriverError};
+use crate::model::cluster::Cluster;
+use crate::model::cluster_template::{ClusterTemplate, Coe, ServerType};
+use crate::model::facts::CloudFacts;
+use crate::model::labels::Labels;
+use crate::model::nodegroup::{self, NodeGroup};
+use crate::model::operation::{Operation, OperationKind, Step};
+use crate::model::status::Status;
+use crate::model::{ClusterId, NodeGroupId};
+use crate::openstack::{Actor, CloudError, Flavor, Found, Image, Network, Service, Subnet};
+use crate::store::Change;
+
+/// A cluster as its tenant asked for it, syntactically checked, inheritance applied.
+#[derive(Clone, Debug)]
+pub struct ClusterOrder {
+    pub cluster: Cluster,
+    pub node_count: u32,
+    pub master_count: u32,
+}
+
+/// What the image of a template says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TemplateIngredients {
+    pub cluster_distro: String,
+    /// The driver that will build its clusters.
+    pub driver: String,
+}
+
+/// What a template or a cluster names.
+#[derive(Clone, Copy, Debug, Default)]
+struct Named<'n> {
+    image: &'n str,
+    flavor: Option<&'n str>,
+    master_flavor: Option<&'n str>,
+    external_network: Option<&'n str>,
+    fixed_network: Option<&'n str>,
+    fixed_subnet: Option<&'n str>,
+}
+
+/// What was found for it.
+struct Ingredients {
+    image: Image,
+    os_distro: String,
+    flavor: Option<Flavor>,
+    master_flavor: Option<Flavor>,
+    external_network: Option<Network>,
+    fixed_network: Option<Network>,
+    fixed_subnet: Option<Subnet>,
+}
+
+impl Conductor {
+    /// Looks up everything a template names, side by side, with the tenant's token; resolves
+    /// the driver; checks the network driver and the root volume rule. Nothing is written.
+    pub async fn check_template(
+        &self,
+        tenant: &Tenant<'_>,
+        template: &ClusterTemplate,
+    ) -> Result<TemplateIngredients, Refusal> {
+        let named = Named {
+            image: &template.image_id,
+            flavor: template.flavor_id.as_deref(),
+            master_flavor: template.master_flavor_id.as_deref(),
+            external_network: template.external_network_id.as_deref(),
+            fixed_network: template.fixed_network.as_deref(),
+            fixed_subnet: template.fixed_subnet.as_deref(),
+        };
+        let found = self.gather(&actor(tenant)?, named).await?;
+        let driver = self.choose(template, &found.image, &found.os_distro)?;
+        self.check_network_driver(template, &*driver)?;
+        self.check_root_volume(&template.labels, &[&found.flavor, &found.master_flavor])?;
+        let driver = driver.name().to_owned();
+        Ok(TemplateIngredients { cluster_distro: found.os_distro, driver })
+    }
+
+    /// The driver that a template without an explicit or image-given driver would get.
+    pub fn driver_for(
+        &self,
+        requested: Option<&str>,
+        server_type: ServerType,
+        os_distro: &str,
+        coe: Coe,
+    ) -> Result<String, Refusal> {
+        let driver = self.inner.drivers.select(requested, None, server_type, os_distro, coe)?;
+        Ok(driver.name().to_owned())
+    }
+
+    /// The network driver of templates that name none, for this COE.
+    pub fn default_network_driver(&self, coe: Coe) -> Option<&str> {
+        (coe == Coe::Kubernetes).then_some(&*self.inner.settings.driver.default_network_driver)
+    }
+
+    /// Checks everything that must hold, then makes the intention durable: cluster
+    /// CREATE_IN_PROGRESS, two default groups, facts, operation. Returns when it is on disk.
+    /// Quota is checked inside the same transaction.
+    pub async fn create_cluster(
+        &self,
+        tenant: &Tenant<'_>,
+        order: ClusterOrder,
+        template: &ClusterTemplate,
+    ) -> Result<ClusterId, Refusal> {
+        let actor = actor(tenant)?;
+        can_make_trusts(tenant)?;
+        let cluster = &order.cluster;
+        let named = Named {
+            image: &template.image_id,
+            flavor: cluster.flavor_id.as_deref(),
+            master_flavor: cluster.master_flavor_id.as_deref(),
+            external_network: template.external_network_id.as_deref(),
+            fixed_network: cluster.fixed_network.as_deref(),
+            fixed_subnet: cluster.fixed_subnet.as_deref(),
+        };
+        let (found, public_key, has_octavia, has_cinder) = tokio::try_join!(
+            self.gather(&actor, named),
+            self.public_key(&actor, cluster.keypair.as_deref()),
+            async { self.inner.cloud.has(Service::Octavia).await.map_err(Refusal::from) },
+            async { self.inner.cloud.has(Service::Cinder).await.map_err(Refusal::from) },
+        )?;
+        let driver = self.choose(template, &found.image, &found.os_distro)?;
+        self.check_root_volume(&cluster.labels, &[&found.flavor, &found.master_flavor])?;
+        let (Some(worker_flavor), Some(master_flavor)) = (&found.flavor, &found.master_flavor)
+        else {
+            return Err(Refusal::Invalid(
+                "Unable to find flavor None. Give flavor_id and master_flavor_id, in the \
+                 request or in the cluster template."
+                    .to_owned(),
+            ));
+        };
+        let facts = CloudFacts {
+            cluster_id: cluster.id,
+            image_id: found.image.id,
+            os_distro: found.os_distro,
+            kube_version: found.image.kube_version,
+            master_flavor: master_flavor.id.clone(),
+            worker_flavor: worker_flavor.id.clone(),
+            external_network_id: found.external_network.map(|n| n.id),
+            fixed_network_id: found.fixed_network.map(|n| n.id),
+            fixed_subnet_id: found.fixed_subnet.as_ref().map(|s| s.id.clone()),
+            fixed_subnet_cidr: found.fixed_subnet.map(|s| s.cidr),
+            ssh_public_key: public_key,
+            region: self.inner.settings.driver.region.clone(),
+            has_octavia,
+            has_cinder,
+            master_addresses: Vec::new(),
+            api_internal: None,
+        };
+        let mut order = order;
+        driver.name().clone_into(&mut order.cluster.driver);
+        self.accept(tenant, order, template, facts, &*driver).await
+    }
+
+    async fn accept(
+        &self,
+        tenant: &Tenant<'_>,
+        order: ClusterOrder,
+        template: &ClusterTemplate,
+        facts: CloudFacts,
+        driver: &dyn Driver,
+    ) -> Result<ClusterId, Refusal> {
+        let now = self.inner.clock.now();
+        let store = &self.inner.store;
+        let ClusterOrder { mut cluster, node_count, master_count } = order;
+        cluster.status = Status::CreateInProgress;
+        let group = |name: &str, role: &str, count: u32, flavor: &Option<String>| NodeGroup {
+            id: NodeGroupId::new(self.inner.entropy.uuid()),
+            sequence: store.next_sequence(),
+            cluster_id: cluster.id,
+            project_id: cluster.project_id.clone(),
+            name: name.to_owned(),
+            role: role.to_owned(),
+            flavor_id: flavor.clone(),
+            image_id: Some(template.image_id.clone()),
+            node_count: count,
+            min_node_count: 0,
+            max_node_count: None,
+            docker_volume_size: cluster.docker_volume_size,
+            labels: cluster.labels.clone(),
+            is_default: true,
+            stack_id: None,
+            status: Status::CreateInProgress,
+            status_reason: None,
+            node_addresses: Vec::new(),
+            version: None,
+            node_labels: std::collections::BTreeMap::new(),
+            node_taints: Vec::new(),
+            created_at: now,
+            updated_at: None,
+        };
+        let (master, worker) = (nodegroup::DEFAULT_MASTER, nodegroup::DEFAULT_WORKER);
+        let masters = group(master, nodegroup::MASTER, master_count, &cluster.master_flavor_id);
+        let mut workers = group(worker, nodegroup::WORKER, node_count, &cluster.flavor_id);
+        if let Some(least) = cluster.labels.get("min_node_count") {
+            workers.min_node_count = whole(least, "min_node_count")?;
+        }
+        // What the driver cannot build is refused before anything is written.
+        let plan = ClusterPlan {
+            cluster: cluster.clone(),
+            template: template.clone(),
+            groups: vec![masters.clone(), workers.clone()],
+            facts: facts.clone(),
+            settings: self.inner.settings.driver.clone(),
+            enrolment: Enrolment::default(),
+        };
+        driver.check(&plan)?;
+        let minutes = match cluster.create_timeout {
+            0 => self.inner.settings.driver.create_timeout,
+            minutes => minutes,
+        };
+        let id = cluster.id;
+        let operation = Operation {
+            sequence: store.next_sequence(),
+            cluster_id: id,
+            kind: OperationKind::Create,
+            step: Step::Certificates,
+            attempt: 0,
+            began: now,
+            deadline: Some(now.plus(std::time::Duration::from_secs(60 * u64::from(minutes)))),
+            token: Some(
+                store.sealer().seal(&Operation::token_owner(id), tenant.token.expose().as_bytes()),
+            ),
+            roles: tenant.requester.roles.clone(),
+            user_id: tenant.requester.user_id.clone(),
+            request_id: tenant.request_id.to_owned(),
+        };
+        let limit = self.inner.settings.max_clusters_per_project;
+        let change = Change::new()
+            .expect_absent(&cluster)
+            .expect_exists(template)
+            .expect_fewer_clusters(&cluster.project_id, limit)
+            .put(&cluster)
+            .put(&masters)
+            .put(&workers)
+            .put(&facts)
+            .put(&operation);
+        store.commit(change).await?;
+        info!(cluster = %id, name = cluster.name, project = cluster.project_id, "creation accepted");
+        self.poke(id);
+        Ok(id)
+    }
+
+    /// Looks up all that is named, at once.
+    async fn gather(&self, actor: &Actor, named: Named<'_>) -> Result<Ingredients, Refusal> {
+        let (image, flavor, master_flavor, external_network, fixed_network, fixed_subnet) = tokio::try_join!(
+            self.image(actor, named.image),
+            self.flavor(actor, named.flavor),
+            self.flavor(actor, named.master_flavor),
+            self.network(actor, named.external_network, "external"),
+            self.network(actor, named.fixed_network, "fixed"),
+            self.subnet(actor, named.fixed_subnet),
+        )?;
+        if let Some(network) = external_network.as_ref().filter(|n| !n.external) {
+            return Err(Refusal::Invalid(format!(
+                "Unable to find external network {}. The network of that name is not \
+                 router:external; external_network_id must name one that is.",
+                network.name
+            )));
+        }
+        if let (Some(network), Some(subnet)) = (&fixed_network, &fixed_subnet)
+            && subnet.network_id != network.id
+        {
+            return Err(Refusal::Invalid(format!(
+                "Fixed subnet {} is not part of fixed network {}. Choose one of its subnets.",
+                subnet.id, network.name
+            )));
+        }
+        // A network with one subnet leaves no doubt about which one is meant.
+        let fixed_subnet = match (&fixed_network, fixed_subnet) {
+            (Some(Network { subnets, .. }), None) if subnets.len() == 1 => {
+                self.subnet(actor, Some(&subnets[0])).await?
+            }
+            (_, subnet) => subnet,
+        };
+        let os_distro = image.os_distro.clone().ok_or_else(|| {
+            Refusal::Invalid(format!(
+                "Image {} doesn't contain os_distro field. Set it with: openstack image set \
+                 --property os_distro=ubuntu {}",
+                named.image, named.image
+            ))
+        })?;
+        Ok(Ingredients {
+            image,
+            os_distro,
+            flavor,
+            master_flavor,
+            external_network,
+            fixed_network,
+            fixed_subnet,
+        })
+    }
+
+    async fn image(&self, actor: &Actor, wanted: &str) -> Result<Image, Refusal> {
+        match self.inner.cloud.image(actor, wanted).await? {
+            Found::One(image) if image.status == "active" => Ok(image),
+            Found::One(image) => Err(Refusal::Invalid(format!(
+                "Image {wanted} is {}; it must be active.",
+                image.status
+            ))),
+            Found::None => Err(Refusal::Invalid(format!("Image {wanted} could not be found."))),
+            Found::Several => Err(Refusal::Conflict(format!(
+                "Multiple images exist with same name {wanted}. Please use the image id instead."
+            ))),
+        }
+    }
+
+    async fn flavor(&self, actor: &Actor, wanted: Option<&str>) -> Result<Option<Flavor>, Refusal> {
+        let Some(wanted) = wanted else { return Ok(None) };
+        match self.inner.cloud.flavor(actor, wanted).await? {
+            Found::One(flavor) => Ok(Some(flavor)),
+            Found::None => Err(Refusal::Invalid(format!("Unable to find flavor {wanted}."))),
+            Found::Several => Err(Refusal::Conflict(format!(
+                "Multiple flavors exist with same name {wanted}. Please use the flavor id instead."
+            ))),
+        }
+    }
+
+    async fn network(
+        &self,
+        actor: &Actor,
+        wanted: Option<&str>,
+        kind: &str,
+    ) -> Result<Option<Network>, Refusal> {
+        let Some(wanted) = wanted else { return Ok(None) };
+        match self.inner.cloud.network(actor, wanted).await? {
+            Found::One(network) => Ok(Some(network)),
+            Found::None => {
+                Err(Refusal::Invalid(format!("Unable to find {kind} network {wanted}.")))
+            }
+            Found::Several => Err(Refusal::Conflict(format!(
+                "Multiple networks exist with same name {wanted}. Please use the network id \
+                 instead."
+            ))),
+        }
+    }
+
+    async fn subnet(&self, actor: &Actor, wanted: Option<&str>) -> Result<Option<Subnet>, Refusal> {
+        let Some(wanted) = wanted else { return Ok(None) };
+        match self.inner.cloud.subnet(actor, wanted).await? {
+            Found::One(subnet) => Ok(Some(subnet)),
+            Found::None => Err(Refusal::Invalid(format!("Unable to find fixed subnet {wanted}."))),
+            Found::Several => Err(Refusal::Conflict(format!(
+                "Multiple subnets exist with same name {wanted}. Please use the subnet id instead."
+            ))),
+        }
+    }
+
+    async fn public_key(
+        &self,
+        actor: &Actor,
+        keypair: Option<&str>,
+    ) -> Result<Option<String>, Refusal> {
+        let Some(name) = keypair else { return Ok(None) };
+        match self.inner.cloud.keypair(actor, name).await? {
+            Some(key) => Ok(Some(key)),
+            None => Err(Refusal::Missing(format!("Unable to find keypair {name}."))),
+        }
+    }
+
+    fn choose(
+        &self,
+        template: &ClusterTemplate,
+        image: &Image,
+        os_distro: &str,
+    ) -> Result<std::sync::Arc<dyn Driver>, DriverError> {
+        let fallback = self.inner.settings.default_driver.as_deref();
+        self.inner.drivers.select(
+            template.driver.as_deref(),
+            image.magnum_driver.as_deref().or(fallback),
+            template.server_type,
+            os_distro,
+            template.coe,
+        )
+    }
+
+    fn check_network_driver(
+        &self,
+        template: &ClusterTemplate,
+        driver: &dyn Driver,
+    ) -> Result<(), Refusal> {
+        let Some(wanted) = template.network_driver.as_deref() else { return Ok(()) };
+        let known = driver.network_drivers();
+        if !known.contains(&wanted) {
+            return Err(Refusal::Invalid(format!(
+                "Network driver {wanted} is not supported, expecting a {} network driver: {}.",
+                template.coe,
+                known.join(", ")
+            )));
+        }
+        let allowed = &self.inner.settings.allowed_network_drivers;
+        if !allowed.is_empty() && !allowed.iter().any(|a| a == wanted || a == "all") {
+            return Err(Refusal::Invalid(format!(
+                "Network driver {wanted} is not an allowed {} network driver; allowed: {}.",
+                template.coe,
+                allowed.join(", ")
+            )));
+        }
+        Ok(())
+    }
+
+    /// A flavor without a disk needs a root volume.
+    fn check_root_volume(
+        &self,
+        labels: &Labels,
+        flavors: &[&Option<Flavor>],
+    ) -> Result<(), Refusal> {
+        let size = match labels.get("boot_volume_size") {
+            Some(text) => whole(text, "boot_volume_size")?,
+            None => self.inner.settings.default_boot_volume_size,
+        };
+        let diskless = flavors.iter().filter_map(|f| f.as_ref()).find(|f| f.disk == 0);
+        match diskless {
+            Some(flavor) if size == 0 => Err(Refusal::Invalid(format!(
+                "Flavor with zero root volume size ({}) needs a boot volume: set the label \
+                 boot_volume_size, or choose another flavor.",
+                flavor.name
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn whole(text: &str, label: &str) -> Result<u32, Refusal> {
+    text.trim().parse().map_err(|_| {
+        Refusal::Invalid(format!(
+            "Invalid input for label {label}. Value: '{text}'. It must be a whole number, 0 or \
+             more."
+        ))
+    })
+}
+
+fn actor(tenant: &Tenant<'_>) -> Result<Actor, Refusal> {
+    let project = tenant.requester.project_id.clone().ok_or_else(|| {
+        Refusal::Forbidden("This needs a token that is scoped to a project.".to_owned())
+    })?;
+    Ok(Actor {
+        token: tenant.token.clone(),
+        project_id: project,
+        user_id: tenant.requester.user_id.clone(),
+    })
+}
+
+/// Keystone lets neither a restricted application credential nor a trust make a trust, and a
+/// cluster cannot live without one.
+fn can_make_trusts(tenant: &Tenant<'_>) -> Result<(), Refusal> {
+    if tenant.requester.restricted_credential {
+        return Err(Refusal::Forbidden(
+            "The token was got with a restricted application credential, and Keystone does \
+             not let it create the trust that a cluster needs. Use a password, or make the \
+             credential with: openstack application credential create --unrestricted NAME"
+                .to_owned(),
+        ));
+    }
+    if tenant.requester.trust.is_some() {
+        return Err(Refusal::Forbidden(
+            "The token is scoped to a trust, and Keystone does not let it create the trust \
+             that a cluster needs. Use the credentials of the user itself."
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+impl From<CloudError> for Refusal {
+    fn from(e: CloudError) -> Self {
+        match &e {
+            CloudError::Busy { .. } | CloudError::Unknown { .. } => {
+                Self::Unavailable(format!("{e}. Nothing was changed; try again."))
+            }
+            CloudError::Refused { status: 403 | 401, service, reason } => {
+                Self::Forbidden(format!("{service} does not allow it: {reason}"))
+            }
+            CloudError::Missing { .. } | CloudError::Refused { .. } => Self::Invalid(e.to_string()),
+        }
+    }
+}

@@ -1,0 +1,490 @@
+//! Create: certificates → trustee → trust → discovery → stack → await.
+
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::decide::{AwaitNext, Awaited, StackNext, await_created, stack};
+use super::moment::Moment;
+use super::{Conductor, Progress, StepError};
+use crate::driver::{Bundle, ClusterPlan, Driver};
+use crate::model::certificate::Certificate;
+use crate::model::credential::Credential;
+use crate::model::discovery::DiscoveryToken;
+use crate::model::operation::{Operation, Step};
+use crate::model::stack::Stack;
+use crate::model::status::Status;
+use crate::model::{name, nodegroup};
+use crate::openstack::{Actor, CloudError, NewStack};
+use crate::pki::material;
+use crate::store::{Change, Stored};
+
+impl Conductor {
+    pub(super) async fn create_step(
+        &self,
+        moment: &Moment,
+        operation: &Stored<Operation>,
+    ) -> Result<Progress, StepError> {
+        match operation.step {
+            Step::Certificates => self.ensure_certificates(moment, operation).await,
+            Step::Trustee => self.ensure_trustee(moment, operation).await,
+            Step::Trust => self.ensure_trust(moment, operation).await,
+            Step::Discovery => self.ensure_discovery(moment, operation).await,
+            Step::Stack => self.ensure_stack(moment, operation).await,
+            Step::Await => self.await_created(moment, operation).await,
+            other => Err(StepError::failed(format!(
+                "The operation stands at {}, which no creation has.",
+                other.as_str()
+            ))),
+        }
+    }
+
+    /// Draws every key of the cluster and the trustee's password; no outside effect.
+    async fn ensure_certificates(
+        &self,
+        moment: &Moment,
+        operation: &Stored<Operation>,
+    ) -> Result<Progress, StepError> {
+        let (id, name) = (moment.id(), moment.cluster.name.clone());
+        let (now, settings) = (self.inner.clock.now(), &self.inner.settings);
+        let (bits, validity) = (settings.rsa_bits, settings.certificate_validity);
+        let entropy = self.inner.entropy.clone();
+        let drawn = tokio::task::spawn_blocking(move || {
+            material::draw(&name, bits, validity, now, &entropy)
+        });
+        let drawn = drawn
+            .await
+            .map_err(|e| StepError::failed(format!("The cluster's keys could not be drawn: {e}")))?
+            .map_err(|e| {
+                StepError::failed(format!("The cluster's keys could not be drawn: {e}"))
+            })?;
+        let sealer = self.inner.store.sealer();
+        let mut change = Change::new().expect(operation);
+        for (kind, pair) in drawn {
+            let key = sealer.seal(&Certificate::owner(id, kind), pair.key.expose().as_bytes());
+            change = change.put(&Certificate { cluster_id: id, kind, pem: pair.pem, key });
+        }
+        let password = self.inner.entropy.password();
+        let credential = Credential {
+            cluster_id: id,
+            trustee_name: name::trustee_name(id, &moment.cluster.project_id),
+            trustee_password: sealer.seal(&Credential::owner(id), password.as_bytes()),
+            trustee_user_id: None,
+            trust_id: None,
+        };
+        self.commit(change.put(&credential).put(&operation.at(Step::Trustee))).await?;
+        Ok(Progress::Again)
+    }
+
+    /// One trustee per cluster, named after it, whoever asks and how often.
+    async fn ensure_trustee(
+        &self,
+        moment: &Moment,
+        operation: &Stored<Operation>,
+    ) -> Result<Progress, StepError> {
+        let keystone = self.inner.cloud.keystone();
+        let (_, password) = moment.trustee(&self.inner.store)?;
+        let name = name::trustee_name(moment.id(), &moment.cluster.project_id);
+        let user = match self.as_domain_admin(keystone.trustee_named(&name)).await? {
+            Some(user) => user,
+            None => self.as_domain_admin(keystone.create_trustee(&name, &password)).await?,
+        };
+        info!(trustee = %user, "trustee ready");
+        let mut cluster = moment.cluster.record.clone();
+        cluster.trustee_user_id = Some(user.clone());
+        let mut change = Change::new().expect(operation).expect(&moment.cluster).put(&cluster);
+        if let Some(credential) = &moment.credential {
+            let mut credential = credential.record.clone();
+            credential.trustee_user_id = Some(user);
+            change = change.put(&credential);
+        }
+        self.commit(change.put(&operation.at(Step::Trust))).await?;
+        Ok(Progress::Again)
+    }
+
+    /// Says whose credentials were refused, where the tenant could not guess it.
+    pub(super) async fn as_domain_admin<T>(
+        &self,
+        act: impl Future<Output = Result<T, CloudError>>,
+    ) -> Result<T, StepError> {
+        self.act(act).await.map_err(|e| match e {
+            StepError::Cloud(CloudError::Refused {
+                status: status @ (401 | 403), reason, ..
+            }) => StepError::failed(format!(
+                "Keystone refused the administrator of the trustee domain ({status}): \
+                     {reason}. The operator must check [trust] in magnumd's configuration."
+            )),
+            // A name that is taken although we did not find it: look again.
+            StepError::Cloud(e) if e.is_conflict() => StepError::Cloud(CloudError::Unknown {
+                service: crate::openstack::Service::Keystone,
+                reason: e.reason(),
+            }),
+            other => other,
+        })
+    }
+
+    /// One trust per trustee, from the tenant, with the tenant's own token.
+    async fn ensure_trust(
+        &self,
+        moment: &Moment,
+        operation: &Stored<Operation>,
+    ) -> Result<Progress, StepError> {
+        let keystone = self.inner.cloud.keystone();
+        let (user, password) = moment.trustee(&self.inner.store)?;
+        let user = user.ok_or_else(|| StepError::failed("The trustee's id was lost."))?;
+        let trust = match self.act(keystone.trust_of(user, &password)).await? {
+            Some(trust) => trust,
+            None => {
+                let token = moment
+                    .tenant_token(&self.inner.store)
+                    .ok_or_else(|| StepError::failed("The tenant's token was lost."))?;
+                let roles = match self.inner.settings.trust_roles.is_empty() {
+                    true => &operation.roles,
+                    false => &self.inner.settings.trust_roles,
+                };
+                let project = &moment.cluster.project_id;
+                let made = keystone.create_trust(&token, &operation.user_id, user, project, roles);
+                self.act(made).await.map_err(lapsed("the trust was created"))?
+            }
+        };
+        info!(%trust, "trust ready");
+        let credential = moment.credential.as_ref().map(|stored| {
+            let mut credential = stored.record.clone();
+            credential.trust_id = Some(trust);
+            credential
+        });
+        let credential = credential.ok_or_else(|| StepError::failed("The trustee was lost."))?;
+        let change = Change::new().expect(operation).put(&credential);
+        self.commit(change.put(&operation.at(Step::Discovery))).await?;
+        Ok(Progress::Again)
+    }
+
+    /// A token in our own registry, where the driver wants one; no outside effect.
+    async fn ensure_discovery(
+        &self,
+        moment: &Moment,
+        operation: &Stored<Operation>,
+    ) -> Result<Progress, StepError> {
+        let next = operation.at(Step::Stack);
+        let cluster = &moment.cluster;
+        let wanted = self.driver(moment)?.uses_discovery(&cluster.labels);
+        if !wanted || cluster.discovery_url.is_some() {
+            self.commit(Change::new().expect(operation).put(&next)).await?;
+            return Ok(Progress::Again);
+        }
+        let (masters, _) = moment.counts();
+        let stack = cluster.stack_name();
+        let size = u8::try_from(masters).unwrap_or(u8::MAX);
+        let now = self.inner.clock.now();
+        let token = DiscoveryToken::issue(
+            self.inner.entropy.hex_token(),
+            moment.id(),
+            size,
+            (0..masters).map(|i| name::master_node(&stack, i)).collect(),
+            moment.facts.as_ref().and_then(|f| f.fixed_subnet_cidr.clone()),
+            now,
+            operation.deadline.unwrap_or(now).plus(Duration::from_secs(3600)),
+        );
+        let mut cluster = cluster.record.clone();
+        let base = self.inner.settings.discovery_url.trim_end_matches('/');
+        cluster.discovery_url = Some(format!("{base}/{}", token.token));
+        let change = Change::new().expect(operation).expect(&moment.cluster);
+        self.commit(change.put(&token).put(&cluster).put(&next)).await?;
+        Ok(Progress::Again)
+    }
+
+    /// Looks for our stack by its tag, adopts it or makes it.
+    async fn ensure_stack(
+        &self,
+        moment: &Moment,
+        operation: &Stored<Operation>,
+    ) -> Result<Progress, StepError> {
+        let tag = name::stack_tag(moment.id());
+        let trustee = self.trust_session(moment).await?;
+        let id = match stack(moment.id(), &self.tagged(&trustee, &tag).await?) {
+            StackNext::Adopt(id) => {
+                info!(stack = %id, "stack adopted");
+                id
+            }
+            StackNext::Fail(reason) => return Err(StepError::failed(reason)),
+            StackNext::Create => self.make_stack(moment, &tag).await?,
+        };
+        let mut cluster = moment.cluster.record.clone();
+        cluster.stack_id = Some(id.clone());
+        let mut change = Change::new().expect(operation).expect(&moment.cluster).put(&cluster);
+        for group in moment.groups.iter().filter(|g| g.is_default) {
+            let mut group = group.record.clone();
+            group.stack_id = Some(id.clone());
+            change = change.put(&group);
+        }
+        let mut next = operation.at(Step::Await);
+        next.token = None;
+        self.commit(change.put(&next)).await?;
+        Ok(Progress::Again)
+    }
+
+    /// Every live stack that carries a tag, with its parameters.
+    pub(super) async fn tagged(&self, actor: &Actor, tag: &str) -> Result<Vec<Stack>, StepError> {
+        let heat = self.inner.cloud.heat(actor).await?;
+        let mut stacks = Vec::new();
+        for (id, name) in heat.tagged(tag).await? {
+            match heat.show(&name, &id, false).await {
+                Ok(stack) => stacks.push(stack),
+                Err(e) if e.is_missing() => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(stacks)
+    }
+
+    async fn make_stack(&self, moment: &Moment, tag: &str) -> Result<String, StepError> {
+        let (plan, bundle) = self.render(moment)?;
+        // The tenant's own token: Heat makes a trust of its own from it, which Keystone
+        // forbids to a token that comes from a trust.
+        let actor = Actor {
+            token: moment
+                .tenant_token(&self.inner.store)
+                .ok_or_else(|| StepError::failed("The tenant's token was lost."))?,
+            project_id: moment.cluster.project_id.clone(),
+            user_id: moment.cluster.user_id.clone(),
+        };
+        let heat = self.inner.cloud.heat(&actor).await?;
+        let name = moment.cluster.stack_name();
+        let new = NewStack {
+            name: &name,
+            template: &bundle.template,
+            parameters: &bundle.parameters,
+            files: &bundle.files,
+            timeout_minutes: timeout_minutes(&plan),
+            tag,
+        };
+        heat.validate(&new)
+            .await
+            .map_err(StepError::from)
+            .map_err(lapsed("the stack was created"))?;
+        match self.act(heat.create(&new)).await.map_err(lapsed("the stack was created")) {
+            Ok(id) => {
+                info!(stack = %id, "stack created");
+                Ok(id)
+            }
+            // The name is taken: by our own earlier request, most likely. Look again.
+            Err(StepError::Cloud(e)) if e.is_conflict() => {
+                Err(StepError::Cloud(CloudError::Unknown {
+                    service: crate::openstack::Service::Heat,
+                    reason: e.reason(),
+                }))
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    pub(super) fn driver(&self, moment: &Moment) -> Result<std::sync::Arc<dyn Driver>, StepError> {
+        let name = &moment.cluster.driver;
+        self.inner
+            .drivers
+            .by_name(name)
+            .ok_or_else(|| StepError::failed(format!("Driver {name} is not there any more.")))
+    }
+
+    pub(super) fn render(&self, moment: &Moment) -> Result<(ClusterPlan, Bundle), StepError> {
+        let plan = moment
+            .plan(&self.inner.settings, &self.inner.enrolment)
+            .ok_or_else(|| StepError::failed("The cluster's template or facts were lost."))?;
+        let bundle = self.driver(moment)?.bundle(&plan);
+        let bundle = bundle.map_err(|e| StepError::failed(e.to_string()))?;
+        Ok((plan, bundle))
+    }
+
+    /// Looks until the stack is complete and the nodes have reported ready.
+    async fn await_created(
+        &self,
+        moment: &Moment,
+        operation: &Stored<Operation>,
+    ) -> Result<Progress, StepError> {
+        let (masters, workers) = moment.counts();
+        let shown = self.look(moment, false).await?;
+        let plan = moment.plan(&self.inner.settings, &self.inner.enrolment);
+        let threshold = plan.as_ref().and_then(|p| self.driver(moment).ok()?.ready_threshold(p));
+        let next = await_created(&Awaited {
+            stack: shown.as_ref(),
+            nodes: &moment.nodes,
+            masters,
+            workers,
+            threshold: threshold.unwrap_or(workers).min(workers),
+            deadline: operation.deadline,
+            now: self.inner.clock.now(),
+        });
+        match next {
+            AwaitNext::LookAgain(progress) => {
+                self.note(moment, &progress).await;
+                Ok(Progress::Wait(self.inner.settings.look_interval))
+            }
+            AwaitNext::Fail { reason, nodegroup } => Err(StepError::Failed { reason, nodegroup }),
+            AwaitNext::StackFailed => {
+                let stack = shown.as_ref();
+                Err(self.stack_failure(moment, stack).await)
+            }
+            AwaitNext::Settle => match self.look(moment, true).await? {
+                Some(stack) => self.settle_created(moment, operation, &stack).await,
+                None => Ok(Progress::Wait(self.inner.settings.look_interval)),
+            },
+        }
+    }
+
+    /// The cluster's stack as the trustee sees it; None when Heat does not have it.
+    pub(super) async fn look(
+        &self,
+        moment: &Moment,
+        outputs: bool,
+    ) -> Result<Option<Stack>, StepError> {
+        let Some(id) = &moment.cluster.stack_id else { return Ok(None) };
+        let actor = self.trust_session(moment).await?;
+        let heat = self.inner.cloud.heat(&actor).await?;
+        match heat.show(&moment.cluster.stack_name(), id, outputs).await {
+            Ok(stack) => Ok(Some(stack)),
+            Err(e) if e.is_missing() => Ok(None),
+            Err(e) => {
+                if e.is_unauthorised() {
+                    self.forget_session(moment.id()).await;
+                }
+                Err(e.into())
+            }
+        }
+    }
+
+    /// Asks Heat which resource failed and why.
+    async fn stack_failure(&self, moment: &Moment, stack: Option<&Stack>) -> StepError {
+        let fallback = stack.map_or_else(String::new, |s| s.status_reason.clone());
+        let failures = async {
+            let id = moment.cluster.stack_id.as_deref().unwrap_or_default();
+            let actor = self.trust_session(moment).await?;
+            let heat = self.inner.cloud.heat(&actor).await?;
+            Ok::<_, StepError>(heat.failures(&moment.cluster.stack_name(), id).await?)
+        };
+        let failures = match failures.await {
+            Ok(failures) => failures,
+            Err(StepError::Cloud(e)) if e.is_passing() => return e.into(),
+            Err(error) => {
+                warn!(%error, "the failed resources cannot be listed");
+                Vec::new()
+            }
+        };
+        match failures.first() {
+            Some(failure) => StepError::Failed {
+                reason: format!(
+                    "Resource {} ({}) failed: {}",
+                    failure.name, failure.kind, failure.reason
+                ),
+                nodegroup: group_of(&failure.name),
+            },
+            None => StepError::failed(fallback),
+        }
+    }
+
+    /// Addresses, versions, CREATE_COMPLETE: one commit closes the operation.
+    async fn settle_created(
+        &self,
+        moment: &Moment,
+        operation: &Stored<Operation>,
+        stack: &Stack,
+    ) -> Result<Progress, StepError> {
+        let (plan, driver) =
+            (moment.plan(&self.inner.settings, &self.inner.enrolment), self.driver(moment)?);
+        let plan = plan.ok_or_else(|| StepError::failed("The cluster's template was lost."))?;
+        let outcome = driver.outcome(&plan, stack);
+        let now = self.inner.clock.now();
+        let mut cluster = moment.cluster.record.clone();
+        cluster.status = Status::CreateComplete;
+        cluster.status_reason = Some("Stack CREATE completed successfully".to_owned());
+        cluster.api_address = outcome.api_address;
+        let version = stack.parameters.get("kube_version").and_then(|v| v.as_str());
+        cluster.coe_version = version.filter(|v| !v.is_empty()).map(str::to_owned);
+        cluster.container_version = driver.container_version().map(str::to_owned);
+        cluster.updated_at = Some(now);
+        let mut change = Change::new().expect(operation).expect(&moment.cluster).put(&cluster);
+        for group in moment.groups.iter().filter(|g| g.is_default) {
+            let mut group = group.record.clone();
+            group.status = Status::CreateComplete;
+            group.status_reason.clone_from(&cluster.status_reason);
+            group.node_addresses = match group.is_master() {
+                true => outcome.master_addresses.clone(),
+                false => outcome.worker_addresses.clone(),
+            };
+            group.version.clone_from(&cluster.coe_version);
+            group.updated_at = Some(now);
+            change = change.put(&group);
+        }
+        self.commit(change.delete(&operation.record)).await?;
+        info!(api = cluster.api_address, "cluster complete");
+        Ok(Progress::Done)
+    }
+
+    /// Closes the operation with a failure; whatever was made stays until the owner deletes.
+    pub(super) async fn fail(
+        &self,
+        moment: &Moment,
+        operation: &Stored<Operation>,
+        reason: &str,
+        nodegroup: Option<&str>,
+    ) -> Result<(), StepError> {
+        let status = match operation.kind {
+            crate::model::operation::OperationKind::Create => Status::CreateFailed,
+            crate::model::operation::OperationKind::Delete => Status::DeleteFailed,
+        };
+        warn!(step = operation.step.as_str(), reason, "{status}");
+        let now = self.inner.clock.now();
+        let mut cluster = moment.cluster.record.clone();
+        cluster.status = status;
+        cluster.status_reason = Some(reason.to_owned());
+        cluster.updated_at = Some(now);
+        let mut change = Change::new().expect(operation).expect(&moment.cluster).put(&cluster);
+        for group in moment.groups.iter().filter(|g| g.is_default) {
+            let mut group = group.record.clone();
+            let concerned = nodegroup.is_none_or(|name| name == group.name);
+            group.status = status;
+            group.status_reason = Some(match concerned {
+                true => reason.to_owned(),
+                false => format!("{} failed.", nodegroup.unwrap_or_default()),
+            });
+            group.updated_at = Some(now);
+            change = change.put(&group);
+        }
+        self.commit(change.delete(&operation.record)).await
+    }
+}
+
+/// Which default group a resource of the stack belongs to.
+fn group_of(resource: &str) -> Option<String> {
+    if resource.starts_with("master_") {
+        Some(nodegroup::DEFAULT_MASTER.to_owned())
+    } else if resource.starts_with("kube_minions") {
+        Some(nodegroup::DEFAULT_WORKER.to_owned())
+    } else {
+        None
+    }
+}
+
+fn timeout_minutes(plan: &ClusterPlan) -> u32 {
+    match plan.cluster.create_timeout {
+        0 => plan.settings.create_timeout,
+        minutes => minutes,
+    }
+}
+
+/// Turns "not authorised" into what the tenant must know.
+fn lapsed(before: &str) -> impl Fn(StepError) -> StepError + '_ {
+    move |e| match e {
+        StepError::Cloud(e) if e.is_unauthorised() => StepError::failed(format!(
+            "The token of the request expired or was revoked before {before}. \
+             Delete the cluster and create it again."
+        )),
+        other => other,
+    }
+}
+
+impl Operation {
+    /// The same operation at another step.
+    pub(super) fn at(&self, step: Step) -> Self {
+        Self { step, attempt: 0, ..self.clone() }
+    }
+}

@@ -1,0 +1,130 @@
+//! What nodes ask of us while they boot.
+
+use super::moment::Moment;
+use super::{Conductor, Refusal, StepError};
+use crate::base::secret::Secret;
+use crate::driver::BundleFile;
+use crate::driver::plan::{NodeCertificates, NodePlan};
+use crate::model::ClusterId;
+use crate::model::certificate::{Certificate, CertificateKind};
+use crate::model::facts::CloudFacts;
+use crate::model::name;
+use crate::store::Change;
+
+impl Conductor {
+    /// Whether `instance` is a Nova server of this name in the cluster's project.
+    pub async fn is_server_of(
+        &self,
+        cluster: ClusterId,
+        name: &str,
+        instance: &str,
+    ) -> Result<bool, Refusal> {
+        let moment = self.moment(cluster)?;
+        let actor = self.trust_session(&moment).await.map_err(refusal)?;
+        let found = self.inner.cloud.server_name(&actor, instance).await?;
+        Ok(found.as_deref() == Some(name))
+    }
+
+    /// The private addresses of the masters by index, asked of Heat until they are known.
+    pub async fn master_addresses(&self, cluster: ClusterId) -> Result<Vec<String>, Refusal> {
+        let moment = self.moment(cluster)?;
+        Ok(self.addresses(&moment).await?.master_addresses)
+    }
+
+    /// What a booting node fetches; [`Refusal::Unavailable`] while addresses are not known yet.
+    pub async fn node_files(
+        &self,
+        cluster: ClusterId,
+        node: &str,
+    ) -> Result<Vec<BundleFile>, Refusal> {
+        let moment = self.moment(cluster)?;
+        let facts = self.addresses(&moment).await?;
+        let (masters, _) = moment.counts();
+        let stack = moment.cluster.stack_name();
+        let master_index = (0..masters).find(|i| name::master_node(&stack, *i) == node);
+        let plan = moment
+            .plan(&self.inner.settings, &self.inner.enrolment)
+            .ok_or_else(|| Refusal::Internal("the cluster's template or facts are lost".into()))?;
+        let host = facts.api_internal.clone().or_else(|| facts.master_addresses.first().cloned());
+        let node = NodePlan {
+            name: node.to_owned(),
+            master_index,
+            master_addresses: facts.master_addresses,
+            api_endpoint: format!("https://{}:6443", host.unwrap_or_default()),
+            certificates: self.certificates(cluster, master_index.is_some())?,
+        };
+        let driver = self.driver(&moment).map_err(refusal)?;
+        Ok(driver.node_files(&plan, &node)?)
+    }
+
+    fn moment(&self, cluster: ClusterId) -> Result<Moment, Refusal> {
+        Moment::read(&self.inner.store, cluster)?
+            .ok_or_else(|| Refusal::Missing(format!("Cluster {cluster} could not be found.")))
+    }
+
+    /// The facts with the masters' addresses in them; remembered once Heat knows them all.
+    async fn addresses(&self, moment: &Moment) -> Result<CloudFacts, Refusal> {
+        let facts = moment
+            .facts
+            .as_ref()
+            .ok_or_else(|| Refusal::Internal("the cluster's facts are lost".into()))?;
+        if !facts.master_addresses.is_empty() {
+            return Ok(facts.record.clone());
+        }
+        let later = || Refusal::Unavailable("The masters' addresses are not known yet.".into());
+        let shown = self.look(moment, true).await.map_err(refusal)?.ok_or_else(later)?;
+        let plan = moment
+            .plan(&self.inner.settings, &self.inner.enrolment)
+            .ok_or_else(|| Refusal::Internal("the cluster's template or facts are lost".into()))?;
+        let outcome = self.driver(moment).map_err(refusal)?.outcome(&plan, &shown);
+        let mut known = facts.record.clone();
+        known.master_addresses = outcome.master_private.ok_or_else(later)?;
+        if moment.cluster.master_lb_enabled {
+            known.api_internal = Some(outcome.api_internal.ok_or_else(later)?);
+        }
+        match self.inner.store.commit(Change::new().expect(facts).put(&known)).await {
+            // Another node asked at the same time and was told the same.
+            Ok(()) | Err(crate::store::StoreError::Stale) => Ok(known),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// The cluster's CAs, and for masters their keys.
+    fn certificates(&self, cluster: ClusterId, keys: bool) -> Result<NodeCertificates, Refusal> {
+        let store = &self.inner.store;
+        let load = |kind: CertificateKind| -> Result<(String, Option<Secret<String>>), Refusal> {
+            let stored = store
+                .read(|view| view.certificate(cluster, kind))?
+                .ok_or_else(|| Refusal::Unavailable("The cluster has no keys yet.".into()))?;
+            let key = keys
+                .then(|| store.sealer().open_text(&Certificate::owner(cluster, kind), &stored.key))
+                .transpose()
+                .map_err(|e| Refusal::Internal(e.to_string()))?;
+            Ok((stored.record.pem, key))
+        };
+        let (ca, ca_key) = load(CertificateKind::Kubernetes)?;
+        let (etcd_ca, etcd_ca_key) = load(CertificateKind::Etcd)?;
+        let (front_proxy_ca, front_proxy_ca_key) = load(CertificateKind::FrontProxy)?;
+        let (service_account_public, service_account_key) = load(CertificateKind::ServiceAccount)?;
+        Ok(NodeCertificates {
+            ca,
+            etcd_ca,
+            front_proxy_ca,
+            service_account_public,
+            ca_key,
+            etcd_ca_key,
+            front_proxy_ca_key,
+            service_account_key,
+        })
+    }
+}
+
+fn refusal(error: StepError) -> Refusal {
+    match error {
+        StepError::Store(e) => e.into(),
+        StepError::Cloud(e) => e.into(),
+        StepError::Failed { reason, .. } => Refusal::Unavailable(reason),
+        StepError::Sealed(e) => Refusal::Internal(e.to_string()),
+        StepError::Stopped(_) => Refusal::Unavailable("The conductor has stopped.".to_owned()),
+    }
+}

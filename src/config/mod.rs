@@ -1,0 +1,248 @@
+//! The whole configuration, parsed before anything opens.
+//!
+//! One struct per section, every default in one place, unknown keys refused with the
+//! nearest known one. `config/magnumd.toml` documents every option; a test holds it and
+//! these structs together.
+
+mod sections;
+mod value;
+
+use std::path::{Path, PathBuf};
+
+pub use sections::*;
+pub use value::{Password, Span};
+
+use serde::Deserialize;
+
+/// Everything an operator may set.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    pub api: Api,
+    pub discovery: Discovery,
+    pub bootstrap: Bootstrap,
+    pub runtime: Runtime,
+    pub storage: Storage,
+    pub log: Log,
+    pub keystone: Keystone,
+    pub trust: Trust,
+    pub clients: Clients,
+    pub cluster: Cluster,
+    pub quota: Quota,
+    pub kubernetes: Kubernetes,
+    pub drivers: Drivers,
+    pub volumes: Volumes,
+    pub ca: Ca,
+    pub periodic: Periodic,
+}
+
+/// Why a configuration is not usable; one sentence with place and cure.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{path}: {reason}")]
+    Unreadable { path: PathBuf, reason: String },
+    #[error("{path}:{line}: {reason}")]
+    Syntax { path: PathBuf, line: usize, reason: String },
+    #[error("{path}: {key} {reason}")]
+    Value { path: PathBuf, key: String, reason: String },
+}
+
+impl Config {
+    /// Reads and checks a file and the secret files it names. Opens nothing else.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|e| ConfigError::Unreadable {
+            path: path.to_owned(),
+            reason: e.to_string(),
+        })?;
+        Self::parse(path, &text)
+    }
+
+    /// Like [`Config::load`] for text already read; `path` is for messages and for
+    /// resolving relative file names.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let mut config: Self = toml::from_str(text).map_err(|e| {
+            let start = e.span().map_or(0, |span| span.start).min(text.len());
+            ConfigError::Syntax {
+                path: path.to_owned(),
+                line: text[..start].matches('\n').count() + 1,
+                reason: with_suggestion(e.message()),
+            }
+        })?;
+        let wrong = |(key, reason): (&str, String)| ConfigError::Value {
+            path: path.to_owned(),
+            key: key.to_owned(),
+            reason,
+        };
+        config.read_secrets(path.parent().unwrap_or(Path::new("."))).map_err(wrong)?;
+        config.check().map_err(wrong)?;
+        Ok(config)
+    }
+
+    fn read_secrets(&mut self, base: &Path) -> Result<(), (&'static str, String)> {
+        self.keystone.password.resolve(&self.keystone.password_file, base, "keystone.password")?;
+        self.trust.admin_password.resolve(
+            &self.trust.admin_password_file,
+            base,
+            "trust.admin_password",
+        )
+    }
+
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        let url = |key: &'static str, value: &str| {
+            let parsed = value.parse::<hyper::Uri>().ok();
+            let usable = parsed
+                .filter(|u| matches!(u.scheme_str(), Some("http" | "https")) && u.host().is_some());
+            usable
+                .map(|_| ())
+                .ok_or_else(|| (key, format!("must be an http or https URL, not '{value}'")))
+        };
+        let needed = |key: &'static str, value: &str| match value.is_empty() {
+            true => Err((key, "must be set".to_owned())),
+            false => Ok(()),
+        };
+        url("keystone.auth_url", &self.keystone.auth_url)?;
+        needed("keystone.username", &self.keystone.username)?;
+        if !self.keystone.public_url.is_empty() {
+            url("keystone.public_url", &self.keystone.public_url)?;
+        }
+        url("discovery.advertise_url", &self.discovery.advertise_url)?;
+        if self.discovery.advertise_url.starts_with("https") {
+            let reason = "must be plain http: etcd trusts no private CA for discovery, and \
+                          TLS in nested virtualisation outlasts its 5 s";
+            return Err(("discovery.advertise_url", reason.to_owned()));
+        }
+        url("bootstrap.advertise_url", &self.bootstrap.advertise_url)?;
+        if self.trust.domain_id.is_empty() && self.trust.domain_name.is_empty() {
+            let reason = "or trust.domain_name must be set: the domain of trustee users";
+            return Err(("trust.domain_id", reason.to_owned()));
+        }
+        if self.trust.admin_id.is_empty() && self.trust.admin_name.is_empty() {
+            let reason = "or trust.admin_name must be set: who makes trustee users";
+            return Err(("trust.admin_id", reason.to_owned()));
+        }
+        if self.api.tls.cert.is_some() != self.api.tls.key.is_some() {
+            return Err(("api.tls", "needs both cert and key, or neither".to_owned()));
+        }
+        let between = |key, value: u64, least: u64, most: u64| match (least..=most).contains(&value)
+        {
+            true => Ok(()),
+            false => Err((key, format!("must be from {least} to {most}, not {value}"))),
+        };
+        between("ca.rsa_bits", self.ca.rsa_bits as u64, 2048, 8192)?;
+        between("ca.validity_days", u64::from(self.ca.validity_days), 1, 36500)?;
+        between(
+            "cluster.create_timeout_mins",
+            u64::from(self.cluster.create_timeout_mins),
+            1,
+            1440,
+        )?;
+        between("cluster.lanes", self.cluster.lanes as u64, 1, 1024)?;
+        between("api.max_limit", self.api.max_limit as u64, 1, 100_000)?;
+        between("api.max_body_bytes", self.api.max_body_bytes as u64, 1024, 64 << 20)?;
+        for (name, client) in self.clients.each() {
+            if let Some(interface) = &client.interface
+                && crate::model::name::endpoint_interface(interface).is_none()
+            {
+                let reason =
+                    format!("({name}) must be public, internal or admin, not '{interface}'");
+                return Err(("clients.*.interface", reason));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Adds the nearest known key to serde's "unknown field" message.
+fn with_suggestion(message: &str) -> String {
+    let message = message.trim();
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    if !message.starts_with("unknown field") {
+        return message.to_owned();
+    }
+    let Some(unknown) = quoted.next() else { return message.to_owned() };
+    let nearest = quoted
+        .map(|known| (strsim::jaro_winkler(unknown, known), known))
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .filter(|(likeness, _)| *likeness > 0.75);
+    match nearest {
+        Some((_, known)) => format!("unknown key '{unknown}'; did you mean '{known}'?"),
+        None => format!("unknown key '{unknown}'"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const LEAST: &str = r#"
+        [keystone]
+        auth_url = "http://127.0.0.1:5000/v3"
+        username = "magnum"
+        password = "secret"
+        [trust]
+        domain_name = "magnum"
+        admin_name = "magnum_domain_admin"
+        admin_password = "secret"
+        [discovery]
+        advertise_url = "http://192.0.2.1:9512"
+        [bootstrap]
+        advertise_url = "https://192.0.2.1:9513"
+    "#;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(Path::new("/etc/magnumd/magnumd.toml"), text).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn the_least_configuration_is_enough() {
+        let config = parse(LEAST).unwrap();
+        assert_eq!(config.api.listen.port(), 9511);
+        assert_eq!(config.keystone.token_cache.0, Duration::from_secs(300));
+        assert_eq!(config.keystone.password.expose(), "secret");
+    }
+
+    #[test]
+    fn the_shipped_file_parses_and_shows_the_defaults() {
+        let shipped = include_str!("../../config/magnumd.toml");
+        let config = parse(shipped).unwrap();
+        assert_eq!(config.cluster.create_timeout_mins, Cluster::default().create_timeout_mins);
+        // Every commented option must be a real one with a value of its type.
+        let uncommented: String = shipped
+            .lines()
+            .map(|line| match line.strip_prefix('#') {
+                Some(option) if !option.starts_with(' ') && option.contains('=') => option,
+                Some(table) if table.starts_with('[') => table,
+                _ => line,
+            })
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let all: toml::Table = toml::from_str(&uncommented).unwrap();
+        let unknown = toml::from_str::<Config>(&uncommented).map_err(|e| e.to_string());
+        assert!(unknown.is_ok(), "{unknown:?}");
+        assert!(all.len() >= 15, "every section is documented");
+    }
+
+    #[test]
+    fn mistakes_are_named_with_line_and_cure() {
+        let table = [
+            ("[api]\nlisten_address = 1", "unknown key 'listen_address'; did you mean 'listen'?"),
+            ("[api]\nlisten = 'nowhere'", "invalid socket address"),
+            ("[keystone]\ntoken_cache = '5 parsecs'", "a number and one of ms, s, m, h, d"),
+            ("[api", "/etc/magnumd/magnumd.toml:1:"),
+        ];
+        for (text, wanted) in table {
+            let said = parse(text).unwrap_err();
+            assert!(said.contains(wanted), "{said}");
+        }
+        let no_url = parse("").unwrap_err();
+        assert!(no_url.contains("keystone.auth_url must be an http or https URL"), "{no_url}");
+        let https = LEAST.replace("http://192.0.2.1:9512", "https://192.0.2.1:9512");
+        assert!(parse(&https).unwrap_err().contains("must be plain http"));
+        let both = LEAST.replace(
+            "password = \"secret\"\n        [trust]",
+            "password = \"x\"\npassword_file = \"y\"\n[trust]",
+        );
+        assert!(parse(&both).unwrap_err().contains("not both"));
+    }
+}

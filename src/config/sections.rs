@@ -1,0 +1,239 @@
+//! The sections and their defaults. What each option means is written in `config/magnumd.toml`.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::value::{Password, Span};
+
+/// Declares a section: a struct whose missing keys take the default beside them.
+macro_rules! section {
+    ($(#[$doc:meta])* $name:ident { $($key:ident: $kind:ty = $default:expr),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct $name { $(pub $key: $kind),* }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($key: $default),* }
+            }
+        }
+    };
+}
+
+const fn everywhere(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)
+}
+
+section! {
+    /// The REST listener.
+    Api {
+        listen: SocketAddr = everywhere(9511),
+        tls: Tls = Tls::default(),
+        max_limit: usize = 1000,
+        max_body_bytes: usize = 1 << 20,
+        max_connections: usize = 4096,
+        trust_proxy_headers: bool = false,
+        healthcheck_disable_file: Option<PathBuf> = None,
+    }
+}
+
+section! {
+    Tls {
+        cert: Option<PathBuf> = None,
+        key: Option<PathBuf> = None,
+    }
+}
+
+section! {
+    /// The etcd discovery listener.
+    Discovery {
+        listen: SocketAddr = everywhere(9512),
+        advertise_url: String = String::new(),
+        allow_loopback: bool = false,
+    }
+}
+
+section! {
+    /// The node bootstrap listener.
+    Bootstrap {
+        listen: SocketAddr = everywhere(9513),
+        advertise_url: String = String::new(),
+    }
+}
+
+section! {
+    Runtime {
+        host: Option<String> = None,
+        worker_threads: Option<usize> = None,
+        service_down_time: Span = Span::secs(180),
+    }
+}
+
+section! {
+    Storage {
+        path: PathBuf = PathBuf::from("/var/lib/magnumd"),
+        sealing_key_file: Option<PathBuf> = None,
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Text,
+    Json,
+    Journald,
+}
+
+section! {
+    Log {
+        level: String = "info".to_owned(),
+        format: LogFormat = LogFormat::Text,
+    }
+}
+
+section! {
+    /// The service account.
+    Keystone {
+        auth_url: String = String::new(),
+        public_url: String = String::new(),
+        username: String = String::new(),
+        password: Password = Password::default(),
+        password_file: Option<PathBuf> = None,
+        project: String = "service".to_owned(),
+        user_domain: String = "Default".to_owned(),
+        project_domain: String = "Default".to_owned(),
+        token_cache: Span = Span::secs(300),
+    }
+}
+
+section! {
+    /// The identity each cluster gets.
+    Trust {
+        domain_id: String = String::new(),
+        domain_name: String = String::new(),
+        admin_id: String = String::new(),
+        admin_name: String = String::new(),
+        admin_password: Password = Password::default(),
+        admin_password_file: Option<PathBuf> = None,
+        admin_domain_id: String = String::new(),
+        admin_domain_name: String = String::new(),
+        roles: Vec<String> = Vec::new(),
+    }
+}
+
+section! {
+    /// One OpenStack service, or the default of all.
+    Client {
+        region: Option<String> = None,
+        interface: Option<String> = None,
+        ca_file: Option<PathBuf> = None,
+        insecure: Option<bool> = None,
+    }
+}
+
+section! {
+    Clients {
+        default: Client = Client::default(),
+        keystone: Client = Client::default(),
+        heat: Client = Client::default(),
+        nova: Client = Client::default(),
+        neutron: Client = Client::default(),
+        glance: Client = Client::default(),
+        octavia: Client = Client::default(),
+        cinder: Client = Client::default(),
+        magnum: Client = Client::default(),
+        connect_timeout: Span = Span::secs(5),
+        timeout: Span = Span::secs(60),
+        concurrency: usize = 8,
+        lookup_cache: Span = Span::secs(60),
+    }
+}
+
+impl Clients {
+    /// Every section by name, the default first.
+    pub fn each(&self) -> [(&'static str, &Client); 9] {
+        [
+            ("default", &self.default),
+            ("keystone", &self.keystone),
+            ("heat", &self.heat),
+            ("nova", &self.nova),
+            ("neutron", &self.neutron),
+            ("glance", &self.glance),
+            ("octavia", &self.octavia),
+            ("cinder", &self.cinder),
+            ("magnum", &self.magnum),
+        ]
+    }
+}
+
+/// Which defaults labels have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    Standard,
+    Nested,
+}
+
+section! {
+    Cluster {
+        profile: Profile = Profile::Standard,
+        create_timeout_mins: u32 = 60,
+        lanes: usize = 32,
+    }
+}
+
+section! {
+    Quota {
+        max_clusters_per_project: u32 = 20,
+    }
+}
+
+section! {
+    Kubernetes {
+        allowed_network_drivers: Vec<String> = vec!["all".to_owned()],
+        default_network_driver: String = "flannel".to_owned(),
+    }
+}
+
+section! {
+    Drivers {
+        disabled: Vec<String> = Vec::new(),
+        default: Option<String> = None,
+    }
+}
+
+section! {
+    Volumes {
+        boot_size_gb: u32 = 0,
+    }
+}
+
+section! {
+    /// The certificate authorities of clusters.
+    Ca {
+        rsa_bits: usize = 2048,
+        validity_days: u32 = 1825,
+        allow_ca: bool = false,
+        allowed_extensions: Vec<String> = [
+            "keyUsage",
+            "extendedKeyUsage",
+            "subjectAltName",
+            "basicConstraints",
+            "subjectKeyIdentifier",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
+        allowed_key_usage: Vec<String> =
+            ["Digital Signature", "Key Encipherment", "Non Repudiation"].map(str::to_owned).to_vec(),
+    }
+}
+
+section! {
+    Periodic {
+        status_interval: Span = Span::secs(1),
+    }
+}

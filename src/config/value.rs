@@ -1,0 +1,100 @@
+//! Values with a form of their own: spans of time and passwords.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, de};
+
+use crate::base::secret::Secret;
+
+/// A length of time, written as a number and a unit: `"250ms"`, `"30s"`, `"5m"`, `"1h"`, `"7d"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span(pub Duration);
+
+impl Span {
+    pub const fn secs(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
+    }
+
+    pub const fn millis(millis: u64) -> Self {
+        Self(Duration::from_millis(millis))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let digits = text.find(|c: char| !c.is_ascii_digit())?;
+        let (number, unit) = text.split_at(digits);
+        let number: u64 = number.parse().ok()?;
+        let millis = match unit {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return None,
+        };
+        number.checked_mul(millis).map(Duration::from_millis).map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| {
+            de::Error::custom(format!(
+                "'{text}' is not a length of time: a number and one of ms, s, m, h, d, such as \
+                 \"30s\""
+            ))
+        })
+    }
+}
+
+/// A secret given in the file itself or, better, in a file of its own.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(transparent)]
+pub struct Password(Option<Secret<String>>);
+
+impl Password {
+    /// The text; empty when none was given.
+    pub fn expose(&self) -> &str {
+        self.0.as_ref().map_or("", |secret| secret.expose())
+    }
+
+    pub fn secret(&self) -> Secret<String> {
+        Secret::new(self.expose().to_owned())
+    }
+
+    /// Reads `file`, relative to the configuration's folder, unless the text was given.
+    pub(super) fn resolve(
+        &mut self,
+        file: &Option<PathBuf>,
+        base: &Path,
+        key: &'static str,
+    ) -> Result<(), (&'static str, String)> {
+        match (&self.0, file) {
+            (Some(_), Some(_)) => Err((key, "is given as text and as a file; not both".into())),
+            (Some(_), None) => Ok(()),
+            (None, Some(file)) => {
+                let path = base.join(file);
+                let text = std::fs::read_to_string(&path)
+                    .map_err(|e| (key, format!("cannot be read from {}: {e}", path.display())))?;
+                self.0 = Some(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned()));
+                Ok(())
+            }
+            (None, None) => Err((key, "must be set, or its _file".to_owned())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_numbers_with_units() {
+        assert_eq!(Span::parse("250ms"), Some(Span::millis(250)));
+        assert_eq!(Span::parse("5m"), Some(Span::secs(300)));
+        for wrong in ["", "5", "m", "-1s", "1.5h", "1w", "99999999999999999999d"] {
+            assert_eq!(Span::parse(wrong), None, "{wrong}");
+        }
+    }
+}
