@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod base;
-//pub mod conductor;
+pub mod conductor;
 pub mod config;
 pub mod driver;
 pub mod model;

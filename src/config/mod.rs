@@ -73,8 +73,8 @@ impl Config {
             key: key.to_owned(),
             reason,
         };
-        config.read_secrets(path.parent().unwrap_or(Path::new("."))).map_err(wrong)?;
         config.check().map_err(wrong)?;
+        config.read_secrets(path.parent().unwrap_or(Path::new("."))).map_err(wrong)?;
         Ok(config)
     }
 

@@ -6,6 +6,8 @@
 pub mod bundle;
 pub mod plan;
 
+use std::sync::Arc;
+
 use crate::model::cluster_template::{Coe, ServerType};
 use crate::model::labels::Labels;
 use crate::model::stack::Stack;
@@ -73,4 +75,49 @@ pub trait Driver: Send + Sync {
         plan: &ClusterPlan,
         node: &NodePlan,
     ) -> Result<Vec<BundleFile>, DriverError>;
+}
+
+/// Every driver there is, in the order in which they are preferred.
+#[derive(Clone, Default)]
+pub struct Drivers {
+    all: Vec<Arc<dyn Driver>>,
+}
+
+impl Drivers {
+    /// The drivers that come with magnumd, without the `disabled` ones.
+    pub fn builtin(disabled: &[String]) -> Self {
+        let _ = disabled;
+        Self { all: Vec::new() }
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.all.iter().map(|d| d.name())
+    }
+
+    pub fn by_name(&self, name: &str) -> Option<Arc<dyn Driver>> {
+        self.all.iter().find(|d| d.name() == name).cloned()
+    }
+
+    /// The driver for a cluster: the one requested, else the image's own wish, else the
+    /// first that fits server type, `os_distro` and COE.
+    pub fn select(
+        &self,
+        requested: Option<&str>,
+        image_driver: Option<&str>,
+        server_type: ServerType,
+        os_distro: &str,
+        coe: Coe,
+    ) -> Result<Arc<dyn Driver>, DriverError> {
+        if let Some(name) = requested.or(image_driver) {
+            return self.by_name(name).ok_or_else(|| {
+                DriverError::Unsuitable(format!("Cluster driver ({name}) not supported."))
+            });
+        }
+        let fits = |d: &&Arc<dyn Driver>| d.provides(server_type, os_distro, coe);
+        self.all.iter().find(fits).cloned().ok_or_else(|| {
+            DriverError::Unsuitable(format!(
+                "Cluster type ({server_type}, {os_distro}, {coe}) not supported."
+            ))
+        })
+    }
 }

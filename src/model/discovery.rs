@@ -48,3 +48,30 @@ pub struct DiscoveryMember {
     pub last_seen: Timestamp,
     pub source: String,
 }
+
+impl DiscoveryToken {
+    /// A token that nobody has used yet. Index 2 is the size's, so members begin at 3.
+    pub fn issue(
+        token: String,
+        cluster_id: ClusterId,
+        size: u8,
+        expected: Vec<String>,
+        subnet: Option<String>,
+        now: Timestamp,
+        expires_at: Timestamp,
+    ) -> Self {
+        Self {
+            token,
+            cluster_id,
+            size,
+            created_at: now,
+            completed_at: None,
+            expires_at,
+            state: TokenState::Open,
+            next_index: 3,
+            members: Vec::new(),
+            expected,
+            subnet,
+        }
+    }
+}
