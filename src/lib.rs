@@ -8,6 +8,7 @@
 pub mod base;
 pub mod conductor;
 pub mod config;
+pub mod discovery;
 pub mod driver;
 pub mod model;
 pub mod openstack;
