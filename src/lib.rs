@@ -11,4 +11,5 @@ pub mod config;
 pub mod driver;
 pub mod model;
 pub mod openstack;
+pub mod pki;
 pub mod store;

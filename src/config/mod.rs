@@ -128,7 +128,10 @@ impl Config {
             true => Ok(()),
             false => Err((key, format!("must be from {least} to {most}, not {value}"))),
         };
-        between("ca.rsa_bits", self.ca.rsa_bits as u64, 2048, 8192)?;
+        if ![2048, 3072, 4096].contains(&self.ca.rsa_bits) {
+            let reason = format!("must be 2048, 3072 or 4096, not {}", self.ca.rsa_bits);
+            return Err(("ca.rsa_bits", reason));
+        }
         between("ca.validity_days", u64::from(self.ca.validity_days), 1, 36500)?;
         between(
             "cluster.create_timeout_mins",
