@@ -41,12 +41,7 @@ pub fn shown(value: &Value) -> String {
 impl Fields {
     /// The object of `argument`, if it has only `known` attributes and none that is
     /// `read_only`.
-    pub fn new(
-        argument: &str,
-        value: Value,
-        known: &[&str],
-        read_only: &[&str],
-    ) -> Outcome<Self> {
+    pub fn new(argument: &str, value: Value, known: &[&str], read_only: &[&str]) -> Outcome<Self> {
         let Value::Object(map) = value else {
             return Err(ApiError::field(argument, shown(&value), "Value should be an object."));
         };
@@ -74,8 +69,18 @@ impl Fields {
         self.map.get_mut(name).map(Value::take).filter(|value| !value.is_null())
     }
 
-    /// Text of so many characters.
+    /// One line of so many characters.
     pub fn text(&mut self, name: &str, length: RangeInclusive<usize>) -> Outcome<Option<String>> {
+        let Some(text) = self.block(name, length)? else { return Ok(None) };
+        if text.contains(char::is_control) {
+            let why = "Value should have no control characters.";
+            return Err(ApiError::field(name, text.escape_debug(), why));
+        }
+        Ok(Some(text))
+    }
+
+    /// Text of any number of lines.
+    pub fn block(&mut self, name: &str, length: RangeInclusive<usize>) -> Outcome<Option<String>> {
         let Some(value) = self.take(name) else { return Ok(None) };
         let Value::String(text) = value else {
             return Err(ApiError::field(name, shown(&value), "Value should be string"));
@@ -90,10 +95,6 @@ impl Fields {
             let most = length.end();
             let why = format!("Value should have a maximum character requirement of {most}");
             return Err(ApiError::field(name, text, why));
-        }
-        if text.contains(char::is_control) {
-            let why = "Value should have no control characters.";
-            return Err(ApiError::field(name, text.escape_debug(), why));
         }
         Ok(Some(text))
     }

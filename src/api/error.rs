@@ -4,8 +4,8 @@
 
 use std::fmt::Display;
 
-use hyper::header::{ALLOW, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::StatusCode;
+use hyper::header::{ALLOW, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use serde_json::json;
 use tracing::{error, warn};
 
@@ -64,9 +64,7 @@ impl ApiError {
             value.truncate(cut);
             value.push('…');
         }
-        Self::invalid(format!(
-            "Invalid input for field/attribute {name}. Value: '{value}'. {why}"
-        ))
+        Self::invalid(format!("Invalid input for field/attribute {name}. Value: '{value}'. {why}"))
     }
 
     pub fn forbidden(sentence: impl Into<String>) -> Self {
@@ -154,6 +152,7 @@ impl ApiError {
         }
     }
 
+    #[cfg(test)]
     pub fn detail(&self) -> &str {
         &self.detail
     }
@@ -162,14 +161,17 @@ impl ApiError {
     pub fn into_response(self, request_id: &str, www_authenticate_uri: &str) -> Response {
         let status = self.status();
         if status == StatusCode::INTERNAL_SERVER_ERROR {
-            error!(request_id, cause = self.cause.as_deref().unwrap_or("unknown"), "internal error");
+            error!(
+                request_id,
+                cause = self.cause.as_deref().unwrap_or("unknown"),
+                "internal error"
+            );
         } else if let Some(cause) = &self.cause {
             warn!(request_id, status = status.as_u16(), cause, "request refused");
         }
         let mut response = match self.kind {
             Kind::Unauthenticated => {
-                let error =
-                    json!({ "code": 401, "title": "Unauthorized", "message": self.detail });
+                let error = json!({ "code": 401, "title": "Unauthorized", "message": self.detail });
                 json(status, &json!({ "error": error }))
             }
             _ => json(status, &self.body(status, request_id)),

@@ -39,9 +39,8 @@ pub fn base(headers: &HeaderMap, configured: &str, trust_proxy: bool) -> String 
         Some(value.split(',').next().unwrap_or_default().trim())
     };
     let forwarded = |name: &str| if trust_proxy { text(name) } else { None };
-    let scheme = forwarded("x-forwarded-proto")
-        .filter(|s| matches!(*s, "http" | "https"))
-        .unwrap_or(scheme);
+    let scheme =
+        forwarded("x-forwarded-proto").filter(|s| matches!(*s, "http" | "https")).unwrap_or(scheme);
     let host = forwarded("x-forwarded-host")
         .filter(|host| is_host(host))
         .or_else(|| text(HOST.as_str()).filter(|host| is_host(host)))

@@ -190,9 +190,7 @@ impl Ord for Column {
             (Value::Bool(a), Value::Bool(b)) => a.cmp(b),
             (Value::Number(a), Value::Number(b)) => a.as_i64().cmp(&b.as_i64()),
             (Value::String(a), Value::String(b)) => a.cmp(b),
-            (a, b) if self.rank() == 3 && other.rank() == 3 => {
-                a.to_string().cmp(&b.to_string())
-            }
+            (a, b) if self.rank() == 3 && other.rank() == 3 => a.to_string().cmp(&b.to_string()),
             _ => self.rank().cmp(&other.rank()),
         }
     }

@@ -120,8 +120,7 @@ fn digits(text: &str) -> Result<u32, VersionError> {
 
 /// Tells the client what was served and what could have been.
 pub fn announce(headers: &mut HeaderMap, served: Option<Version>) {
-    const LOWEST: HeaderValue =
-        HeaderValue::from_static("container-infrastructure-management 1.1");
+    const LOWEST: HeaderValue = HeaderValue::from_static("container-infrastructure-management 1.1");
     const HIGHEST: HeaderValue =
         HeaderValue::from_static("container-infrastructure-management 1.14");
     headers.insert(MINIMUM, LOWEST);

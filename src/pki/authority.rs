@@ -157,8 +157,13 @@ mod tests {
         let last = der.len() - 1;
         der[last] ^= 1;
         let pem = csr::tests::pem("CERTIFICATE REQUEST", &der);
-        let refused =
-            authority.sign(&pem, &Rules::default(), Duration::from_secs(60), now(), &Entropy::new());
+        let refused = authority.sign(
+            &pem,
+            &Rules::default(),
+            Duration::from_secs(60),
+            now(),
+            &Entropy::new(),
+        );
         assert!(refused.unwrap_err().to_string().contains("signature"));
     }
 }

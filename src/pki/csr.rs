@@ -167,11 +167,7 @@ fn subject(asked: &X509Name<'_>) -> Result<DistinguishedName, PkiError> {
 }
 
 /// Applies the rules to one extension.
-fn honour(
-    extension: &X509Extension<'_>,
-    rules: &Rules,
-    asked: &mut Asked,
-) -> Result<(), PkiError> {
+fn honour(extension: &X509Extension<'_>, rules: &Rules, asked: &mut Asked) -> Result<(), PkiError> {
     let name = name_of(&extension.oid);
     if !rules.allowed_extensions.iter().any(|allowed| *allowed == name) {
         return match extension.critical {

@@ -59,8 +59,7 @@ mod tests {
 
     #[test]
     fn nodes_that_pin_the_authority_accept_the_certificate() {
-        let (now, entropy) =
-            (Timestamp::parse("2026-08-01T00:00:00Z").unwrap(), Entropy::new());
+        let (now, entropy) = (Timestamp::parse("2026-08-01T00:00:00Z").unwrap(), Entropy::new());
         let ca = authority(now, &entropy).unwrap();
         for host in ["192.0.2.1", "[2001:db8::1]", "magnumd.example"] {
             let leaf = certificate(&ca, host, now, &entropy).unwrap();

@@ -176,9 +176,9 @@ impl<'w> Walk<'w> {
                 false
             }
             Check::Rule(name) => self.rule(name, deeper)?,
-            Check::Role(pattern) => self
-                .fill(pattern)
-                .is_some_and(|role| self.who.requester.has_role(&role)),
+            Check::Role(pattern) => {
+                self.fill(pattern).is_some_and(|role| self.who.requester.has_role(&role))
+            }
             Check::Attribute { name, pattern } => {
                 self.fill(pattern).is_some_and(|wanted| self.who.has(name, &wanted))
             }

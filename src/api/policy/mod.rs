@@ -16,7 +16,6 @@ use tracing::error;
 pub use eval::{Credentials, Target};
 use parse::Check;
 
-use crate::base::clock::Timestamp;
 use crate::model::requester::Requester;
 
 /// Every rule by name, ready to be asked.
@@ -83,7 +82,7 @@ pub(super) fn requester(user: &str, project: &str, roles: &[&str]) -> Requester 
         roles: roles.iter().map(|r| (*r).to_owned()).collect(),
         trust: None,
         restricted_credential: false,
-        expires_at: Timestamp::from_micros(i64::MAX),
+        expires_at: crate::base::clock::Timestamp::from_micros(i64::MAX),
     }
 }
 
@@ -138,7 +137,10 @@ mod tests {
         let policy = Policy::with_overrides([
             ("certificate:get".to_owned(), json!("rule:admin_or_project_reader")),
             ("cluster:get_all_all_projects".to_owned(), json!("!")),
-            ("cluster:create".to_owned(), json!([["role:builder"], ["role:admin", "is_admin:True"]])),
+            (
+                "cluster:create".to_owned(),
+                json!([["role:builder"], ["role:admin", "is_admin:True"]]),
+            ),
             ("cluster:get".to_owned(), json!({ "not": "a rule" })),
             ("cluster:delete".to_owned(), json!("rule:ours")),
             ("ours".to_owned(), json!("role:ours")),

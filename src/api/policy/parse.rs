@@ -21,9 +21,15 @@ pub enum Check {
     /// Membership in the caller's roles.
     Role(Pattern),
     /// The caller's attribute, dots walking into maps, against a pattern.
-    Attribute { name: String, pattern: Pattern },
+    Attribute {
+        name: String,
+        pattern: Pattern,
+    },
     /// A literal against a pattern.
-    Literal { text: String, pattern: Pattern },
+    Literal {
+        text: String,
+        pattern: Pattern,
+    },
     /// Another service is to be asked, which we do not do: denies.
     Remote(String),
 }
