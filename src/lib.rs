@@ -9,6 +9,7 @@ pub mod api;
 pub mod base;
 pub mod conductor;
 pub mod config;
+pub mod discovery;
 pub mod driver;
 pub mod model;
 pub mod openstack;
