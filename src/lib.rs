@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod base;
+pub mod bootstrap;
 pub mod conductor;
 pub mod config;
 pub mod discovery;
