@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod base;
 pub mod bootstrap;
 pub mod conductor;
