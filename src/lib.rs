@@ -7,6 +7,7 @@
 
 pub mod api;
 pub mod base;
+pub mod bootstrap;
 pub mod conductor;
 pub mod config;
 pub mod discovery;
