@@ -224,8 +224,7 @@ fn accepts_json(request: &Request) -> Outcome<()> {
 
 /// Resource and method to handler. [`Resource::takes`] has refused other methods.
 ///
-/// What writes is boxed: reads answer at once, but the future of a creation is large, and
-/// every open connection would have room for it.
+/// What waits for the cloud is boxed: its state would otherwise be carried by every read.
 async fn dispatch(cx: &Context<'_>, resource: &Resource, method: &Method) -> Outcome<Reply> {
     use v1::{
         certificates, clusters, clustertemplates, credentials, federations, mservices, nodegroups,
@@ -236,9 +235,13 @@ async fn dispatch(cx: &Context<'_>, resource: &Resource, method: &Method) -> Out
         (Resource::TemplatesDetail, &Method::GET) => clustertemplates::list(cx, true),
         (Resource::Templates, &Method::POST) => Box::pin(clustertemplates::create(cx)).await,
         (Resource::Template(id), &Method::GET) => clustertemplates::show(cx, id),
-        (Resource::Template(id), &Method::PATCH) => Box::pin(clustertemplates::update(cx, id)).await,
+        (Resource::Template(id), &Method::PATCH) => {
+            Box::pin(clustertemplates::update(cx, id)).await
+        }
         (Resource::Template(id), _) => Box::pin(clustertemplates::delete(cx, id)).await,
-        (Resource::TemplatesDetail, &Method::PATCH) => Box::pin(clustertemplates::update(cx, "detail")).await,
+        (Resource::TemplatesDetail, &Method::PATCH) => {
+            Box::pin(clustertemplates::update(cx, "detail")).await
+        }
         (Resource::TemplatesDetail, _) => Box::pin(clustertemplates::delete(cx, "detail")).await,
         (Resource::Templates, _) => Err(nameless("cluster_template_ident")),
 
