@@ -55,6 +55,28 @@ pub trait Services: Send + Sync + 'static {
     /// resource is in use.
     fn delete(&self, kind: &str, id: &str) -> Result<(), Refused>;
 
+    /// Changes a physical resource in place; `properties` are all of the new ones, `changed` the
+    /// names that differ. Only properties that Heat may update ever arrive here.
+    fn update(
+        &self,
+        owner: &Owner,
+        kind: &str,
+        id: &str,
+        properties: &Value,
+        changed: &[String],
+    ) -> Result<(), Refused> {
+        let _ = (owner, kind, id, properties, changed);
+        Ok(())
+    }
+
+    /// Whether a name or id that a property gives exists, asked by Heat's constraint name
+    /// (`neutron.network`, `neutron.subnet`, `nova.flavor`, `glance.image`, `nova.keypair`, …)
+    /// before anything is made. The error follows "Error validating value 'x': ".
+    fn exists(&self, owner: &Owner, constraint: &str, value: &str) -> Result<(), String> {
+        let _ = (owner, constraint, value);
+        Ok(())
+    }
+
     /// Whether this cloud has the plugin's service: no `OS::Octavia::*` without Octavia.
     fn has_kind(&self, kind: &str) -> bool;
 
