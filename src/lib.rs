@@ -8,7 +8,9 @@
 pub mod base;
 pub mod conductor;
 pub mod config;
+pub mod discovery;
 pub mod driver;
 pub mod model;
 pub mod openstack;
+pub mod pki;
 pub mod store;

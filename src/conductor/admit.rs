@@ -149,6 +149,7 @@ impl Conductor {
             has_cinder,
             master_addresses: Vec::new(),
             api_internal: None,
+            api_public: Vec::new(),
         };
         let mut order = order;
         driver.name().clone_into(&mut order.cluster.driver);

@@ -54,10 +54,6 @@ impl Moment {
         counts(self.groups.iter().map(|g| &g.record))
     }
 
-    pub fn group_named(&self, name: &str) -> Option<&NodeGroup> {
-        self.groups.iter().map(|g| &g.record).find(|g| g.name == name)
-    }
-
     /// The trustee's password, and its user id once it exists.
     pub fn trustee(&self, store: &Store) -> Result<(Option<&str>, Secret<String>), CannotOpen> {
         let credential = self.credential.as_ref().ok_or(CannotOpen)?;

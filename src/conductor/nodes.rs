@@ -50,6 +50,7 @@ impl Conductor {
             name: node.to_owned(),
             master_index,
             master_addresses: facts.master_addresses,
+            api_public: facts.api_public,
             api_endpoint: format!("https://{}:6443", host.unwrap_or_default()),
             certificates: self.certificates(cluster, master_index.is_some())?,
         };
@@ -82,6 +83,8 @@ impl Conductor {
         if moment.cluster.master_lb_enabled {
             known.api_internal = Some(outcome.api_internal.ok_or_else(later)?);
         }
+        // The API's certificate is made with the first bundle and must name these too.
+        known.api_public = outcome.api_public.ok_or_else(later)?;
         match self.inner.store.commit(Change::new().expect(facts).put(&known)).await {
             // Another node asked at the same time and was told the same.
             Ok(()) | Err(crate::store::StoreError::Stale) => Ok(known),

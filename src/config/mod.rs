@@ -128,7 +128,10 @@ impl Config {
             true => Ok(()),
             false => Err((key, format!("must be from {least} to {most}, not {value}"))),
         };
-        between("ca.rsa_bits", self.ca.rsa_bits as u64, 2048, 8192)?;
+        if ![2048, 3072, 4096].contains(&self.ca.rsa_bits) {
+            let reason = format!("must be 2048, 3072 or 4096, not {}", self.ca.rsa_bits);
+            return Err(("ca.rsa_bits", reason));
+        }
         between("ca.validity_days", u64::from(self.ca.validity_days), 1, 36500)?;
         between(
             "cluster.create_timeout_mins",
@@ -139,6 +142,8 @@ impl Config {
         between("cluster.lanes", self.cluster.lanes as u64, 1, 1024)?;
         between("api.max_limit", self.api.max_limit as u64, 1, 100_000)?;
         between("api.max_body_bytes", self.api.max_body_bytes as u64, 1024, 64 << 20)?;
+        tracing_subscriber::EnvFilter::try_new(&self.log.level)
+            .map_err(|e| ("log.level", format!("is not a filter: {e}")))?;
         for (name, client) in self.clients.each() {
             if let Some(interface) = &client.interface
                 && crate::model::name::endpoint_interface(interface).is_none()

@@ -4,7 +4,10 @@
 //! a golden file is the test.
 
 pub mod bundle;
+pub mod k8s_kubeadm_v1;
+pub mod labels;
 pub mod plan;
+mod render;
 
 use std::sync::Arc;
 
@@ -39,6 +42,9 @@ pub struct Outcome {
     pub master_private: Option<Vec<String>>,
     /// Where nodes reach the API, without scheme or port; with a load balancer its address.
     pub api_internal: Option<String>,
+    /// Every address by which somebody outside may call the API, so that its certificate
+    /// can name them; None until all are known, empty when there are none.
+    pub api_public: Option<Vec<String>>,
 }
 
 /// Builds one kind of cluster.
@@ -86,8 +92,10 @@ pub struct Drivers {
 impl Drivers {
     /// The drivers that come with magnumd, without the `disabled` ones.
     pub fn builtin(disabled: &[String]) -> Self {
-        let _ = disabled;
-        Self { all: Vec::new() }
+        let kubeadm = k8s_kubeadm_v1::KubeadmV1::new().expect("embedded templates that compile");
+        let all: [Arc<dyn Driver>; 1] = [Arc::new(kubeadm)];
+        let enabled = |d: &Arc<dyn Driver>| !disabled.iter().any(|name| name == d.name());
+        Self { all: all.into_iter().filter(enabled).collect() }
     }
 
     pub fn names(&self) -> impl Iterator<Item = &str> {

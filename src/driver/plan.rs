@@ -54,6 +54,8 @@ pub struct NodePlan {
     pub master_index: Option<u32>,
     /// Private addresses of all masters by index.
     pub master_addresses: Vec<String>,
+    /// Addresses by which the API is called from outside; its certificate must name them.
+    pub api_public: Vec<String>,
     /// The API's URL as nodes should use it.
     pub api_endpoint: String,
     pub certificates: NodeCertificates,

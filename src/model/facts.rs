@@ -27,4 +27,6 @@ pub struct CloudFacts {
     pub master_addresses: Vec<String>,
     /// Where nodes reach the API, once it is known: an address without scheme or port.
     pub api_internal: Option<String>,
+    /// Every address of the API outside the cluster's network, known together with the above.
+    pub api_public: Vec<String>,
 }

@@ -1,0 +1,109 @@
+//! Driver k8s_kubeadm_v1: Kubernetes by kubeadm on images that already contain it.
+//!
+//! One flat stack; all servers boot side by side and report to magnumd. Masters are rendered
+//! one by one, because each has its own address and token; workers are one resource group,
+//! because they share everything.
+
+mod check;
+mod node;
+mod options;
+mod outcome;
+mod stack;
+#[cfg(test)]
+mod tests;
+
+use super::render::Templates;
+use super::{Bundle, BundleFile, ClusterPlan, Driver, DriverError, NodePlan, Outcome};
+use crate::model::cluster_template::{Coe, ServerType};
+use crate::model::labels::Labels;
+use crate::model::nodegroup;
+use crate::model::stack::Stack;
+
+use options::{NetworkDriver, Options};
+
+pub const NAME: &str = "k8s_kubeadm_v1";
+
+/// The oldest Kubernetes 1.x whose kubeadm reads what we write.
+const OLDEST_MINOR: u32 = 25;
+
+/// `os_distro` of the images it boots: those with systemd, cloud-init and bash.
+const DISTROS: &[&str] =
+    &["ubuntu", "debian", "rockylinux", "rocky", "rhel", "centos", "almalinux"];
+
+/// Each template's name as others include it, and its text.
+const TEMPLATES: &[(&str, &str)] = &[
+    ("stack.yaml", include_str!("../../../templates/k8s_kubeadm_v1/stack.yaml.tera")),
+    ("kubeminion.yaml", include_str!("../../../templates/k8s_kubeadm_v1/kubeminion.yaml.tera")),
+    ("userdata.yaml", include_str!("../../../templates/k8s_kubeadm_v1/userdata.yaml.tera")),
+    ("node.env", include_str!("../../../templates/k8s_kubeadm_v1/node.env.tera")),
+];
+
+/// The driver; holds nothing but its compiled templates.
+pub struct KubeadmV1 {
+    templates: Templates,
+}
+
+impl KubeadmV1 {
+    pub fn new() -> Result<Self, DriverError> {
+        Ok(Self { templates: Templates::new(NAME, TEMPLATES)? })
+    }
+}
+
+impl Driver for KubeadmV1 {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn provides(&self, server_type: ServerType, os_distro: &str, coe: Coe) -> bool {
+        server_type == ServerType::Vm && coe == Coe::Kubernetes && DISTROS.contains(&os_distro)
+    }
+
+    fn network_drivers(&self) -> &[&str] {
+        NetworkDriver::NAMES
+    }
+
+    /// The image brings its own containerd; no version is chosen here.
+    fn container_version(&self) -> Option<&str> {
+        None
+    }
+
+    fn check(&self, plan: &ClusterPlan) -> Result<(), DriverError> {
+        let options = check::check(plan)?;
+        let template = stack::template(&self.templates, plan, &options)?;
+        check::template_size(&template)
+    }
+
+    fn uses_discovery(&self, labels: &Labels) -> bool {
+        // A wrong value was refused before the cluster was accepted.
+        options::uses_discovery(labels).unwrap_or(false)
+    }
+
+    fn ready_threshold(&self, plan: &ClusterPlan) -> Option<u32> {
+        Options::read(plan).ok()?.ready_threshold
+    }
+
+    fn bundle(&self, plan: &ClusterPlan) -> Result<Bundle, DriverError> {
+        let options = check::check(plan)?;
+        let bundle = stack::bundle(&self.templates, plan, &options)?;
+        check::template_size(&bundle.template)?;
+        Ok(bundle)
+    }
+
+    fn outcome(&self, plan: &ClusterPlan, stack: &Stack) -> Outcome {
+        outcome::read(plan, stack)
+    }
+
+    fn node_files(
+        &self,
+        plan: &ClusterPlan,
+        node: &NodePlan,
+    ) -> Result<Vec<BundleFile>, DriverError> {
+        let options = Options::read(plan)?;
+        node::files(&self.templates, plan, &options, node)
+    }
+}
+
+/// Masters and workers of the stack.
+fn counts(plan: &ClusterPlan) -> (u32, u32) {
+    nodegroup::counts(&plan.groups)
+}

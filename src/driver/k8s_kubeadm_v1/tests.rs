@@ -1,0 +1,162 @@
+//! The driver from outside: plans go in, bundles come out.
+
+use super::*;
+use crate::base::clock::Timestamp;
+use crate::base::secret::Secret;
+use crate::driver::plan::{Enrolment, Settings};
+use crate::model::cluster::Cluster;
+use crate::model::cluster_template::ClusterTemplate;
+use crate::model::facts::CloudFacts;
+use crate::model::nodegroup::{DEFAULT_MASTER, DEFAULT_WORKER, NodeGroup};
+use crate::model::status::Status;
+use crate::model::{ClusterId, NodeGroupId, Sequence, TemplateId};
+use uuid::Uuid;
+
+/// A cluster as the conductor would hand it over, on a cloud with every service.
+pub fn plan(masters: u32, workers: u32) -> ClusterPlan {
+    let id = ClusterId::new(Uuid::from_u128(31));
+    let group = |name: &str, role: &str, node_count: u32| NodeGroup {
+        id: NodeGroupId::new(Uuid::from_u128(1)),
+        sequence: Sequence(1),
+        cluster_id: id,
+        project_id: "project-1".to_owned(),
+        name: name.to_owned(),
+        role: role.to_owned(),
+        flavor_id: None,
+        image_id: None,
+        node_count,
+        min_node_count: 0,
+        max_node_count: None,
+        docker_volume_size: None,
+        labels: Labels::default(),
+        is_default: true,
+        stack_id: None,
+        status: Status::CreateInProgress,
+        status_reason: None,
+        node_addresses: Vec::new(),
+        version: None,
+        node_labels: Default::default(),
+        node_taints: Vec::new(),
+        created_at: Timestamp::EPOCH,
+        updated_at: None,
+    };
+    ClusterPlan {
+        cluster: Cluster {
+            id,
+            sequence: Sequence(1),
+            project_id: "project-1".to_owned(),
+            user_id: "user-1".to_owned(),
+            name: "k1".to_owned(),
+            template_id: TemplateId::new(Uuid::from_u128(2)),
+            keypair: Some("default".to_owned()),
+            docker_volume_size: None,
+            labels: Labels::default(),
+            master_flavor_id: None,
+            flavor_id: None,
+            fixed_network: None,
+            fixed_subnet: None,
+            floating_ip_enabled: false,
+            master_lb_enabled: false,
+            create_timeout: 0,
+            discovery_url: None,
+            api_address: None,
+            coe_version: None,
+            container_version: None,
+            stack_id: None,
+            status: Status::CreateInProgress,
+            status_reason: None,
+            health_status: None,
+            health_status_reason: Default::default(),
+            driver: NAME.to_owned(),
+            trustee_user_id: None,
+            created_at: Timestamp::EPOCH,
+            updated_at: None,
+        },
+        template: ClusterTemplate {
+            id: TemplateId::new(Uuid::from_u128(2)),
+            sequence: Sequence(1),
+            project_id: "project-1".to_owned(),
+            user_id: "user-1".to_owned(),
+            name: "t1".to_owned(),
+            coe: Coe::Kubernetes,
+            image_id: "ubuntu".to_owned(),
+            cluster_distro: Some("ubuntu".to_owned()),
+            flavor_id: None,
+            master_flavor_id: None,
+            keypair_id: None,
+            external_network_id: Some("public".to_owned()),
+            fixed_network: None,
+            fixed_subnet: None,
+            dns_nameserver: Some("192.0.2.53".to_owned()),
+            network_driver: None,
+            volume_driver: None,
+            apiserver_port: None,
+            docker_volume_size: None,
+            docker_storage_driver: None,
+            http_proxy: None,
+            https_proxy: None,
+            no_proxy: None,
+            insecure_registry: None,
+            registry_enabled: false,
+            tls_disabled: false,
+            public: false,
+            hidden: false,
+            master_lb_enabled: false,
+            floating_ip_enabled: false,
+            labels: Labels::default(),
+            server_type: ServerType::Vm,
+            tags: None,
+            driver: None,
+            created_at: Timestamp::EPOCH,
+            updated_at: None,
+        },
+        groups: vec![
+            group(DEFAULT_MASTER, nodegroup::MASTER, masters),
+            group(DEFAULT_WORKER, nodegroup::WORKER, workers),
+        ],
+        facts: CloudFacts {
+            cluster_id: id,
+            image_id: "6b0a0b5e-0000-4000-8000-000000000001".to_owned(),
+            os_distro: "ubuntu".to_owned(),
+            kube_version: Some("v1.31.4".to_owned()),
+            master_flavor: "flavor-master".to_owned(),
+            worker_flavor: "flavor-worker".to_owned(),
+            external_network_id: Some("6b0a0b5e-0000-4000-8000-000000000002".to_owned()),
+            fixed_network_id: None,
+            fixed_subnet_id: None,
+            fixed_subnet_cidr: None,
+            ssh_public_key: Some("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExample demo".to_owned()),
+            region: Some("RegionOne".to_owned()),
+            has_octavia: true,
+            has_cinder: true,
+            master_addresses: Vec::new(),
+            api_internal: None,
+            api_public: Vec::new(),
+        },
+        settings: Settings {
+            auth_url: "http://203.0.113.2:5000/v3".to_owned(),
+            region: Some("RegionOne".to_owned()),
+            bootstrap_url: "https://203.0.113.2:9513".to_owned(),
+            bootstrap_ca: "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+                .to_owned(),
+            default_network_driver: "flannel".to_owned(),
+            create_timeout: 60,
+            nested: false,
+        },
+        enrolment: Enrolment {
+            masters: (0..masters).map(|i| Secret::new(format!("token-master-{i}"))).collect(),
+            workers: vec![(DEFAULT_WORKER.to_owned(), Secret::new("token-worker".to_owned()))],
+        },
+    }
+}
+
+fn driver() -> KubeadmV1 {
+    KubeadmV1::new().unwrap()
+}
+
+#[test]
+fn the_smallest_cluster_renders() {
+    let bundle = driver().bundle(&plan(1, 1)).unwrap();
+    assert!(bundle.template.contains("master_0_port:"));
+    assert_eq!(bundle.files.keys().collect::<Vec<_>>(), ["master-0.yaml", "worker.yaml"]);
+}

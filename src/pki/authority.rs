@@ -1,0 +1,171 @@
+//! Authority: a cluster's CA that can sign.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use rcgen::{
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SubjectPublicKeyInfo,
+};
+
+use super::csr::{self, Rules};
+use super::{PkiError, name, parameters};
+use crate::base::clock::Timestamp;
+use crate::base::id::Entropy;
+use crate::base::secret::Secret;
+
+/// A CA with its key in memory: make it, sign, drop it.
+#[derive(Debug)]
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+}
+
+/// A certificate whose every word is ours; of the request only the key is taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Leaf {
+    pub common_name: String,
+    pub organization: Option<String>,
+    pub dns: Vec<String>,
+    pub addresses: Vec<IpAddr>,
+    pub server: bool,
+    pub client: bool,
+}
+
+impl Authority {
+    pub fn load(certificate: &str, key: &Secret<String>) -> Result<Self, PkiError> {
+        let key = KeyPair::from_pem(key.expose())?;
+        Ok(Self { issuer: Issuer::from_ca_cert_pem(certificate, key)? })
+    }
+
+    /// Signs a tenant's request as Magnum does: subject kept, extensions filtered by `rules`.
+    /// The PEM ends without a newline.
+    pub fn sign(
+        &self,
+        request: &str,
+        rules: &Rules,
+        validity: Duration,
+        now: Timestamp,
+        entropy: &Entropy,
+    ) -> Result<String, PkiError> {
+        let der = csr::der(request)?;
+        let asked = csr::read(&der, rules)?;
+        let mut params = parameters(asked.subject, validity, now, entropy);
+        params.is_ca = asked.is_ca;
+        params.custom_extensions = asked.extensions;
+        let key = public_key(&asked.public_key)?;
+        Ok(params.signed_by(&key, &self.issuer)?.pem().trim_end().to_owned())
+    }
+
+    /// Signs the key of a request, with a subject and names that we chose.
+    pub fn issue(
+        &self,
+        request: &str,
+        leaf: &Leaf,
+        validity: Duration,
+        now: Timestamp,
+        entropy: &Entropy,
+    ) -> Result<String, PkiError> {
+        let der = csr::der(request)?;
+        let key = public_key(&csr::public_key(&der)?)?;
+        let subject = name(&leaf.common_name, leaf.organization.as_deref());
+        let mut params = parameters(subject, validity, now, entropy);
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages =
+            vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+        if leaf.server {
+            params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
+        }
+        if leaf.client {
+            params.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth);
+        }
+        for dns in &leaf.dns {
+            let dns = dns.as_str().try_into().map_err(|_| {
+                PkiError::Request(format!("'{dns}' cannot be a name in a certificate."))
+            })?;
+            params.subject_alt_names.push(SanType::DnsName(dns));
+        }
+        params.subject_alt_names.extend(leaf.addresses.iter().copied().map(SanType::IpAddress));
+        Ok(params.signed_by(&key, &self.issuer)?.pem().trim_end().to_owned())
+    }
+}
+
+fn public_key(spki: &[u8]) -> Result<SubjectPublicKeyInfo, PkiError> {
+    SubjectPublicKeyInfo::from_der(spki).map_err(|_| {
+        PkiError::Request(
+            "The request's key is of a kind that is not supported; use RSA or EC (P-256, P-384)."
+                .to_owned(),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::certificate::CertificateKind;
+    use crate::pki::material::{KEYS, assemble};
+    use rcgen::{CertificateParams, PKCS_ECDSA_P256_SHA256};
+    use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+    fn authority() -> (Authority, String) {
+        let draw = || KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+        let keys: Vec<KeyPair> = (0..KEYS).map(|_| draw()).collect();
+        let drawn = assemble("k1", &keys, Duration::from_secs(1), now(), &Entropy::new()).unwrap();
+        assert_eq!(drawn[0].0, CertificateKind::Kubernetes);
+        let ca = &drawn[0].1;
+        (Authority::load(&ca.pem, &ca.key).unwrap(), ca.pem.clone())
+    }
+
+    fn now() -> Timestamp {
+        Timestamp::parse("2026-08-01T00:00:00Z").unwrap()
+    }
+
+    #[test]
+    fn a_leaf_has_our_words_and_their_key() {
+        let (authority, ca) = authority();
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+        let mut asked = CertificateParams::new(vec!["evil.example".to_owned()]).unwrap();
+        asked.distinguished_name = name("system:masters", Some("system:masters"));
+        let request = asked.serialize_request(&key).unwrap().pem().unwrap();
+        let leaf = Leaf {
+            common_name: "system:node:n1".to_owned(),
+            organization: Some("system:nodes".to_owned()),
+            dns: vec!["n1".to_owned()],
+            addresses: vec!["10.0.0.5".parse().unwrap()],
+            server: true,
+            client: true,
+        };
+        let pem = authority
+            .issue(&request, &leaf, Duration::from_secs(60), now(), &Entropy::new())
+            .unwrap();
+        let der = csr::pem_body(&pem, "CERTIFICATE").unwrap();
+        let (_, made) = X509Certificate::from_der(&der).unwrap();
+        let ca = csr::pem_body(&ca, "CERTIFICATE").unwrap();
+        let (_, ca) = X509Certificate::from_der(&ca).unwrap();
+        made.verify_signature(Some(ca.public_key())).unwrap();
+        assert_eq!(made.subject().to_string(), "O=system:nodes, CN=system:node:n1");
+        let names = made.subject_alternative_name().unwrap().unwrap().value;
+        assert_eq!(
+            names.general_names,
+            [GeneralName::DNSName("n1"), GeneralName::IPAddress(&[10, 0, 0, 5])]
+        );
+        assert!(!pem.ends_with('\n'));
+    }
+
+    #[test]
+    fn a_request_must_be_signed_by_its_own_key() {
+        let (authority, _) = authority();
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+        let asked = CertificateParams::new(vec![]).unwrap().serialize_request(&key).unwrap();
+        let mut der = asked.der().to_vec();
+        let last = der.len() - 1;
+        der[last] ^= 1;
+        let pem = csr::tests::pem("CERTIFICATE REQUEST", &der);
+        let refused = authority.sign(
+            &pem,
+            &Rules::default(),
+            Duration::from_secs(60),
+            now(),
+            &Entropy::new(),
+        );
+        assert!(refused.unwrap_err().to_string().contains("signature"));
+    }
+}
