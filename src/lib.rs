@@ -5,10 +5,15 @@
 
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod base;
+pub mod bootstrap;
 pub mod conductor;
 pub mod config;
+pub mod discovery;
 pub mod driver;
+#[cfg(feature = "lab")]
+pub mod lab;
 pub mod model;
 pub mod openstack;
 pub mod pki;

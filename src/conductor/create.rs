@@ -47,17 +47,16 @@ impl Conductor {
     ) -> Result<Progress, StepError> {
         let (id, name) = (moment.id(), moment.cluster.name.clone());
         let (now, settings) = (self.inner.clock.now(), &self.inner.settings);
-        let (bits, validity) = (settings.rsa_bits, settings.certificate_validity);
+        let validity = settings.certificate_validity;
         let entropy = self.inner.entropy.clone();
+        let failed = |e: &dyn std::fmt::Display| {
+            StepError::failed(format!("The cluster's keys could not be drawn: {e}"))
+        };
+        let keys = self.inner.mill.draw(material::KEYS).await.map_err(|e| failed(&e))?;
         let drawn = tokio::task::spawn_blocking(move || {
-            material::draw(&name, bits, validity, now, &entropy)
+            material::assemble(&name, &keys, validity, now, &entropy)
         });
-        let drawn = drawn
-            .await
-            .map_err(|e| StepError::failed(format!("The cluster's keys could not be drawn: {e}")))?
-            .map_err(|e| {
-                StepError::failed(format!("The cluster's keys could not be drawn: {e}"))
-            })?;
+        let drawn = drawn.await.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
         let sealer = self.inner.store.sealer();
         let mut change = Change::new().expect(operation);
         for (kind, pair) in drawn {
@@ -343,12 +342,7 @@ impl Conductor {
         match heat.show(&moment.cluster.stack_name(), id, outputs).await {
             Ok(stack) => Ok(Some(stack)),
             Err(e) if e.is_missing() => Ok(None),
-            Err(e) => {
-                if e.is_unauthorised() {
-                    self.forget_session(moment.id()).await;
-                }
-                Err(e.into())
-            }
+            Err(e) => Err(e.into()),
         }
     }
 

@@ -9,6 +9,8 @@ mod admit;
 mod create;
 mod decide;
 mod delete;
+#[cfg(test)]
+pub(crate) mod idle;
 mod moment;
 mod nodes;
 mod queue;
@@ -31,11 +33,12 @@ use crate::base::points::{Points, Stopped};
 use crate::base::secret::{CannotOpen, Secret};
 use crate::driver::{Drivers, plan};
 use crate::model::ClusterId;
-use crate::model::operation::OperationKind;
+use crate::model::operation::{OperationKind, Step};
 use crate::model::requester::Requester;
 use crate::model::service::Service as ServiceRecord;
 use crate::openstack::{Actor, Cloud, CloudError, Session};
 use crate::pki::enrolment::EnrolmentKey;
+use crate::pki::mill::Mill;
 use crate::store::{Change, Store, StoreError};
 
 pub use admit::{ClusterOrder, TemplateIngredients};
@@ -65,12 +68,10 @@ pub struct Settings {
     /// Roles delegated to trustees; empty means all of the tenant's.
     pub trust_roles: Vec<String>,
     pub certificate_validity: Duration,
-    pub rsa_bits: usize,
     /// GiB; 0 boots from the image.
     pub default_boot_volume_size: u32,
     /// Allowed network drivers for Kubernetes; empty means all that the driver knows.
     pub allowed_network_drivers: Vec<String>,
-    pub disabled_drivers: Vec<String>,
     pub default_driver: Option<String>,
     /// What members of etcd discovery are told, such as `http://203.0.113.2:9512`.
     pub discovery_url: String,
@@ -91,11 +92,19 @@ struct Inner {
     entropy: Entropy,
     points: Points,
     enrolment: EnrolmentKey,
+    mill: Mill,
     queue: Mutex<Queue>,
     wake: Notify,
     attempts: Mutex<HashMap<ClusterId, u32>>,
     /// Sessions of trustees, by cluster.
     sessions: Cache<ClusterId, Arc<Session>>,
+}
+
+/// How far a cluster's running operation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    pub step: Step,
+    pub nodes_ready: usize,
 }
 
 /// How a step ended.
@@ -147,12 +156,14 @@ pub struct Parts {
     pub clock: Clock,
     pub entropy: Entropy,
     pub enrolment: EnrolmentKey,
+    pub mill: Mill,
     pub points: Points,
 }
 
 impl Conductor {
     pub fn new(parts: Parts) -> Self {
-        let Parts { store, cloud, drivers, settings, clock, entropy, enrolment, points } = parts;
+        let Parts { store, cloud, drivers, settings, clock, entropy, enrolment, mill, points } =
+            parts;
         // Half of Keystone's shortest sensible token life.
         let sessions =
             Cache::builder().max_capacity(10_000).time_to_live(Duration::from_secs(300)).build();
@@ -166,6 +177,7 @@ impl Conductor {
                 entropy,
                 points,
                 enrolment,
+                mill,
                 queue: Mutex::default(),
                 wake: Notify::new(),
                 attempts: Mutex::default(),
@@ -177,6 +189,16 @@ impl Conductor {
     /// Look at this cluster soon. Carries no news, so a lost or doubled call is harmless.
     pub fn poke(&self, id: ClusterId) {
         self.push(id, Duration::ZERO);
+    }
+
+    /// None when nothing is being done about the cluster.
+    pub fn standing(&self, id: ClusterId) -> Option<Standing> {
+        let read = self.inner.store.read(|view| {
+            let Some(operation) = view.operation_of(id)? else { return Ok(None) };
+            let nodes_ready = view.nodes(id)?.iter().filter(|n| n.is_ready()).count();
+            Ok(Some(Standing { step: operation.step, nodes_ready }))
+        });
+        read.ok().flatten()
     }
 
     fn push(&self, id: ClusterId, wait: Duration) {
@@ -299,6 +321,13 @@ impl Conductor {
                 self.note(moment, &format!("{e}; trying again.")).await;
                 return Some(wait);
             }
+            // The trustee's token was revoked before its time; its next one will do.
+            StepError::Cloud(e)
+                if e.is_unauthorised() && attempt < 3 && self.forget_session(moment.id()).await =>
+            {
+                debug!(error = %e, "the trustee logs in again");
+                return Some(wait);
+            }
             StepError::Cloud(e) if late => StepError::failed(format!("Timed out: {e}")),
             StepError::Cloud(e) => StepError::failed(e.to_string()),
             StepError::Store(e) => {
@@ -383,8 +412,9 @@ impl Conductor {
         Ok(Actor::from(&*session))
     }
 
-    async fn forget_session(&self, id: ClusterId) {
-        self.inner.sessions.invalidate(&id).await;
+    /// Whether there was a session to forget.
+    async fn forget_session(&self, id: ClusterId) -> bool {
+        self.inner.sessions.remove(&id).await.is_some()
     }
 
     /// One more sign of life for `mservices`.

@@ -142,6 +142,8 @@ impl Config {
         between("cluster.lanes", self.cluster.lanes as u64, 1, 1024)?;
         between("api.max_limit", self.api.max_limit as u64, 1, 100_000)?;
         between("api.max_body_bytes", self.api.max_body_bytes as u64, 1024, 64 << 20)?;
+        tracing_subscriber::EnvFilter::try_new(&self.log.level)
+            .map_err(|e| ("log.level", format!("is not a filter: {e}")))?;
         for (name, client) in self.clients.each() {
             if let Some(interface) = &client.interface
                 && crate::model::name::endpoint_interface(interface).is_none()

@@ -32,6 +32,10 @@ pub enum Step {
 }
 
 impl Step {
+    /// The steps of a creation, in order.
+    pub const CREATE: [Self; 6] =
+        [Self::Certificates, Self::Trustee, Self::Trust, Self::Discovery, Self::Stack, Self::Await];
+
     /// Whether the step changes something outside; the others only look.
     pub const fn is_act(self) -> bool {
         !matches!(self, Self::Await | Self::AwaitGone)

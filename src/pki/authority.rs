@@ -101,12 +101,14 @@ fn public_key(spki: &[u8]) -> Result<SubjectPublicKeyInfo, PkiError> {
 mod tests {
     use super::*;
     use crate::model::certificate::CertificateKind;
-    use crate::pki::material::draw;
+    use crate::pki::material::{KEYS, assemble};
     use rcgen::{CertificateParams, PKCS_ECDSA_P256_SHA256};
     use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
     fn authority() -> (Authority, String) {
-        let drawn = draw("k1", 2048, Duration::from_secs(1), now(), &Entropy::new()).unwrap();
+        let draw = || KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+        let keys: Vec<KeyPair> = (0..KEYS).map(|_| draw()).collect();
+        let drawn = assemble("k1", &keys, Duration::from_secs(1), now(), &Entropy::new()).unwrap();
         assert_eq!(drawn[0].0, CertificateKind::Kubernetes);
         let ca = &drawn[0].1;
         (Authority::load(&ca.pem, &ca.key).unwrap(), ca.pem.clone())

@@ -1,11 +1,8 @@
-//! All keys of a new cluster, drawn side by side.
+//! All certificates of a new cluster, made from keys that the mill has drawn.
 
 use std::time::Duration;
 
-use rcgen::{
-    BasicConstraints, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PKCS_RSA_SHA256, RsaKeySize,
-};
+use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 
 use super::{KeyPairPem, PkiError, name, parameters};
 use crate::base::clock::Timestamp;
@@ -13,26 +10,21 @@ use crate::base::id::Entropy;
 use crate::base::secret::Secret;
 use crate::model::certificate::CertificateKind;
 
-/// Draws the three CAs, the administrator's client certificate and the service-account key
-/// pair of a cluster called `cluster`. RSA keys of `rsa_bits`: 2048, 3072 or 4096.
-pub fn draw(
+/// How many keys a cluster needs.
+pub const KEYS: usize = CertificateKind::ALL.len();
+
+/// The three CAs, the administrator's client certificate and the service-account key pair of
+/// a cluster called `cluster`, from [`KEYS`] keys.
+pub fn assemble(
     cluster: &str,
-    rsa_bits: usize,
+    keys: &[KeyPair],
     validity: Duration,
     now: Timestamp,
     entropy: &Entropy,
 ) -> Result<Vec<(CertificateKind, KeyPairPem)>, PkiError> {
-    let size = key_size(rsa_bits)?;
-    let keys: Vec<KeyPair> = std::thread::scope(|scope| {
-        let drawing: Vec<_> = CertificateKind::ALL
-            .iter()
-            .map(|_| scope.spawn(move || KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, size)))
-            .collect();
-        drawing
-            .into_iter()
-            .map(|thread| thread.join().map_err(|_| rcgen::Error::KeyGenerationUnavailable)?)
-            .collect::<Result<_, rcgen::Error>>()
-    })?;
+    if keys.len() != KEYS {
+        return Err(PkiError::Material(format!("{} keys instead of {KEYS}", keys.len())));
+    }
     let authority = |key: &KeyPair| -> Result<(rcgen::CertificateParams, String), PkiError> {
         let mut params = parameters(name(cluster, None), validity, now, entropy);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -42,7 +34,7 @@ pub fn draw(
     };
     let mut drawn = Vec::with_capacity(keys.len());
     let mut main = None;
-    for (kind, key) in CertificateKind::ALL.into_iter().zip(&keys) {
+    for (kind, key) in CertificateKind::ALL.into_iter().zip(keys) {
         let pem = match kind {
             CertificateKind::Kubernetes | CertificateKind::Etcd | CertificateKind::FrontProxy => {
                 let (params, pem) = authority(key)?;
@@ -70,27 +62,18 @@ pub fn draw(
     Ok(drawn)
 }
 
-fn key_size(bits: usize) -> Result<RsaKeySize, PkiError> {
-    match bits {
-        2048 => Ok(RsaKeySize::_2048),
-        3072 => Ok(RsaKeySize::_3072),
-        4096 => Ok(RsaKeySize::_4096),
-        other => Err(PkiError::Material(format!(
-            "RSA keys of {other} bits cannot be drawn; ca.rsa_bits must be 2048, 3072 or 4096"
-        ))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pki::mill::Mill;
     use x509_parser::prelude::{FromDer, X509Certificate};
 
-    #[test]
-    fn a_cluster_gets_five_pairs_that_fit_together() {
+    #[tokio::test]
+    async fn a_cluster_gets_five_pairs_that_fit_together() {
         let now = Timestamp::parse("2026-08-01T00:00:00Z").unwrap();
         let day = Duration::from_secs(86_400);
-        let drawn = draw("k1", 2048, day * 1825, now, &Entropy::new()).unwrap();
+        let keys = Mill::start(2, 2048).unwrap().draw(KEYS).await.unwrap();
+        let drawn = assemble("k1", &keys, day * 1825, now, &Entropy::new()).unwrap();
         assert_eq!(drawn.iter().map(|d| d.0).collect::<Vec<_>>(), CertificateKind::ALL);
         let der = |i: usize| pem_der(&drawn[i].1.pem);
         let (ca, client) = (der(0), der(3));
@@ -109,7 +92,7 @@ mod tests {
         assert_eq!(ca.validity().not_after.timestamp() - begin, 1826 * 86_400);
         assert!(drawn[4].1.pem.starts_with("-----BEGIN PUBLIC KEY-----"));
         assert!(drawn.iter().all(|d| d.1.key.expose().starts_with("-----BEGIN PRIVATE KEY-----")));
-        assert!(draw("k1", 1024, day, now, &Entropy::new()).is_err());
+        assert!(assemble("k1", &keys[..1], day, now, &Entropy::new()).is_err());
     }
 
     fn pem_der(pem: &str) -> Vec<u8> {

@@ -1,7 +1,6 @@
 //! Keys and certificates: what makes a cluster its own authority.
 //!
-//! Pure computation over PEM text. Drawing RSA keys takes a good part of a second: callers
-//! keep it off the async threads. Private keys come and go as [`Secret`] and are sealed by
+//! Pure computation over PEM text, but for the [`mill`] that draws RSA keys. Private keys come and go as [`Secret`] and are sealed by
 //! whoever stores them.
 
 pub mod authority;
@@ -9,6 +8,7 @@ pub mod csr;
 pub mod enrolment;
 pub mod listener;
 pub mod material;
+pub mod mill;
 
 use std::time::Duration;
 

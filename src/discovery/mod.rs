@@ -1,0 +1,242 @@
+//! The etcd discovery service: a door through which the members of one cluster find each other.
+//!
+//! Speaks the plain HTTP protocol of etcd 3.2 to 3.6 without its traps: a member that is
+//! restarted while it waits gets the answer it got before, and the others never hear of it
+//! twice. What a member was told survives any kill. Once a cluster runs, its token is sealed.
+
+mod answer;
+mod registry;
+#[cfg(test)]
+mod tests;
+mod v2;
+mod waiters;
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use crate::base::clock::Clock;
+use crate::base::http::server::{Limits, Request, Response, Service};
+use crate::base::id::Entropy;
+use crate::model::discovery::{DiscoveryMember, DiscoveryToken};
+use crate::store::{Store, StoreError};
+use answer::Fault;
+use registry::first;
+use v2::{Ask, Deed, Target};
+
+pub use registry::{Registry, RegistryError};
+
+/// A long poll lasts this long, and up to a third more so that members do not come back together.
+const POLL: Duration = Duration::from_secs(30);
+const POLL_JITTER: Duration = Duration::from_secs(10);
+/// Whoever is too many waits this long for nothing: a refusal would kill a member.
+const CROWDED: Duration = Duration::from_secs(5);
+/// Members give up after 5 s; a registration that takes longer than this is worth a warning.
+const SLOW: Duration = Duration::from_secs(4);
+
+/// What the discovery service is made of.
+pub struct Parts {
+    pub store: Store,
+    pub clock: Clock,
+    pub entropy: Entropy,
+    /// Let members register loopback addresses: for labs on one machine.
+    pub allow_loopback: bool,
+    /// The URL that members are given; whatever path it has stands before every token.
+    pub advertise_url: String,
+    /// Ends long polls, so that closing the door does not wait for them.
+    pub stop: CancellationToken,
+}
+
+/// The service behind the door. Cheap to share, nothing in it blocks.
+pub struct Discovery {
+    registry: Registry,
+    clock: Clock,
+    entropy: Entropy,
+    prefix: String,
+    stop: CancellationToken,
+}
+
+/// What the discovery door puts up with.
+pub fn limits() -> Limits {
+    Limits {
+        connections: 4096,
+        body_bytes: 4 << 10,
+        header_time: Duration::from_secs(10),
+        body_time: Duration::from_secs(10),
+        drain_time: Duration::from_secs(10),
+    }
+}
+
+impl Discovery {
+    pub fn new(parts: Parts) -> Self {
+        let Parts { store, clock, entropy, allow_loopback, advertise_url, stop } = parts;
+        Self {
+            registry: Registry::new(store, clock.clone(), allow_loopback),
+            clock,
+            entropy,
+            prefix: path_of(&advertise_url).to_owned(),
+            stop,
+        }
+    }
+
+    /// Seals the tokens of clusters that run and deletes those that nobody needs any more.
+    /// To be called every few minutes.
+    pub async fn collect(&self) {
+        if let Err(error) = self.registry.collect(self.clock.now()).await {
+            error!(%error, "discovery tokens cannot be collected");
+        }
+    }
+
+    /// How many members wait for others, for metrics.
+    pub fn waiting(&self) -> usize {
+        self.registry.waiters().count()
+    }
+
+    async fn get(&self, token: &DiscoveryToken, ask: &Ask, peer: SocketAddr) -> Response {
+        match (&ask.target, &ask.deed) {
+            (Target::Size, _) => answer::size(token),
+            (_, Deed::Wait(index)) => self.wait(token, &ask.target, *index, peer).await,
+            (Target::Members, _) => answer::members(token),
+            (Target::Member(id), _) => match token.member(id) {
+                Some(member) => answer::member(token, member),
+                None => Fault::no_member(id).answer(token.current_index()),
+            },
+        }
+    }
+
+    /// Answers with one event, at once if it has happened already, or with nothing after a while.
+    async fn wait(
+        &self,
+        token: &DiscoveryToken,
+        target: &Target,
+        index: u64,
+        peer: SocketAddr,
+    ) -> Response {
+        // 0 means from now on.
+        let index = if index == 0 { token.next_index } else { index };
+        if let Some(member) = event(token, target, index) {
+            return answer::event(token, member);
+        }
+        let waiters = self.registry.waiters();
+        let Some(mut place) = waiters.enter(&token.token, token.size, peer.ip()) else {
+            self.pause(CROWDED).await;
+            return answer::nothing_yet(token);
+        };
+        let pause = self.pause(POLL + POLL_JITTER.mul_f64(self.entropy.fraction()));
+        tokio::pin!(pause);
+        loop {
+            // Read after taking the place, so that no registration falls in between.
+            match self.registry.token(&token.token) {
+                Ok(Some(now)) => {
+                    if let Some(member) = event(&now, target, index) {
+                        return answer::event(&now, member);
+                    }
+                }
+                Ok(None) => return Fault::not_found().answer(1),
+                Err(error) => return failed(&error),
+            }
+            tokio::select! {
+                () = place.news() => {}
+                () = &mut pause => return answer::nothing_yet(token),
+            }
+        }
+    }
+
+    /// Sleeps, but not past the end of the service.
+    async fn pause(&self, length: Duration) {
+        tokio::select! {
+            () = self.clock.sleep(length) => {}
+            () = self.stop.cancelled() => {}
+        }
+    }
+
+    async fn register(
+        &self,
+        token: &DiscoveryToken,
+        id: String,
+        value: String,
+        peer: SocketAddr,
+    ) -> Response {
+        let began = Instant::now();
+        let (registry, name) = (self.registry.clone(), token.token.clone());
+        let member = id.clone();
+        // A task of its own: a member that hangs up meanwhile must not keep the others from
+        // hearing of a registration that is already on disk.
+        let task =
+            tokio::spawn(async move { registry.register(&name, &member, &value, peer.ip()).await });
+        let outcome = task.await.unwrap_or(Err(RegistryError::Store(StoreError::Closed)));
+        let took = began.elapsed();
+        if took > SLOW {
+            warn!(
+                cluster = %token.cluster_id, token = first(&token.token), ?took,
+                "registering an etcd member took so long that it may have given up"
+            );
+        }
+        match outcome {
+            Ok(now) => match now.member(&id) {
+                Some(member) => answer::registered(&now, member),
+                None => Fault::unavailable().answer(now.current_index()),
+            },
+            Err(RegistryError::Unknown) => Fault::not_found().answer(1),
+            Err(RegistryError::Store(error)) => failed(&error),
+            Err(RegistryError::Refused(reason)) => {
+                warn!(
+                    cluster = %token.cluster_id, token = first(&token.token), source = %peer.ip(),
+                    member = id, %reason, "an etcd member was refused"
+                );
+                Fault::from(reason).answer(token.current_index())
+            }
+        }
+    }
+}
+
+impl Service for Discovery {
+    async fn handle(&self, request: Request) -> Response {
+        let mut ask = match v2::read(&request, &self.prefix) {
+            Ok(ask) => ask,
+            Err(fault) => return fault.answer(1),
+        };
+        let token = match self.registry.token(&ask.token) {
+            Ok(Some(token)) => token.record,
+            Ok(None) => return Fault::not_found().answer(1),
+            Err(error) => return failed(&error),
+        };
+        match (&mut ask.target, &mut ask.deed) {
+            (Target::Member(id), Deed::Register(value)) => {
+                let (id, value) = (std::mem::take(id), std::mem::take(value));
+                self.register(&token, id, value, request.peer).await
+            }
+            _ => self.get(&token, &ask, request.peer).await,
+        }
+    }
+}
+
+/// The first event at or after `index` that somebody who watches `target` should be told.
+/// Whoever waits for one member wants it however long ago it came.
+fn event<'t>(
+    token: &'t DiscoveryToken,
+    target: &Target,
+    index: u64,
+) -> Option<&'t DiscoveryMember> {
+    match target {
+        Target::Member(id) => token.member(id),
+        Target::Members | Target::Size => token
+            .members
+            .iter()
+            .filter(|m| m.created_index >= index)
+            .min_by_key(|m| m.created_index),
+    }
+}
+
+fn failed(error: &StoreError) -> Response {
+    error!(%error, "discovery cannot read or write the state");
+    Fault::unavailable().answer(1)
+}
+
+/// `/a/b` of `http://host:port/a/b/`.
+fn path_of(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.find('/').map_or("", |at| rest[at..].trim_end_matches('/'))
+}

@@ -1,0 +1,153 @@
+//! The registry: who has registered under which token, durable before anybody is told.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use tracing::{debug, info, warn};
+
+use super::waiters::Waiters;
+use crate::base::clock::{Clock, Timestamp};
+use crate::model::discovery::{DiscoveryToken, Fate, RegisterError, TokenState};
+use crate::model::etcd_member::{BadValue, MemberValue};
+use crate::store::{Change, Store, StoreError, Stored};
+
+/// A member gives up after 5 s, for good; until then a disk may recover.
+const PATIENCE: Duration = Duration::from_secs(3);
+const PAUSE: Duration = Duration::from_millis(100);
+/// How stale the last sign of a waiting member may become; fresher is not worth a commit.
+const FRESH: Duration = Duration::from_secs(60);
+
+/// Why a registration did not come about.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// No such token, or no longer.
+    #[error("unknown token")]
+    Unknown,
+    #[error(transparent)]
+    Refused(#[from] RegisterError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<BadValue> for RegistryError {
+    fn from(e: BadValue) -> Self {
+        Self::Refused(RegisterError::Refused(e.0))
+    }
+}
+
+/// All discovery tokens. Clones share their waiters.
+#[derive(Clone)]
+pub struct Registry {
+    store: Store,
+    clock: Clock,
+    allow_loopback: bool,
+    waiters: Waiters,
+}
+
+impl Registry {
+    pub fn new(store: Store, clock: Clock, allow_loopback: bool) -> Self {
+        Self { store, clock, allow_loopback, waiters: Waiters::default() }
+    }
+
+    pub fn token(&self, token: &str) -> Result<Option<Stored<DiscoveryToken>>, StoreError> {
+        self.store.read(|view| view.discovery(token))
+    }
+
+    pub const fn waiters(&self) -> &Waiters {
+        &self.waiters
+    }
+
+    /// Registers a member; on disk when this returns. Answers the token as it then stands.
+    pub async fn register(
+        &self,
+        token: &str,
+        id: &str,
+        value: &str,
+        source: IpAddr,
+    ) -> Result<DiscoveryToken, RegistryError> {
+        let value = MemberValue::parse(value, self.allow_loopback)?;
+        let began = Instant::now();
+        loop {
+            match self.attempt(token, id, &value, source).await {
+                // Another member was faster: look again at once.
+                Err(RegistryError::Store(StoreError::Stale)) if began.elapsed() < PATIENCE => {}
+                Err(RegistryError::Store(error)) if began.elapsed() < PATIENCE => {
+                    warn!(%error, "a registration is tried again");
+                    tokio::time::sleep(PAUSE).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        token: &str,
+        id: &str,
+        value: &MemberValue,
+        source: IpAddr,
+    ) -> Result<DiscoveryToken, RegistryError> {
+        let known = self.token(token)?.ok_or(RegistryError::Unknown)?;
+        let seen = known.member(id).map(|m| m.last_seen);
+        let now = self.clock.now();
+        let mut next = known.record.clone();
+        let registered = next.register(id, value, &source.to_canonical().to_string(), now)?;
+        if !registered.is_new && seen.is_some_and(|at| now.since(at) < FRESH) {
+            return Ok(known.record);
+        }
+        self.store.commit(Change::new().expect(&known).put(&next)).await?;
+        if registered.is_new {
+            self.waiters.tell(token);
+            let missing = next.missing().join(", ");
+            info!(
+                cluster = %next.cluster_id, token = first(token), member = value.name(), %source,
+                registered = next.members.len(), size = next.size, missing,
+                after = ?now.since(next.created_at), "etcd member registered"
+            );
+        }
+        Ok(next)
+    }
+
+    /// Seals the tokens of clusters that run and deletes those that nobody needs any more.
+    pub async fn collect(&self, now: Timestamp) -> Result<(), StoreError> {
+        let tokens = self.store.read(|view| {
+            let mut tokens = Vec::new();
+            for token in view.discoveries()? {
+                tokens.push((view.cluster(token.cluster_id)?.map(|c| c.status), token));
+            }
+            Ok(tokens)
+        })?;
+        for (status, token) in tokens {
+            let change = Change::new().expect(&token);
+            let (change, done) = match token.fate(status, now) {
+                Fate::Keep => continue,
+                Fate::Delete => (change.delete(&token.record), "discovery token deleted"),
+                Fate::Seal => {
+                    let mut sealed = token.record.clone();
+                    sealed.seal();
+                    (change.put(&sealed), "discovery token sealed")
+                }
+            };
+            match self.store.commit(change).await {
+                Ok(()) if token.state == TokenState::Open => {
+                    info!(
+                        cluster = %token.cluster_id, token = first(&token.token),
+                        registered = token.members.len(), size = token.size, "{done} unfinished"
+                    );
+                }
+                Ok(()) => {
+                    debug!(cluster = %token.cluster_id, token = first(&token.token), "{done}");
+                }
+                // A member registered at this moment: next time.
+                Err(StoreError::Stale) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// As much of a token as a log may know.
+pub fn first(token: &str) -> &str {
+    token.get(..8).unwrap_or_default()
+}

@@ -1,0 +1,261 @@
+"""The first boot of one machine, played: every call a real node makes, every answer checked.
+
+Nova's hypervisor here is fake, so a server is ACTIVE and runs nothing. A Machine reads what the
+server was given and speaks to magnumd as the scripts on a real image do, with openssl for keys.
+"""
+import base64
+import http.client
+import io
+import json
+import shlex
+import ssl
+import subprocess
+import tarfile
+import tempfile
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path, PurePosixPath
+
+import etcd
+
+MASTER_PHASES = ("booted", "network", "runtime", "certs", "etcd", "control-plane", "addons", "ready")
+WORKER_PHASES = ("booted", "network", "runtime", "certs", "ready")
+# purpose: (subject the certificate must have, openssl's names of what it must be good for)
+MASTER_CERTIFICATES = {
+    "etcd-server": ({"CN={node}"}, ["sslserver"]),
+    "etcd-peer": ({"CN={node}"}, ["sslserver", "sslclient"]),
+    "etcd-client": ({"CN=kube-apiserver-etcd-client"}, ["sslclient"]),
+    "front-proxy-client": ({"CN=front-proxy-client"}, ["sslclient"]),
+}
+WORKER_CERTIFICATES = {
+    "kubelet": ({"CN=system:node:{node}", "O=system:nodes"}, ["sslclient"]),
+}
+
+
+class Gone(Exception):
+    """The server was deleted: its machine stops where it stands."""
+
+
+class Refused(Exception):
+    """magnumd said no."""
+
+    def __init__(self, status, sentence):
+        super().__init__(f"{status}: {sentence}")
+        self.status = status
+
+
+class Wrong(Exception):
+    """magnumd gave something that a node could not work with, or must not be given."""
+
+
+def insist(truth, sentence):
+    if not truth:
+        raise Wrong(sentence)
+
+
+def openssl(*argv, text=None):
+    done = subprocess.run(["openssl", *map(str, argv)], input=text, text=True,
+                          capture_output=True)
+    insist(done.returncode == 0, f"openssl {argv[0]}: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
+
+
+def given(server):
+    """node.env as a dict, and the bootstrap CA or None; None when the server is not a node."""
+    import yaml
+    text = base64.b64decode(server.get("OS-EXT-SRV-ATTR:user_data") or "").decode(errors="replace")
+    if not text.startswith("#cloud-config"):
+        return None
+    wanted = {"/etc/magnumd/node.env": None, "/etc/magnumd/bootstrap-ca.pem": None}
+    for entry in yaml.safe_load(text).get("write_files", []):
+        if entry.get("path") in wanted and "encoding" not in entry:
+            wanted[entry["path"]] = entry["content"]
+    environment, ca = wanted.values()
+    if environment is None:
+        return None
+    pairs = (word.partition("=") for word in shlex.split(environment, comments=True))
+    return {key: value for key, _, value in pairs}, ca
+
+
+class Machine(threading.Thread):
+    def __init__(self, server, environment, ca, play):
+        super().__init__(name=server["name"], daemon=True)
+        self.node, self.instance = server["name"], server["id"]
+        self.environment, self.play = environment, play
+        self.address = next((a["addr"] for net in server["addresses"].values() for a in net
+                             if a.get("OS-EXT-IPS:type") != "floating"), "127.0.0.1")
+        self.is_master = environment["MAGNUMD_NODE_ROLE"] == "master"
+        self.tls = ssl.create_default_context(cadata=ca) if ca else None
+        self.gone = threading.Event()
+        self.end = None  # "ready", "failed", "gone", or what was wrong
+
+    def say(self, text):
+        self.play.say(f"{self.node} {text}")
+
+    # --- the bootstrap interface -----------------------------------------------------------
+
+    def pause(self, seconds):
+        if self.gone.wait(seconds):
+            raise Gone
+
+    def once(self, method, call, body=None, node=None, token=None):
+        """One call of the bootstrap interface; its body."""
+        url = f"{self.environment['MAGNUMD_BOOTSTRAP_URL']}/bootstrap/v1/{node or self.node}/{call}"
+        token = token or self.environment["MAGNUMD_ENROLMENT_TOKEN"]
+        headers = {"Authorization": f"Bearer {token}", "X-Magnumd-Instance": self.instance}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+            body = json.dumps(body).encode()
+        handlers = [urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=self.tls)]
+        request = urllib.request.Request(url, body, headers, method=method)
+        with urllib.request.build_opener(*handlers).open(request, timeout=60) as answer:
+            return answer.read()
+
+    def call(self, method, call, body=None, **other):
+        """The same, asked again for as long as magnumd is away or not ready to answer."""
+        said = None
+        while True:
+            delay = 1.0
+            try:
+                return self.once(method, call, body, **other)
+            except urllib.error.HTTPError as error:
+                text = error.read().decode(errors="replace")
+                try:
+                    sentence = json.loads(text)["error"]["message"]
+                except (ValueError, KeyError, TypeError):
+                    raise Wrong(f"{method} {call}: {error.code} with the body {text!r}") from None
+                if error.code != 503:
+                    raise Refused(error.code, sentence) from None
+                trouble = f"is told to wait: {sentence}"
+                delay = min(float(error.headers.get("Retry-After", 5)), 5)
+            except (OSError, http.client.HTTPException) as error:
+                reason = getattr(error, "reason", error)
+                insist(not isinstance(reason, ssl.SSLCertVerificationError),
+                       f"the bootstrap CA does not vouch for magnumd: {reason}")
+                trouble = f"has no answer: {reason}"
+            if trouble != said:
+                self.say(trouble)
+                said = trouble
+            self.pause(delay)
+
+    def report(self, phase, state, message="", log_tail=""):
+        self.call("POST", "status", {"phase": phase, "state": state, "message": message,
+                                     "log_tail": log_tail})
+        if state != "started":
+            self.say(f"{phase} {state}")
+
+    # --- the phases that do something ------------------------------------------------------
+
+    def network(self):
+        """Fetch the bundle, and see that nothing in it is dangerous, broken or too much."""
+        keys = certificates = 0
+        data = self.call("GET", "bundle")
+        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
+            files = [m for m in tar if not m.isdir()]
+            for member in files:
+                path = PurePosixPath(member.name)
+                insist(member.isreg() and not path.is_absolute() and ".." not in path.parts,
+                       f"the bundle has {member.name!r}, which is not a plain file below /")
+                text = tar.extractfile(member).read().decode(errors="replace")
+                if "PRIVATE KEY-----" in text:
+                    keys += 1
+                    insist(member.mode & 0o077 == 0,
+                           f"{path} holds a key and may be read by others: {member.mode:o}")
+                    openssl("pkey", "-noout", text=text)
+                if path.suffix in (".crt", ".pem") and "BEGIN CERTIFICATE" in text:
+                    certificates += 1
+                    openssl("x509", "-noout", "-checkend", "86400", text=text)
+        insist(files, "the bundle is empty")
+        insist(certificates, "the bundle has no certificate")
+        if not self.is_master:
+            insist(keys == 0, f"the bundle gives {keys} private keys to a worker")
+        self.say(f"has a bundle: {len(files)} files, {certificates} certificates, {keys} keys, "
+                 f"{len(data)} bytes")
+
+    def certs(self):
+        table = MASTER_CERTIFICATES if self.is_master else WORKER_CERTIFICATES
+        with tempfile.TemporaryDirectory() as name:
+            for purpose, (subject, uses) in table.items():
+                self.certificate(Path(name), purpose, subject, uses)
+            if not self.is_master:
+                self.must_not_have(Path(name))
+
+    def request(self, directory):
+        """A new key and a request that asks for more than a node may have."""
+        openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+                "-nodes", "-keyout", directory / "key", "-out", directory / "csr",
+                "-subj", "/O=system:masters/CN=admin", "-addext",
+                f"subjectAltName=DNS:{self.node},DNS:localhost,IP:127.0.0.1,IP:{self.address}")
+        return (directory / "csr").read_text()
+
+    def certificate(self, directory, purpose, subject, uses):
+        csr = self.request(directory)
+        answer = json.loads(self.call("POST", "csr", {"purpose": purpose, "csr": csr}))
+        cert, ca = directory / "crt", directory / "ca"
+        cert.write_text(answer["certificate"])
+        ca.write_text(answer["ca"])
+        for use in uses:
+            name = ["-verify_hostname", self.node] if use == "sslserver" else []
+            openssl("verify", "-x509_strict", "-purpose", use, *name, "-CAfile", ca, cert)
+        insist(openssl("x509", "-in", cert, "-noout", "-pubkey")
+               == openssl("pkey", "-in", directory / "key", "-pubout"),
+               f"the {purpose} certificate is for another key than ours")
+        names = openssl("x509", "-in", cert, "-noout", "-subject", "-nameopt", "RFC2253")
+        found = set(names.strip().removeprefix("subject=").split(","))
+        wanted = {part.format(node=self.node) for part in subject}
+        insist(wanted <= found and "O=system:masters" not in found,
+               f"the {purpose} certificate is for {found}, expected {wanted}")
+
+    def must_not_have(self, directory):
+        """What a worker must be refused: a master's certificate, another node's name, no token."""
+        wish = {"purpose": "etcd-client", "csr": self.request(directory)}
+        own = {"purpose": "kubelet", "csr": wish["csr"]}
+        for what, body, other, status in (
+                ("a master's certificate", wish, {}, 403),
+                ("a certificate for a node that is not ours", own, {"node": "no-such-node"}, 403),
+                ("a certificate with a forged token", own, {"token": "forged"}, 401)):
+            try:
+                self.call("POST", "csr", body, **other)
+            except Refused as refusal:
+                insist(refusal.status == status,
+                       f"{what} was refused with {refusal}, expected {status}")
+            else:
+                raise Wrong(f"a worker was given {what}")
+
+    def etcd(self):
+        url = self.environment.get("MAGNUMD_ETCD_DISCOVERY_URL")
+        if url:
+            peers = etcd.discover(url, self.node, f"https://{self.address}:2380", self.pause)
+            self.say(f"has found its etcd peers: {peers}")
+
+    # --- first boot ------------------------------------------------------------------------
+
+    def boot(self):
+        for phase in MASTER_PHASES if self.is_master else WORKER_PHASES:
+            while self.play.holds(phase):
+                self.pause(0.2)
+            if self.play.fails(self.node, phase):
+                self.report(phase, "failed", f"{phase} was told to fail on {self.node}",
+                            f"guests: --fail {self.node}={phase}\n")
+                return "failed"
+            self.report(phase, "started")
+            getattr(self, phase, lambda: None)()
+            self.report(phase, "done")
+        return "ready"
+
+    def run(self):
+        try:
+            self.end = self.boot()
+        except Gone:
+            self.end = "gone"
+        except Refused as refusal:
+            # While a cluster is being deleted its nodes outlive it for a moment.
+            self.end = "gone" if refusal.status in (401, 404) and self.gone.wait(60) else str(refusal)
+        except Wrong as wrong:
+            self.end = str(wrong)
+        except Exception as error:  # a thread's traceback would be lost among the others
+            self.end = f"{type(error).__name__}: {error}"
+        self.say("is gone" if self.end == "gone" else
+                 f"is {self.end}" if self.end in ("ready", "failed") else f"WRONG: {self.end}")
+        self.play.ended(self)
