@@ -223,6 +223,8 @@ fn accepts_json(request: &Request) -> Outcome<()> {
 }
 
 /// Resource and method to handler. [`Resource::takes`] has refused other methods.
+///
+/// What waits for the cloud is boxed: its state would otherwise be carried by every read.
 async fn dispatch(cx: &Context<'_>, resource: &Resource, method: &Method) -> Outcome<Reply> {
     use v1::{
         certificates, clusters, clustertemplates, credentials, federations, mservices, nodegroups,
@@ -231,22 +233,26 @@ async fn dispatch(cx: &Context<'_>, resource: &Resource, method: &Method) -> Out
     match (resource, method) {
         (Resource::Templates, &Method::GET) => clustertemplates::list(cx, false),
         (Resource::TemplatesDetail, &Method::GET) => clustertemplates::list(cx, true),
-        (Resource::Templates, &Method::POST) => clustertemplates::create(cx).await,
+        (Resource::Templates, &Method::POST) => Box::pin(clustertemplates::create(cx)).await,
         (Resource::Template(id), &Method::GET) => clustertemplates::show(cx, id),
-        (Resource::Template(id), &Method::PATCH) => clustertemplates::update(cx, id).await,
-        (Resource::Template(id), _) => clustertemplates::delete(cx, id).await,
-        (Resource::TemplatesDetail, &Method::PATCH) => clustertemplates::update(cx, "detail").await,
-        (Resource::TemplatesDetail, _) => clustertemplates::delete(cx, "detail").await,
+        (Resource::Template(id), &Method::PATCH) => {
+            Box::pin(clustertemplates::update(cx, id)).await
+        }
+        (Resource::Template(id), _) => Box::pin(clustertemplates::delete(cx, id)).await,
+        (Resource::TemplatesDetail, &Method::PATCH) => {
+            Box::pin(clustertemplates::update(cx, "detail")).await
+        }
+        (Resource::TemplatesDetail, _) => Box::pin(clustertemplates::delete(cx, "detail")).await,
         (Resource::Templates, _) => Err(nameless("cluster_template_ident")),
 
         (Resource::Clusters, &Method::GET) => clusters::list(cx, false),
         (Resource::ClustersDetail, &Method::GET) => clusters::list(cx, true),
-        (Resource::Clusters, &Method::POST) => clusters::create(cx).await,
+        (Resource::Clusters, &Method::POST) => Box::pin(clusters::create(cx)).await,
         (Resource::Cluster(id), &Method::GET) => clusters::show(cx, id),
         (Resource::Cluster(id), &Method::PATCH) => clusters::update(cx, id),
-        (Resource::Cluster(id), _) => clusters::delete(cx, id).await,
+        (Resource::Cluster(id), _) => Box::pin(clusters::delete(cx, id)).await,
         (Resource::ClustersDetail, &Method::PATCH) => clusters::update(cx, "detail"),
-        (Resource::ClustersDetail, _) => clusters::delete(cx, "detail").await,
+        (Resource::ClustersDetail, _) => Box::pin(clusters::delete(cx, "detail")).await,
         (Resource::Clusters, _) => Err(nameless("cluster_ident")),
         (Resource::Resize(id), _) => clusters::resize(cx, id),
         (Resource::Upgrade(id), _) => clusters::upgrade(cx, id),
@@ -260,7 +266,7 @@ async fn dispatch(cx: &Context<'_>, resource: &Resource, method: &Method) -> Out
 
         (Resource::Certificate(id), &Method::GET) => certificates::show(cx, id),
         (Resource::Certificate(id), _) => certificates::rotate(cx, id),
-        (Resource::Certificates, &Method::POST) => certificates::sign(cx).await,
+        (Resource::Certificates, &Method::POST) => Box::pin(certificates::sign(cx)).await,
         (Resource::Certificates, _) => Err(nameless("cluster_ident")),
         (Resource::Credential(id), _) => credentials::rotate(cx, id),
         (Resource::Credentials, _) => Err(nameless("cluster_ident")),

@@ -9,6 +9,8 @@ mod admit;
 mod create;
 mod decide;
 mod delete;
+#[cfg(test)]
+pub(crate) mod idle;
 mod moment;
 mod nodes;
 mod queue;

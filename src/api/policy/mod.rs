@@ -66,32 +66,13 @@ impl Policy {
     }
 }
 
-/// A caller for tests and examples: `member` of `project`.
-#[cfg(test)]
-pub(super) fn requester(user: &str, project: &str, roles: &[&str]) -> Requester {
-    Requester {
-        user_id: user.to_owned(),
-        user_name: user.to_owned(),
-        user_domain_id: "default".to_owned(),
-        user_domain_name: "Default".to_owned(),
-        project_id: Some(project.to_owned()),
-        project_name: Some(project.to_owned()),
-        project_domain_id: Some("default".to_owned()),
-        domain_id: None,
-        system_scope: false,
-        roles: roles.iter().map(|r| (*r).to_owned()).collect(),
-        trust: None,
-        restricted_credential: false,
-        expires_at: crate::base::clock::Timestamp::from_micros(i64::MAX),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
+    use crate::api::tests::place::requester;
 
     fn allows(policy: &Policy, rule: &str, who: &Requester, owner: &Requester) -> bool {
         let is_admin = policy.is_admin(who);

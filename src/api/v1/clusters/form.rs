@@ -139,9 +139,10 @@ impl Wish {
         let size = self.docker_volume_size.or(template.docker_volume_size);
         check_storage(template.docker_storage_driver.as_deref(), size)?;
         let masters = self.master_count;
-        if masters % 2 == 0 {
+        if masters.is_multiple_of(2) {
             return Err(ApiError::invalid(format!(
-                "master nodegroup size of {masters} is invalid, size cannot be an even number."
+                "master nodegroup size of {masters} is invalid, size cannot be an even number. Give \
+                 an odd master_count."
             )));
         }
         let master_lb_enabled = self.master_lb_enabled.unwrap_or(template.master_lb_enabled);

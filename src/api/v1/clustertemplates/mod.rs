@@ -259,7 +259,10 @@ fn is_harmless(changed: &[&str], template: &ClusterTemplate) -> bool {
 
 fn may_publish(cx: &Context<'_>) -> Outcome<()> {
     cx.allow("clustertemplate:publish").map_err(|_| {
-        ApiError::forbidden("Not authorized to set public or hidden flag for cluster template.")
+        ApiError::forbidden(
+            "Not authorized to set public or hidden flag for cluster template. Policy doesn't \
+             allow clustertemplate:publish to be performed.",
+        )
     })
 }
 
