@@ -69,6 +69,8 @@ impl Authority {
         let subject = name(&leaf.common_name, leaf.organization.as_deref());
         let mut params = parameters(subject, validity, now, entropy);
         params.is_ca = IsCa::ExplicitNoCa;
+        // Strict verifiers want to find the issuer by it (RFC 5280 §4.2.1.1).
+        params.use_authority_key_identifier_extension = true;
         params.key_usages =
             vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
         if leaf.server {
