@@ -12,6 +12,8 @@ pub mod conductor;
 pub mod config;
 pub mod discovery;
 pub mod driver;
+#[cfg(feature = "lab")]
+pub mod lab;
 pub mod model;
 pub mod openstack;
 pub mod pki;

@@ -144,10 +144,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_panics_and_none_grows(message in "\\PC{0,600}", log in "(\\PC|\\n){0,9000}") {
-            let kept = report("booted", "done", &message, &log).unwrap();
+        fn no_text_panics_and_none_grows(text in "(\\PC|\\n){0,40}", times in 0_usize..900) {
+            let long = text.repeat(times);
+            let kept = report("booted", "done", &long, &long).unwrap();
             prop_assert!(kept.message.len() < MESSAGE_BYTES + 4);
             prop_assert!(kept.log_tail.len() <= LOG_BYTES);
+            prop_assert!(printable(&long).ends_with(&kept.log_tail));
         }
     }
 }

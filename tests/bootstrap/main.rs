@@ -218,6 +218,37 @@ async fn certificates_carry_our_words_and_the_cas_signature() {
 }
 
 #[tokio::test]
+async fn a_bundle_holds_no_keys_for_workers_and_is_the_same_each_time() {
+    let place = Place::new().await;
+    let (m0, w0) = (place.master(0), place.worker(0));
+    place.bind(&m0, "master").await;
+    place.bind(&w0, "worker").await;
+    for (node, token, keys) in
+        [(&m0, place.master_token(0), true), (&w0, place.worker_token(), false)]
+    {
+        let answer = place.send(place.ask(node, "bundle", &token)).await;
+        assert_eq!(refusal(&answer), 200);
+        assert_eq!(answer.header("content-type"), Some("application/x-tar"));
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+        let again = place.send(place.ask(node, "bundle", &token)).await;
+        assert_eq!(answer.body, again.body);
+        let mut archive = tar::Archive::new(&answer.body[..]);
+        let mut files = 0;
+        for entry in archive.entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let path = entry.path().unwrap().display().to_string();
+            assert!(!path.starts_with('/') && !path.contains(".."), "{path}");
+            let mut content = Vec::new();
+            std::io::Read::read_to_end(&mut entry, &mut content).unwrap();
+            let secret = content.windows(11).any(|w| w == b"PRIVATE KEY");
+            assert!(keys || !secret, "{path} is not for workers");
+            files += 1;
+        }
+        assert!(files > 0);
+    }
+}
+
+#[tokio::test]
 async fn a_node_goes_on_after_a_failure_and_gets_nothing_more_once_it_is_ready() {
     let place = Place::new().await;
     let (w0, token) = (place.worker(0), place.worker_token());

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::Method;
@@ -29,9 +29,11 @@ use magnumd::model::status::Status;
 use magnumd::model::{ClusterId, NodeGroupId, TemplateId};
 use magnumd::openstack::{Accounts, Cloud, CloudSettings, Identity, Service, ServiceSettings};
 use magnumd::pki::enrolment::{Enrolment, EnrolmentKey};
+use magnumd::pki::mill::Mill;
 use magnumd::pki::{KeyPairPem, material};
 use magnumd::store::{Change, Store};
 use serde_json::json;
+use tokio::sync::OnceCell;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
@@ -194,27 +196,27 @@ fn conductor(store: &Store, clock: &Clock) -> Conductor {
             max_clusters_per_project: 20,
             trust_roles: Vec::new(),
             certificate_validity: DAY,
-            rsa_bits: 2048,
             default_boot_volume_size: 0,
             allowed_network_drivers: Vec::new(),
-            disabled_drivers: Vec::new(),
             default_driver: None,
             discovery_url: String::new(),
         },
         clock: clock.clone(),
         entropy: Entropy::new(),
         enrolment: EnrolmentKey::new(&KEY),
+        mill: Mill::start(1, 2048).unwrap(),
         points: Points::none(),
     })
 }
 
 /// Drawing RSA keys is slow, so all tests share one set.
-fn keys() -> &'static [(CertificateKind, KeyPairPem)] {
-    static KEYS: OnceLock<Vec<(CertificateKind, KeyPairPem)>> = OnceLock::new();
-    KEYS.get_or_init(|| {
-        let now = Clock::real().now();
-        material::draw("k1", 2048, DAY, now, &Entropy::new()).unwrap()
-    })
+async fn keys() -> &'static [(CertificateKind, KeyPairPem)] {
+    static KEYS: OnceCell<Vec<(CertificateKind, KeyPairPem)>> = OnceCell::const_new();
+    let drawn = KEYS.get_or_init(|| async {
+        let keys = Mill::start(2, 2048).unwrap().draw(material::KEYS).await.unwrap();
+        material::assemble("k1", &keys, DAY, Clock::real().now(), &Entropy::new()).unwrap()
+    });
+    drawn.await
 }
 
 pub async fn add_cluster(store: &Store, number: u128, now: Timestamp) -> Cluster {
@@ -268,6 +270,7 @@ pub async fn add_cluster(store: &Store, number: u128, now: Timestamp) -> Cluster
         has_cinder: false,
         master_addresses: vec!["10.0.0.10".to_owned(), "10.0.0.11".to_owned()],
         api_internal: None,
+        api_public: Vec::new(),
     };
     let credential = Credential {
         cluster_id: id,
@@ -282,7 +285,7 @@ pub async fn add_cluster(store: &Store, number: u128, now: Timestamp) -> Cluster
     {
         change = change.put(&group(store, &cluster, number, name, role, count));
     }
-    for (kind, pair) in keys() {
+    for (kind, pair) in keys().await {
         let sealed =
             store.sealer().seal(&Certificate::owner(id, *kind), pair.key.expose().as_bytes());
         let certificate =

@@ -1,0 +1,136 @@
+//! Flavors, key pairs and servers: Nova's facts.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use crate::base::clock::Timestamp;
+
+use super::heat::services::Refused;
+use super::refusal::Answer;
+
+/// What all hosts together offer to one server; anything larger finds no place.
+pub(super) const LARGEST: (u64, u64) = (64, 262_144);
+/// Nova's limit for user data, counted in base64.
+pub(super) const MOST_USER_DATA: usize = 65_535;
+
+#[derive(Clone, Debug)]
+pub(super) struct Flavor {
+    pub id: String,
+    pub name: String,
+    pub vcpus: u64,
+    /// MiB.
+    pub ram: u64,
+    /// GiB.
+    pub disk: u64,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Keypair {
+    pub user_id: String,
+    pub name: String,
+    pub public_key: String,
+    pub fingerprint: String,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct ServerGroup {
+    pub id: String,
+    pub name: String,
+    pub project_id: String,
+    pub policy: String,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Server {
+    pub id: String,
+    pub name: String,
+    pub project_id: String,
+    pub user_id: String,
+    /// Empty when the server boots from a volume.
+    pub image_id: String,
+    pub flavor: Flavor,
+    pub keypair: Option<String>,
+    /// As the guest reads it, not base64.
+    pub user_data: String,
+    pub config_drive: bool,
+    pub metadata: Value,
+    pub group: Option<String>,
+    pub created_at: Timestamp,
+    /// When building ends.
+    pub built_at: Timestamp,
+    /// Why building fails, known beforehand.
+    pub fault: Option<String>,
+    /// When a deletion that has begun ends.
+    pub gone_at: Option<Timestamp>,
+    /// Cancelled when the server is deleted: the guest inside stops.
+    pub power: CancellationToken,
+}
+
+impl Server {
+    pub fn status(&self, now: Timestamp) -> &'static str {
+        match &self.fault {
+            _ if now < self.built_at => "BUILD",
+            Some(_) => "ERROR",
+            None => "ACTIVE",
+        }
+    }
+}
+
+/// Everything Nova knows.
+#[derive(Debug, Default)]
+pub(super) struct Compute {
+    pub flavors: Vec<Flavor>,
+    pub keypairs: Vec<Keypair>,
+    pub servers: BTreeMap<String, Server>,
+    pub groups: BTreeMap<String, ServerGroup>,
+    /// Limits that differ from the defaults, by project and resource.
+    pub quotas: HashMap<(String, String), u64>,
+}
+
+impl Compute {
+    pub fn flavor(&self, id_or_name: &str) -> Option<&Flavor> {
+        let by_id = self.flavors.iter().find(|f| f.id == id_or_name);
+        by_id.or_else(|| self.flavors.iter().find(|f| f.name == id_or_name))
+    }
+
+    pub fn keypair(&self, user: &str, name: &str) -> Option<&Keypair> {
+        self.keypairs.iter().find(|k| k.user_id == user && k.name == name)
+    }
+
+    pub fn limit(&self, project: &str, resource: &str) -> u64 {
+        let usual = match resource {
+            "instances" => 500,
+            "cores" => 2_000,
+            _ => 4_194_304,
+        };
+        let key = (project.to_owned(), resource.to_owned());
+        self.quotas.get(&key).copied().unwrap_or(usual)
+    }
+
+    /// Instances, cores and MiB in use by a project.
+    pub fn used(&self, project: &str) -> [(&'static str, u64); 3] {
+        let mine = || self.servers.values().filter(|s| s.project_id == project);
+        [
+            ("instances", mine().count() as u64),
+            ("cores", mine().map(|s| s.flavor.vcpus).sum()),
+            ("ram", mine().map(|s| s.flavor.ram).sum()),
+        ]
+    }
+
+    /// Refuses what would exceed the project's limits.
+    pub fn check_quota(&self, project: &str, flavor: &Flavor) -> Answer<()> {
+        let wanted = [1, flavor.vcpus, flavor.ram];
+        for ((resource, used), wanted) in self.used(project).into_iter().zip(wanted) {
+            let limit = self.limit(project, resource);
+            if used + wanted > limit {
+                return Err(Refused::forbidden(format!(
+                    "Quota exceeded for {resource}: Requested {wanted}, but already used {used} \
+                     of {limit} {resource}"
+                )));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,75 @@
+//! The machines inside the cloud: each active server's guest boots and behaves as a node.
+//!
+//! A guest sees of magnumd what a real node sees: its user data and the bootstrap interface.
+//! A server whose user data names no bootstrap interface just sits there.
+
+mod certificates;
+mod etcd;
+mod node;
+mod user_data;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+use super::world::World;
+
+/// What a machine does before it reads its user data.
+const POWER_ON: Duration = Duration::from_millis(200);
+
+/// Starts a guest in every server that becomes active.
+pub(super) fn keep(
+    world: Arc<World>,
+    mut born: mpsc::UnboundedReceiver<String>,
+    stop: CancellationToken,
+) {
+    tokio::spawn(async move {
+        loop {
+            let id = tokio::select! {
+                id = born.recv() => id,
+                () = stop.cancelled() => None,
+            };
+            let Some(id) = id else { return };
+            let Some(power) = world.lock().compute.servers.get(&id).map(|s| s.power.clone()) else {
+                continue;
+            };
+            let (world, stop) = (Arc::clone(&world), stop.clone());
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = live(&world, &id) => {}
+                    () = power.cancelled() => debug!(server = id, "a guest is switched off"),
+                    () = stop.cancelled() => {}
+                }
+            });
+        }
+    });
+}
+
+/// One machine's life; it ends when nothing is left to do.
+async fn live(world: &World, id: &str) {
+    let now = world.clock.now();
+    let Some(wait) = world.lock().compute.servers.get(id).map(|s| s.built_at.since(now)) else {
+        return;
+    };
+    world.clock.sleep(wait + POWER_ON).await;
+    let machine = {
+        let state = world.lock();
+        let Some(server) = state.compute.servers.get(id).filter(|s| s.fault.is_none()) else {
+            return;
+        };
+        let ports = state.network.ports.values().filter(|p| p.device_id == id);
+        let address = ports.flat_map(|p| &p.fixed).map(|(_, address)| *address).next();
+        let plan = user_data::parse(&server.user_data);
+        (server.name.clone(), address, plan)
+    };
+    match machine {
+        (name, _, Err(reason)) => debug!(name, reason, "a guest has nothing to do"),
+        (name, address, Ok(plan)) => {
+            info!(name, role = %plan.role, "a guest boots as a node");
+            node::Node::new(world, id, name, address, plan).run().await;
+        }
+    }
+}

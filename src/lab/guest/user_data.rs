@@ -1,0 +1,153 @@
+//! User data as a node reads it: cloud-config with two files that say whom to call.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+
+/// What `node.env` tells a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Plan {
+    pub url: String,
+    pub token: String,
+    pub role: Role,
+    /// None when members are listed in the bundle.
+    pub discovery: Option<String>,
+    /// None when the URL is plain http.
+    pub ca: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Master,
+    Worker,
+}
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Master => "master",
+            Self::Worker => "worker",
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct CloudConfig {
+    #[serde(default)]
+    write_files: Vec<WrittenFile>,
+}
+
+#[derive(Deserialize)]
+struct WrittenFile {
+    path: String,
+    #[serde(default)]
+    content: String,
+    #[serde(default)]
+    encoding: Option<String>,
+}
+
+/// Reads user data; the error says why the machine is no node.
+pub(super) fn parse(text: &str) -> Result<Plan, String> {
+    let header = text.lines().next().unwrap_or_default().trim_end();
+    if header != "#cloud-config" {
+        return Err("its user data is no cloud-config".to_owned());
+    }
+    let config: CloudConfig = serde_saphyr::from_str(text)
+        .map_err(|e| format!("its cloud-config is not valid YAML: {e}"))?;
+    let file = |path: &str| {
+        let found = config.write_files.iter().find(|f| f.path == path);
+        found.filter(|f| f.encoding.is_none()).map(|f| f.content.as_str())
+    };
+    let env = file("/etc/magnumd/node.env").ok_or("it has no /etc/magnumd/node.env")?;
+    let values = variables(env)?;
+    let value = |key: &str| values.get(key).cloned().filter(|v| !v.is_empty());
+    let needed = |key: &str| value(key).ok_or(format!("node.env lacks {key}"));
+    let url = needed("MAGNUMD_BOOTSTRAP_URL")?;
+    let ca = file("/etc/magnumd/bootstrap-ca.pem").map(str::to_owned);
+    if url.starts_with("https://") && ca.is_none() {
+        return Err("its bootstrap URL is https, but bootstrap-ca.pem is missing".to_owned());
+    }
+    let role = match needed("MAGNUMD_NODE_ROLE")?.as_str() {
+        "master" => Role::Master,
+        "worker" => Role::Worker,
+        other => return Err(format!("'{other}' is no role; master or worker")),
+    };
+    Ok(Plan {
+        url: url.trim_end_matches('/').to_owned(),
+        token: needed("MAGNUMD_ENROLMENT_TOKEN")?,
+        role,
+        discovery: value("MAGNUMD_ETCD_DISCOVERY_URL"),
+        ca,
+    })
+}
+
+/// `KEY='value'` lines as a shell reads them; `'\''` is a quote inside.
+fn variables(text: &str) -> Result<HashMap<String, String>, String> {
+    let mut values = HashMap::new();
+    for line in text.lines().map(str::trim) {
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let pair = line.split_once('=').ok_or(format!("'{line}' in node.env sets nothing"))?;
+        let (key, quoted) = pair;
+        let inner = quoted.strip_prefix('\'').and_then(|v| v.strip_suffix('\''));
+        let value = match inner {
+            Some(inner) => inner.replace("'\\''", "'"),
+            None => quoted.to_owned(),
+        };
+        values.insert(key.to_owned(), value);
+    }
+    Ok(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const GOOD: &str = "#cloud-config\nwrite_files:\n- path: /etc/magnumd/node.env\n  \
+        permissions: '0600'\n  content: |\n    MAGNUMD_BOOTSTRAP_URL='https://127.0.0.1:9513/'\n    \
+        MAGNUMD_ENROLMENT_TOKEN='a'\\''b'\n    MAGNUMD_NODE_ROLE='master'\n    \
+        MAGNUMD_ETCD_DISCOVERY_URL=''\n- {path: /etc/magnumd/bootstrap-ca.pem, content: PEM}\n\
+        runcmd: [[sh, -c, 'true']]\n";
+
+    #[test]
+    fn a_node_reads_whom_to_call() {
+        let plan = parse(GOOD).unwrap();
+        assert_eq!(plan.url, "https://127.0.0.1:9513");
+        assert_eq!(plan.token, "a'b");
+        assert_eq!(plan.role, Role::Master);
+        assert_eq!(plan.discovery, None);
+        assert_eq!(plan.ca.as_deref(), Some("PEM"));
+    }
+
+    #[test]
+    fn hostile_user_data_makes_no_node_and_no_panic() {
+        let bomb = format!("#cloud-config\n{}", "[".repeat(5000));
+        let aliases = "#cloud-config\na: &a [x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a]\n\
+            c: &c [*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c]\n\
+            e: [*d,*d,*d,*d,*d,*d,*d,*d]\n";
+        for (text, part) in [
+            ("", "no cloud-config"),
+            ("#!/bin/sh\necho", "no cloud-config"),
+            ("#cloud-config\n", "node.env"),
+            ("#cloud-config\nwrite_files: 7\n", "not valid"),
+            ("#cloud-config\nwrite_files:\n- {path: 3}\n", ""),
+            (bomb.as_str(), ""),
+            (aliases, ""),
+            (&GOOD.replace("'master'", "'king'"), "'king'"),
+            (&GOOD.replace("MAGNUMD_ENROLMENT_TOKEN", "X"), "ENROLMENT_TOKEN"),
+            (&GOOD.replace("content: PEM", "encoding: b64, content: UEVN"), "bootstrap-ca.pem"),
+        ] {
+            let reason = parse(text).unwrap_err();
+            assert!(reason.contains(part), "{reason}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_without_a_panic(text in "(#cloud-config\n)?[ a-z:\\-\\[\\]{}&*'\"\n|]{0,80}") {
+            let _ = parse(&text);
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! A small cloud behind loopback HTTP: Keystone, Heat, Nova, Neutron and Glance as far as
+//! magnumd and the usual command-line clients need them, with nodes that boot.
+//!
+//! It knows the wire formats from OpenStack's documentation and never from our own clients:
+//! two readings of one specification check each other. Nothing in it is durable, and it binds
+//! to the loopback address only.
+
+mod auth;
+mod cidr;
+mod compute;
+mod credentials;
+mod fault;
+mod glance;
+mod guest;
+pub mod heat {
+    pub mod services;
+}
+mod http;
+mod identity;
+mod keystone;
+mod launch;
+mod make;
+mod network;
+mod neutron;
+mod nova;
+mod plugins;
+mod refusal;
+mod seed;
+mod server_view;
+mod services;
+mod trusts;
+mod wire;
+mod world;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::base::clock::Clock;
+
+use http::Part;
+use world::{Endpoint, World};
+
+pub use fault::{Fault, FaultError};
+
+/// How the lab shall be.
+#[derive(Clone, Debug)]
+pub struct LabOptions {
+    /// Identity's port; Heat, Nova, Neutron and Glance take the next four. None: free ports.
+    pub port: Option<u16>,
+    /// The catalogue's `container-infra` entry; ends in `/v1`.
+    pub api_url: String,
+    /// Seconds of the lab in one second of the wall.
+    pub speed: f64,
+    pub faults: Vec<Fault>,
+}
+
+impl Default for LabOptions {
+    fn default() -> Self {
+        let api_url = "http://127.0.0.1:9511/v1".to_owned();
+        Self { port: None, api_url, speed: 1.0, faults: Vec::new() }
+    }
+}
+
+/// Why the lab cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum LabError {
+    #[error(
+        "port {port} for the lab's {service} is taken by another program; \
+         stop it, or choose other ports with --port"
+    )]
+    PortTaken { port: u16, service: &'static str },
+    #[error("cannot listen on 127.0.0.1:{port} for the lab's {service}: {reason}")]
+    Listen { port: u16, service: &'static str, reason: String },
+    #[error("port {0} leaves no room for five services; choose one up to 65531")]
+    NoRoom(u16),
+    #[error(
+        "the API's address '{0}' is not on this machine; a lab's passwords are public, \
+         so use http://127.0.0.1:PORT/v1"
+    )]
+    NotLoopback(String),
+    #[error("speed {0} is not possible; choose a number from 0.01 to 1000")]
+    Speed(f64),
+}
+
+/// A running cloud; dropping it ends it.
+#[derive(Debug)]
+pub struct LabCloud {
+    world: Arc<World>,
+    fronts: Vec<Mutex<Running>>,
+    stop: CancellationToken,
+}
+
+/// One service's listener.
+#[derive(Debug)]
+struct Running {
+    part: Part,
+    port: u16,
+    stop: CancellationToken,
+    /// Counts starts, so that a late reopening is not carried out after a stop.
+    generation: u64,
+}
+
+impl LabCloud {
+    /// Opens every port, fills the world and serves until `stop`.
+    pub async fn start(options: LabOptions, stop: CancellationToken) -> Result<Self, LabError> {
+        let LabOptions { port, api_url, speed, faults } = options;
+        if !(0.01..=1000.0).contains(&speed) {
+            return Err(LabError::Speed(speed));
+        }
+        if !is_local(&api_url) {
+            return Err(LabError::NotLoopback(api_url));
+        }
+        let clock =
+            if (speed - 1.0).abs() < f64::EPSILON { Clock::real() } else { Clock::fast(speed) };
+        let mut doors = Vec::new();
+        for (number, part) in Part::ALL.into_iter().enumerate() {
+            let number = u16::try_from(number).expect("five parts");
+            let wanted = match port {
+                None | Some(0) => 0,
+                Some(first) => first.checked_add(number).ok_or(LabError::NoRoom(first))?,
+            };
+            let service = part.kind();
+            let listen = |e: std::io::Error| match e.kind() {
+                std::io::ErrorKind::AddrInUse => LabError::PortTaken { port: wanted, service },
+                _ => LabError::Listen { port: wanted, service, reason: e.to_string() },
+            };
+            let door = http::open(wanted).await.map_err(listen)?;
+            let taken = door.address().map_err(listen)?.port();
+            doors.push((part, door, taken));
+        }
+        let stop = stop.child_token();
+        let (births, born) = mpsc::unbounded_channel();
+        let world = Arc::new(World::new(clock, births));
+        seed::seed(&world);
+        for fault in faults {
+            world.faults.inject(fault);
+        }
+        {
+            let mut state = world.lock();
+            state.endpoints = doors
+                .iter()
+                .map(|(part, _, port)| Endpoint {
+                    name: part.name(),
+                    kind: part.kind(),
+                    url: format!("http://127.0.0.1:{port}{}", part.root()),
+                })
+                .collect();
+            state.endpoints.push(Endpoint {
+                name: "magnum",
+                kind: "container-infra",
+                url: api_url,
+            });
+        }
+        guest::keep(Arc::clone(&world), born, stop.clone());
+        let mut fronts = Vec::new();
+        for (part, door, port) in doors {
+            let own = stop.child_token();
+            http::serve(door, part, Arc::clone(&world), base(port), own.clone());
+            fronts.push(Mutex::new(Running { part, port, stop: own, generation: 0 }));
+        }
+        Ok(Self { world, fronts, stop })
+    }
+
+    /// Where clients log in: `…/v3`.
+    pub fn identity_url(&self) -> String {
+        self.endpoint("identity")
+    }
+
+    fn endpoint(&self, kind: &str) -> String {
+        let state = self.world.lock();
+        let found = state.endpoints.iter().find(|e| e.kind == kind);
+        found.map(|e| e.url.clone()).unwrap_or_default()
+    }
+
+    /// Every service's type and address.
+    pub fn endpoints(&self) -> Vec<(&'static str, String)> {
+        self.world.lock().endpoints.iter().map(|e| (e.kind, e.url.clone())).collect()
+    }
+
+    /// Changes the catalogue's `container-infra` entry, for an API on a port drawn later.
+    pub fn set_api_url(&self, url: &str) {
+        let mut state = self.world.lock();
+        for endpoint in state.endpoints.iter_mut().filter(|e| e.kind == "container-infra") {
+            url.clone_into(&mut endpoint.url);
+        }
+    }
+
+    /// A `clouds.yaml` with an entry per account.
+    pub fn clouds_yaml(&self) -> String {
+        let url = self.identity_url();
+        let mut yaml = "clouds:\n".to_owned();
+        let accounts = [("demo", "demo"), ("admin", "admin"), ("reader", "demo"), ("alt", "alt")];
+        for (user, project) in accounts {
+            let written = write!(
+                yaml,
+                "  {user}:\n    auth:\n      auth_url: {url}\n      username: {user}\n      \
+                 password: {password}\n      project_name: {project}\n      \
+                 user_domain_name: Default\n      project_domain_name: Default\n    \
+                 region_name: {region}\n    interface: public\n    identity_api_version: 3\n",
+                password = seed::PASSWORD,
+                region = seed::REGION,
+            );
+            written.expect("writing to a String does not fail");
+        }
+        yaml
+    }
+
+    pub fn inject(&self, fault: Fault) {
+        self.world.faults.inject(fault);
+    }
+
+    pub fn clear_faults(&self) {
+        self.world.faults.clear();
+    }
+
+    /// Closes a service's port: connections are refused and what is under way breaks. The
+    /// service is named as in faults (`heat`) or as in the catalogue (`orchestration`).
+    pub fn stop_service(&self, service: &str) {
+        self.running(service, |running| {
+            running.generation += 1;
+            running.stop.cancel();
+        });
+    }
+
+    /// Opens the port again; it answers a moment later.
+    pub fn start_service(&self, service: &str) {
+        let (world, lab) = (&self.world, &self.stop);
+        self.running(service, |running| {
+            if !running.stop.is_cancelled() {
+                return;
+            }
+            running.generation += 1;
+            running.stop = lab.child_token();
+            let (part, port, own) = (running.part, running.port, running.stop.clone());
+            let world = Arc::clone(world);
+            tokio::spawn(async move {
+                // The old listener may need a moment to let go of the port.
+                while !own.is_cancelled() {
+                    match http::open(port).await {
+                        Ok(door) => return http::serve(door, part, world, base(port), own),
+                        Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+                    }
+                }
+            });
+        });
+    }
+
+    fn running(&self, service: &str, act: impl FnOnce(&mut Running)) {
+        let fits = |front: &&Mutex<Running>| {
+            let part = front.lock().expect("no panic while holding a listener").part;
+            part.name() == service || part.kind() == service
+        };
+        match self.fronts.iter().find(fits) {
+            Some(front) => act(&mut front.lock().expect("no panic while holding a listener")),
+            None => tracing::warn!(service, "the lab has no such service"),
+        }
+    }
+
+    /// Everything that is there and was not at the beginning, one line each.
+    pub fn leftovers(&self) -> Vec<String> {
+        let state = self.world.lock();
+        let kinds = [
+            "server",
+            "server_group",
+            "port",
+            "floating_ip",
+            "router",
+            "subnet",
+            "network",
+            "security_group",
+            "trust",
+            "user",
+        ];
+        let of = |kind: &&'static str| {
+            let kind = *kind;
+            state.made(kind).into_iter().map(move |(id, name)| format!("{kind} {id} ({name})"))
+        };
+        kinds.iter().flat_map(of).collect()
+    }
+
+    /// How many things of a kind were made since the beginning and are still there: `stacks`,
+    /// `servers`, `ports`, `networks`, `subnets`, `routers`, `security_groups`, `floating_ips`,
+    /// `server_groups`, `keypairs`, `trusts`, `users`, `tokens`.
+    pub fn count(&self, kind: &str) -> usize {
+        self.world.lock().made(kind).len()
+    }
+
+    /// Every call so far, from outside and by Heat's plugins: `POST heat /stacks 201`.
+    pub fn calls(&self) -> Vec<String> {
+        self.world.calls()
+    }
+
+    /// Limits a project by name: `instances`, `cores`, `ram` of Nova, or a collection of
+    /// Neutron such as `ports` or `floatingips`.
+    pub fn set_quota(&self, project: &str, resource: &str, limit: usize) {
+        let mut guard = self.world.lock();
+        let state = &mut *guard;
+        let found = state.identity.projects.iter().find(|p| p.name == project);
+        let Some(id) = found.map(|p| p.id.clone()) else { return };
+        let key = (id, resource.to_owned());
+        match resource {
+            "instances" | "cores" | "ram" => {
+                state.compute.quotas.insert(key, limit as u64);
+            }
+            _ => {
+                state.network.quotas.insert(key, limit);
+            }
+        }
+    }
+
+    /// How long tokens live from now on, on the lab's clock.
+    pub fn set_token_life(&self, life: Duration) {
+        self.world.lock().token_life = life;
+    }
+
+    /// Ends every token, as a restart of Keystone with new keys does.
+    pub fn revoke_tokens(&self) {
+        self.world.lock().identity.tokens.clear();
+    }
+}
+
+impl Drop for LabCloud {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+fn base(port: u16) -> String {
+    format!("http://127.0.0.1:{port}")
+}
+
+/// Whether a URL leads to this machine.
+fn is_local(url: &str) -> bool {
+    let host = url.parse::<hyper::Uri>().ok().and_then(|uri| uri.host().map(str::to_owned));
+    host.is_some_and(|host| {
+        let host = host.trim_matches(['[', ']']);
+        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    })
+}

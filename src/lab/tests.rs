@@ -1,0 +1,1 @@
+//! The lab, asked over loopback.
