@@ -221,7 +221,10 @@ pub fn find_cluster(view: &View, ident: &str, reach: Reach<'_>) -> Outcome<Store
         Ok(id) => Vec::from_iter(view.cluster(ClusterId::new(id))?),
         Err(_) => {
             let scope = reach.scope().unwrap_or(Scope::Everyone);
-            view.clusters_named(ident, scope)?
+            let mut named = view.clusters_named(ident, scope)?;
+            // The index drops what cannot stand in a key, such as NUL.
+            named.retain(|cluster| cluster.name == ident);
+            named
         }
     };
     found.retain(|cluster| reach.covers(cluster));
@@ -236,7 +239,11 @@ pub fn find_template(
 ) -> Outcome<Stored<ClusterTemplate>> {
     let mut found = match Uuid::parse_str(ident) {
         Ok(id) => Vec::from_iter(view.template(TemplateId::new(id))?),
-        Err(_) => view.templates_named(ident)?,
+        Err(_) => {
+            let mut named = view.templates_named(ident)?;
+            named.retain(|template| template.name == ident);
+            named
+        }
     };
     found.retain(|template| reach.sees(template));
     let missing = || ApiError::missing("ClusterTemplate", shown(ident));

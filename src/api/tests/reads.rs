@@ -173,6 +173,10 @@ async fn identifiers_are_uuids_in_any_spelling_or_names() {
         let answer = place.get(demo(), &format!("/v1/clusters/{ident}")).await;
         assert_eq!(answer.body["uuid"], uuid, "{ident}");
     }
+    for nothing in ["k", "k1%00", "K1", "%20k1"] {
+        let answer = place.get(demo(), &format!("/v1/clusters/{nothing}")).await;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{nothing}");
+    }
     place.cluster(8, "p1", "k1").await;
     let twice = place.get(demo(), "/v1/clusters/k1").await;
     assert_eq!(twice.status, StatusCode::CONFLICT);

@@ -158,7 +158,8 @@ struct List<'g> {
 
 /// `GET /v1/clusters/{id}/nodegroups`
 pub fn list(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
-    cx.since(Version::NODEGROUPS, "get_all")?;
+    // Upstream calls the list by the name of its neighbour.
+    cx.since(Version::NODEGROUPS, "get_one")?;
     let [marker, limit, key, direction] = LIST_ARGUMENTS;
     let query = cx.query(&[marker, limit, key, direction, "role"])?;
     let listing = Listing::read(query, SORT_KEYS, cx.api.settings.max_limit)?;

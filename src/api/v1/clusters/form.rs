@@ -199,3 +199,84 @@ fn is_url(text: &str) -> bool {
     rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
         && text.bytes().all(|b| b.is_ascii_graphic() && !b"'\"\\`$<>{}|^".contains(&b))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::api::tests::place::Place;
+
+    fn order(template: &ClusterTemplate, body: Value) -> Result<ClusterOrder, String> {
+        let mut body = body;
+        body["cluster_template_id"] = json!("base");
+        let origin = Origin {
+            id: ClusterId::new(Uuid::nil()),
+            sequence: Sequence(1),
+            project_id: "p1".to_owned(),
+            user_id: "demo".to_owned(),
+            fallback_name: "alpha-1-cluster".to_owned(),
+            created_at: Timestamp::EPOCH,
+        };
+        Fields::new("cluster", body, &KNOWN, &READ_ONLY)
+            .and_then(Wish::read)
+            .and_then(|wish| wish.order(template, origin))
+            .map_err(|e| e.detail().to_owned())
+    }
+
+    #[tokio::test]
+    async fn a_cluster_inherits_what_it_does_not_say() {
+        let mut template = Place::new().template(1, "p1", "base");
+        template.fixed_network = Some("private".to_owned());
+        template.docker_volume_size = Some(5);
+        let made = order(&template, json!({ "labels": {}, "keypair": null })).unwrap();
+        let cluster = made.cluster;
+        assert_eq!((made.node_count, made.master_count, cluster.create_timeout), (1, 1, 60));
+        assert_eq!(cluster.name, "alpha-1-cluster");
+        assert_eq!(cluster.keypair.as_deref(), Some("default"));
+        assert_eq!(cluster.fixed_network.as_deref(), Some("private"));
+        assert_eq!(cluster.docker_volume_size, Some(5));
+        assert_eq!(cluster.labels, template.labels);
+        assert!(!cluster.floating_ip_enabled && !cluster.master_lb_enabled);
+        let made = order(
+            &template,
+            json!({
+                "name": "k1", "keypair": "own", "flavor_id": "m1.big", "master_count": "3",
+                "master_lb_enabled": "True", "floating_ip_enabled": true, "node_count": 0,
+                "create_timeout": 0, "discovery_url": "https://d.example/abc",
+                "health_status": "HEALTHY", "status": "CREATE_COMPLETE",
+            }),
+        )
+        .unwrap();
+        let cluster = made.cluster;
+        assert_eq!((made.node_count, made.master_count, cluster.create_timeout), (0, 3, 0));
+        assert_eq!(cluster.flavor_id.as_deref(), Some("m1.big"));
+        assert_eq!(cluster.master_flavor_id.as_deref(), Some("m1.small"));
+        assert_eq!(cluster.discovery_url.as_deref(), Some("https://d.example/abc"));
+        assert!(cluster.floating_ip_enabled && cluster.master_lb_enabled);
+        assert_eq!(cluster.health_status, None, "what we know better is ignored");
+        assert_eq!(cluster.status, Status::CreateInProgress);
+    }
+
+    #[tokio::test]
+    async fn labels_stand_alone_unless_merged() {
+        let template = Place::new().template(1, "p1", "base");
+        let own = json!({ "kube_tag": "v1.31.0", "n": 1 });
+        let alone = order(&template, json!({ "labels": own })).unwrap().cluster.labels;
+        assert_eq!(alone, Labels::from_iter([("kube_tag", "v1.31.0"), ("n", "1")]));
+        let merged = order(&template, json!({ "labels": own, "merge_labels": true }));
+        let expected = [("from", "template"), ("kube_tag", "v1.31.0"), ("n", "1")];
+        assert_eq!(merged.unwrap().cluster.labels, Labels::from_iter(expected));
+    }
+
+    #[tokio::test]
+    async fn a_templates_storage_driver_binds_its_clusters() {
+        let mut template = Place::new().template(1, "p1", "base");
+        template.docker_storage_driver = Some("devicemapper".to_owned());
+        template.docker_volume_size = Some(3);
+        assert!(order(&template, json!({})).is_ok());
+        let refused = order(&template, json!({ "docker_volume_size": 2 })).unwrap_err();
+        assert!(refused.starts_with("docker volume size 2 GB is not valid"), "{refused}");
+    }
+}
