@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Either, Full, Limited};
-use hyper::header::HeaderMap;
+use hyper::header::{HOST, HeaderMap, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -64,7 +64,7 @@ pub fn response(
 ) -> Response {
     let mut response = hyper::Response::new(Either::Left(Full::new(body.into())));
     *response.status_mut() = status;
-    let value = hyper::header::HeaderValue::from_static(content_type);
+    let value = HeaderValue::from_static(content_type);
     response.headers_mut().insert(hyper::header::CONTENT_TYPE, value);
     response
 }
@@ -240,7 +240,13 @@ async fn read(
     limits: Limits,
     peer: SocketAddr,
 ) -> Request {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    // HTTP/2 says it in a pseudo-header; whoever reads requests looks for one thing only.
+    if let Some(authority) = parts.uri.authority()
+        && let Ok(value) = HeaderValue::from_str(authority.as_str())
+    {
+        parts.headers.entry(HOST).or_insert(value);
+    }
     let reading = Limited::new(body, limits.body_bytes).collect();
     let body = match tokio::time::timeout(limits.body_time, reading).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),

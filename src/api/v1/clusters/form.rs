@@ -146,11 +146,6 @@ impl Wish {
             )));
         }
         let master_lb_enabled = self.master_lb_enabled.unwrap_or(template.master_lb_enabled);
-        if masters > 1 && !master_lb_enabled {
-            return Err(ApiError::invalid(format!(
-                "master_count must be 1 when master_lb_enabled is False, not {masters}."
-            )));
-        }
         let labels = match self.labels.filter(|labels| !labels.is_empty()) {
             None => template.labels.clone(),
             Some(own) if self.merge_labels => own.over(&template.labels),
