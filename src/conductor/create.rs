@@ -342,12 +342,7 @@ impl Conductor {
         match heat.show(&moment.cluster.stack_name(), id, outputs).await {
             Ok(stack) => Ok(Some(stack)),
             Err(e) if e.is_missing() => Ok(None),
-            Err(e) => {
-                if e.is_unauthorised() {
-                    self.forget_session(moment.id()).await;
-                }
-                Err(e.into())
-            }
+            Err(e) => Err(e.into()),
         }
     }
 

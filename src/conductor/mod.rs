@@ -9,6 +9,8 @@ mod admit;
 mod create;
 mod decide;
 mod delete;
+#[cfg(test)]
+pub(crate) mod idle;
 mod moment;
 mod nodes;
 mod queue;
@@ -319,6 +321,13 @@ impl Conductor {
                 self.note(moment, &format!("{e}; trying again.")).await;
                 return Some(wait);
             }
+            // The trustee's token was revoked before its time; its next one will do.
+            StepError::Cloud(e)
+                if e.is_unauthorised() && attempt < 3 && self.forget_session(moment.id()).await =>
+            {
+                debug!(error = %e, "the trustee logs in again");
+                return Some(wait);
+            }
             StepError::Cloud(e) if late => StepError::failed(format!("Timed out: {e}")),
             StepError::Cloud(e) => StepError::failed(e.to_string()),
             StepError::Store(e) => {
@@ -403,8 +412,9 @@ impl Conductor {
         Ok(Actor::from(&*session))
     }
 
-    async fn forget_session(&self, id: ClusterId) {
-        self.inner.sessions.invalidate(&id).await;
+    /// Whether there was a session to forget.
+    async fn forget_session(&self, id: ClusterId) -> bool {
+        self.inner.sessions.remove(&id).await.is_some()
     }
 
     /// One more sign of life for `mservices`.

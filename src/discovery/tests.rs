@@ -14,14 +14,17 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{Discovery, Parts, limits};
-use crate::base::clock::Clock;
+use crate::base::clock::{Clock, Timestamp};
 use crate::base::http::client::{Answer, HttpClient, Outgoing};
 use crate::base::http::server::Door;
 use crate::base::http::tls::pinned_client_config;
 use crate::base::id::Entropy;
 use crate::base::secret::Sealer;
-use crate::model::ClusterId;
+use crate::model::cluster::Cluster;
 use crate::model::discovery::{DiscoveryToken, TokenState};
+use crate::model::labels::Labels;
+use crate::model::status::Status;
+use crate::model::{ClusterId, TemplateId};
 use crate::store::{Change, Store};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -357,4 +360,88 @@ async fn a_token_without_its_cluster_is_collected() {
     let place = Place::new(Clock::real()).await;
     place.service.collect().await;
     assert_eq!(fault(&place.get("").await), (404, 100));
+}
+
+#[tokio::test]
+async fn a_running_cluster_seals_its_token() {
+    let place = Place::new(Clock::real()).await;
+    let mut cluster = cluster(&place.store, Status::CreateInProgress);
+    place.store.commit(Change::new().put(&cluster)).await.unwrap();
+    for (number, id) in IDS.into_iter().enumerate() {
+        assert_eq!(place.put(id, &value(number)).await.status, StatusCode::CREATED);
+    }
+    place.service.collect().await;
+    assert_eq!(place.put(IDS[0], &value(0)).await.status, StatusCode::CREATED, "not yet sealed");
+    cluster.status = Status::CreateComplete;
+    place.store.commit(Change::new().put(&cluster)).await.unwrap();
+    place.service.collect().await;
+    let emptied = place.put(IDS[0], &value(0)).await;
+    assert_eq!(fault(&emptied), (412, 105), "a member that lost its disk must be replaced");
+    assert_eq!(body(&place.get("").await)["node"]["nodes"].as_array().unwrap().len(), 3);
+}
+
+/// Closing the door must not wait for long polls: members come back by themselves.
+#[tokio::test]
+async fn long_polls_end_when_the_door_closes() {
+    let place = Place::new(Clock::real()).await;
+    let (client, stop) = (place.client.clone(), place.stop.clone());
+    let url = format!("http://{}/{TOKEN}?recursive=true&wait=true&waitIndex=3", place.address);
+    let waiting = tokio::spawn(async move { client.send(Outgoing::new(Method::GET, url)).await });
+    while place.service.waiting() == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    stop.cancel();
+    let answer = tokio::time::timeout(Duration::from_secs(5), waiting).await.unwrap();
+    let answer = answer.unwrap().unwrap();
+    assert_eq!((answer.status, answer.body.len()), (StatusCode::OK, 0));
+    tokio::time::timeout(Duration::from_secs(5), place.serving).await.unwrap().unwrap();
+}
+
+/// A member that hangs up while it waits must not keep its place.
+#[tokio::test]
+async fn whoever_hangs_up_gives_its_place_back() {
+    let place = Place::new(Clock::real()).await;
+    let watch = place.get("?recursive=true&wait=true&waitIndex=3");
+    assert!(tokio::time::timeout(Duration::from_millis(200), watch).await.is_err());
+    for _ in 0..100 {
+        if place.service.waiting() == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{} still wait", place.service.waiting());
+}
+
+fn cluster(store: &Store, status: Status) -> Cluster {
+    Cluster {
+        id: ClusterId::new(Uuid::from_u128(7)),
+        sequence: store.next_sequence(),
+        project_id: "p".to_owned(),
+        user_id: "u".to_owned(),
+        name: "k1".to_owned(),
+        template_id: TemplateId::new(Uuid::from_u128(1)),
+        keypair: None,
+        docker_volume_size: None,
+        labels: Labels::default(),
+        master_flavor_id: None,
+        flavor_id: None,
+        fixed_network: None,
+        fixed_subnet: None,
+        floating_ip_enabled: true,
+        master_lb_enabled: false,
+        create_timeout: 60,
+        discovery_url: None,
+        api_address: None,
+        coe_version: None,
+        container_version: None,
+        stack_id: None,
+        status,
+        status_reason: None,
+        health_status: None,
+        health_status_reason: Default::default(),
+        driver: "k8s_kubeadm_v1".to_owned(),
+        trustee_user_id: None,
+        created_at: Timestamp::EPOCH,
+        updated_at: None,
+    }
 }

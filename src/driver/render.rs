@@ -27,6 +27,7 @@ impl Templates {
         tera.autoescape_on(Vec::<&str>::new());
         tera.register_filter("q", |value: Value, _: Kwargs, _: &State| quoted(&value));
         tera.register_filter("sh", |text: &str, _: Kwargs, _: &State| shell(text));
+        tera.register_filter("envfile", |text: &str, _: Kwargs, _: &State| environment(text));
         tera.register_filter("block", |text: &str, options: Kwargs, _: &State| {
             options.must_get::<usize>("indent").map(|indent| block(text, indent))
         });
@@ -134,6 +135,22 @@ pub fn shell(text: &str) -> TeraResult<String> {
     Ok(format!("'{}'", text.replace('\'', r"'\''")))
 }
 
+/// A value in a file that systemd reads as an environment.
+fn environment(text: &str) -> TeraResult<String> {
+    if text.contains(|c: char| c.is_control()) {
+        return Err(Error::message("a line break or control character in an environment"));
+    }
+    let mut out = String::from('"');
+    for c in text.chars() {
+        if matches!(c, '"' | '\\' | '$' | '`') {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out.push('"');
+    Ok(out)
+}
+
 /// A file's text set in by `indent` spaces, for a YAML block scalar.
 fn block(text: &str, indent: usize) -> String {
     let pad = " ".repeat(indent);
@@ -198,6 +215,12 @@ mod tests {
     fn shell_words_mean_themselves() {
         assert_eq!(shell("it's $(x) `y`").unwrap(), r"'it'\''s $(x) `y`'");
         assert!(shell("a\nb").is_err());
+    }
+
+    #[test]
+    fn environment_values_mean_themselves() {
+        assert_eq!(environment(r#"a "b" $c \ `d` 'e'"#).unwrap(), r#""a \"b\" \$c \\ \`d\` 'e'""#);
+        assert!(environment("a\nb").is_err());
     }
 
     #[test]

@@ -227,7 +227,7 @@ impl Keystone {
             encode(&self.trustee_domain_id().await?)
         );
         let call = Call::get(Service::Keystone, url, &admin.token, "the trustee");
-        let body = self.caller.json(call).await?;
+        let body = self.accepted(self.caller.json(call).await).await?;
         Ok(body["users"][0]["id"].as_str().map(str::to_owned))
     }
 
@@ -248,14 +248,26 @@ impl Keystone {
         let call = Call::get(Service::Keystone, url, &admin.token, "the trustee domain")
             .method(Method::POST)
             .body(body);
-        Ok(text(&self.caller.json(call).await?["user"]["id"]))
+        Ok(text(&self.accepted(self.caller.json(call).await).await?["user"]["id"]))
     }
 
     pub async fn delete_trustee(&self, user_id: &str) -> Result<(), CloudError> {
         let admin = self.domain_admin().await?;
         let url = format!("{}/users/{}", self.accounts.auth_url, encode(user_id));
         let call = Call::get(Service::Keystone, url, &admin.token, "the trustee");
-        self.caller.send(call.method(Method::DELETE)).await.map(|_| ())
+        self.accepted(self.caller.send(call.method(Method::DELETE)).await).await.map(|_| ())
+    }
+
+    /// A session of ours that is no longer accepted is forgotten: the next try logs in again.
+    async fn accepted<T>(&self, answer: Result<T, CloudError>) -> Result<T, CloudError> {
+        match answer {
+            Err(e) if e.is_unauthorised() => {
+                self.renew().await;
+                let reason = "our session had ended".to_owned();
+                Err(CloudError::Busy { service: Service::Keystone, reason, retry_after: None })
+            }
+            answer => answer,
+        }
     }
 
     /// The trust given to a trustee, asked as the trustee: there is one trustee per cluster,

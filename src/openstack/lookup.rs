@@ -1,6 +1,7 @@
 //! Images, flavors, key pairs, networks: looked up by what a tenant wrote, and remembered
 //! for a while, because a cached fact needs no call.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use hyper::header::HeaderName;
@@ -232,13 +233,14 @@ impl Cloud {
         actor: &Actor,
         kind: &'static str,
         wanted: &str,
-        ask: impl Future<Output = Result<Value, CloudError>>,
+        ask: impl Future<Output = Result<Value, CloudError>> + Send,
     ) -> Result<Arc<Value>, CloudError> {
         let key: LookupKey = (actor.project_id.clone(), kind, wanted.to_owned());
-        let answer = self
-            .inner
-            .lookups
-            .try_get_with(key.clone(), async { ask.await.map(Arc::new) })
+        // Boxed inside and out: the cache's future holds several copies of ours, six lookups
+        // run side by side, and all of it would lie on one thread's stack.
+        let ask: Pin<Box<dyn Future<Output = _> + Send>> =
+            Box::pin(async { ask.await.map(Arc::new) });
+        let answer = Box::pin(self.inner.lookups.try_get_with(key.clone(), ask))
             .await
             .map_err(|e: Arc<CloudError>| (*e).clone())?;
         if answer.is_null() || answer.as_array().is_some_and(Vec::is_empty) {

@@ -71,9 +71,8 @@ impl Tokens {
         // The common case without the machinery of single flight.
         let known = match self.cache.get(&key).await {
             Some(known) => known,
-            None => self
-                .cache
-                .try_get_with(key, self.ask(token))
+            // Boxed: every connection would carry the whole of it otherwise.
+            None => Box::pin(self.cache.try_get_with(key, Box::pin(self.ask(token))))
                 .await
                 .map_err(|e: Arc<TokenError>| (*e).clone())?,
         };

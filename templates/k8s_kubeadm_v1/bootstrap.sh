@@ -1,6 +1,7 @@
 #!/bin/bash
 # First boot: say that this server lives, fetch its bundle, and let the bundle do the rest.
 set -euo pipefail
+shopt -s inherit_errexit
 umask 022
 mkdir -p "${MAGNUMD_ROOT:-}/var/lib/magnumd" "${MAGNUMD_ROOT:-}/var/log"
 # shellcheck source=lib.sh

@@ -20,7 +20,8 @@ class Cloud:
         catalogue = json.loads(self.ask("GET", f"{self.keystone}/auth/catalog", token)[2])
         self.magnum = next(
             e["url"] for s in catalogue["catalog"] if s["type"] == "container-infra"
-            for e in s["endpoints"] if e["interface"] == "public").removesuffix("/v1")
+            for e in s["endpoints"] if e["interface"] == "public"
+            and e["region"] == self.clouds["demo"]["region_name"]).removesuffix("/v1")
 
     def authenticate(self, identity, scope):
         body = {"auth": {"identity": identity, **({"scope": scope} if scope else {})}}
@@ -46,6 +47,10 @@ class Cloud:
         if cloud not in self.tokens:
             self.tokens[cloud] = self.login(cloud)
         return self.tokens[cloud]
+
+    def project(self, cloud):
+        self.token(cloud)
+        return self.projects[cloud]
 
     def with_application_credential(self):
         """A demo token got with a restricted application credential, and how to remove that."""

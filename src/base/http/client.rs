@@ -134,7 +134,8 @@ impl HttpClient {
         *request.method_mut() = method;
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
-        let exchange = async {
+        // Boxed: the connection's machinery is large, and callers nest and multiply it.
+        let exchange = Box::pin(async {
             let response = self.inner.request(request).await.map_err(|e| {
                 let reason = root_cause(&e);
                 match e.is_connect() {
@@ -150,7 +151,7 @@ impl HttpClient {
                 }
             })?;
             Ok(Answer { status: parts.status, headers: parts.headers, body: body.to_bytes() })
-        };
+        });
         tokio::time::timeout(deadline, exchange)
             .await
             .unwrap_or_else(|_| Err(HttpError::Deadline { host: host.clone(), after: deadline }))

@@ -30,14 +30,18 @@ pub fn check(plan: &ClusterPlan) -> Result<Options, DriverError> {
              number from 0 to node_count, {workers}."
         ));
     }
+    for group in &plan.groups {
+        super::node::node_labels(group)?;
+    }
     networks(plan, &options)?;
     volumes(plan, &options)?;
-    if options.most_nodes() < masters + workers {
+    let nodes = masters.saturating_add(workers);
+    if options.most_nodes() < nodes {
         return unsuitable(format!(
             "{} nodes do not fit the pods' network {}: with a /{} for each node there is room \
              for {}. Set the label flannel_network_cidr to a larger network, or \
              flannel_network_subnetlen to a larger number.",
-            masters + workers,
+            nodes,
             options.pods,
             options.pods_per_node,
             options.most_nodes()
@@ -107,11 +111,17 @@ fn flags(plan: &ClusterPlan) -> Result<(), DriverError> {
              apiserver_port away in the cluster template."
         ));
     }
+    let registry = template.insecure_registry.as_deref().unwrap_or_default().trim();
+    if registry.contains(|c: char| !c.is_ascii_alphanumeric() && !"._-:".contains(c)) {
+        return unsuitable(format!(
+            "insecure_registry {registry} is not possible. Give a host and perhaps a port, such \
+             as 192.0.2.7:5000."
+        ));
+    }
     for (field, value) in [
         ("http_proxy", &template.http_proxy),
         ("https_proxy", &template.https_proxy),
         ("no_proxy", &template.no_proxy),
-        ("insecure_registry", &template.insecure_registry),
         ("dns_nameserver", &template.dns_nameserver),
     ] {
         if value.as_deref().is_some_and(|value| value.contains(|c: char| c.is_control())) {
@@ -201,5 +211,6 @@ pub fn resources(plan: &ClusterPlan, options: &Options) -> u32 {
         false => 1,
     };
     // Both security groups and the resource group of the workers.
-    network + 3 + masters * per_master + balancer + groups + workers.saturating_mul(per_worker)
+    (network + 3 + masters * per_master + balancer + groups)
+        .saturating_add(workers.saturating_mul(per_worker))
 }

@@ -30,12 +30,27 @@ const OLDEST_MINOR: u32 = 25;
 const DISTROS: &[&str] =
     &["ubuntu", "debian", "rockylinux", "rocky", "rhel", "centos", "almalinux"];
 
-/// Each template's name as others include it, and its text.
+/// A template by the name of what it renders.
+macro_rules! template {
+    ($name:literal, $path:literal) => {
+        ($name, include_str!(concat!("../../../templates/k8s_kubeadm_v1/", $path, ".tera")))
+    };
+}
+
 const TEMPLATES: &[(&str, &str)] = &[
-    ("stack.yaml", include_str!("../../../templates/k8s_kubeadm_v1/stack.yaml.tera")),
-    ("kubeminion.yaml", include_str!("../../../templates/k8s_kubeadm_v1/kubeminion.yaml.tera")),
-    ("userdata.yaml", include_str!("../../../templates/k8s_kubeadm_v1/userdata.yaml.tera")),
-    ("node.env", include_str!("../../../templates/k8s_kubeadm_v1/node.env.tera")),
+    template!("stack.yaml", "stack.yaml"),
+    template!("kubeminion.yaml", "kubeminion.yaml"),
+    template!("userdata.yaml", "userdata.yaml"),
+    template!("node.env", "node.env"),
+    template!("env", "bundle/env"),
+    template!("kubeadm.yaml", "bundle/kubeadm.yaml"),
+    template!("etcd.yaml", "bundle/etcd.yaml"),
+    template!("kubelet.yaml", "bundle/kubelet.yaml"),
+    template!("kubelet.conf", "bundle/kubelet.conf"),
+    template!("flannel.yaml", "bundle/flannel.yaml"),
+    template!("magnumd-routes", "bundle/magnumd-routes"),
+    template!("proxy.env", "bundle/proxy.env"),
+    template!("hosts.toml", "bundle/hosts.toml"),
 ];
 
 /// The driver; holds nothing but its compiled templates.

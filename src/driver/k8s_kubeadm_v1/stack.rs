@@ -149,10 +149,8 @@ fn context<'p>(plan: &'p ClusterPlan, options: &'p Options) -> Context<'p> {
     // A server that boots from a volume has its image there, and Heat refuses it twice.
     let image = (options.boot_volume == 0).then_some(facts.image_id.as_str());
     let member = has_member_template(options);
-    let worker_devices = match member {
-        true => devices(plan, options, None, Some("docker_volume")),
-        false => devices(plan, options, None, None),
-    };
+    let worker_volume = (options.docker_volume > 0).then_some("docker_volume");
+    let worker_devices = devices(plan, options, None, worker_volume);
     Context {
         cluster: &cluster.name,
         own_network: own_network.then(|| OwnNetwork {

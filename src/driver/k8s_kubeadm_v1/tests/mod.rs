@@ -1,15 +1,19 @@
 //! The driver from outside: plans go in, bundles come out.
 
+mod golden;
+mod refusals;
+mod scripts;
+
 use super::*;
 use crate::base::clock::Timestamp;
 use crate::base::secret::Secret;
-use crate::driver::plan::{Enrolment, Settings};
+use crate::driver::plan::{Enrolment, NodeCertificates, Settings};
 use crate::model::cluster::Cluster;
 use crate::model::cluster_template::ClusterTemplate;
 use crate::model::facts::CloudFacts;
 use crate::model::nodegroup::{DEFAULT_MASTER, DEFAULT_WORKER, NodeGroup};
 use crate::model::status::Status;
-use crate::model::{ClusterId, NodeGroupId, Sequence, TemplateId};
+use crate::model::{ClusterId, NodeGroupId, Sequence, TemplateId, name};
 use uuid::Uuid;
 
 /// A cluster as the conductor would hand it over, on a cloud with every service.
@@ -150,13 +154,85 @@ pub fn plan(masters: u32, workers: u32) -> ClusterPlan {
     }
 }
 
+/// The certificates of a cluster: recognisable, not real.
+pub fn node(plan: &ClusterPlan, master_index: Option<u32>) -> NodePlan {
+    let (masters, _) = counts(plan);
+    let stack = plan.cluster.stack_name();
+    let key = |name: &str| master_index.map(|_| Secret::new(format!("{name}-TOP-SECRET")));
+    NodePlan {
+        name: match master_index {
+            Some(index) => name::master_node(&stack, index),
+            None => format!("{}0", name::worker_node_prefix(&stack)),
+        },
+        master_index,
+        master_addresses: (0..masters).map(|i| format!("10.0.0.{}", 10 + i)).collect(),
+        api_public: match plan.cluster.floating_ip_enabled {
+            true => (0..masters).map(|i| format!("203.0.113.{}", 10 + i)).collect(),
+            false => Vec::new(),
+        },
+        api_endpoint: match plan.cluster.master_lb_enabled {
+            true => "https://10.0.0.5:6443".to_owned(),
+            false => "https://10.0.0.10:6443".to_owned(),
+        },
+        certificates: NodeCertificates {
+            ca: "ca PEM\n".to_owned(),
+            etcd_ca: "etcd-ca PEM".to_owned(),
+            front_proxy_ca: "front-proxy-ca PEM".to_owned(),
+            service_account_public: "sa PEM".to_owned(),
+            ca_key: key("ca"),
+            etcd_ca_key: key("etcd-ca"),
+            front_proxy_ca_key: key("front-proxy-ca"),
+            service_account_key: key("sa"),
+        },
+    }
+}
+
 fn driver() -> KubeadmV1 {
     KubeadmV1::new().unwrap()
 }
 
-#[test]
-fn the_smallest_cluster_renders() {
-    let bundle = driver().bundle(&plan(1, 1)).unwrap();
-    assert!(bundle.template.contains("master_0_port:"));
-    assert_eq!(bundle.files.keys().collect::<Vec<_>>(), ["master-0.yaml", "worker.yaml"]);
+fn labelled(masters: u32, workers: u32, labels: &[(&str, &str)]) -> ClusterPlan {
+    let mut plan = plan(masters, workers);
+    plan.cluster.labels = Labels::from_iter(labels.iter().copied());
+    plan
+}
+
+/// Load balancer, floating IPs, every volume, a boot volume and server groups.
+fn everything() -> ClusterPlan {
+    let mut plan = labelled(
+        3,
+        2,
+        &[
+            ("etcd_volume_size", "5"),
+            ("etcd_volume_type", "fast"),
+            ("boot_volume_size", "20"),
+            ("availability_zone", "nova"),
+            ("nodes_affinity_policy", "soft-anti-affinity"),
+            ("master_lb_allowed_cidrs", "198.51.100.0/24"),
+            ("octavia_provider", "amphora"),
+            ("container_infra_prefix", "registry.example.org/magnum/"),
+            ("kube_tag", "v1.30.2"),
+        ],
+    );
+    plan.facts.kube_version = None;
+    plan.cluster.floating_ip_enabled = true;
+    plan.cluster.master_lb_enabled = true;
+    plan.cluster.docker_volume_size = Some(10);
+    plan.template.http_proxy = Some("http://proxy.example.org:3128".to_owned());
+    plan.template.insecure_registry = Some("192.0.2.7:5000".to_owned());
+    plan
+}
+
+/// No image but kubeadm's own, an existing network, discovery instead of a member list.
+fn nested() -> ClusterPlan {
+    let mut plan = labelled(3, 0, &[("etcd_bootstrap", "discovery"), ("nodeport_open", "false")]);
+    plan.settings.nested = true;
+    plan.facts.kube_version = None;
+    plan.template.network_driver = Some("bridge".to_owned());
+    plan.cluster.discovery_url = Some("http://203.0.113.2:9512/0123456789abcdef".to_owned());
+    plan.cluster.fixed_network = Some("private".to_owned());
+    plan.facts.fixed_network_id = Some("6b0a0b5e-0000-4000-8000-000000000003".to_owned());
+    plan.facts.fixed_subnet_id = Some("6b0a0b5e-0000-4000-8000-000000000004".to_owned());
+    plan.facts.fixed_subnet_cidr = Some("192.168.7.0/24".to_owned());
+    plan
 }

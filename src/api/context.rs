@@ -1,0 +1,264 @@
+//! Context: one request as handlers see it: who asks, in which version, and what they reach.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::error::{ApiError, Outcome};
+use super::page::Query;
+use super::policy::{Credentials, Policy, Target};
+use super::version::{Asked, Version};
+use super::{Api, coerce};
+use crate::base::http::server::Request;
+use crate::base::secret::Secret;
+use crate::conductor::Tenant;
+use crate::model::cluster::Cluster;
+use crate::model::cluster_template::ClusterTemplate;
+use crate::model::requester::Requester;
+use crate::model::{ClusterId, TemplateId};
+use crate::store::{Scope, Stored, View};
+
+/// A caller whose token was validated.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    pub requester: Arc<Requester>,
+    pub token: Secret<String>,
+}
+
+/// All that a handler needs.
+pub struct Context<'a> {
+    pub api: &'a Api,
+    pub caller: &'a Caller,
+    pub asked: Asked,
+    /// The base of links, without a slash at the end.
+    pub base: &'a str,
+    pub request_id: &'a str,
+    /// What `context_is_admin` said.
+    pub is_admin: bool,
+    request: &'a Request,
+    query: Query<'a>,
+}
+
+/// Whose things a request reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach<'r> {
+    Project(&'r str),
+    Everyone,
+    /// Only the cluster whose trustee this user is: its token has no project.
+    Trustee(&'r str),
+}
+
+/// What a trustee may do to its own cluster without any role.
+const TRUSTEE_RULES: [&str; 4] =
+    ["certificate:get", "certificate:create", "cluster:get", "cluster:update_health_status"];
+
+impl<'a> Context<'a> {
+    pub fn new(
+        api: &'a Api,
+        request: &'a Request,
+        caller: &'a Caller,
+        asked: Asked,
+        base: &'a str,
+        request_id: &'a str,
+    ) -> Self {
+        let is_admin = api.policy.is_admin(&caller.requester);
+        let query = Query::parse(request.query.as_deref());
+        Self { api, caller, asked, base, request_id, is_admin, request, query }
+    }
+
+    pub fn requester(&self) -> &'a Requester {
+        &self.caller.requester
+    }
+
+    /// The caller's project; rules for projects have refused callers without one.
+    pub fn project(&self) -> Outcome<&'a str> {
+        self.requester()
+            .project_id
+            .as_deref()
+            .ok_or_else(|| ApiError::forbidden("This needs a token that is scoped to a project."))
+    }
+
+    pub fn tenant(&self) -> Tenant<'_> {
+        Tenant {
+            requester: &self.caller.requester,
+            token: &self.caller.token,
+            request_id: self.request_id,
+        }
+    }
+
+    /// The request's arguments, if they are all known.
+    pub fn query(&self, known: &[&str]) -> Outcome<&Query<'a>> {
+        self.query.only(known)?;
+        Ok(&self.query)
+    }
+
+    /// The body as JSON; `argument` is what the handler calls it.
+    pub fn body(&self, argument: &str) -> Outcome<Value> {
+        let bytes = self.request.body.as_ref().map_err(|e| ApiError::from(*e))?;
+        if !bytes.is_empty() {
+            let kind = self.request.header("content-type").unwrap_or_default();
+            let media = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+            let is_json = media == "application/json"
+                || (media.starts_with("application/") && media.ends_with("+json"));
+            if !is_json {
+                let shown: String = kind.chars().take(100).collect();
+                return Err(ApiError::not_json(&shown));
+            }
+        }
+        coerce::json(bytes, argument)
+    }
+
+    /// Refuses versions that do not have this yet.
+    pub fn since(&self, version: Version, name: &str) -> Outcome<()> {
+        match self.asked.version >= version {
+            true => Ok(()),
+            false => Err(ApiError::not_acceptable(format!(
+                "Version {} was requested but the requested API {name} is not supported for \
+                 this version.",
+                self.asked.version
+            ))),
+        }
+    }
+
+    /// Whose things the caller reaches. An administrator reaches all, if the rule for that
+    /// (where Magnum has one) allows it; failing it is a refusal, not a narrower view.
+    pub fn reach(&self, everywhere: Option<&str>) -> Outcome<Reach<'a>> {
+        if self.is_admin {
+            if let Some(rule) = everywhere {
+                self.allow(rule)?;
+            }
+            return Ok(Reach::Everyone);
+        }
+        let requester = self.requester();
+        Ok(match requester.project_id.as_deref() {
+            Some(project) => Reach::Project(project),
+            None => Reach::Trustee(&requester.user_id),
+        })
+    }
+
+    /// A rule about something of the caller's own.
+    pub fn allow(&self, rule: &str) -> Outcome<()> {
+        self.ask(rule, &Target::own(self.requester(), self.api.trustee_domain()))
+    }
+
+    /// A rule about one cluster.
+    pub fn allow_cluster(&self, rule: &str, cluster: &Cluster) -> Outcome<()> {
+        let is_trustee = cluster.trustee_user_id.as_ref() == Some(&self.requester().user_id);
+        if is_trustee && TRUSTEE_RULES.contains(&rule) {
+            return Ok(());
+        }
+        self.ask(rule, &Target::cluster(cluster, self.api.trustee_domain()))
+    }
+
+    /// A rule about one template.
+    pub fn allow_template(&self, rule: &str, template: &ClusterTemplate) -> Outcome<()> {
+        self.ask(rule, &Target::template(template, self.api.trustee_domain()))
+    }
+
+    fn ask(&self, rule: &str, target: &Target<'_>) -> Outcome<()> {
+        let requester = self.requester();
+        let is_scoped = requester.project_id.is_some() || !Policy::is_for_projects(rule);
+        let who = Credentials { requester, is_admin: self.is_admin };
+        match is_scoped && self.api.policy.allows(rule, &who, target) {
+            true => Ok(()),
+            false => Err(ApiError::policy(rule)),
+        }
+    }
+
+    /// Reads at one moment.
+    pub fn read<T>(&self, look: impl FnOnce(&View) -> Outcome<T>) -> Outcome<T> {
+        self.api.store.read(|view| Ok(look(view)))?
+    }
+
+    /// A cluster by uuid or name, for handlers that read nothing else with it.
+    pub fn cluster(&self, ident: &str, everywhere: Option<&str>) -> Outcome<Stored<Cluster>> {
+        let reach = self.reach(everywhere)?;
+        self.read(|view| find_cluster(view, ident, reach))
+    }
+
+    /// A template by uuid or name, among those the caller may see.
+    pub fn template(
+        &self,
+        ident: &str,
+        everywhere: Option<&str>,
+    ) -> Outcome<Stored<ClusterTemplate>> {
+        let reach = self.reach(everywhere)?;
+        self.read(|view| find_template(view, ident, reach))
+    }
+}
+
+impl<'r> Reach<'r> {
+    pub fn covers(self, cluster: &Cluster) -> bool {
+        match self {
+            Self::Project(project) => cluster.project_id == project,
+            Self::Everyone => true,
+            Self::Trustee(user) => cluster.trustee_user_id.as_deref() == Some(user),
+        }
+    }
+
+    pub fn sees(self, template: &ClusterTemplate) -> bool {
+        match self {
+            Self::Project(project) => template.is_visible_to(project),
+            Self::Everyone => true,
+            Self::Trustee(_) => false,
+        }
+    }
+
+    /// The scope of a list; nothing for a trustee, who has no lists.
+    pub fn scope(self) -> Option<Scope<'r>> {
+        match self {
+            Self::Project(project) => Some(Scope::Project(project)),
+            Self::Everyone => Some(Scope::Everyone),
+            Self::Trustee(_) => None,
+        }
+    }
+}
+
+/// One cluster by uuid, in any spelling, else by name. What is out of reach does not exist.
+pub fn find_cluster(view: &View, ident: &str, reach: Reach<'_>) -> Outcome<Stored<Cluster>> {
+    let mut found = match Uuid::parse_str(ident) {
+        Ok(id) => Vec::from_iter(view.cluster(ClusterId::new(id))?),
+        Err(_) => {
+            let scope = reach.scope().unwrap_or(Scope::Everyone);
+            view.clusters_named(ident, scope)?
+        }
+    };
+    found.retain(|cluster| reach.covers(cluster));
+    only(found, || ApiError::missing("Cluster", shown(ident)), "clusters", "cluster")
+}
+
+/// One template by uuid, in any spelling, else by name.
+pub fn find_template(
+    view: &View,
+    ident: &str,
+    reach: Reach<'_>,
+) -> Outcome<Stored<ClusterTemplate>> {
+    let mut found = match Uuid::parse_str(ident) {
+        Ok(id) => Vec::from_iter(view.template(TemplateId::new(id))?),
+        Err(_) => view.templates_named(ident)?,
+    };
+    found.retain(|template| reach.sees(template));
+    let missing = || ApiError::missing("ClusterTemplate", shown(ident));
+    only(found, missing, "ClusterTemplates", "ClusterTemplate")
+}
+
+/// The one that was found; names are not unique.
+pub fn only<R>(
+    mut found: Vec<R>,
+    missing: impl FnOnce() -> ApiError,
+    plural: &str,
+    kind: &str,
+) -> Outcome<R> {
+    match (found.pop(), found.is_empty()) {
+        (Some(one), true) => Ok(one),
+        (None, _) => Err(missing()),
+        (Some(_), false) => Err(ApiError::conflict(format!(
+            "Multiple {plural} exist with same name. Please use the {kind} uuid instead."
+        ))),
+    }
+}
+
+fn shown(ident: &str) -> String {
+    ident.chars().take(300).collect()
+}

@@ -1,0 +1,300 @@
+//! The REST door: container-infra v1 as Magnum's clients know it.
+//!
+//! One request, start to end: path, token, version, policy, handler, answer. Handlers see no
+//! HTTP; status codes are known to [`error`] and [`reply`] only. Reads need no lock, no task
+//! and, with a known token, no network.
+
+mod coerce;
+mod context;
+mod error;
+mod link;
+mod literal;
+mod page;
+mod patch;
+mod policy;
+mod reply;
+mod route;
+#[cfg(test)]
+mod tests;
+mod v1;
+mod version;
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use hyper::header::{HeaderName, HeaderValue};
+use hyper::{Method, StatusCode};
+use tracing::debug;
+
+use crate::base::clock::Clock;
+use crate::base::http::server::{Request, Response, Service, json, response};
+use crate::base::id::Entropy;
+use crate::base::secret::Secret;
+use crate::conductor::Conductor;
+use crate::openstack::token::Tokens;
+use crate::pki::csr;
+use crate::store::Store;
+use context::{Caller, Context};
+use error::{ApiError, Outcome};
+pub use policy::Policy;
+use reply::Reply;
+use route::Resource;
+
+/// What the operator decided about this door.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Keystone's public URL, shown to callers without a token.
+    pub www_authenticate_uri: String,
+    /// Our own URL without a path: the scheme of links, and the host for those who name none.
+    pub own_url: String,
+    /// The longest page of a list.
+    pub max_limit: usize,
+    /// Whether a proxy in front of us sets `X-Forwarded-*`.
+    pub trust_proxy_headers: bool,
+    /// While this file exists, `/healthcheck` sends load balancers elsewhere.
+    pub healthcheck_disable_file: Option<PathBuf>,
+    /// After which silence `mservices` calls a conductor down.
+    pub service_down_time: Duration,
+    pub csr_rules: csr::Rules,
+    pub certificate_validity: Duration,
+    /// The domain of trustees, as soon as somebody knows it.
+    pub trustee_domain_id: Arc<OnceLock<String>>,
+    /// What quotas show for a project without one of its own.
+    pub max_clusters_per_project: u32,
+}
+
+/// What this door is made of.
+pub struct Parts {
+    pub store: Store,
+    pub conductor: Conductor,
+    pub tokens: Tokens,
+    pub clock: Clock,
+    pub entropy: Entropy,
+    pub settings: Settings,
+}
+
+/// Answers requests of the container-infra API.
+pub struct Api {
+    store: Store,
+    conductor: Conductor,
+    tokens: Tokens,
+    clock: Clock,
+    entropy: Entropy,
+    settings: Settings,
+    policy: Policy,
+}
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-openstack-request-id");
+
+impl Service for Api {
+    async fn handle(&self, request: Request) -> Response {
+        let caller = match route::resource(&request.path) {
+            Some(resource) if resource.is_public() => None,
+            // Whoever has no token is not told what exists and what does not.
+            _ => Some(self.authenticate(&request).await),
+        };
+        self.respond(&request, caller).await
+    }
+}
+
+impl Api {
+    pub fn new(parts: Parts) -> Self {
+        let Parts { store, conductor, tokens, clock, entropy, settings } = parts;
+        let policy = Policy::builtin();
+        Self { store, conductor, tokens, clock, entropy, settings, policy }
+    }
+
+    /// The same door with other rules.
+    pub fn with_policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    fn trustee_domain(&self) -> Option<&str> {
+        self.settings.trustee_domain_id.get().map(String::as_str)
+    }
+
+    /// Who asks: only the token tells, never a header that names a user.
+    async fn authenticate(&self, request: &Request) -> Outcome<Caller> {
+        let token = request.header("x-auth-token").filter(|token| !token.is_empty());
+        let token = token.ok_or_else(ApiError::unauthenticated)?;
+        let token = Secret::new(token.to_owned());
+        let requester = self.tokens.validate(&token).await?;
+        Ok(Caller { requester, token })
+    }
+
+    /// Everything after authentication; `caller` is absent where none is needed.
+    async fn respond(&self, request: &Request, caller: Option<Outcome<Caller>>) -> Response {
+        let request_id = format!("req-{}", self.entropy.uuid());
+        let resource = route::resource(&request.path);
+        let asked = version::negotiate(&request.headers);
+        let outcome = match caller.transpose() {
+            Ok(caller) => {
+                self.serve(request, resource.as_ref(), &asked, caller.as_ref(), &request_id).await
+            }
+            Err(e) => Err(e),
+        };
+        let mut response = outcome
+            .unwrap_or_else(|e| e.into_response(&request_id, &self.settings.www_authenticate_uri));
+        let headers = response.headers_mut();
+        if resource.as_ref().is_some_and(Resource::is_versioned) {
+            let served = match asked {
+                Ok(asked) => Some(asked.version),
+                Err(version::VersionError::OutOfRange(version)) => Some(version),
+                Err(version::VersionError::Malformed(_)) => None,
+            };
+            version::announce(headers, served);
+        }
+        if let Ok(value) = HeaderValue::try_from(&request_id) {
+            headers.insert(REQUEST_ID, value);
+        }
+        debug!(
+            request_id,
+            method = %request.method,
+            path = request.path,
+            peer = %request.peer,
+            status = response.status().as_u16(),
+            "request"
+        );
+        response
+    }
+
+    async fn serve(
+        &self,
+        request: &Request,
+        resource: Option<&Resource>,
+        asked: &Result<version::Asked, version::VersionError>,
+        caller: Option<&Caller>,
+        request_id: &str,
+    ) -> Outcome<Response> {
+        let resource = resource.ok_or_else(ApiError::no_route)?;
+        if !resource.takes(&request.method) {
+            return Err(ApiError::wrong_method(resource.allow()));
+        }
+        if matches!(resource, Resource::Healthcheck) {
+            return Ok(self.healthcheck(request));
+        }
+        accepts_json(request)?;
+        let settings = &self.settings;
+        let base = link::base(&request.headers, &settings.own_url, settings.trust_proxy_headers);
+        match (resource, caller) {
+            (Resource::Root, _) => return Ok(Reply::shown(&v1::root(&base))?.into_response()),
+            (Resource::Version, _) => {
+                asked.as_ref().map_err(ApiError::from)?;
+                return Ok(Reply::shown(&v1::version(&base))?.into_response());
+            }
+            _ => {}
+        }
+        let caller = caller.ok_or_else(ApiError::unauthenticated)?;
+        let asked = *asked.as_ref().map_err(ApiError::from)?;
+        let cx = Context::new(self, request, caller, asked, &base, request_id);
+        Ok(dispatch(&cx, resource, &request.method).await?.into_response())
+    }
+
+    fn healthcheck(&self, request: &Request) -> Response {
+        let disabled =
+            self.settings.healthcheck_disable_file.as_ref().is_some_and(|file| file.exists());
+        let (status, reason) = match disabled {
+            true => (StatusCode::SERVICE_UNAVAILABLE, "DISABLED BY FILE"),
+            false => (StatusCode::OK, "OK"),
+        };
+        let wants_json = request.header("accept").is_some_and(|a| a.contains("json"));
+        match wants_json {
+            true => json(status, &serde_json::json!({ "detailed": false, "reasons": [reason] })),
+            false => response(status, "text/plain; charset=UTF-8", reason),
+        }
+    }
+}
+
+/// We have nothing but JSON. An empty header, as one SDK sends it, asks for nothing special.
+fn accepts_json(request: &Request) -> Outcome<()> {
+    let Some(accept) = request.header("accept").filter(|a| !a.trim().is_empty()) else {
+        return Ok(());
+    };
+    let fits = accept.split(',').any(|range| {
+        let media = range.split(';').next().unwrap_or_default().trim();
+        matches!(media, "*/*" | "application/*" | "*") || media.ends_with("json")
+    });
+    match fits {
+        true => Ok(()),
+        false => Err(ApiError::not_acceptable("Only application/json is served.")),
+    }
+}
+
+/// Resource and method to handler. [`Resource::takes`] has refused other methods.
+///
+/// What waits for the cloud is boxed: its state would otherwise be carried by every read.
+async fn dispatch(cx: &Context<'_>, resource: &Resource, method: &Method) -> Outcome<Reply> {
+    use v1::{
+        certificates, clusters, clustertemplates, credentials, federations, mservices, nodegroups,
+        quotas, stats,
+    };
+    match (resource, method) {
+        (Resource::Templates, &Method::GET) => clustertemplates::list(cx, false),
+        (Resource::TemplatesDetail, &Method::GET) => clustertemplates::list(cx, true),
+        (Resource::Templates, &Method::POST) => Box::pin(clustertemplates::create(cx)).await,
+        (Resource::Template(id), &Method::GET) => clustertemplates::show(cx, id),
+        (Resource::Template(id), &Method::PATCH) => {
+            Box::pin(clustertemplates::update(cx, id)).await
+        }
+        (Resource::Template(id), _) => Box::pin(clustertemplates::delete(cx, id)).await,
+        (Resource::TemplatesDetail, &Method::PATCH) => {
+            Box::pin(clustertemplates::update(cx, "detail")).await
+        }
+        (Resource::TemplatesDetail, _) => Box::pin(clustertemplates::delete(cx, "detail")).await,
+        (Resource::Templates, _) => Err(nameless("cluster_template_ident")),
+
+        (Resource::Clusters, &Method::GET) => clusters::list(cx, false),
+        (Resource::ClustersDetail, &Method::GET) => clusters::list(cx, true),
+        (Resource::Clusters, &Method::POST) => Box::pin(clusters::create(cx)).await,
+        (Resource::Cluster(id), &Method::GET) => clusters::show(cx, id),
+        (Resource::Cluster(id), &Method::PATCH) => clusters::update(cx, id),
+        (Resource::Cluster(id), _) => Box::pin(clusters::delete(cx, id)).await,
+        (Resource::ClustersDetail, &Method::PATCH) => clusters::update(cx, "detail"),
+        (Resource::ClustersDetail, _) => Box::pin(clusters::delete(cx, "detail")).await,
+        (Resource::Clusters, _) => Err(nameless("cluster_ident")),
+        (Resource::Resize(id), _) => clusters::resize(cx, id),
+        (Resource::Upgrade(id), _) => clusters::upgrade(cx, id),
+
+        (Resource::NodeGroups(id), &Method::GET) => nodegroups::list(cx, id),
+        (Resource::NodeGroup(id, group), &Method::GET) => nodegroups::show(cx, id, group),
+        (Resource::NodeGroups(id), &Method::POST) => nodegroups::create(cx, id),
+        (Resource::NodeGroup(id, group), &Method::DELETE) => nodegroups::delete(cx, id, group),
+        (Resource::NodeGroup(id, group), _) => nodegroups::update(cx, id, group),
+        (Resource::NodeGroups(_), _) => Err(nameless("nodegroup_id")),
+
+        (Resource::Certificate(id), &Method::GET) => certificates::show(cx, id),
+        (Resource::Certificate(id), _) => certificates::rotate(cx, id),
+        (Resource::Certificates, &Method::POST) => Box::pin(certificates::sign(cx)).await,
+        (Resource::Certificates, _) => Err(nameless("cluster_ident")),
+        (Resource::Credential(id), _) => credentials::rotate(cx, id),
+        (Resource::Credentials, _) => Err(nameless("cluster_ident")),
+
+        (Resource::Stats, _) => stats::show(cx),
+        (Resource::Services, _) => mservices::list(cx),
+        (Resource::Quotas, &Method::GET) => quotas::list(cx),
+        (Resource::Quota(project, kind), &Method::GET) => quotas::show(cx, project, kind),
+        (Resource::Quotas, &Method::POST) => quotas::change(cx, "quota:create"),
+        (Resource::Quota(..), &Method::PATCH) => quotas::change(cx, "quota:update"),
+        (Resource::Quota(..), _) => quotas::change(cx, "quota:delete"),
+        (Resource::Quotas, _) => Err(nameless("project_id")),
+
+        (Resource::Federations | Resource::FederationsDetail, &Method::GET) => {
+            federations::list(cx)
+        }
+        (Resource::Federations, &Method::POST) => federations::create(cx),
+        (Resource::Federation(id), _) => Err(federations::missing(id)),
+        (Resource::FederationsDetail, _) => Err(federations::missing("detail")),
+        (Resource::Federations, _) => Err(nameless("federation_ident")),
+
+        (Resource::Root | Resource::Version | Resource::Healthcheck, _) => {
+            Err(ApiError::no_route())
+        }
+    }
+}
+
+/// A collection was asked for what only a member can do.
+fn nameless(argument: &str) -> ApiError {
+    ApiError::invalid(format!("Missing argument: \"{argument}\""))
+}

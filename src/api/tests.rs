@@ -1,0 +1,9 @@
+//! The door as its clients use it: whole requests against a real store, without a cloud.
+//!
+//! Authentication is left out by handing the caller in; everything behind it is real. What
+//! needs the cloud is answered 503 here and tested with one in `tests/`.
+
+pub mod place;
+mod properties;
+mod reads;
+mod refusals;

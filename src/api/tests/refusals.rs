@@ -1,0 +1,271 @@
+//! What is refused, with which sentence, and what is changed without a cloud.
+
+use hyper::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::place::{LATEST, Place, admin, alt, demo, read, reader, request};
+use crate::base::http::server::BodyError;
+use crate::model::status::Status;
+
+const JSON: (&str, &str) = ("content-type", "application/json");
+
+#[tokio::test]
+async fn routes_methods_and_versions() {
+    let place = Place::new();
+    type Headers<'h> = &'h [(&'h str, &'h str)];
+    let table: &[(Method, &str, Headers<'_>, u16)] = &[
+        (Method::GET, "/v1/nothing", &LATEST, 404),
+        (Method::GET, "/v2", &LATEST, 404),
+        (Method::GET, "/v1/bays", &LATEST, 404),
+        (Method::PUT, "/v1/clusters", &LATEST, 405),
+        (Method::HEAD, "/v1/clusters", &LATEST, 405),
+        (Method::OPTIONS, "/v1/clusters", &LATEST, 405),
+        (Method::GET, "/v1/certificates", &LATEST, 405),
+        (Method::GET, "/v1/clusters/k1/actions/resize", &LATEST, 405),
+        (Method::DELETE, "/v1/clusters", &LATEST, 400),
+        (Method::PATCH, "/v1/clustertemplates", &LATEST, 400),
+        (Method::GET, "/v1/clusters?foo=1", &LATEST, 400),
+        (Method::GET, "/v1/clusters?limit=0", &LATEST, 400),
+        (Method::GET, "/v1/clusters", &[("openstack-api-version", "container-infra 1.15")], 406),
+        (Method::GET, "/v1/clusters", &[("openstack-api-version", "container-infra x")], 406),
+        (Method::GET, "/v1/clusters", &[("accept", "application/xml")], 406),
+        (Method::GET, "/v1/clusters", &[("accept", "")], 200),
+        (Method::GET, "/v1/clusters", &[("accept", "text/html, */*;q=0.1")], 200),
+        (Method::POST, "/v1/clusters/k/actions/resize", &[], 406),
+        (
+            Method::PATCH,
+            "/v1/credentials/k",
+            &[("openstack-api-version", "container-infra 1.11")],
+            406,
+        ),
+    ];
+    for (method, path, how, status) in table {
+        let answer = place.ask(demo(), method.clone(), path, how, b"").await;
+        assert_eq!(answer.status.as_u16(), *status, "{method} {path}: {}", answer.text);
+        if *status >= 400 {
+            let error = &answer.body["errors"][0];
+            assert_eq!(error["status"], *status);
+            assert!(!error["title"].as_str().unwrap().is_empty(), "magnumclient needs one");
+            assert_eq!(error["request_id"], answer.header("x-openstack-request-id"));
+        }
+    }
+    let delete = place.delete(demo(), "/v1/clusters").await;
+    assert_eq!(delete.detail(), "Missing argument: \"cluster_ident\"");
+    let put = place.ask(demo(), Method::PUT, "/v1/clusters", &LATEST, b"").await;
+    assert_eq!(put.header("allow"), "DELETE, GET, PATCH, POST");
+    let how = [("openstack-api-version", "container-infra 9.99")];
+    let out = place.ask(demo(), Method::GET, "/v1/clusters", &how, b"").await;
+    assert_eq!(out.header("openstack-api-version"), "container-infrastructure-management 9.99");
+    assert_eq!(out.body["errors"][0]["code"], "magnum.microversion-unsupported");
+    assert_eq!(out.body["errors"][0]["max_version"], "1.14");
+    let how = [("openstack-api-version", "container-infra x.y")];
+    let malformed = place.ask(demo(), Method::GET, "/v1/clusters", &how, b"").await;
+    assert_eq!(malformed.detail(), "Invalid value for OpenStack-API-Version header");
+    assert!(malformed.header("openstack-api-maximum-version").ends_with(" 1.14"));
+}
+
+#[tokio::test]
+async fn bodies_that_are_none() {
+    let place = Place::new();
+    for path in ["/v1/clusters", "/v1/clustertemplates"] {
+        let post = async |body: &[u8], kind: &'static str| {
+            let how = [LATEST[0], ("content-type", kind)];
+            place.ask(demo(), Method::POST, path, &how, body).await
+        };
+        for bad in [&b"{"[..], b"\xff\xfe", "[".repeat(200_000).as_bytes()] {
+            let answer = post(bad, "application/json").await;
+            assert_eq!(answer.detail(), "Request is not in valid JSON format");
+        }
+        for odd in [&b"[]"[..], b"\"x\"", b"5", b"null", b"{}"] {
+            assert_eq!(post(odd, "application/json").await.status.as_u16(), 400);
+        }
+        let empty = post(b"", "application/octet-stream").await;
+        assert!(empty.detail().starts_with("Missing argument: \"cluster"));
+        let form = post(b"a=1", "application/x-www-form-urlencoded").await;
+        assert_eq!(form.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+        assert!(form.detail().starts_with("Unknown mimetype: application/x-www-form"));
+        let utf8 = post(b"{}", "application/json; charset=utf-8").await;
+        assert_eq!(utf8.status.as_u16(), 400);
+    }
+    let mut large = request(Method::POST, "/v1/clusters", &[LATEST[0], JSON], b"");
+    large.body = Err(BodyError::TooLarge { limit: 1 << 20 });
+    let caller = super::super::Caller {
+        requester: std::sync::Arc::new(demo()),
+        token: crate::base::secret::Secret::new("t".to_owned()),
+    };
+    let answer = read(place.api.respond(&large, Some(Ok(caller))).await).await;
+    assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[tokio::test]
+async fn clusters_that_cannot_be() {
+    let place = Place::new();
+    let template = place.template(1, "p1", "base");
+    place.put(&template).await;
+    let mut hidden = place.template(2, "p1", "hidden");
+    hidden.hidden = true;
+    place.put(&hidden).await;
+    let table = [
+        (json!({ "cluster_template_id": null }), 400, "attribute cluster_template_id"),
+        (json!({ "cluster_template_id": "nope" }), 404, "ClusterTemplate nope could not be found."),
+        (json!({ "cluster_template_id": "hidden" }), 403, "Not authorized."),
+        (json!({ "master_count": 0 }), 400, "greater or equal to 1"),
+        (json!({ "master_count": 2 }), 400, "size of 2 is invalid, size cannot be an even number."),
+        (json!({ "master_count": 3 }), 400, "master_lb_enabled"),
+        (json!({ "node_count": -1 }), 400, "Value: '-1'"),
+        (json!({ "node_count": "many" }), 400, "attribute node_count. Value: 'many'"),
+        (json!({ "create_timeout": -1 }), 400, "greater or equal to 0"),
+        (json!({ "name": "1 bad/name" }), 400, "Value should match the pattern ^[a-zA-Z]"),
+        (json!({ "name": "n".repeat(243) }), 400, "maximum character requirement of 242"),
+        (json!({ "colour": "red" }), 400, "Unknown attribute for argument cluster: colour"),
+        (json!({ "labels": "x" }), 400, "attribute labels"),
+        (json!({ "stack_id": "x" }), 400, "Value: 'x'. Cannot set read only field."),
+        (json!({ "floating_ip_enabled": "perhaps" }), 400, "attribute floating_ip_enabled"),
+        (json!({ "discovery_url": "file:///etc/passwd" }), 400, "http or https URL"),
+        (json!({ "discovery_url": "http://x/'; reboot" }), 400, "http or https URL"),
+        // What passes all this is asked of the cloud, which is away.
+        (json!({ "name": "", "node_count": "3", "discovery_url": null, "uuid": null }), 503, ""),
+        (json!({ "status": "CREATE_COMPLETE", "node_count": 0 }), 503, ""),
+    ];
+    for (extra, status, sentence) in table {
+        let mut body = json!({ "name": "k1", "cluster_template_id": "base" });
+        for (name, value) in extra.as_object().unwrap() {
+            body[name] = value.clone();
+        }
+        let answer = place.send(demo(), Method::POST, "/v1/clusters", &body).await;
+        assert_eq!(answer.status.as_u16(), status, "{extra}: {}", answer.text);
+        assert!(answer.detail().contains(sentence), "{extra}: {}", answer.text);
+    }
+    let at = async |version: Option<&'static str>, body: Value| {
+        let mut how = vec![JSON];
+        how.extend(version.map(|version| ("openstack-api-version", version)));
+        let text = body.to_string();
+        place.ask(demo(), Method::POST, "/v1/clusters", &how, text.as_bytes()).await.status.as_u16()
+    };
+    let unknown = json!({ "cluster_template_id": "nope" });
+    assert_eq!(at(None, unknown.clone()).await, 400, "as tempest wants it");
+    assert_eq!(at(Some("container-infra 1.9"), unknown.clone()).await, 400);
+    assert_eq!(at(Some("container-infra 1.10"), unknown).await, 404);
+    let none = json!({ "cluster_template_id": "base", "node_count": 0 });
+    assert_eq!(at(Some("container-infra 1.9"), none.clone()).await, 400);
+    assert_eq!(at(None, none).await, 503, "not held to 1.1 without a header");
+    let reader = place.send(reader(), Method::POST, "/v1/clusters", &json!([])).await;
+    assert_eq!(reader.detail(), "Policy doesn't allow cluster:create to be performed.");
+}
+
+#[tokio::test]
+async fn a_template_is_patched() {
+    let place = Place::new();
+    let template = place.template(1, "p1", "golden");
+    place.put(&template).await;
+    let path = format!("/v1/clustertemplates/{}", template.id);
+    let patch = async |who, steps: Value| place.send(who, Method::PATCH, &path, &steps).await;
+    let rename = json!([{ "op": "replace", "path": "/name", "value": "silver" }]);
+    let done = patch(demo(), rename.clone()).await;
+    assert_eq!(done.status, StatusCode::OK, "{}", done.text);
+    assert_eq!(done.body["name"], "silver");
+    assert!(done.body["updated_at"].is_string() && done.body["links"].is_array());
+    assert_eq!(patch(demo(), json!([])).await.status, StatusCode::OK);
+    let unpublished = json!([{ "op": "replace", "path": "/public", "value": false }]);
+    assert_eq!(patch(demo(), unpublished).await.status, StatusCode::OK, "nothing changes");
+    let published = json!([{ "op": "replace", "path": "/public", "value": "true" }]);
+    let table = [
+        (demo(), published.clone(), 403, "Not authorized to set public or hidden flag"),
+        (reader(), rename.clone(), 403, "clustertemplate:update"),
+        (alt(), rename.clone(), 404, "could not be found"),
+        (demo(), json!({ "op": "remove" }), 400, "not a valid list"),
+        (demo(), json!([{ "op": "replace", "path": "/uuid", "value": "x" }]), 400, "internal"),
+        (demo(), json!([{ "op": "remove", "path": "/hidden" }]), 400, "mandatory"),
+        (demo(), json!([{ "op": "replace", "path": "/coe", "value": "pony" }]), 400, "pony"),
+        (
+            demo(),
+            json!([{ "op": "replace", "path": "/docker_volume_size", "value": "big" }]),
+            400,
+            "'big'",
+        ),
+        (demo(), json!([{ "op": "replace", "path": "/driver", "value": "x" }]), 503, ""),
+        (demo(), json!([{ "op": "remove", "path": "/flavor_id" }]), 503, ""),
+    ];
+    for (who, steps, status, sentence) in table {
+        let answer = patch(who, steps.clone()).await;
+        assert_eq!(answer.status.as_u16(), status, "{steps}: {}", answer.text);
+        assert!(answer.detail().contains(sentence), "{steps}: {}", answer.text);
+    }
+    assert_eq!(patch(admin(), published).await.body["public"], true);
+    let theirs = patch(alt(), rename.clone()).await;
+    assert_eq!(theirs.status, StatusCode::FORBIDDEN, "seen, but not theirs");
+    // In use, one harmless thing at a time.
+    place.cluster(7, "p1", "k1").await;
+    assert_eq!(patch(demo(), rename).await.status.as_u16(), 400, "it is called so already");
+    let table = [
+        (json!([{ "op": "replace", "path": "/name", "value": "gold" }]), 200),
+        (json!([{ "op": "replace", "path": "/tags", "value": "a,b" }]), 200),
+        (json!([{ "op": "replace", "path": "/image_id", "value": "x" }]), 400),
+        (
+            json!([
+                { "op": "replace", "path": "/name", "value": "a" },
+                { "op": "replace", "path": "/tags", "value": "b" },
+            ]),
+            400,
+        ),
+    ];
+    for (steps, status) in table {
+        let answer = patch(demo(), steps.clone()).await;
+        assert_eq!(answer.status.as_u16(), status, "{steps}: {}", answer.text);
+    }
+    let used = place.delete(demo(), &path).await;
+    assert_eq!(used.status.as_u16(), 400);
+    assert_eq!(
+        used.detail(),
+        format!("ClusterTemplate {} is referenced by one or multiple clusters.", template.id)
+    );
+}
+
+#[tokio::test]
+async fn deleting_is_idempotent_and_told_at_once() {
+    let place = Place::new();
+    place.put(&place.template(1, "p1", "used")).await;
+    place.put(&place.template(2, "p1", "free")).await;
+    let cluster = place.cluster(7, "p1", "k1").await;
+    assert_eq!(place.delete(demo(), "/v1/clustertemplates/free").await.status.as_u16(), 204);
+    assert_eq!(place.delete(demo(), "/v1/clustertemplates/free").await.status.as_u16(), 404);
+    assert_eq!(place.delete(alt(), "/v1/clusters/k1").await.status.as_u16(), 404);
+    assert_eq!(place.delete(reader(), "/v1/clusters/k1").await.status.as_u16(), 403);
+    for _ in 0..2 {
+        let gone = place.delete(demo(), "/v1/clusters/k1/").await;
+        assert_eq!((gone.status.as_u16(), gone.text.as_str()), (204, ""));
+        let shown = place.get(demo(), "/v1/clusters/k1").await;
+        assert_eq!(shown.body["status"], Status::DeleteInProgress.as_str());
+    }
+    let operation = place.store.read(|v| v.operation_of(cluster.id)).unwrap();
+    assert!(operation.is_some(), "the wish is durable");
+    let other = place.cluster(8, "p2", "k2").await;
+    let by_admin = place.delete(admin(), &format!("/clusters/{}", other.id)).await;
+    assert_eq!(by_admin.status.as_u16(), 204);
+}
+
+#[tokio::test]
+async fn what_is_not_built_says_so() {
+    let place = Place::new();
+    place.cluster(7, "p1", "k1").await;
+    let nothing = json!({});
+    for (method, path) in [
+        (Method::PATCH, "/v1/clusters/k1"),
+        (Method::POST, "/v1/clusters/k1/actions/resize"),
+        (Method::POST, "/v1/clusters/k1/actions/upgrade"),
+        (Method::POST, "/v1/clusters/k1/nodegroups"),
+        (Method::PATCH, "/v1/clusters/k1/nodegroups/default-worker"),
+        (Method::DELETE, "/v1/clusters/k1/nodegroups/default-worker"),
+        (Method::PATCH, "/v1/certificates/k1"),
+        (Method::PATCH, "/v1/credentials/k1"),
+        (Method::POST, "/v1/federations"),
+    ] {
+        let answer = place.send(demo(), method.clone(), path, &nothing).await;
+        assert_eq!(answer.status.as_u16(), 400, "{method} {path}: {}", answer.text);
+        assert!(
+            answer.detail().ends_with("supported.") || answer.detail().contains("not supported")
+        );
+        let denied = place.send(reader(), method, path, &nothing).await;
+        assert_eq!(denied.status.as_u16(), 403, "{path}: {}", denied.text);
+    }
+}

@@ -1,0 +1,114 @@
+//! The authorities of a cluster: shown, and asked to sign.
+
+use serde::Serialize;
+
+use super::super::coerce::{Fields, mandatory};
+use super::super::context::Context;
+use super::super::error::{ApiError, Outcome};
+use super::super::link::{Link, links};
+use super::super::reply::Reply;
+use crate::model::ClusterId;
+use crate::model::certificate::{Certificate, CertificateKind};
+use crate::model::cluster::Cluster;
+use crate::pki::PkiError;
+use crate::pki::authority::Authority;
+use crate::store::Stored;
+
+/// No request with a key of any sensible size is longer.
+const MOST_CSR: usize = 64 << 10;
+
+#[derive(Serialize)]
+struct CertificateView<'c> {
+    cluster_uuid: ClusterId,
+    links: [Link; 2],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    csr: Option<&'c str>,
+    pem: &'c str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ca_cert_type: Option<&'c str>,
+}
+
+fn certificate_view<'c>(
+    base: &str,
+    cluster: ClusterId,
+    pem: &'c str,
+    csr: Option<&'c str>,
+    ca_cert_type: Option<&'c str>,
+) -> CertificateView<'c> {
+    let links = links(base, &format!("certificates/{cluster}"));
+    CertificateView { cluster_uuid: cluster, links, csr, pem: pem.trim_end(), ca_cert_type }
+}
+
+/// `GET /v1/certificates/{cluster}`
+pub fn show(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
+    let query = cx.query(&["ca_cert_type"])?;
+    let kind = CertificateKind::of_ca_cert_type(query.get("ca_cert_type"));
+    let cluster = cx.cluster(id, None)?;
+    cx.allow_cluster("certificate:get", &cluster)?;
+    let authority = authority(cx, &cluster, kind)?;
+    Reply::shown(&certificate_view(cx.base, cluster.id, &authority.pem, None, None))
+}
+
+/// `POST /v1/certificates`
+pub async fn sign(cx: &Context<'_>) -> Outcome<Reply> {
+    cx.query(&[])?;
+    let known = ["cluster_uuid", "csr", "ca_cert_type", "pem", "project_id", "user_id"];
+    let read_only = ["links", "created_at", "updated_at"];
+    let body = cx.body("certificate")?;
+    let mut fields = Fields::new("certificate", body, &known, &read_only)?;
+    let ident = fields.required_text("cluster_uuid")?;
+    let csr = fields.block("csr", 1..=MOST_CSR)?.ok_or_else(|| mandatory("csr"))?;
+    let kind_asked = fields.text("ca_cert_type", 0..=255)?;
+    let cluster = cx.cluster(&ident, None).map_err(ApiError::in_a_body)?;
+    cx.allow_cluster("certificate:create", &cluster)?;
+    let kind = CertificateKind::of_ca_cert_type(kind_asked.as_deref());
+    let authority = authority(cx, &cluster, kind)?;
+    let owner = Certificate::owner(cluster.id, kind);
+    let key = cx.api.store.sealer().open_text(&owner, &authority.key);
+    let key = key.map_err(|e| ApiError::internal().because(e))?;
+    let settings = &cx.api.settings;
+    let (rules, validity) = (settings.csr_rules.clone(), settings.certificate_validity);
+    let (now, entropy) = (cx.api.clock.now(), cx.api.entropy.clone());
+    let request = csr.clone();
+    let pem = authority.record.pem;
+    // RSA takes its time: not on a thread that answers others.
+    let signed = tokio::task::spawn_blocking(move || {
+        Authority::load(&pem, &key)?.sign(&request, &rules, validity, now, &entropy)
+    });
+    let signed = signed.await.map_err(|e| ApiError::internal().because(e))?;
+    let signed = signed.map_err(|e| match e {
+        e @ PkiError::Request(_) => ApiError::invalid(e.to_string()),
+        e @ PkiError::Material(_) => ApiError::internal().because(e),
+    })?;
+    let kind_asked = kind_asked.as_deref();
+    Reply::created(&certificate_view(cx.base, cluster.id, &signed, Some(&csr), kind_asked))
+}
+
+/// `PATCH /v1/certificates/{cluster}`
+pub fn rotate(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
+    cx.query(&[])?;
+    let cluster = cx.cluster(id, None)?;
+    cx.allow_cluster("certificate:rotate_ca", &cluster)?;
+    if !cluster.status.is_complete() {
+        return Err(ApiError::invalid(format!(
+            "Updating a cluster when status is \"{}\" is not supported.",
+            cluster.status
+        )));
+    }
+    Err(ApiError::invalid("Rotating the CA certificate is not supported by this driver."))
+}
+
+fn authority(
+    cx: &Context<'_>,
+    cluster: &Cluster,
+    kind: CertificateKind,
+) -> Outcome<Stored<Certificate>> {
+    let found = cx.read(|view| Ok(view.certificate(cluster.id, kind)?))?;
+    found.ok_or_else(|| {
+        ApiError::missing_sentence(format!(
+            "The CA of cluster {} could not be found. It is drawn soon after the cluster was \
+             accepted; try again.",
+            cluster.id
+        ))
+    })
+}

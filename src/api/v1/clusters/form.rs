@@ -1,0 +1,201 @@
+//! What a tenant asks for in a cluster: from fields and a template to a [`ClusterOrder`].
+
+use super::super::super::coerce::{Fields, SHORT_TEXT};
+use super::super::super::error::{ApiError, Outcome};
+use super::super::clustertemplates::check_storage;
+use crate::base::clock::Timestamp;
+use crate::conductor::ClusterOrder;
+use crate::model::cluster::Cluster;
+use crate::model::cluster_template::ClusterTemplate;
+use crate::model::labels::Labels;
+use crate::model::status::Status;
+use crate::model::{ClusterId, Sequence, name};
+
+/// Every attribute that may stand in a request; what a cluster knows better is ignored.
+pub const KNOWN: [&str; 25] = [
+    "uuid",
+    "name",
+    "cluster_template_id",
+    "keypair",
+    "node_count",
+    "master_count",
+    "docker_volume_size",
+    "labels",
+    "merge_labels",
+    "master_flavor_id",
+    "flavor_id",
+    "fixed_network",
+    "fixed_subnet",
+    "create_timeout",
+    "discovery_url",
+    "floating_ip_enabled",
+    "master_lb_enabled",
+    "status",
+    "status_reason",
+    "health_status",
+    "health_status_reason",
+    "faults",
+    "labels_overridden",
+    "labels_added",
+    "labels_skipped",
+];
+
+pub const READ_ONLY: [&str; 12] = [
+    "stack_id",
+    "cluster_id",
+    "api_address",
+    "coe_version",
+    "container_version",
+    "project_id",
+    "user_id",
+    "node_addresses",
+    "master_addresses",
+    "links",
+    "created_at",
+    "updated_at",
+];
+
+/// The fields as they were written, before anything is inherited.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    pub template: String,
+    name: Option<String>,
+    keypair: Option<String>,
+    node_count: u32,
+    master_count: u32,
+    docker_volume_size: Option<u32>,
+    labels: Option<Labels>,
+    merge_labels: bool,
+    master_flavor_id: Option<String>,
+    flavor_id: Option<String>,
+    fixed_network: Option<String>,
+    fixed_subnet: Option<String>,
+    create_timeout: u32,
+    discovery_url: Option<String>,
+    floating_ip_enabled: Option<bool>,
+    master_lb_enabled: Option<bool>,
+}
+
+/// What is not in the request.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    pub id: ClusterId,
+    pub sequence: Sequence,
+    pub project_id: String,
+    pub user_id: String,
+    /// The name of a cluster that is given none.
+    pub fallback_name: String,
+    pub created_at: Timestamp,
+}
+
+/// More nodes than any cloud gives one cluster.
+const MOST_NODES: u32 = 100_000;
+/// Minutes of a year.
+const LONGEST: u32 = 525_600;
+
+impl Wish {
+    pub fn read(mut fields: Fields) -> Outcome<Self> {
+        let f = &mut fields;
+        let template = f.required_text("cluster_template_id")?;
+        // One library sends an empty name where none was given.
+        let name = f.text("name", 0..=242)?.filter(|name| !name.is_empty());
+        if let Some(odd) = name.as_ref().filter(|name| !name::is_cluster_name(name)) {
+            let why = "Value should match the pattern ^[a-zA-Z][a-zA-Z0-9_.-]*$";
+            return Err(ApiError::field("name", odd, why));
+        }
+        let wish = Self {
+            template,
+            name,
+            keypair: f.text("keypair", SHORT_TEXT)?,
+            node_count: f.whole("node_count", 0..=MOST_NODES)?.unwrap_or(1),
+            master_count: f.whole("master_count", 1..=MOST_NODES)?.unwrap_or(1),
+            docker_volume_size: f.whole("docker_volume_size", 1..=i32::MAX as u32)?,
+            labels: f.labels("labels")?,
+            merge_labels: f.flag("merge_labels")?.unwrap_or(false),
+            master_flavor_id: f.text("master_flavor_id", SHORT_TEXT)?,
+            flavor_id: f.text("flavor_id", SHORT_TEXT)?,
+            fixed_network: f.text("fixed_network", SHORT_TEXT)?,
+            fixed_subnet: f.text("fixed_subnet", SHORT_TEXT)?,
+            create_timeout: f.whole("create_timeout", 0..=LONGEST)?.unwrap_or(60),
+            discovery_url: f.text("discovery_url", 0..=2048)?.filter(|url| !url.is_empty()),
+            floating_ip_enabled: f.flag("floating_ip_enabled")?,
+            master_lb_enabled: f.flag("master_lb_enabled")?,
+        };
+        match &wish.discovery_url {
+            Some(url) if !is_url(url) => {
+                let why = "Value should be an http or https URL.";
+                Err(ApiError::field("discovery_url", url, why))
+            }
+            _ => Ok(wish),
+        }
+    }
+
+    pub fn wants_no_workers(&self) -> bool {
+        self.node_count == 0
+    }
+
+    /// What the cluster will be, with all that it inherits.
+    pub fn order(self, template: &ClusterTemplate, origin: Origin) -> Outcome<ClusterOrder> {
+        let size = self.docker_volume_size.or(template.docker_volume_size);
+        check_storage(template.docker_storage_driver.as_deref(), size)?;
+        let masters = self.master_count;
+        if masters.is_multiple_of(2) {
+            return Err(ApiError::invalid(format!(
+                "master nodegroup size of {masters} is invalid, size cannot be an even number. Give \
+                 an odd master_count."
+            )));
+        }
+        let master_lb_enabled = self.master_lb_enabled.unwrap_or(template.master_lb_enabled);
+        if masters > 1 && !master_lb_enabled {
+            return Err(ApiError::invalid(format!(
+                "master_count must be 1 when master_lb_enabled is False, not {masters}."
+            )));
+        }
+        let labels = match self.labels.filter(|labels| !labels.is_empty()) {
+            None => template.labels.clone(),
+            Some(own) if self.merge_labels => own.over(&template.labels),
+            Some(own) => own,
+        };
+        let or = |own: Option<String>, theirs: &Option<String>| own.or_else(|| theirs.clone());
+        let cluster = Cluster {
+            id: origin.id,
+            sequence: origin.sequence,
+            project_id: origin.project_id,
+            user_id: origin.user_id,
+            name: self.name.unwrap_or(origin.fallback_name),
+            template_id: template.id,
+            keypair: or(self.keypair, &template.keypair_id),
+            docker_volume_size: size,
+            labels,
+            master_flavor_id: or(self.master_flavor_id, &template.master_flavor_id),
+            flavor_id: or(self.flavor_id, &template.flavor_id),
+            fixed_network: or(self.fixed_network, &template.fixed_network),
+            fixed_subnet: or(self.fixed_subnet, &template.fixed_subnet),
+            floating_ip_enabled: self.floating_ip_enabled.unwrap_or(template.floating_ip_enabled),
+            master_lb_enabled,
+            create_timeout: self.create_timeout,
+            discovery_url: self.discovery_url,
+            api_address: None,
+            coe_version: None,
+            container_version: None,
+            stack_id: None,
+            status: Status::CreateInProgress,
+            status_reason: None,
+            health_status: None,
+            health_status_reason: std::collections::BTreeMap::new(),
+            // The conductor knows once it has seen the image.
+            driver: String::new(),
+            trustee_user_id: None,
+            created_at: origin.created_at,
+            updated_at: None,
+        };
+        Ok(ClusterOrder { cluster, node_count: self.node_count, master_count: masters })
+    }
+}
+
+/// Plain enough to be written into a node's configuration.
+fn is_url(text: &str) -> bool {
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
+        && text.bytes().all(|b| b.is_ascii_graphic() && !b"'\"\\`$<>{}|^".contains(&b))
+}

@@ -1,0 +1,289 @@
+//! Cluster templates.
+
+mod form;
+mod view;
+
+use serde_json::{Map, Value};
+
+pub use form::check_storage;
+use form::{KNOWN, Origin, READ_ONLY};
+use view::{TemplateList, template_view};
+
+use super::super::coerce::Fields;
+use super::super::context::{Context, Reach};
+use super::super::error::{ApiError, Outcome};
+use super::super::page::{LIST_ARGUMENTS, Listing, SortKey};
+use super::super::patch::{Patch, Rules};
+use super::super::reply::Reply;
+use crate::model::cluster_template::ClusterTemplate;
+use crate::model::{TemplateId, name};
+use crate::store::{Change, Page, Scope, StoreError, Stored, View};
+
+const SORT_KEYS: &[SortKey] = &[
+    ("uuid", "id"),
+    ("name", "name"),
+    ("coe", "coe"),
+    ("project_id", "project_id"),
+    ("user_id", "user_id"),
+    ("image_id", "image_id"),
+    ("flavor_id", "flavor_id"),
+    ("master_flavor_id", "master_flavor_id"),
+    ("keypair_id", "keypair_id"),
+    ("external_network_id", "external_network_id"),
+    ("fixed_network", "fixed_network"),
+    ("fixed_subnet", "fixed_subnet"),
+    ("dns_nameserver", "dns_nameserver"),
+    ("network_driver", "network_driver"),
+    ("volume_driver", "volume_driver"),
+    ("apiserver_port", "apiserver_port"),
+    ("docker_volume_size", "docker_volume_size"),
+    ("docker_storage_driver", "docker_storage_driver"),
+    ("cluster_distro", "cluster_distro"),
+    ("http_proxy", "http_proxy"),
+    ("https_proxy", "https_proxy"),
+    ("no_proxy", "no_proxy"),
+    ("insecure_registry", "insecure_registry"),
+    ("registry_enabled", "registry_enabled"),
+    ("tls_disabled", "tls_disabled"),
+    ("public", "public"),
+    ("hidden", "hidden"),
+    ("master_lb_enabled", "master_lb_enabled"),
+    ("floating_ip_enabled", "floating_ip_enabled"),
+    ("labels", "labels"),
+    ("server_type", "server_type"),
+    ("tags", "tags"),
+    ("driver", "driver"),
+    ("created_at", "created_at"),
+    ("updated_at", "updated_at"),
+];
+
+const PATCH_RULES: Rules = Rules {
+    internal: &[],
+    mandatory: &[
+        "coe",
+        "image_id",
+        "network_driver",
+        "external_network_id",
+        "tls_disabled",
+        "public",
+        "server_type",
+        "registry_enabled",
+        "cluster_distro",
+        "hidden",
+    ],
+    structured: &["labels"],
+};
+
+/// `GET /v1/clustertemplates` and `/detail`, which show the same.
+pub fn list(cx: &Context<'_>, detail: bool) -> Outcome<Reply> {
+    let query = cx.query(&LIST_ARGUMENTS)?;
+    let (rule, everywhere, path) = match detail {
+        false => {
+            ("clustertemplate:get_all", "clustertemplate:get_all_all_projects", "clustertemplates")
+        }
+        true => (
+            "clustertemplate:detail",
+            "clustertemplate:detail_all_projects",
+            "clustertemplates/detail",
+        ),
+    };
+    cx.allow(rule)?;
+    let reach = cx.reach(Some(everywhere))?;
+    let listing = Listing::read(query, SORT_KEYS, cx.api.settings.max_limit)?;
+    let templates = cx.read(|view| page(view, &listing, reach))?;
+    let last = templates.last().map(|t| t.id.uuid());
+    Reply::shown(&TemplateList {
+        next: listing.next(cx.base, path, templates.len(), last),
+        clustertemplates: templates.iter().map(|t| template_view(t, cx.base)).collect(),
+    })
+}
+
+fn page(view: &View, listing: &Listing, reach: Reach<'_>) -> Outcome<Vec<ClusterTemplate>> {
+    let marker = match listing.marker {
+        None => None,
+        Some(id) => {
+            let found = view.template(TemplateId::new(id))?.filter(|t| reach.sees(t));
+            Some(found.ok_or_else(|| ApiError::missing("ClusterTemplate", id))?.sequence)
+        }
+    };
+    let wanted = listing.page(marker);
+    let records = |found: Vec<Stored<ClusterTemplate>>| found.into_iter().map(|t| t.record);
+    let page = wanted.unwrap_or(Page::ALL);
+    let mut templates: Vec<ClusterTemplate> = match reach {
+        Reach::Everyone => records(view.templates(Scope::Everyone, page)?).collect(),
+        Reach::Trustee(_) => Vec::new(),
+        Reach::Project(project) => {
+            let own = view.templates(Scope::Project(project), page)?;
+            // Hidden ones and our own are among them: the page is cut afterwards.
+            let public = view.public_templates(Page { limit: usize::MAX, ..page })?;
+            let others = records(public).filter(|t| t.project_id != project && !t.hidden);
+            records(own).chain(others).collect()
+        }
+    };
+    if wanted.is_none() {
+        let is_marker = |t: &ClusterTemplate| Some(t.id.uuid()) == listing.marker;
+        return Ok(listing.cut(templates, |t| t.sequence, is_marker));
+    }
+    templates.sort_by_key(|t| t.sequence);
+    if listing.descending {
+        templates.reverse();
+    }
+    templates.truncate(listing.limit);
+    Ok(templates)
+}
+
+/// `GET /v1/clustertemplates/{id}`
+pub fn show(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
+    cx.query(&[])?;
+    let template = cx.template(id, Some("clustertemplate:get_one_all_projects"))?;
+    if !template.public {
+        cx.allow_template("clustertemplate:get", &template)?;
+    }
+    Reply::shown(&template_view(&template, cx.base))
+}
+
+/// `POST /v1/clustertemplates`
+pub async fn create(cx: &Context<'_>) -> Outcome<Reply> {
+    cx.query(&[])?;
+    cx.allow("clustertemplate:create")?;
+    let body = cx.body("cluster_template")?;
+    let mut fields = Fields::new("cluster_template", body, &KNOWN, &READ_ONLY)?;
+    let given = fields.uuid("uuid")?;
+    let origin = Origin {
+        id: TemplateId::new(given.unwrap_or_else(|| cx.api.entropy.uuid())),
+        sequence: cx.api.store.next_sequence(),
+        project_id: cx.project()?.to_owned(),
+        user_id: cx.requester().user_id.clone(),
+        fallback_name: name::generated("template", cx.api.entropy.bytes()),
+        created_at: cx.api.clock.now(),
+    };
+    let mut template = form::template(fields, origin)?;
+    if template.public || template.hidden {
+        may_publish(cx)?;
+    }
+    check_with_cloud(cx, &mut template).await?;
+    let change = Change::new().expect_absent(&template).put(&template);
+    match cx.api.store.commit(change).await {
+        Ok(()) => {}
+        Err(StoreError::Stale) => {
+            return Err(ApiError::conflict(format!(
+                "A ClusterTemplate with UUID {} already exists.",
+                template.id
+            )));
+        }
+        Err(e) => return Err(e.into()),
+    }
+    let location = format!("{}/v1/clustertemplates/{}", cx.base, template.id);
+    Ok(Reply::created(&template_view(&template, cx.base))?.at(location))
+}
+
+/// `PATCH /v1/clustertemplates/{id}`
+pub async fn update(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
+    cx.query(&[])?;
+    let stored = cx.template(id, Some("clustertemplate:update_all_projects"))?;
+    cx.allow_template("clustertemplate:update", &stored)?;
+    let patch = Patch::read(&cx.body("patch")?, &PATCH_RULES)?;
+    let before = attributes(&stored);
+    let after = patch.apply(before.clone())?;
+    let origin = Origin {
+        id: stored.id,
+        sequence: stored.sequence,
+        project_id: stored.project_id.clone(),
+        user_id: stored.user_id.clone(),
+        fallback_name: stored.name.clone(),
+        created_at: stored.created_at,
+    };
+    let mut template = form::template(Fields::of(after), origin)?;
+    let now = attributes(&template);
+    let changed: Vec<&str> = before
+        .iter()
+        .filter(|(name, value)| now.get(*name) != Some(value))
+        .map(|(name, _)| name.as_str())
+        .filter(|name| !READ_ONLY.contains(name))
+        .collect();
+    let is_used = cx.read(|view| Ok(view.is_template_used(stored.id)?))?;
+    if is_used && !is_harmless(&changed, &template) {
+        return Err(used(stored.id));
+    }
+    if changed.iter().any(|name| matches!(*name, "public" | "hidden")) {
+        may_publish(cx)?;
+    }
+    if changed.iter().any(|name| !matches!(*name, "public" | "hidden" | "name" | "tags")) {
+        check_with_cloud(cx, &mut template).await?;
+    }
+    template.updated_at = match changed.is_empty() {
+        true => stored.updated_at,
+        false => Some(cx.api.clock.now()),
+    };
+    let mut change = Change::new().expect(&stored).put(&template);
+    if !is_used {
+        // Unless only the harmless changed, a cluster must not have come meanwhile.
+        if !is_harmless(&changed, &template) {
+            change = change.expect_unused(stored.id);
+        }
+    }
+    cx.api.store.commit(change).await?;
+    Reply::shown(&template_view(&template, cx.base))
+}
+
+/// `DELETE /v1/clustertemplates/{id}`
+pub async fn delete(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
+    cx.query(&[])?;
+    let stored = cx.template(id, Some("clustertemplate:delete_all_projects"))?;
+    cx.allow_template("clustertemplate:delete", &stored)?;
+    let is_used = || cx.read(|view| Ok(view.is_template_used(stored.id)?));
+    if is_used()? {
+        return Err(used(stored.id));
+    }
+    let change = Change::new().expect(&stored).expect_unused(stored.id).delete(&stored.record);
+    match cx.api.store.commit(change).await {
+        Ok(()) => Ok(Reply::gone()),
+        Err(StoreError::Stale) if is_used()? => Err(used(stored.id)),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn used(id: TemplateId) -> ApiError {
+    ApiError::invalid(format!("ClusterTemplate {id} is referenced by one or multiple clusters."))
+}
+
+/// What may change under the clusters that were made from it: one thing at a time.
+fn is_harmless(changed: &[&str], template: &ClusterTemplate) -> bool {
+    match changed {
+        ["name" | "hidden"] => true,
+        ["public"] => template.public,
+        ["tags"] => template.tags.is_some(),
+        _ => false,
+    }
+}
+
+fn may_publish(cx: &Context<'_>) -> Outcome<()> {
+    cx.allow("clustertemplate:publish").map_err(|_| {
+        ApiError::forbidden(
+            "Not authorized to set public or hidden flag for cluster template. Policy doesn't \
+             allow clustertemplate:publish to be performed.",
+        )
+    })
+}
+
+/// Fills in the network driver, then lets the cloud confirm what is named.
+async fn check_with_cloud(cx: &Context<'_>, template: &mut ClusterTemplate) -> Outcome<()> {
+    if template.network_driver.is_none() {
+        let driver = cx.api.conductor.default_network_driver(template.coe);
+        template.network_driver = driver.map(str::to_owned);
+    }
+    let found = cx.api.conductor.check_template(&cx.tenant(), template).await?;
+    template.cluster_distro = Some(found.cluster_distro);
+    Ok(())
+}
+
+/// The attributes that a patch works on: what is shown, without the links.
+fn attributes(template: &ClusterTemplate) -> Map<String, Value> {
+    match serde_json::to_value(template_view(template, "")) {
+        Ok(Value::Object(mut map)) => {
+            map.remove("links");
+            map
+        }
+        _ => Map::new(),
+    }
+}

@@ -1,0 +1,303 @@
+//! The node bootstrap door: servers fetch their files, get certificates and report progress.
+//!
+//! A server proves by its enrolment token which node it may be, and by Nova that it is that
+//! server; the first to do so keeps the name. Key material leaves only through here, only to
+//! such a server, and only until the node has reported ready.
+
+mod admission;
+mod archive;
+mod csr;
+mod door;
+mod report;
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use hyper::StatusCode;
+use hyper::header::{CACHE_CONTROL, HeaderValue};
+use serde_json::json;
+use tracing::{info, warn};
+
+use crate::base::clock::Clock;
+use crate::base::http::server::{
+    Limits, Request, Response, Service, empty, json as json_response, response,
+};
+use crate::base::id::Entropy;
+use crate::conductor::Conductor;
+use crate::model::ClusterId;
+use crate::model::certificate::Certificate;
+use crate::model::cluster::Cluster;
+use crate::model::node::{Node, Phase, PhaseState};
+use crate::model::nodegroup::NodeGroup;
+use crate::pki::authority::Authority;
+use crate::pki::enrolment::{Enrolment, EnrolmentKey};
+use crate::store::{Change, Store, StoreError, Stored};
+use admission::Guest;
+use csr::{CsrRequest, Purpose};
+use door::{Errand, Fault};
+use report::{Report, StatusRequest};
+
+/// How often a commit is tried against others who write the same record.
+const TRIES: usize = 8;
+
+/// What the bootstrap interface is made of.
+pub struct Parts {
+    pub store: Store,
+    pub conductor: Conductor,
+    /// The key that minted the tokens in the servers' user data.
+    pub enrolment: EnrolmentKey,
+    pub clock: Clock,
+    pub entropy: Entropy,
+}
+
+/// The service behind the door.
+pub struct Bootstrap {
+    store: Store,
+    conductor: Conductor,
+    enrolment: EnrolmentKey,
+    clock: Clock,
+    entropy: Entropy,
+}
+
+/// What the bootstrap door puts up with.
+pub fn limits() -> Limits {
+    Limits { connections: 4096, body_bytes: 64 << 10, ..Limits::default() }
+}
+
+/// What is stored of a node and of the cluster it belongs to, at one moment.
+struct Seen {
+    cluster: Stored<Cluster>,
+    groups: Vec<NodeGroup>,
+    node: Option<Stored<Node>>,
+}
+
+/// A caller whose token and name fit together.
+struct Caller {
+    guest: Guest,
+    cluster: ClusterId,
+    /// The Nova server it says it is; believed once the name is claimed.
+    instance: String,
+    /// Certificates end with the token, which ends with the cluster's CA.
+    validity: Duration,
+}
+
+impl Bootstrap {
+    pub fn new(parts: Parts) -> Self {
+        let Parts { store, conductor, enrolment, clock, entropy } = parts;
+        Self { store, conductor, enrolment, clock, entropy }
+    }
+
+    async fn answer(&self, request: &Request) -> Result<Response, Fault> {
+        let (node, errand) = door::route(request)?;
+        let claims = self.authenticate(request)?;
+        let caller = self.caller(&claims, node, door::instance(request)?.to_string())?;
+        // The body is read before the name is claimed: nonsense costs no call to Nova.
+        match errand {
+            Errand::Bundle => {
+                still_booting(&self.claim(&caller).await?)?;
+                self.bundle(&caller).await
+            }
+            Errand::Csr => {
+                let asked: CsrRequest = door::body(request)?;
+                let purpose = Purpose::of(&asked.purpose, &caller.guest)?;
+                still_booting(&self.claim(&caller).await?)?;
+                self.certificate(&caller, purpose, asked.csr).await
+            }
+            Errand::Status => {
+                let report = Report::try_from(door::body::<StatusRequest>(request)?)?;
+                self.claim(&caller).await?;
+                self.report(&caller, &report).await
+            }
+        }
+    }
+
+    fn authenticate(&self, request: &Request) -> Result<Enrolment, Fault> {
+        let unauthorized = |sentence: &str| Fault::new(StatusCode::UNAUTHORIZED, sentence);
+        let token = door::token(request).ok_or_else(|| {
+            unauthorized("An enrolment token is missing: send it as Authorization: Bearer TOKEN.")
+        })?;
+        self.enrolment
+            .verify(token, self.clock.now())
+            .ok_or_else(|| unauthorized("The enrolment token is not valid, or has expired."))
+    }
+
+    fn caller(&self, claims: &Enrolment, node: &str, instance: String) -> Result<Caller, Fault> {
+        let seen = self.look(claims.cluster, node)?;
+        let guest = admission::admit(claims, &seen.cluster, &seen.groups, node)?;
+        let validity = claims.expires_at.since(self.clock.now());
+        Ok(Caller { guest, cluster: claims.cluster, instance, validity })
+    }
+
+    fn look(&self, cluster: ClusterId, node: &str) -> Result<Seen, Fault> {
+        let seen = self.store.read(|view| {
+            let Some(found) = view.cluster(cluster)? else { return Ok(None) };
+            let groups = view.nodegroups(cluster)?.into_iter().map(|g| g.record).collect();
+            Ok(Some(Seen { cluster: found, groups, node: view.node(cluster, node)? }))
+        })?;
+        seen.ok_or_else(Fault::gone)
+    }
+
+    /// Binds the node's name to the caller's server, or confirms that it is bound to it.
+    async fn claim(&self, caller: &Caller) -> Result<Node, Fault> {
+        let Caller { guest, cluster, instance, .. } = caller;
+        let mut is_server = false;
+        for _ in 0..TRIES {
+            let seen = self.look(*cluster, &guest.name)?;
+            let bound = seen.node.as_ref().and_then(|n| n.instance.as_deref());
+            match (seen.node.as_ref(), bound) {
+                (Some(node), Some(owner)) if owner == instance => return Ok(node.record.clone()),
+                (_, Some(owner)) => {
+                    warn!(
+                        %cluster, node = guest.name, owner, instance,
+                        "another server claims the name of a node"
+                    );
+                    let sentence = "Another server has claimed this node's name before.";
+                    return Err(Fault::new(StatusCode::CONFLICT, sentence));
+                }
+                (_, None) => {}
+            }
+            // Nova is asked once; the loop is for the commit.
+            is_server =
+                is_server || self.conductor.is_server_of(*cluster, &guest.name, instance).await?;
+            if !is_server {
+                warn!(%cluster, node = guest.name, instance, "not a server of this cluster");
+                return Err(Fault::forbidden(format!(
+                    "Nova knows no server {instance} called {} in the cluster's project.",
+                    guest.name
+                )));
+            }
+            let claimed = self.claimed(caller, seen.node.as_ref().map(|n| &n.record));
+            let change = Change::new().expect_exists(&seen.cluster.record);
+            let change = match &seen.node {
+                Some(node) => change.expect(node),
+                None => change.expect_absent(&claimed),
+            };
+            match self.store.commit(change.put(&claimed)).await {
+                Ok(()) => info!(%cluster, node = guest.name, instance, "node claimed"),
+                Err(StoreError::Stale) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Err(Fault::later("The node's record is being changed by others; try again."))
+    }
+
+    fn claimed(&self, caller: &Caller, known: Option<&Node>) -> Node {
+        let now = self.clock.now();
+        let fresh = || Node {
+            cluster_id: caller.cluster,
+            name: caller.guest.name.clone(),
+            nodegroup: caller.guest.nodegroup.clone(),
+            role: caller.guest.role().to_owned(),
+            instance: None,
+            phase: Phase::Booted,
+            state: PhaseState::Started,
+            message: String::new(),
+            log_tail: String::new(),
+            first_seen: now,
+            last_seen: now,
+        };
+        let mut node = known.cloned().unwrap_or_else(fresh);
+        node.instance = Some(caller.instance.clone());
+        node
+    }
+
+    async fn bundle(&self, caller: &Caller) -> Result<Response, Fault> {
+        let files = self.conductor.node_files(caller.cluster, &caller.guest.name).await?;
+        let files: Vec<archive::File> =
+            files.into_iter().map(|f| (f.path, f.mode, f.content)).collect();
+        // The cluster's age stands for every file's: fetched again, the bytes are the same.
+        let created_at = self.look(caller.cluster, &caller.guest.name)?.cluster.created_at;
+        let mtime = u64::try_from(created_at.micros() / 1_000_000).unwrap_or(0);
+        let built = tokio::task::spawn_blocking(move || archive::build(&files, mtime)).await;
+        let bytes = built.map_err(|e| Fault::ours(&e))?.map_err(|e| Fault::ours(&e))?;
+        let mut answer = response(StatusCode::OK, "application/x-tar", bytes);
+        answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        Ok(answer)
+    }
+
+    async fn certificate(
+        &self,
+        caller: &Caller,
+        purpose: Purpose,
+        request: String,
+    ) -> Result<Response, Fault> {
+        let addresses = self.addresses(caller).await?;
+        let leaf = purpose.leaf(&caller.guest, &addresses);
+        let kind = purpose.authority();
+        let stored = self.store.read(|view| view.certificate(caller.cluster, kind))?;
+        let Some(Certificate { pem: ca, key, .. }) = stored.map(|c| c.record) else {
+            return Err(Fault::later("The cluster has no keys yet."));
+        };
+        let (store, entropy) = (self.store.clone(), self.entropy.clone());
+        let (owner, authority) = (Certificate::owner(caller.cluster, kind), ca.clone());
+        let (validity, now) = (caller.validity, self.clock.now());
+        let signing = tokio::task::spawn_blocking(move || {
+            let key = store.sealer().open_text(&owner, &key).map_err(|e| Fault::ours(&e))?;
+            let authority = Authority::load(&authority, &key)?;
+            Ok::<_, Fault>(authority.issue(&request, &leaf, validity, now, &entropy)?)
+        });
+        let certificate = signing.await.map_err(|e| Fault::ours(&e))??;
+        info!(cluster = %caller.cluster, node = caller.guest.name, ?purpose, "certificate issued");
+        Ok(json_response(StatusCode::OK, &json!({ "certificate": certificate, "ca": ca })))
+    }
+
+    /// The node's own addresses, as far as the cloud has told us: a master's is known before
+    /// its certificates are made, because the others must reach it.
+    async fn addresses(&self, caller: &Caller) -> Result<Vec<IpAddr>, Fault> {
+        let Some(index) = caller.guest.master_index else { return Ok(Vec::new()) };
+        let all = self.conductor.master_addresses(caller.cluster).await?;
+        let own = all.get(index as usize).and_then(|a| a.parse().ok());
+        own.map(|a| vec![a]).ok_or_else(|| Fault::later("The node's address is not known yet."))
+    }
+
+    async fn report(&self, caller: &Caller, report: &Report) -> Result<Response, Fault> {
+        let Caller { guest, cluster, .. } = caller;
+        for _ in 0..TRIES {
+            let seen = self.look(*cluster, &guest.name)?;
+            // Claimed a moment ago, so only a deletion can have taken it away.
+            let node = seen.node.ok_or_else(Fault::gone)?;
+            let mut next = node.record.clone();
+            let moved = report.clone().apply(&mut next, self.clock.now());
+            let change = Change::new().expect(&node).expect_exists(&seen.cluster.record);
+            match self.store.commit(change.put(&next)).await {
+                Ok(()) => {
+                    if moved {
+                        self.tell(caller, report);
+                    }
+                    return Ok(empty(StatusCode::NO_CONTENT));
+                }
+                Err(StoreError::Stale) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Err(Fault::later("The node's record is being changed by others; try again."))
+    }
+
+    fn tell(&self, caller: &Caller, report: &Report) {
+        let (cluster, node) = (caller.cluster, &caller.guest.name);
+        let (phase, state) = (report.phase.as_str(), report.state.as_str());
+        match report.state {
+            PhaseState::Failed => {
+                warn!(%cluster, node, phase, said = ?report.message, "node failed");
+            }
+            PhaseState::Started | PhaseState::Done => {
+                info!(%cluster, node, phase, state, "node reported");
+            }
+        }
+        self.conductor.poke(cluster);
+    }
+}
+
+/// Keys and certificates are for nodes that are being built.
+fn still_booting(node: &Node) -> Result<(), Fault> {
+    match node.is_ready() {
+        true => Err(Fault::forbidden("The node has reported ready: it has all it needs.")),
+        false => Ok(()),
+    }
+}
+
+impl Service for Bootstrap {
+    async fn handle(&self, request: Request) -> Response {
+        self.answer(&request).await.unwrap_or_else(Fault::answer)
+    }
+}

@@ -1,0 +1,148 @@
+# shellcheck shell=bash
+# What makes a server a master. Sourced by setup.sh.
+
+MANIFESTS=/etc/kubernetes/manifests
+ADMIN=/etc/kubernetes/admin.conf
+CONFIG=/etc/kubernetes/magnumd-kubeadm.yaml
+
+init_phase() {
+  kubeadm init phase "$@" --config "$CONFIG"
+}
+
+write_config() {
+  local api=v1beta3 version
+  version=$(cat "$STATE/version")
+  [ "$(minor "$version")" -lt 31 ] || api=v1beta4
+  mkdir -p /etc/kubernetes
+  (
+    umask 077
+    sed "s/@KUBERNETES_VERSION@/$version/" "$BUNDLE/kubeadm/$api.yaml" >"$CONFIG"
+  )
+}
+
+place_pki() {
+  local file
+  mkdir -p "$PKI/etcd"
+  for file in ca.crt ca.key front-proxy-ca.crt front-proxy-ca.key sa.key sa.pub etcd/ca.crt; do
+    install -m "$(stat -c %a "$BUNDLE/pki/$file")" "$BUNDLE/pki/$file" "$PKI/$file"
+  done
+}
+
+# kubeadm issues no certificates for an etcd that it takes for an external one.
+etcd_certificates() {
+  request_certificate etcd-server etcd/server
+  request_certificate etcd-peer etcd/peer
+  request_certificate etcd-client apiserver-etcd-client
+}
+
+yaml_item() { # TEXT: one more item of a list, whatever is in it
+  printf "    - '%s'\n" "${1//\'/\'\'}"
+}
+
+discovery_flags() { # etcd's minor version: 3.6 lost the fallback to a proxy, 3.7 the one URL
+  local url=$MAGNUMD_ETCD_DISCOVERY_URL
+  if [ "$1" -ge 7 ]; then
+    yaml_item "--discovery-token=${url##*/}"
+    yaml_item "--discovery-endpoints=${url%/*}"
+  else
+    yaml_item "--discovery=$url"
+    [ "$1" -ge 6 ] || yaml_item --discovery-fallback=exit
+  fi
+}
+
+write_etcd_manifest() {
+  local image minor
+  image=$(images | grep '/etcd:')
+  minor=$(printf '%s' "${image##*:}" | sed -n 's/^v\{0,1\}3\.\([0-9]*\).*/\1/p')
+  mkdir -p "$MANIFESTS" /var/lib/etcd
+  chmod 700 /var/lib/etcd
+  (
+    umask 077
+    [ -z "$ETCD_DISCOVERY" ] || discovery_flags "${minor:-0}" >"$STATE/etcd-flags"
+    sed -e "s#@ETCD_IMAGE@#$image#" -e "/@ETCD_DISCOVERY@/r $STATE/etcd-flags" \
+      -e '/@ETCD_DISCOVERY@/d' "$BUNDLE/etcd.yaml" >"$STATE/etcd.yaml"
+    mv "$STATE/etcd.yaml" "$MANIFESTS/etcd.yaml"
+  )
+}
+
+# Milliseconds for one small write that must be on disk: what etcd waits for all day.
+sync_latency() {
+  local began ended
+  began=$(date +%s%N)
+  dd if=/dev/zero of=/var/lib/etcd/.magnumd-probe bs=2300 count=10 oflag=dsync 2>/dev/null
+  ended=$(date +%s%N)
+  rm -f /var/lib/etcd/.magnumd-probe
+  printf '%s' "$(((ended - began) / 10000000))"
+}
+
+etcd_is_healthy() {
+  curl --silent --noproxy '*' --max-time 20 --cacert "$PKI/etcd/ca.crt" \
+    --cert "$PKI/apiserver-etcd-client.crt" --key "$PKI/apiserver-etcd-client.key" \
+    https://127.0.0.1:2379/health | grep '"health":"true"' >/dev/null
+}
+
+api_is_ready() {
+  curl --silent --fail --noproxy '*' --max-time 20 --cacert "$PKI/ca.crt" --output /dev/null \
+    "https://$MASTER_ADDRESS:6443/readyz"
+}
+
+# This master's own tools ask its own API server: no load balancer, no other master.
+use_own_api() {
+  local file
+  for file in admin.conf kubelet.conf; do
+    sed -i -E "s#^( *server:) .*#\1 https://$MASTER_ADDRESS:6443#" "/etc/kubernetes/$file"
+  done
+  systemctl restart kubelet
+}
+
+apply_addons() {
+  local file
+  for file in "$BUNDLE"/addons/*.yaml; do
+    [ ! -e "$file" ] || kubectl --kubeconfig "$ADMIN" apply -f "$file"
+  done
+}
+
+become_node() {
+  become_host
+  step kubeadm-config write_config
+
+  phase certs 'Collecting certificates.'
+  step pki place_pki
+  step etcd-certificates etcd_certificates
+  step kubernetes-certificates init_phase certs all
+  phase_done 'All certificates are here.'
+
+  phase etcd 'Starting etcd.'
+  [ "$ETCD_VOLUME" = 0 ] || step etcd-volume mount_volume magnumd_etcd_volume magnumd-etcd /var/lib/etcd
+  step kubelet-kubeconfig init_phase kubeconfig kubelet
+  step etcd-manifest write_etcd_manifest
+  step kubelet-enable systemctl enable kubelet
+  step kubelet-start init_phase kubelet-start
+  await etcd-health "$PATIENCE" etcd_is_healthy
+  phase_done "etcd is healthy; a synchronous write takes $(sync_latency) ms."
+
+  phase control-plane 'Starting the control plane.'
+  step kubeconfigs init_phase kubeconfig all
+  step control-plane init_phase control-plane all
+  await api-server "$PATIENCE" api_is_ready
+  step own-api use_own_api
+  if [ "$MASTER_INDEX" = 0 ]; then
+    step upload-config init_phase upload-config all
+    step bootstrap-rbac init_phase bootstrap-token --skip-token-print
+  fi
+  step mark-control-plane init_phase mark-control-plane
+  phase_done 'The API server is ready.'
+
+  phase addons 'Applying add-ons.'
+  if [ "$MASTER_INDEX" = 0 ]; then
+    step kubeadm-addons init_phase addon all
+    step addons apply_addons
+  fi
+  step routes start_routes
+  phase_done 'Add-ons are applied.'
+
+  phase ready 'Waiting for the node.'
+  await node-ready "$PATIENCE" node_is_ready "$ADMIN"
+  step kubelet-finalize init_phase kubelet-finalize all
+  report_surely 'done' 'The node is Ready.'
+}

@@ -1,0 +1,62 @@
+# shellcheck shell=bash
+# What makes a server a worker: a signed certificate and a kubelet, no token and no join.
+# Sourced by setup.sh.
+
+KUBECONFIG_FILE=/etc/kubernetes/kubelet.conf
+
+write_kubelet_files() {
+  local client=/var/lib/kubelet/pki flags
+  mkdir -p "$client" /etc/kubernetes/manifests
+  install -m 644 "$BUNDLE/pki/ca.crt" "$PKI/ca.crt"
+  (
+    umask 077
+    cat "$PKI/kubelet-client.crt" "$PKI/kubelet-client.key" >"$client/kubelet-client-magnumd.pem"
+    # A link, because the kubelet turns it to the next certificate when it renews its own.
+    ln -sf kubelet-client-magnumd.pem "$client/kubelet-client-current.pem"
+    install -m 600 "$BUNDLE/kubelet.conf" "$KUBECONFIG_FILE"
+  )
+  sed "s#@RESOLV_CONF@#$(resolv_conf)#" "$BUNDLE/kubelet.yaml" >/var/lib/kubelet/config.yaml
+  flags="--hostname-override=$NODE --node-ip=$NODE_ADDRESS --node-labels=$NODE_LABELS"
+  if [ "$(minor "$(cat "$STATE/version")")" -lt 27 ]; then
+    flags+=" --container-runtime-endpoint=$SOCKET"
+  else
+    printf 'containerRuntimeEndpoint: %s\n' "$SOCKET" >>/var/lib/kubelet/config.yaml
+  fi
+  printf 'KUBELET_KUBEADM_ARGS="%s"\n' "$flags" >/var/lib/kubelet/kubeadm-flags.env
+}
+
+# systemd-resolved's stub is of no use inside a pod.
+resolv_conf() {
+  if [ -e /run/systemd/resolve/resolv.conf ]; then
+    printf '/run/systemd/resolve/resolv.conf'
+  else
+    printf '/etc/resolv.conf'
+  fi
+}
+
+start_kubelet() {
+  systemctl cat kubelet | grep kubeadm-flags.env >/dev/null ||
+    give_up "The image's kubelet.service does not read kubeadm-flags.env. Use an image made for kubeadm."
+  systemctl daemon-reload
+  systemctl enable kubelet
+  systemctl restart kubelet
+}
+
+become_node() {
+  become_host
+
+  phase certs 'Asking for a certificate.'
+  mkdir -p "$PKI"
+  step kubelet-certificate request_certificate kubelet kubelet-client
+  step kubelet-files write_kubelet_files
+  phase_done 'The certificate is here.'
+
+  phase addons 'Starting the kubelet.'
+  step kubelet start_kubelet
+  step routes start_routes
+  phase_done 'The kubelet runs.'
+
+  phase ready 'Waiting for the node.'
+  await node-ready "$PATIENCE" node_is_ready "$KUBECONFIG_FILE"
+  report_surely 'done' 'The node is Ready.'
+}

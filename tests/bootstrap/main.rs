@@ -1,0 +1,309 @@
+//! The node bootstrap door as servers use it: over loopback, on a real state file, without a
+//! cloud. What needs Nova, the first claim of a name, finds it unreachable here.
+
+#![allow(clippy::unwrap_used, reason = "a test panics where it fails")]
+
+mod place;
+
+use std::time::Duration;
+
+use hyper::header::{CONTENT_TYPE, HeaderName};
+use hyper::{Method, StatusCode};
+use magnumd::base::http::client::{Answer, Outgoing};
+use magnumd::model::ClusterId;
+use magnumd::model::node::Phase;
+use magnumd::model::nodegroup::{DEFAULT_MASTER, DEFAULT_WORKER};
+use magnumd::model::status::Status;
+use magnumd::pki::enrolment::{Enrolment, EnrolmentKey};
+use magnumd::store::Change;
+use place::{DAY, INSTANCE, KEY, Place, add_cluster};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+const OTHER: &str = "99999999-2222-3333-4444-555555555555";
+
+/// The status; a refusal must carry the same number and a sentence.
+fn refusal(answer: &Answer) -> u16 {
+    let status = answer.status.as_u16();
+    if status >= 300 {
+        let body: Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(body["error"]["code"], status, "{body}");
+        assert!(body["error"]["message"].as_str().unwrap().ends_with('.'), "{body}");
+    }
+    status
+}
+
+/// A request for somebody else's name, signed by its own key.
+fn csr() -> String {
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    let mut asked = rcgen::CertificateParams::new(vec!["evil.example.org".to_owned()]).unwrap();
+    asked.distinguished_name.push(rcgen::DnType::CommonName, "system:masters");
+    asked.serialize_request(&key).unwrap().pem().unwrap()
+}
+
+#[tokio::test]
+async fn tokens_open_only_what_they_were_made_for() {
+    let place = Place::new().await;
+    let (m0, m1, w0) = (place.master(0), place.master(1), place.worker(0));
+    for (name, role) in [(&m0, "master"), (&m1, "master"), (&w0, "worker")] {
+        place.bind(name, role).await;
+    }
+    place.bind(&place.worker(4711), "worker").await;
+    let forged = EnrolmentKey::new(&[8; 32]).mint(&Enrolment {
+        cluster: place.cluster.id,
+        nodegroup: DEFAULT_MASTER.to_owned(),
+        role: "master".to_owned(),
+        node: Some(m0.clone()),
+        expires_at: place.clock.now().plus(DAY),
+    });
+    let stranger = EnrolmentKey::new(&KEY).mint(&Enrolment {
+        cluster: ClusterId::new(Uuid::from_u128(8)),
+        nodegroup: DEFAULT_MASTER.to_owned(),
+        role: "master".to_owned(),
+        node: Some(m0.clone()),
+        expires_at: place.clock.now().plus(DAY),
+    });
+    let elsewhere = add_cluster(&place.store, 9, place.clock.now()).await;
+    let theirs = EnrolmentKey::new(&KEY).mint(&Enrolment {
+        cluster: elsewhere.id,
+        nodegroup: DEFAULT_WORKER.to_owned(),
+        role: "worker".to_owned(),
+        node: None,
+        expires_at: place.clock.now().plus(DAY),
+    });
+    let (good, worker) = (place.master_token(0), place.worker_token());
+    let expired = place.token(DEFAULT_MASTER, "master", Some(m0.clone()), Duration::ZERO);
+    let unbound = place.token(DEFAULT_MASTER, "master", None, DAY);
+    let no_group = place.token("gpu", "worker", None, DAY);
+    for (case, node, token, expected) in [
+        ("its own", m0.as_str(), good.as_str(), 204),
+        ("a worker", &w0, &worker, 204),
+        ("a worker that was added later", &place.worker(4711), &worker, 204),
+        ("no token", &m0, "", 401),
+        ("nonsense", &m0, "a.b", 401),
+        ("forged", &m0, forged.expose(), 401),
+        ("expired", &m0, &expired, 401),
+        ("another master", &m1, &good, 403),
+        ("a master by a worker's token", &m0, &worker, 403),
+        ("a worker by a master's token", &w0, &good, 403),
+        ("a master's token for no name", &m0, &unbound, 403),
+        ("a group that is gone", &w0, &no_group, 403),
+        ("a master that was never rendered", &place.master(2), &good, 403),
+        ("no node at all", "k1-master-0", &good, 403),
+        ("a worker with a strange index", &(place.worker(0) + "0"), &worker, 403),
+        ("another cluster's node", &w0, theirs.expose(), 403),
+        ("a cluster that is gone", &m0, stranger.expose(), 404),
+    ] {
+        assert_eq!(place.status(node, token, "booted", "done").await, expected, "{case}");
+    }
+}
+
+#[tokio::test]
+async fn requests_that_make_no_sense() {
+    let place = Place::new().await;
+    let (m0, good) = (place.master(0), place.master_token(0));
+    place.bind(&m0, "master").await;
+    let body = json!({"phase": "booted", "state": "done"});
+    let url = |path: &str| format!("http://{}{path}", place.address);
+    for (path, method, expected) in [
+        ("/".to_owned(), Method::GET, 404),
+        ("/bootstrap/v1".to_owned(), Method::GET, 404),
+        (format!("/bootstrap/v1/{m0}/artifact/x"), Method::GET, 404),
+        (format!("/bootstrap/v1/{m0}/bundle/"), Method::GET, 404),
+        (format!("/bootstrap/v1/{m0}/bundle"), Method::POST, 405),
+        (format!("/bootstrap/v1/{m0}/status"), Method::GET, 405),
+        (format!("/bootstrap/v1/{m0}/csr"), Method::DELETE, 405),
+        (format!("/bootstrap/v1/{m0}/status"), Method::POST, 401),
+        ("/bootstrap/v1/..%2F..%2Fx/status".to_owned(), Method::POST, 401),
+    ] {
+        let answer = place.send(Outgoing::new(method.clone(), url(&path))).await;
+        assert_eq!(refusal(&answer), expected, "{method} {path}");
+    }
+    let instance = HeaderName::from_static("x-magnumd-instance");
+    let strange = place.ask(&m0, "status", &good).json(&body).header(instance, "i-1");
+    assert_eq!(refusal(&place.send(strange).await), 400);
+    let form = place.ask(&m0, "status", &good).json(&body).header(CONTENT_TYPE, "text/plain");
+    assert_eq!(refusal(&place.send(form).await), 415);
+    let json_type = |body: Vec<u8>| {
+        place.ask(&m0, "status", &good).header(CONTENT_TYPE, "application/json").body(body)
+    };
+    for (case, body, expected) in [
+        ("nothing", Vec::new(), 400),
+        ("not UTF-8", b"{\"phase\":\"b\xff\",\"state\":\"done\"}".to_vec(), 400),
+        ("a list", b"[]".to_vec(), 400),
+        ("unknown phase", br#"{"phase":"lunch","state":"done"}"#.to_vec(), 400),
+        ("unknown state", br#"{"phase":"booted","state":"maybe"}"#.to_vec(), 400),
+        ("unknown field", br#"{"phase":"booted","state":"done","x":1}"#.to_vec(), 400),
+        ("a number", br#"{"phase":1,"state":"done"}"#.to_vec(), 400),
+        ("deep", "[".repeat(60_000).into_bytes(), 400),
+        ("too large", vec![b' '; (64 << 10) + 1], 413),
+        ("good", br#"{"phase":"network","state":"done"}"#.to_vec(), 204),
+    ] {
+        assert_eq!(refusal(&place.send(json_type(body)).await), expected, "{case}");
+    }
+    assert_eq!(place.node(&m0).unwrap().phase, Phase::Network);
+}
+
+#[tokio::test]
+async fn a_name_belongs_to_the_server_that_claimed_it_first() {
+    let place = Place::new().await;
+    let (m0, m1) = (place.master(0), place.master(1));
+    place.bind(&m0, "master").await;
+    let instance = HeaderName::from_static("x-magnumd-instance");
+    for errand in ["bundle", "csr", "status"] {
+        let body = match errand {
+            "csr" => json!({ "purpose": "kubelet", "csr": csr() }),
+            _ => json!({"phase": "booted", "state": "done"}),
+        };
+        let ask = place.ask(&m0, errand, &place.master_token(0)).json(&body);
+        let answer = place.send(ask.header(instance.clone(), OTHER)).await;
+        assert_eq!(refusal(&answer), 409, "{errand}");
+    }
+    assert_eq!(place.node(&m0).unwrap().instance.as_deref(), Some(INSTANCE));
+    // Nobody has claimed this one, and Nova cannot be asked: the server comes again.
+    let body = json!({"phase": "booted", "state": "done"});
+    let answer = place.send(place.ask(&m1, "status", &place.master_token(1)).json(&body)).await;
+    assert_eq!((refusal(&answer), answer.header("retry-after")), (503, Some("5")));
+    assert!(place.node(&m1).is_none());
+}
+
+#[tokio::test]
+async fn certificates_carry_our_words_and_the_cas_signature() {
+    use x509_parser::prelude::{FromDer, X509Certificate};
+    let place = Place::new().await;
+    let (m1, w0) = (place.master(1), place.worker(0));
+    place.bind(&m1, "master").await;
+    place.bind(&w0, "worker").await;
+    let (master, worker) = (place.master_token(1), place.worker_token());
+    for (node, token, purpose, subject, names) in [
+        (&m1, &master, "kubelet", format!("O=system:nodes, CN=system:node:{m1}"), 5),
+        (&w0, &worker, "kubelet", format!("O=system:nodes, CN=system:node:{w0}"), 4),
+        (&m1, &master, "etcd-server", format!("CN={m1}"), 5),
+        (&m1, &master, "etcd-peer", format!("CN={m1}"), 5),
+        (&m1, &master, "etcd-client", "CN=kube-apiserver-etcd-client".to_owned(), 0),
+        (&m1, &master, "front-proxy-client", "CN=front-proxy-client".to_owned(), 0),
+    ] {
+        let answer = place.csr(node, token, purpose, &csr()).await;
+        assert_eq!(refusal(&answer), 200, "{purpose}");
+        let body: Value = serde_json::from_slice(&answer.body).unwrap();
+        let der = |text: &Value| {
+            let text = text.as_str().unwrap().as_bytes();
+            x509_parser::pem::parse_x509_pem(text).unwrap().1.contents
+        };
+        let (made, ca) = (der(&body["certificate"]), der(&body["ca"]));
+        let (_, made) = X509Certificate::from_der(&made).unwrap();
+        let (_, ca) = X509Certificate::from_der(&ca).unwrap();
+        made.verify_signature(Some(ca.public_key())).unwrap();
+        assert_eq!(made.subject().to_string(), subject);
+        let shown = made.subject_alternative_name().unwrap();
+        let shown = shown.map_or(0, |s| s.value.general_names.len());
+        assert_eq!(shown, names, "{purpose}: name, localhost, two loopbacks, its address");
+        assert!(!made.is_ca());
+        assert!(made.validity().not_after <= ca.validity().not_after);
+    }
+    for (purpose, request, expected) in [
+        ("etcd-server", csr(), 403),
+        ("etcd-peer", csr(), 403),
+        ("etcd-client", csr(), 403),
+        ("front-proxy-client", csr(), 403),
+        ("admin", csr(), 400),
+        ("kubelet", String::new(), 400),
+        ("kubelet", "garbage".to_owned(), 400),
+        ("kubelet", csr().replace('A', "B"), 400),
+        ("kubelet", csr().replace("CERTIFICATE REQUEST", "PRIVATE KEY"), 400),
+    ] {
+        let answer = place.csr(&w0, &worker, purpose, &request).await;
+        assert_eq!(refusal(&answer), expected, "{purpose} {request}");
+    }
+}
+
+#[tokio::test]
+async fn a_bundle_holds_no_keys_for_workers_and_is_the_same_each_time() {
+    let place = Place::new().await;
+    let (m0, w0) = (place.master(0), place.worker(0));
+    place.bind(&m0, "master").await;
+    place.bind(&w0, "worker").await;
+    for (node, token, keys) in
+        [(&m0, place.master_token(0), true), (&w0, place.worker_token(), false)]
+    {
+        let answer = place.send(place.ask(node, "bundle", &token)).await;
+        assert_eq!(refusal(&answer), 200);
+        assert_eq!(answer.header("content-type"), Some("application/x-tar"));
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+        let again = place.send(place.ask(node, "bundle", &token)).await;
+        assert_eq!(answer.body, again.body);
+        let mut archive = tar::Archive::new(&answer.body[..]);
+        let mut files = 0;
+        for entry in archive.entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let path = entry.path().unwrap().display().to_string();
+            assert!(!path.starts_with('/') && !path.contains(".."), "{path}");
+            let mut content = Vec::new();
+            std::io::Read::read_to_end(&mut entry, &mut content).unwrap();
+            let secret = content.windows(11).any(|w| w == b"PRIVATE KEY");
+            assert!(keys || !secret, "{path} is not for workers");
+            files += 1;
+        }
+        assert!(files > 0);
+    }
+}
+
+#[tokio::test]
+async fn a_node_goes_on_after_a_failure_and_gets_nothing_more_once_it_is_ready() {
+    let place = Place::new().await;
+    let (w0, token) = (place.worker(0), place.worker_token());
+    place.bind(&w0, "worker").await;
+    for (phase, state) in [("runtime", "failed"), ("runtime", "started"), ("ready", "done")] {
+        assert_eq!(place.status(&w0, &token, phase, state).await, 204);
+        let node = place.node(&w0).unwrap();
+        assert_eq!((node.phase.as_str(), node.state.as_str()), (phase, state));
+        assert_eq!(node.instance.as_deref(), Some(INSTANCE));
+    }
+    assert_eq!(place.status(&w0, &token, "booted", "started").await, 204);
+    assert!(place.node(&w0).unwrap().is_ready(), "ready is final");
+    assert_eq!(refusal(&place.csr(&w0, &token, "kubelet", &csr()).await), 403);
+    assert_eq!(refusal(&place.send(place.ask(&w0, "bundle", &token)).await), 403);
+}
+
+#[tokio::test]
+async fn reports_do_not_bring_a_deleted_cluster_back() {
+    let place = Place::new().await;
+    let (w0, token) = (place.worker(0), place.worker_token());
+    place.bind(&w0, "worker").await;
+    let mut going = place.cluster.clone();
+    going.status = Status::DeleteInProgress;
+    place.store.commit(Change::new().put(&going)).await.unwrap();
+    assert_eq!(place.status(&w0, &token, "ready", "done").await, 404);
+    place.store.commit(Change::new().put(&place.cluster)).await.unwrap();
+    let report = |state: &'static str| place.status(&w0, &token, "runtime", state);
+    let deletion = place.store.commit(Change::new().delete_cluster(place.cluster.id));
+    let (a, b, c, d, deleted) = tokio::join!(
+        report("started"),
+        report("done"),
+        report("failed"),
+        report("done"),
+        deletion,
+    );
+    deleted.unwrap();
+    assert!([a, b, c, d].iter().all(|status| [204, 404].contains(status)));
+    assert_eq!(place.status(&w0, &token, "runtime", "done").await, 404);
+    assert!(place.node(&w0).is_none());
+}
+
+#[tokio::test]
+async fn the_answers_are_never_5xx_whatever_comes() {
+    let place = Place::new().await;
+    let (w0, token) = (place.worker(0), place.worker_token());
+    place.bind(&w0, "worker").await;
+    let valid = csr().trim_end().to_owned();
+    let body = valid.rfind("-----END").unwrap();
+    for at in (0..body).step_by(29) {
+        let mut text = valid.clone().into_bytes();
+        text[at] = if text[at] == b'A' { b'Q' } else { b'A' };
+        let text = String::from_utf8(text).unwrap();
+        let answer = place.csr(&w0, &token, "kubelet", &text).await;
+        assert!(answer.status.as_u16() < 500, "{answer:?}");
+        let cut = place.csr(&w0, &token, "kubelet", &valid[..at]).await;
+        assert_eq!(cut.status, StatusCode::BAD_REQUEST);
+    }
+}

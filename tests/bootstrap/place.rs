@@ -1,0 +1,373 @@
+//! A bootstrap door that is open, and a cluster behind it.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::Method;
+use hyper::header::{AUTHORIZATION, HeaderName};
+use magnumd::base::clock::{Clock, Timestamp};
+use magnumd::base::http::client::{Answer, HttpClient, Outgoing};
+use magnumd::base::http::server::Door;
+use magnumd::base::http::tls::{Trust, pinned_client_config};
+use magnumd::base::id::Entropy;
+use magnumd::base::points::Points;
+use magnumd::base::secret::{Sealer, Secret};
+use magnumd::bootstrap::{Bootstrap, Parts, limits};
+use magnumd::conductor::{Conductor, Parts as ConductorParts, Settings};
+use magnumd::driver::{Drivers, plan};
+use magnumd::model::certificate::{Certificate, CertificateKind};
+use magnumd::model::cluster::Cluster;
+use magnumd::model::cluster_template::{ClusterTemplate, Coe, ServerType};
+use magnumd::model::credential::Credential;
+use magnumd::model::facts::CloudFacts;
+use magnumd::model::labels::Labels;
+use magnumd::model::node::{Node, Phase, PhaseState};
+use magnumd::model::nodegroup::{DEFAULT_MASTER, DEFAULT_WORKER, NodeGroup};
+use magnumd::model::status::Status;
+use magnumd::model::{ClusterId, NodeGroupId, TemplateId};
+use magnumd::openstack::{Accounts, Cloud, CloudSettings, Identity, Service, ServiceSettings};
+use magnumd::pki::enrolment::{Enrolment, EnrolmentKey};
+use magnumd::pki::mill::Mill;
+use magnumd::pki::{KeyPairPem, material};
+use magnumd::store::{Change, Store};
+use serde_json::json;
+use tokio::sync::OnceCell;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use uuid::Uuid;
+
+pub const INSTANCE: &str = "11111111-2222-3333-4444-555555555555";
+pub const KEY: [u8; 32] = [7; 32];
+pub const DAY: Duration = Duration::from_secs(86_400);
+
+/// An open door before a cluster of two masters and a worker.
+pub struct Place {
+    _folder: tempfile::TempDir,
+    _open: DropGuard,
+    pub store: Store,
+    pub clock: Clock,
+    pub address: SocketAddr,
+    client: HttpClient,
+    pub cluster: Cluster,
+}
+
+impl Place {
+    pub async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("state.redb"), Sealer::new(&[1; 32])).unwrap();
+        let clock = Clock::real();
+        let conductor = conductor(&store, &clock);
+        let stop = CancellationToken::new();
+        let door = Door::bind(([127, 0, 0, 1], 0).into(), limits()).await.unwrap();
+        let address = door.address().unwrap();
+        let service = Bootstrap::new(Parts {
+            store: store.clone(),
+            conductor,
+            enrolment: EnrolmentKey::new(&KEY),
+            clock: clock.clone(),
+            entropy: Entropy::new(),
+        });
+        tokio::spawn(door.serve(Arc::new(service), stop.clone()));
+        let client = HttpClient::new(pinned_client_config("").unwrap(), Duration::from_secs(5));
+        let cluster = add_cluster(&store, 7, clock.now()).await;
+        let _open = stop.drop_guard();
+        Self { _folder: folder, _open, store, clock, address, client, cluster }
+    }
+
+    pub fn master(&self, index: u32) -> String {
+        format!("{}-master-{index}", self.cluster.stack_name())
+    }
+
+    pub fn worker(&self, index: u32) -> String {
+        format!("{}-node-{index}", self.cluster.stack_name())
+    }
+
+    pub fn master_token(&self, index: u32) -> String {
+        self.token(DEFAULT_MASTER, "master", Some(self.master(index)), DAY / 2)
+    }
+
+    pub fn worker_token(&self) -> String {
+        self.token(DEFAULT_WORKER, "worker", None, DAY / 2)
+    }
+
+    pub fn token(&self, group: &str, role: &str, node: Option<String>, life: Duration) -> String {
+        let claims = Enrolment {
+            cluster: self.cluster.id,
+            nodegroup: group.to_owned(),
+            role: role.to_owned(),
+            node,
+            expires_at: self.clock.now().plus(life),
+        };
+        EnrolmentKey::new(&KEY).mint(&claims).expose().clone()
+    }
+
+    /// As if Nova had confirmed it before.
+    pub async fn bind(&self, name: &str, role: &str) {
+        let now = self.clock.now();
+        let node = Node {
+            cluster_id: self.cluster.id,
+            name: name.to_owned(),
+            nodegroup: format!("default-{role}"),
+            role: role.to_owned(),
+            instance: Some(INSTANCE.to_owned()),
+            phase: Phase::Booted,
+            state: PhaseState::Started,
+            message: String::new(),
+            log_tail: String::new(),
+            first_seen: now,
+            last_seen: now,
+        };
+        self.store.commit(Change::new().put(&node)).await.unwrap();
+    }
+
+    pub fn node(&self, name: &str) -> Option<Node> {
+        self.store.read(|v| v.node(self.cluster.id, name)).unwrap().map(|n| n.record)
+    }
+
+    pub fn ask(&self, node: &str, errand: &str, token: &str) -> Outgoing {
+        let method = if errand == "bundle" { Method::GET } else { Method::POST };
+        let url = format!("http://{}/bootstrap/v1/{node}/{errand}", self.address);
+        Outgoing::new(method, url)
+            .header(AUTHORIZATION, &format!("Bearer {token}"))
+            .header(HeaderName::from_static("x-magnumd-instance"), INSTANCE)
+            .deadline(Duration::from_secs(20))
+    }
+
+    pub async fn send(&self, ask: Outgoing) -> Answer {
+        self.client.send(ask).await.unwrap()
+    }
+
+    /// Reports; answers the status.
+    pub async fn status(&self, node: &str, token: &str, phase: &str, state: &str) -> u16 {
+        let body = json!({"phase": phase, "state": state, "message": "m", "log_tail": "l"});
+        self.send(self.ask(node, "status", token).json(&body)).await.status.as_u16()
+    }
+
+    pub async fn csr(&self, node: &str, token: &str, purpose: &str, csr: &str) -> Answer {
+        let body = json!({ "purpose": purpose, "csr": csr });
+        self.send(self.ask(node, "csr", token).json(&body)).await
+    }
+}
+
+fn conductor(store: &Store, clock: &Clock) -> Conductor {
+    let nobody =
+        Identity { id: Some("u".to_owned()), name: None, domain_id: None, domain_name: None };
+    let accounts = Accounts {
+        // Nothing listens there.
+        auth_url: "http://127.0.0.1:1/v3".to_owned(),
+        service_user: nobody.clone(),
+        service_password: Secret::new("secret".to_owned()),
+        service_project: nobody.clone(),
+        trustee_domain_id: Some("d".to_owned()),
+        trustee_domain_name: None,
+        domain_admin: nobody,
+        domain_admin_password: Secret::new("secret".to_owned()),
+    };
+    let reach =
+        ServiceSettings { region: None, interface: "public".to_owned(), trust: Trust::default() };
+    let services: HashMap<_, _> = Service::ALL.into_iter().map(|s| (s, reach.clone())).collect();
+    let settings = CloudSettings {
+        accounts,
+        services,
+        concurrency: 8,
+        connect_timeout: Duration::from_secs(1),
+        deadline: Duration::from_secs(5),
+        remember_tokens: Duration::from_secs(60),
+        remember_lookups: Duration::from_secs(60),
+    };
+    Conductor::new(ConductorParts {
+        store: store.clone(),
+        cloud: Cloud::new(settings, clock.clone()).unwrap(),
+        drivers: Drivers::builtin(&[]),
+        settings: Settings {
+            driver: plan::Settings {
+                auth_url: "http://127.0.0.1:1/v3".to_owned(),
+                region: None,
+                bootstrap_url: "http://127.0.0.1:9513".to_owned(),
+                bootstrap_ca: String::new(),
+                default_network_driver: "flannel".to_owned(),
+                create_timeout: 60,
+                nested: false,
+            },
+            host: "h".to_owned(),
+            lanes: 1,
+            look_interval: Duration::from_secs(1),
+            max_clusters_per_project: 20,
+            trust_roles: Vec::new(),
+            certificate_validity: DAY,
+            default_boot_volume_size: 0,
+            allowed_network_drivers: Vec::new(),
+            default_driver: None,
+            discovery_url: String::new(),
+        },
+        clock: clock.clone(),
+        entropy: Entropy::new(),
+        enrolment: EnrolmentKey::new(&KEY),
+        mill: Mill::start(1, 2048).unwrap(),
+        points: Points::none(),
+    })
+}
+
+/// Drawing RSA keys is slow, so all tests share one set.
+async fn keys() -> &'static [(CertificateKind, KeyPairPem)] {
+    static KEYS: OnceCell<Vec<(CertificateKind, KeyPairPem)>> = OnceCell::const_new();
+    let drawn = KEYS.get_or_init(|| async {
+        let keys = Mill::start(2, 2048).unwrap().draw(material::KEYS).await.unwrap();
+        material::assemble("k1", &keys, DAY, Clock::real().now(), &Entropy::new()).unwrap()
+    });
+    drawn.await
+}
+
+pub async fn add_cluster(store: &Store, number: u128, now: Timestamp) -> Cluster {
+    let id = ClusterId::new(Uuid::from_u128(number));
+    let template = template(store, now);
+    let cluster = Cluster {
+        id,
+        sequence: store.next_sequence(),
+        project_id: "p".to_owned(),
+        user_id: "u".to_owned(),
+        name: "k1".to_owned(),
+        template_id: template.id,
+        keypair: None,
+        docker_volume_size: None,
+        labels: Labels::default(),
+        master_flavor_id: None,
+        flavor_id: None,
+        fixed_network: None,
+        fixed_subnet: None,
+        floating_ip_enabled: true,
+        master_lb_enabled: false,
+        create_timeout: 60,
+        discovery_url: None,
+        api_address: None,
+        coe_version: None,
+        container_version: None,
+        stack_id: None,
+        status: Status::CreateInProgress,
+        status_reason: None,
+        health_status: None,
+        health_status_reason: Default::default(),
+        driver: "k8s_kubeadm_v1".to_owned(),
+        trustee_user_id: None,
+        created_at: now,
+        updated_at: None,
+    };
+    let facts = CloudFacts {
+        cluster_id: id,
+        image_id: "i".to_owned(),
+        os_distro: "ubuntu".to_owned(),
+        kube_version: None,
+        master_flavor: "f".to_owned(),
+        worker_flavor: "f".to_owned(),
+        external_network_id: None,
+        fixed_network_id: None,
+        fixed_subnet_id: None,
+        fixed_subnet_cidr: None,
+        ssh_public_key: None,
+        region: None,
+        has_octavia: false,
+        has_cinder: false,
+        master_addresses: vec!["10.0.0.10".to_owned(), "10.0.0.11".to_owned()],
+        api_internal: None,
+        api_public: Vec::new(),
+    };
+    let credential = Credential {
+        cluster_id: id,
+        trustee_name: format!("{id}_p"),
+        trustee_password: store.sealer().seal(&Credential::owner(id), b"secret"),
+        trustee_user_id: Some("trustee".to_owned()),
+        trust_id: Some("trust".to_owned()),
+    };
+    let mut change = Change::new().put(&template).put(&cluster).put(&facts).put(&credential);
+    for (number, name, role, count) in
+        [(1, DEFAULT_MASTER, "master", 2), (2, DEFAULT_WORKER, "worker", 1)]
+    {
+        change = change.put(&group(store, &cluster, number, name, role, count));
+    }
+    for (kind, pair) in keys().await {
+        let sealed =
+            store.sealer().seal(&Certificate::owner(id, *kind), pair.key.expose().as_bytes());
+        let certificate =
+            Certificate { cluster_id: id, kind: *kind, pem: pair.pem.clone(), key: sealed };
+        change = change.put(&certificate);
+    }
+    store.commit(change).await.unwrap();
+    cluster
+}
+
+fn template(store: &Store, now: Timestamp) -> ClusterTemplate {
+    ClusterTemplate {
+        id: TemplateId::new(Uuid::from_u128(1)),
+        sequence: store.next_sequence(),
+        project_id: "p".to_owned(),
+        user_id: "u".to_owned(),
+        name: "t".to_owned(),
+        coe: Coe::Kubernetes,
+        image_id: "i".to_owned(),
+        cluster_distro: None,
+        flavor_id: None,
+        master_flavor_id: None,
+        keypair_id: None,
+        external_network_id: None,
+        fixed_network: None,
+        fixed_subnet: None,
+        dns_nameserver: None,
+        network_driver: None,
+        volume_driver: None,
+        apiserver_port: None,
+        docker_volume_size: None,
+        docker_storage_driver: None,
+        http_proxy: None,
+        https_proxy: None,
+        no_proxy: None,
+        insecure_registry: None,
+        registry_enabled: false,
+        tls_disabled: false,
+        public: false,
+        hidden: false,
+        master_lb_enabled: false,
+        floating_ip_enabled: true,
+        labels: Labels::default(),
+        server_type: ServerType::Vm,
+        tags: None,
+        driver: None,
+        created_at: now,
+        updated_at: None,
+    }
+}
+
+fn group(
+    store: &Store,
+    cluster: &Cluster,
+    number: u128,
+    name: &str,
+    role: &str,
+    count: u32,
+) -> NodeGroup {
+    NodeGroup {
+        id: NodeGroupId::new(Uuid::from_u128(number)),
+        sequence: store.next_sequence(),
+        cluster_id: cluster.id,
+        project_id: "p".to_owned(),
+        name: name.to_owned(),
+        role: role.to_owned(),
+        flavor_id: None,
+        image_id: None,
+        node_count: count,
+        min_node_count: 1,
+        max_node_count: None,
+        docker_volume_size: None,
+        labels: Labels::default(),
+        is_default: true,
+        stack_id: None,
+        status: Status::CreateInProgress,
+        status_reason: None,
+        node_addresses: Vec::new(),
+        version: None,
+        node_labels: Default::default(),
+        node_taints: Vec::new(),
+        created_at: cluster.created_at,
+        updated_at: None,
+    }
+}
