@@ -67,9 +67,9 @@ pub(super) fn answer(world: &World, _caller: &Caller, ask: &Ask) -> Answer<Reply
                     }
                     _ => match wanted.strip_prefix("in:") {
                         Some(list) => list.split(',').any(|w| view[key] == w.trim_matches('"')),
-                        None => view[key]
-                            .as_str()
-                            .map_or(view[key].to_string() == *wanted, |v| v == wanted),
+                        None if view[key].is_string() => view[key] == *wanted,
+                        None => serde_json::from_str(&wanted.to_ascii_lowercase())
+                            .is_ok_and(|wanted: Value| view[key] == wanted),
                     },
                 })
             };

@@ -8,17 +8,18 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Either};
+use http_body_util::{BodyExt, Either, Full};
 use hyper::body::Frame;
+use hyper::header::CONTENT_LENGTH;
 use tokio_util::sync::CancellationToken;
 
 use crate::base::http::server::{Door, Limits, Request, Response, Service};
 
 use super::fault::{Harm, Outcome};
-use super::heat::services::Refused;
-use super::refusal::Answer;
+use super::heat::services::{Owner, Refused};
+use super::heat::{self, Heat};
 use super::wire::{Ask, Reply};
-use super::world::World;
+use super::world::{Caller, World};
 use super::{glance, keystone, neutron, nova};
 
 /// A service of the lab.
@@ -95,11 +96,12 @@ fn heat_refuse(refused: &Refused) -> Reply {
 
 /// Answers for one service.
 pub(super) struct Front {
-    part: Part,
-    world: Arc<World>,
-    base: String,
+    pub part: Part,
+    pub world: Arc<World>,
+    pub heat: Arc<Heat<World>>,
+    pub base: String,
     /// Cancelled when the service stops: what is under way gets no answer.
-    stop: CancellationToken,
+    pub stop: CancellationToken,
 }
 
 impl Service for Front {
@@ -118,84 +120,91 @@ impl Front {
             let refused = Refused::forbidden("The lab answers its own machine only.");
             return self.part.refuse(&refused).into_response();
         }
-        let ask = match Ask::read(request, self.base.clone()) {
+        let mut ask = match Ask::read(&request, self.base.clone()) {
             Ok(ask) => ask,
             Err(refused) => return self.part.refuse(&refused).into_response(),
         };
         let (method, path) = (ask.method.to_string(), ask.bare_path());
-        let harm = self.world.harm(service, &method, &path);
-        if let Some(delay) = harm.as_ref().and_then(|h| h.delay) {
-            tokio::time::sleep(delay).await;
+        let none = Harm { delay: None, performed: false, outcome: Outcome::Normal };
+        let Harm { delay, performed, outcome } =
+            self.world.harm(service, &method, &path).unwrap_or(none);
+        let wait = tokio::time::sleep(delay.unwrap_or_default());
+        let mut response = None;
+        if performed {
+            response = Some(self.answer(&ask, &request).await);
+            wait.await;
+        } else {
+            wait.await;
+            if let Outcome::Error(sentence) = &outcome {
+                ask.build_fault = Some(sentence.clone());
+            }
+            if matches!(outcome, Outcome::Normal | Outcome::Error(_) | Outcome::Truncate) {
+                response = Some(self.answer(&ask, &request).await);
+            }
         }
-        let (status, response) = self.harmed(ask, harm);
-        self.world.record(service, &method, &path, status);
+        let (note, response) = self.harmed(outcome, response).await;
+        self.world.record(service, &method, &path, note);
         response
     }
 
-    /// Answers, or goes wrong as demanded; also what the record says of it.
-    fn harmed(&self, mut ask: Ask, harm: Option<Harm>) -> (String, Response) {
-        let (performed, outcome) = match harm {
-            Some(harm) => (harm.performed, harm.outcome),
-            None => (false, Outcome::Normal),
-        };
-        let good = |reply: Reply| (reply.status.to_string(), reply.into_response());
-        match outcome {
-            Outcome::Normal => good(self.answer(&ask)),
-            Outcome::Error(sentence) => {
-                ask.build_fault = Some(sentence);
-                good(self.answer(&ask))
+    /// What arrives of an answer, and what the record says of it.
+    async fn harmed(&self, outcome: Outcome, response: Option<Response>) -> (String, Response) {
+        match (outcome, response) {
+            (Outcome::Truncate, Some(response)) => {
+                let (mut parts, body) = response.into_parts();
+                let whole = body.collect().await.map(|b| b.to_bytes()).unwrap_or_default();
+                parts.headers.remove(CONTENT_LENGTH);
+                let half = Either::Left(Full::new(whole.slice(..whole.len() / 2)));
+                let note = format!("{} truncated", parts.status.as_u16());
+                (note, Response::from_parts(parts, half))
             }
-            Outcome::Status(status) => {
-                if performed {
-                    self.answer(&ask);
-                }
+            (Outcome::Status(status), _) => {
                 let message = format!("The lab was told to answer {status} here.");
                 let kind = match status {
                     404 => "NotFound",
                     409 => "Conflict",
                     _ => "HTTPInternalServerError",
                 };
-                good(self.part.refuse(&Refused::new(status, kind, message)))
+                let refused = Refused::new(status, kind, message);
+                (status.to_string(), self.part.refuse(&refused).into_response())
             }
-            Outcome::Drop => {
-                if performed {
-                    self.answer(&ask);
-                }
-                ("dropped".to_owned(), broken())
+            (Outcome::Normal | Outcome::Error(_), Some(response)) => {
+                (response.status().as_u16().to_string(), response)
             }
-            Outcome::Truncate => {
-                let mut reply = self.answer(&ask);
-                reply.body.truncate(reply.body.len() / 2);
-                (format!("{} truncated", reply.status), reply.into_response())
-            }
+            _ => ("dropped".to_owned(), broken()),
         }
     }
 
-    fn answer(&self, ask: &Ask) -> Reply {
-        let answered = match self.part {
-            Part::Keystone => keystone::answer(&self.world, ask),
-            _ => self.answer_with_token(ask),
-        };
-        answered.unwrap_or_else(|refused| self.part.refuse(&refused))
-    }
-
-    fn answer_with_token(&self, ask: &Ask) -> Answer<Reply> {
+    async fn answer(&self, ask: &Ask, request: &Request) -> Response {
         let roots = ask.path();
-        match (self.part, roots.as_slice()) {
-            (Part::Nova, [] | ["v2.1"]) => return Ok(nova::versions(&ask.base, !roots.is_empty())),
-            (Part::Neutron, []) => return Ok(neutron::versions(&ask.base)),
-            (Part::Glance, [] | ["versions"]) => return Ok(glance::versions(&ask.base)),
-            _ => {}
-        }
+        let open = match (self.part, roots.as_slice()) {
+            (Part::Keystone, _) => Some(keystone::answer(&self.world, ask)),
+            (Part::Heat, []) => return Heat::<World>::versions(request),
+            (Part::Nova, [] | ["v2.1"]) => Some(Ok(nova::versions(&ask.base, !roots.is_empty()))),
+            (Part::Neutron, []) => Some(Ok(neutron::versions(&ask.base))),
+            (Part::Glance, [] | ["versions"]) => Some(Ok(glance::versions(&ask.base))),
+            _ => None,
+        };
         let token = ask.header("x-auth-token").unwrap_or_default();
-        let caller = self.world.caller(token).ok_or_else(Refused::unauthorised)?;
-        match self.part {
-            Part::Nova => nova::answer(&self.world, &caller, ask),
-            Part::Neutron => neutron::answer(&self.world, &caller, ask),
-            Part::Glance => glance::answer(&self.world, &caller, ask),
-            Part::Heat => Err(Refused::new(503, "ServiceUnavailable", "Heat is not there yet.")),
-            Part::Keystone => unreachable!("answered above, tokens are its own matter"),
-        }
+        let answered = match (open, self.world.caller(token), self.part) {
+            (Some(answer), _, _) => answer,
+            (None, None, _) => Err(Refused::unauthorised()),
+            (None, Some(caller), Part::Nova) => nova::answer(&self.world, &caller, ask),
+            (None, Some(caller), Part::Neutron) => neutron::answer(&self.world, &caller, ask),
+            (None, Some(caller), Part::Glance) => glance::answer(&self.world, &caller, ask),
+            (None, Some(caller), _) => {
+                return self.heat.handle(self.to_heat(caller, token), request).await;
+            }
+        };
+        answered.unwrap_or_else(|refused| self.part.refuse(&refused)).into_response()
+    }
+
+    fn to_heat(&self, caller: Caller, token: &str) -> heat::Caller {
+        let username = self.world.lock().identity.user(&caller.user_id).map(|u| u.name.clone());
+        let admin = caller.is_admin();
+        let Caller { user_id, project_id, roles } = caller;
+        let owner = Owner { project_id, user_id, roles };
+        heat::Caller { owner, token: token.to_owned(), username, admin }
     }
 }
 
@@ -210,15 +219,9 @@ pub(super) async fn open(port: u16) -> std::io::Result<Door> {
     Door::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), limits).await
 }
 
-/// Serves until `stop`.
-pub(super) fn serve(
-    door: Door,
-    part: Part,
-    world: Arc<World>,
-    base: String,
-    stop: CancellationToken,
-) {
-    let front = Front { part, world, base, stop: stop.clone() };
+/// Serves until the front is told to stop.
+pub(super) fn serve(door: Door, front: Front) {
+    let stop = front.stop.clone();
     tokio::spawn(door.serve(Arc::new(front), stop));
 }
 

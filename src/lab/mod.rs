@@ -12,9 +12,7 @@ mod credentials;
 mod fault;
 mod glance;
 mod guest;
-pub mod heat {
-    pub mod services;
-}
+pub mod heat;
 mod http;
 mod identity;
 mod keystone;
@@ -45,7 +43,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::base::clock::Clock;
 
-use http::Part;
+use heat::Heat;
+use http::{Front, Part};
 use world::{Endpoint, World};
 
 pub use fault::{Fault, FaultError};
@@ -94,6 +93,7 @@ pub enum LabError {
 #[derive(Debug)]
 pub struct LabCloud {
     world: Arc<World>,
+    heat: Arc<Heat<World>>,
     fronts: Vec<Mutex<Running>>,
     stop: CancellationToken,
 }
@@ -104,8 +104,6 @@ struct Running {
     part: Part,
     port: u16,
     stop: CancellationToken,
-    /// Counts starts, so that a late reopening is not carried out after a stop.
-    generation: u64,
 }
 
 impl LabCloud {
@@ -160,13 +158,15 @@ impl LabCloud {
             });
         }
         guest::keep(Arc::clone(&world), born, stop.clone());
+        let heat = Heat::new(Arc::clone(&world), world.clock.clone(), world.entropy.clone());
+        let heat = Arc::new(heat);
         let mut fronts = Vec::new();
         for (part, door, port) in doors {
             let own = stop.child_token();
-            http::serve(door, part, Arc::clone(&world), base(port), own.clone());
-            fronts.push(Mutex::new(Running { part, port, stop: own, generation: 0 }));
+            http::serve(door, front(part, &world, &heat, port, &own));
+            fronts.push(Mutex::new(Running { part, port, stop: own }));
         }
-        Ok(Self { world, fronts, stop })
+        Ok(Self { world, heat, fronts, stop })
     }
 
     /// Where clients log in: `…/v3`.
@@ -224,28 +224,24 @@ impl LabCloud {
     /// Closes a service's port: connections are refused and what is under way breaks. The
     /// service is named as in faults (`heat`) or as in the catalogue (`orchestration`).
     pub fn stop_service(&self, service: &str) {
-        self.running(service, |running| {
-            running.generation += 1;
-            running.stop.cancel();
-        });
+        self.running(service, |running| running.stop.cancel());
     }
 
     /// Opens the port again; it answers a moment later.
     pub fn start_service(&self, service: &str) {
-        let (world, lab) = (&self.world, &self.stop);
+        let (world, heat, lab) = (&self.world, &self.heat, &self.stop);
         self.running(service, |running| {
             if !running.stop.is_cancelled() {
                 return;
             }
-            running.generation += 1;
             running.stop = lab.child_token();
             let (part, port, own) = (running.part, running.port, running.stop.clone());
-            let world = Arc::clone(world);
+            let front = front(part, world, heat, port, &own);
             tokio::spawn(async move {
                 // The old listener may need a moment to let go of the port.
                 while !own.is_cancelled() {
                     match http::open(port).await {
-                        Ok(door) => return http::serve(door, part, world, base(port), own),
+                        Ok(door) => return http::serve(door, front),
                         Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
                     }
                 }
@@ -283,14 +279,19 @@ impl LabCloud {
             let kind = *kind;
             state.made(kind).into_iter().map(move |(id, name)| format!("{kind} {id} ({name})"))
         };
-        kinds.iter().flat_map(of).collect()
+        let stacks = self.heat.stacks().into_iter();
+        let stacks = stacks.map(|(_, name, id, status)| format!("stack {id} ({name}, {status})"));
+        stacks.chain(kinds.iter().flat_map(of)).collect()
     }
 
     /// How many things of a kind were made since the beginning and are still there: `stacks`,
     /// `servers`, `ports`, `networks`, `subnets`, `routers`, `security_groups`, `floating_ips`,
     /// `server_groups`, `keypairs`, `trusts`, `users`, `tokens`.
     pub fn count(&self, kind: &str) -> usize {
-        self.world.lock().made(kind).len()
+        match kind {
+            "stack" | "stacks" => self.heat.stacks().len(),
+            _ => self.world.lock().made(kind).len(),
+        }
     }
 
     /// Every call so far, from outside and by Heat's plugins: `POST heat /stacks 201`.
@@ -338,8 +339,15 @@ impl Drop for LabCloud {
     }
 }
 
-fn base(port: u16) -> String {
-    format!("http://127.0.0.1:{port}")
+fn front(
+    part: Part,
+    world: &Arc<World>,
+    heat: &Arc<Heat<World>>,
+    port: u16,
+    stop: &CancellationToken,
+) -> Front {
+    let (world, heat) = (Arc::clone(world), Arc::clone(heat));
+    Front { part, world, heat, base: format!("http://127.0.0.1:{port}"), stop: stop.clone() }
 }
 
 /// Whether a URL leads to this machine.

@@ -90,8 +90,7 @@ pub(super) fn answer(world: &World, caller: &Caller, ask: &Ask) -> Answer<Reply>
             }
             let limits = KINDS.iter().map(|(kind, usual)| {
                 let key = ((*project).to_owned(), (*kind).to_owned());
-                let name = singular(kind).replace("floatingip", "floatingip");
-                (name, json!(net.quotas.get(&key).copied().unwrap_or(*usual)))
+                (singular(kind), json!(net.quotas.get(&key).copied().unwrap_or(*usual)))
             });
             Ok(Reply::json(200, &json!({"quota": limits.collect::<serde_json::Map<_, _>>()})))
         }
@@ -223,7 +222,7 @@ fn fits(view: &Value, key: &str, wanted: &[&str]) -> bool {
             Some((inner, wanted)) => list.iter().any(|v| v[inner] == wanted),
             None => list.iter().any(|v| v == wanted),
         },
-        other => other.to_string() == wanted,
+        other => serde_json::from_str(wanted).is_ok_and(|wanted: Value| *other == wanted),
     };
     view.get(key).is_none_or(|value| wanted.iter().any(|w| is(value, w)))
 }

@@ -351,12 +351,9 @@ pub(super) fn update(
         "OS::Neutron::FloatingIP" if changed("port_id") => {
             net.associate(id, set(properties, &["port_id"]))?;
         }
-        "OS::Neutron::SecurityGroup" => {
-            if changed("rules") {
-                let group = net.groups.get_mut(id).expect("is there");
-                group.rules.truncate(2);
-                set_rules(world, net, id, &properties["rules"])?;
-            }
+        "OS::Neutron::SecurityGroup" if changed("rules") => {
+            net.groups.get_mut(id).expect("is there").rules.truncate(2);
+            set_rules(world, net, id, &properties["rules"])?;
         }
         "OS::Neutron::Port" => {
             let asked = body(net, caller, kind, "", properties)?;

@@ -27,7 +27,7 @@ pub(super) struct Ask {
 
 impl Ask {
     /// Reads a request; the refusal says what of it is unreadable.
-    pub fn read(request: Request, base: String) -> Answer<Self> {
+    pub fn read(request: &Request, base: String) -> Answer<Self> {
         let decode = |text: &str| {
             percent_decode_str(text)
                 .decode_utf8()
@@ -42,12 +42,12 @@ impl Ask {
             Ok((decode(key)?, decode(&value.replace('+', " "))?))
         });
         let query = query.collect::<Answer<Vec<_>>>()?;
-        let raw = request.body.map_err(|e| Refused::new(413, "TooLarge", e.to_string()))?;
+        let raw = request.body.clone().map_err(|e| Refused::new(413, "TooLarge", e.to_string()))?;
         Ok(Self {
-            method: request.method,
+            method: request.method.clone(),
             path,
             query,
-            headers: request.headers,
+            headers: request.headers.clone(),
             raw,
             base,
             build_fault: None,

@@ -1,0 +1,220 @@
+//! Nodes that boot, against a magnumd that is only a few lines long.
+
+use std::sync::{Arc, Mutex};
+
+use hyper::StatusCode;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, IsCa, Issuer, KeyPair,
+};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::Tenant;
+use crate::base::http::server::{self, Door, Limits, Request, Response, Service};
+use crate::lab::heat::services::{Owner, Services};
+
+/// A bootstrap interface and a discovery service for one cluster.
+struct Double {
+    ca: String,
+    issuer: Issuer<'static, KeyPair>,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    /// `node phase state message`
+    reports: Vec<String>,
+    bundles: usize,
+    members: Vec<(String, String)>,
+    unauthorised: usize,
+    /// Certificates are signed by somebody else.
+    forge: bool,
+}
+
+impl Double {
+    async fn start(stop: &CancellationToken) -> (Arc<Self>, String) {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let ca = params.self_signed(&key).unwrap().pem();
+        let issuer = Issuer::new(params, key);
+        let double = Arc::new(Self { ca, issuer, seen: Mutex::default() });
+        let door = Door::bind(([127, 0, 0, 1], 0).into(), Limits::default()).await.unwrap();
+        let url = format!("http://{}", door.address().unwrap());
+        tokio::spawn(door.serve(Arc::clone(&double), stop.clone()));
+        (double, url)
+    }
+
+    fn reports(&self) -> Vec<String> {
+        self.seen.lock().unwrap().reports.clone()
+    }
+
+    fn discovery(&self, request: &Request, rest: &str) -> Response {
+        let mut seen = self.seen.lock().unwrap();
+        let body = String::from_utf8_lossy(request.body.as_ref().unwrap()).into_owned();
+        let body_text = match (request.method.as_str(), rest) {
+            ("GET", "/_config/size") => json!({"node": {"key": "/t/_config/size", "value": "2"}}),
+            ("PUT", id) => {
+                let value = body.strip_prefix("value=").unwrap();
+                let value = percent_encoding::percent_decode_str(value).decode_utf8_lossy();
+                seen.members.push((id.trim_start_matches('/').to_owned(), value.into_owned()));
+                json!({"action": "create", "node": {"key": id, "createdIndex": 10}})
+            }
+            _ => {
+                let node = |(n, (key, value)): (usize, &(String, String))| {
+                    json!({"key": format!("/t/{key}"), "value": value, "createdIndex": 10 + n,
+                           "modifiedIndex": 10 + n})
+                };
+                let nodes: Vec<Value> = seen.members.iter().enumerate().map(node).collect();
+                let waits = request.query.as_deref().is_some_and(|q| q.contains("wait=true"));
+                match waits {
+                    // The other member, told as an event.
+                    true => {
+                        json!({"action": "create", "node": {"key": "/t/ffff", "createdIndex": 20,
+                               "value": "other=https://192.0.2.9:2380", "modifiedIndex": 20}})
+                    }
+                    false => json!({"node": {"key": "/t", "dir": true, "nodes": nodes}}),
+                }
+            }
+        };
+        let mut response = server::json(StatusCode::OK, &body_text);
+        response.headers_mut().insert("x-etcd-index", "11".parse().unwrap());
+        response
+    }
+}
+
+impl Service for Double {
+    async fn handle(&self, request: Request) -> Response {
+        let path = request.path.clone();
+        if let Some(rest) = path.strip_prefix("/t") {
+            return self.discovery(&request, rest);
+        }
+        if request.header("authorization") != Some("Bearer enrol")
+            || request.header("x-magnumd-instance").is_none_or(|id| id.len() != 36)
+        {
+            self.seen.lock().unwrap().unauthorised += 1;
+            return server::empty(StatusCode::UNAUTHORIZED);
+        }
+        let (node, what) = path.strip_prefix("/bootstrap/v1/").unwrap().split_once('/').unwrap();
+        let body = request.body.as_ref().unwrap();
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        let mut seen = self.seen.lock().unwrap();
+        match what {
+            "bundle" => {
+                seen.bundles += 1;
+                // The addresses are "not known yet" at first.
+                if seen.bundles < 3 {
+                    let mut wait = server::empty(StatusCode::SERVICE_UNAVAILABLE);
+                    wait.headers_mut().insert("retry-after", "5".parse().unwrap());
+                    return wait;
+                }
+                let mut tar = tar::Builder::new(Vec::new());
+                let mut header = tar::Header::new_ustar();
+                header.set_size(2);
+                header.set_mode(0o600);
+                tar.append_data(&mut header, "etc/x", &b"hi"[..]).unwrap();
+                server::response(StatusCode::OK, "application/x-tar", tar.into_inner().unwrap())
+            }
+            "csr" => {
+                let csr = CertificateSigningRequestParams::from_pem(body["csr"].as_str().unwrap());
+                let mut certificate = csr.unwrap().signed_by(&self.issuer).unwrap().pem();
+                if seen.forge {
+                    certificate.clone_from(&self.ca);
+                }
+                let answer = json!({"certificate": certificate.trim_end(), "ca": self.ca});
+                server::json(StatusCode::OK, &answer)
+            }
+            _ => {
+                let text = |key: &str| body[key].as_str().unwrap().to_owned();
+                let line =
+                    format!("{node} {} {} {}", text("phase"), text("state"), text("message"));
+                seen.reports.push(line.trim_end().to_owned());
+                server::empty(StatusCode::NO_CONTENT)
+            }
+        }
+    }
+}
+
+impl Tenant {
+    /// Starts a server as Heat would, with this user data.
+    fn boot(&self, name: &str, user_data: &str) -> String {
+        let state = self.lab.world.lock();
+        let user = state.identity.user_named("demo", "default").unwrap().id.clone();
+        let project = state.identity.projects.iter().find(|p| p.name == "demo").unwrap().id.clone();
+        drop(state);
+        let owner = Owner { project_id: project, user_id: user, roles: vec!["member".to_owned()] };
+        let properties = json!({
+            "name": name, "flavor": "m1.small", "image": "ubuntu", "user_data": user_data,
+            "user_data_format": "RAW", "networks": [{"network": "private"}],
+        });
+        self.lab.world.create(&owner, "OS::Nova::Server", "x", &properties).unwrap()
+    }
+}
+
+fn user_data(url: &str, role: &str, discovery: &str) -> String {
+    format!(
+        "#cloud-config\nwrite_files:\n- path: /etc/magnumd/node.env\n  content: |\n    \
+         MAGNUMD_BOOTSTRAP_URL='{url}'\n    MAGNUMD_ENROLMENT_TOKEN='enrol'\n    \
+         MAGNUMD_NODE_ROLE='{role}'\n    MAGNUMD_ETCD_DISCOVERY_URL='{discovery}'\n"
+    )
+}
+
+#[tokio::test]
+async fn a_master_and_a_worker_become_ready() {
+    let stop = CancellationToken::new();
+    let _guard = stop.clone().drop_guard();
+    let (double, url) = Double::start(&stop).await;
+    let t = Tenant::quick().await;
+    t.boot("c-master-0", &user_data(&url, "master", &format!("{url}/t")));
+    t.boot("c-node-0", &user_data(&url, "worker", ""));
+    t.boot("c-idle", "#cloud-config\n");
+    let ready = |line: &str| double.reports().iter().any(|r| r == line);
+    t.until("both ready", async || ready("c-master-0 ready done") && ready("c-node-0 ready done"))
+        .await;
+    let reports = double.reports();
+    let master: Vec<&str> = reports.iter().filter_map(|r| r.strip_prefix("c-master-0 ")).collect();
+    assert_eq!(master[0], "booted started");
+    assert!(master.contains(&"certs done 3 certificates"), "{master:?}");
+    let etcd = master.iter().find(|r| r.starts_with("etcd done")).unwrap();
+    assert!(etcd.contains("c-master-0=https://10.20.") && etcd.contains(",other="), "{etcd}");
+    let worker = reports.iter().any(|r| r == "c-node-0 certs done 1 certificates");
+    assert!(worker, "{reports:?}");
+    assert!(!reports.iter().any(|r| r.starts_with("c-idle")));
+    assert_eq!(double.seen.lock().unwrap().unauthorised, 0);
+}
+
+#[tokio::test]
+async fn faults_and_forged_certificates_end_a_boot() {
+    let stop = CancellationToken::new();
+    let _guard = stop.clone().drop_guard();
+    let (double, url) = Double::start(&stop).await;
+    let t = Tenant::quick().await;
+    t.lab.inject("guest:*-master-0:runtime:fail=disk full: /var".parse().unwrap());
+    t.lab.inject("guest:*-master-1:network:hang".parse().unwrap());
+    double.seen.lock().unwrap().forge = true;
+    for name in ["c-master-0", "c-master-1", "c-master-2"] {
+        t.boot(name, &user_data(&url, "master", ""));
+    }
+    let has = |part: &str| double.reports().iter().any(|r| r.starts_with(part));
+    t.until("failed", async || {
+        has("c-master-0 runtime failed disk full: /var")
+            && has("c-master-2 certs failed etcd-server: the certificate is for another key")
+    })
+    .await;
+    assert!(has("c-master-1 booted done") && !has("c-master-1 network"));
+    assert!(!has("c-master-0 certs") && !has("c-master-2 etcd"));
+}
+
+#[tokio::test]
+async fn a_deleted_server_falls_silent() {
+    let stop = CancellationToken::new();
+    let _guard = stop.clone().drop_guard();
+    // Nobody listens there: the guest tries for ever.
+    let t = Tenant::quick().await;
+    let id = t.boot("c-node-0", &user_data("http://127.0.0.1:9", "worker", ""));
+    let power = t.lab.world.lock().compute.servers[&id].power.clone();
+    t.lab.world.delete("OS::Nova::Server", &id).unwrap();
+    assert!(power.is_cancelled());
+    t.until("gone", async || t.lab.count("servers") == 0).await;
+    assert!(t.lab.leftovers().is_empty(), "{:?}", t.lab.leftovers());
+}
