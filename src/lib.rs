@@ -1,7 +1,14 @@
 //! magnumd: OpenStack Magnum in one process.
 //!
 //! The rooms, each importing downward only (`tests/rooms.rs` checks it):
-//! [`base`] is the ground, [`model`] the words, [`store`] the memory, [`driver`] the craft.
+//!
+//! - [`base`], the ground: clock, dice, secrets, HTTP; [`model`], the words.
+//! - Hands: [`store`], the memory; [`openstack`], the clients; [`pki`], keys and certificates.
+//! - [`driver`], the craft: a cluster goes in, what Heat shall build comes out.
+//! - [`conductor`], the will: brings the cloud into line with what tenants were promised.
+//! - Doors: [`api`], [`discovery`], [`bootstrap`].
+//! - [`config`], what the operator decided; [`daemon`], which builds, starts and stops it all.
+//! - [`lab`], a small cloud to try and test it in, which knows none of the others.
 
 #![forbid(unsafe_code)]
 
@@ -10,6 +17,7 @@ pub mod base;
 pub mod bootstrap;
 pub mod conductor;
 pub mod config;
+pub mod daemon;
 pub mod discovery;
 pub mod driver;
 #[cfg(feature = "lab")]

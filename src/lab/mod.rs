@@ -316,6 +316,11 @@ impl LabCloud {
         }
     }
 
+    /// The time by which this cloud lives; whoever reads its dates needs the same.
+    pub fn clock(&self) -> Clock {
+        self.world.clock.clone()
+    }
+
     /// How long tokens live from now on, on the lab's clock.
     pub fn set_token_life(&self, life: Duration) {
         self.world.lock().token_life = life;

@@ -131,8 +131,8 @@ impl Options {
             flannel_backend: labels
                 .choice("flannel_backend", &["vxlan", "host-gw"])?
                 .unwrap_or("vxlan"),
-            flannel_tag: labels.tag("flannel_tag")?.unwrap_or("v0.28.0").to_owned(),
-            flannel_cni_tag: labels.tag("flannel_cni_tag")?.unwrap_or("v1.8.0-flannel1").to_owned(),
+            flannel_tag: labels.tag("flannel_tag")?.unwrap_or("v0.28.4").to_owned(),
+            flannel_cni_tag: labels.tag("flannel_cni_tag")?.unwrap_or("v1.9.1-flannel1").to_owned(),
             image_prefix: labels
                 .image_prefix("container_infra_prefix")?
                 .unwrap_or_default()

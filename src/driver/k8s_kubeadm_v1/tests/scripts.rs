@@ -80,3 +80,123 @@ fn a_shell_reads_back_what_was_written() {
         .unwrap();
     assert_eq!(String::from_utf8(read.stdout).unwrap(), plan.settings.bootstrap_url);
 }
+
+/// One request as the server below saw it.
+struct Seen {
+    line: String,
+    head: String,
+    body: String,
+}
+
+/// Answers one connection after the other with `answers`, then ends.
+fn serve(
+    listener: std::net::TcpListener,
+    answers: Vec<(&'static str, Vec<u8>)>,
+) -> std::thread::JoinHandle<Vec<Seen>> {
+    use std::io::{BufRead, BufReader, Read, Write};
+    std::thread::spawn(move || {
+        let answer = |(status, content): (&str, Vec<u8>)| {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let (mut line, mut head) = (String::new(), String::new());
+            reader.read_line(&mut line).unwrap();
+            while !head.ends_with("\r\n\r\n") && head != "\r\n" {
+                reader.read_line(&mut head).unwrap();
+            }
+            let length = head.to_ascii_lowercase();
+            let length = length.split("content-length: ").nth(1).unwrap_or("0");
+            let length: usize = length.lines().next().unwrap().trim().parse().unwrap();
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).unwrap();
+            let size = content.len();
+            write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {size}\r\n").unwrap();
+            stream.write_all(b"Connection: close\r\n\r\n").unwrap();
+            stream.write_all(&content).unwrap();
+            Seen { line, head, body: String::from_utf8(body).unwrap() }
+        };
+        answers.into_iter().map(answer).collect()
+    })
+}
+
+/// The scripts of the user data, run as cloud-init would, against a magnumd that is busy at
+/// first: they report, wait, fetch the bundle and run what is in it.
+#[test]
+fn first_boot_reports_and_fetches_its_bundle() {
+    if Command::new("curl").arg("--version").output().is_err() {
+        eprintln!("skipped: curl is not installed");
+        return;
+    }
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut plan = plan(1, 1);
+    plan.settings.bootstrap_url = format!("http://{}", listener.local_addr().unwrap());
+    plan.settings.bootstrap_ca.clear();
+    let mut tar = tar::Builder::new(Vec::new());
+    let setup = b"#!/bin/bash\n. \"$MAGNUMD_LIB\"\nidentify\nPHASE=ready\nreport_surely done \"a \\\"b\\\"\"\n";
+    let mut header = tar::Header::new_ustar();
+    header.set_size(setup.len() as u64);
+    header.set_mode(0o755);
+    header.set_cksum();
+    tar.append_data(&mut header, "setup.sh", &setup[..]).unwrap();
+    let server = serve(
+        listener,
+        vec![
+            ("204 No Content", Vec::new()),
+            ("503 Service Unavailable", b"{}".to_vec()),
+            ("200 OK", tar.into_inner().unwrap()),
+            ("204 No Content", Vec::new()),
+        ],
+    );
+
+    let root = tempfile::tempdir().unwrap();
+    let write = |path: &str, text: &str| {
+        let path = root.path().join(path.trim_start_matches('/'));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    let bundle = driver().bundle(&plan).unwrap();
+    let data: serde_json::Value = serde_saphyr::from_str(&bundle.files["worker.yaml"]).unwrap();
+    for file in data["write_files"].as_array().unwrap() {
+        write(file["path"].as_str().unwrap(), file["content"].as_str().unwrap());
+    }
+    let instance = "11111111-2222-3333-4444-555555555555";
+    write("/var/lib/cloud/data/instance-id", &format!("{instance}\n"));
+    write("/bin/hostname", "#!/bin/bash\necho k1-aaaaaaaaaaa7-node-0.novalocal\n");
+    write("/bin/sleep", "#!/bin/bash\n");
+    let executable =
+        Command::new("chmod").arg("-R").arg("+x").arg(root.path().join("bin")).status();
+    assert!(executable.unwrap().success());
+    let path = format!("{}:{}", root.path().join("bin").display(), std::env::var("PATH").unwrap());
+    let run = Command::new("bash")
+        .arg(root.path().join("usr/local/libexec/magnumd-bootstrap"))
+        .env("PATH", path)
+        .env("MAGNUMD_ROOT", root.path())
+        .env("MAGNUMD_LIB", root.path().join("usr/local/libexec/magnumd-lib"))
+        .output()
+        .unwrap();
+    let log = String::from_utf8_lossy(&run.stdout).into_owned();
+    assert!(run.status.success(), "{log}{}", String::from_utf8_lossy(&run.stderr));
+
+    let seen = server.join().unwrap();
+    let node = "/bootstrap/v1/k1-aaaaaaaaaaa7-node-0";
+    let lines: Vec<&str> = seen.iter().map(|s| s.line.trim_end()).collect();
+    assert_eq!(
+        lines,
+        [
+            format!("POST {node}/status HTTP/1.1"),
+            format!("GET {node}/bundle HTTP/1.1"),
+            format!("GET {node}/bundle HTTP/1.1"),
+            format!("POST {node}/status HTTP/1.1"),
+        ]
+    );
+    for request in &seen {
+        assert!(request.head.contains("Authorization: Bearer token-worker"), "{}", request.head);
+        assert!(request.head.contains(&format!("X-Magnumd-Instance: {instance}")));
+    }
+    let first: serde_json::Value = serde_json::from_str(&seen[0].body).unwrap();
+    assert_eq!((&first["phase"], &first["state"]), (&"booted".into(), &"started".into()));
+    let last: serde_json::Value = serde_json::from_str(&seen[3].body).unwrap();
+    assert_eq!((&last["phase"], &last["state"]), (&"ready".into(), &"done".into()));
+    assert_eq!(last["message"], "a \"b\"");
+    assert!(last["log_tail"].as_str().unwrap().contains("GET bundle: 503, trying again"));
+    assert!(!log.contains("token-worker"), "the token stays out of the log");
+}

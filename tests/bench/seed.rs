@@ -1,0 +1,158 @@
+//! A state file with many finished clusters in it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use magnumd::base::clock::{Clock, Timestamp};
+use magnumd::base::id::Entropy;
+use magnumd::base::secret::Sealer;
+use magnumd::model::cluster::Cluster;
+use magnumd::model::cluster_template::{ClusterTemplate, Coe, ServerType};
+use magnumd::model::labels::Labels;
+use magnumd::model::nodegroup::{DEFAULT_MASTER, DEFAULT_WORKER, MASTER, NodeGroup, WORKER};
+use magnumd::model::status::Status;
+use magnumd::model::{ClusterId, NodeGroupId, TemplateId};
+use magnumd::store::{Change, Store};
+
+/// Writes `count` clusters of one project; returns the uuid of one of them.
+pub async fn clusters(place: &Path, count: usize, project: &str, user: &str) -> String {
+    let entropy = Entropy::new();
+    let key: [u8; Sealer::KEY_BYTES] = entropy.bytes();
+    std::fs::write(place.join("sealing.key"), key).unwrap();
+    let store = Store::open(&place.join("magnumd.redb"), Sealer::new(&key)).unwrap();
+    let now = Clock::real().now();
+    let template = template(&store, &entropy, project, user, now);
+    store.commit(Change::new().put(&template)).await.unwrap();
+    let mut last = String::new();
+    for number in 0..count {
+        let cluster = cluster(&store, &entropy, &template, number, now);
+        let groups = [(DEFAULT_MASTER, MASTER), (DEFAULT_WORKER, WORKER)]
+            .map(|(name, role)| group(&store, &entropy, &cluster, name, role, now));
+        let change = Change::new().put(&cluster).put(&groups[0]).put(&groups[1]);
+        store.commit(change).await.unwrap();
+        last = cluster.id.to_string();
+    }
+    last
+}
+
+fn template(
+    store: &Store,
+    entropy: &Entropy,
+    project: &str,
+    user: &str,
+    now: Timestamp,
+) -> ClusterTemplate {
+    ClusterTemplate {
+        id: TemplateId::new(entropy.uuid()),
+        sequence: store.next_sequence(),
+        project_id: project.to_owned(),
+        user_id: user.to_owned(),
+        name: "seeded".to_owned(),
+        coe: Coe::Kubernetes,
+        image_id: "ubuntu".to_owned(),
+        cluster_distro: Some("ubuntu".to_owned()),
+        flavor_id: Some("m1.small".to_owned()),
+        master_flavor_id: Some("m1.small".to_owned()),
+        keypair_id: Some("default".to_owned()),
+        external_network_id: Some("public".to_owned()),
+        fixed_network: None,
+        fixed_subnet: None,
+        dns_nameserver: None,
+        network_driver: Some("flannel".to_owned()),
+        volume_driver: None,
+        apiserver_port: None,
+        docker_volume_size: None,
+        docker_storage_driver: None,
+        http_proxy: None,
+        https_proxy: None,
+        no_proxy: None,
+        insecure_registry: None,
+        registry_enabled: false,
+        tls_disabled: false,
+        public: false,
+        hidden: false,
+        master_lb_enabled: false,
+        floating_ip_enabled: true,
+        labels: Labels::from_iter([("kube_tag", "v1.34.2"), ("boot_volume_size", "20")]),
+        server_type: ServerType::Vm,
+        tags: None,
+        driver: None,
+        created_at: now,
+        updated_at: None,
+    }
+}
+
+fn cluster(
+    store: &Store,
+    entropy: &Entropy,
+    template: &ClusterTemplate,
+    number: usize,
+    now: Timestamp,
+) -> Cluster {
+    Cluster {
+        id: ClusterId::new(entropy.uuid()),
+        sequence: store.next_sequence(),
+        project_id: template.project_id.clone(),
+        user_id: template.user_id.clone(),
+        name: format!("k{number}"),
+        template_id: template.id,
+        keypair: template.keypair_id.clone(),
+        docker_volume_size: None,
+        labels: template.labels.clone(),
+        master_flavor_id: template.master_flavor_id.clone(),
+        flavor_id: template.flavor_id.clone(),
+        fixed_network: None,
+        fixed_subnet: None,
+        floating_ip_enabled: true,
+        master_lb_enabled: false,
+        create_timeout: 60,
+        discovery_url: None,
+        api_address: Some("https://192.0.2.7:6443".to_owned()),
+        coe_version: Some("v1.34.2".to_owned()),
+        container_version: None,
+        stack_id: Some(entropy.uuid().to_string()),
+        status: Status::CreateComplete,
+        status_reason: Some("Stack CREATE completed successfully".to_owned()),
+        health_status: None,
+        health_status_reason: BTreeMap::new(),
+        driver: "k8s_kubeadm_v1".to_owned(),
+        trustee_user_id: Some(entropy.hex_token()),
+        created_at: now,
+        updated_at: Some(now),
+    }
+}
+
+fn group(
+    store: &Store,
+    entropy: &Entropy,
+    cluster: &Cluster,
+    name: &str,
+    role: &str,
+    now: Timestamp,
+) -> NodeGroup {
+    NodeGroup {
+        id: NodeGroupId::new(entropy.uuid()),
+        sequence: store.next_sequence(),
+        cluster_id: cluster.id,
+        project_id: cluster.project_id.clone(),
+        name: name.to_owned(),
+        role: role.to_owned(),
+        flavor_id: cluster.flavor_id.clone(),
+        image_id: Some("ubuntu".to_owned()),
+        node_count: 1,
+        min_node_count: 0,
+        max_node_count: None,
+        docker_volume_size: None,
+        labels: cluster.labels.clone(),
+        is_default: true,
+        stack_id: cluster.stack_id.clone(),
+        status: Status::CreateComplete,
+        status_reason: cluster.status_reason.clone(),
+        node_addresses: vec!["192.0.2.7".to_owned()],
+        version: cluster.coe_version.clone(),
+        node_labels: BTreeMap::new(),
+        node_taints: Vec::new(),
+        created_at: now,
+        updated_at: Some(now),
+    }
+}

@@ -1,0 +1,285 @@
+//! A cloud, a state directory, and daemons that come and go between the two.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use hyper::header::HeaderName;
+use hyper::{Method, StatusCode};
+use magnumd::base::http::client::{Answer, HttpClient, Outgoing};
+use magnumd::base::http::tls::{self, Trust};
+use magnumd::base::id::Entropy;
+use magnumd::base::points::Points;
+use magnumd::config::Config;
+use magnumd::daemon::{Addresses, Daemon, Environment, StartError};
+use magnumd::lab::{Fault, LabCloud, LabOptions};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// How much faster than ours the lab's time runs.
+const SPEED: f64 = 10.0;
+/// Longer than anything here takes, on the wall.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+const TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
+
+/// A simulated cloud and the place where a magnumd keeps its state.
+pub struct Lab {
+    pub cloud: LabCloud,
+    place: TempDir,
+    stop: CancellationToken,
+    http: HttpClient,
+    configuration: String,
+}
+
+impl Lab {
+    pub async fn new() -> Self {
+        Self::with_faults(&[]).await
+    }
+
+    pub async fn with_faults(faults: &[&str]) -> Self {
+        tls::install_provider();
+        let stop = CancellationToken::new();
+        let faults = faults.iter().map(|spec| spec.parse::<Fault>().unwrap()).collect();
+        // The catalogue learns our port when a daemon starts.
+        let api_url = "http://127.0.0.1:1/v1".to_owned();
+        let options = LabOptions { port: None, api_url, speed: SPEED, faults };
+        let cloud = LabCloud::start(options, stop.clone()).await.unwrap();
+        let place = tempfile::tempdir().unwrap();
+        let configuration = format!(
+            "[keystone]\nauth_url = '{identity}'\nusername = 'magnum'\npassword = 'secret'\n\
+             [trust]\ndomain_name = 'magnum'\nadmin_name = 'magnum_domain_admin'\n\
+             admin_password = 'secret'\n\
+             [api]\nlisten = '127.0.0.1:0'\n\
+             [discovery]\nlisten = '127.0.0.1:0'\nadvertise_url = 'http://127.0.0.1:0'\n\
+             allow_loopback = true\n\
+             [bootstrap]\nlisten = '127.0.0.1:{bootstrap}'\n\
+             advertise_url = 'https://127.0.0.1:{bootstrap}'\n\
+             [clients]\ntimeout = '3s'\n\
+             [periodic]\nstatus_interval = '1s'\n\
+             [storage]\npath = '{state}'\n",
+            identity = cloud.identity_url(),
+            // The same at every start: nodes keep the address they booted with.
+            bootstrap = free_port(),
+            state = place.path().display(),
+        );
+        let trust = tls::client_config(&Trust::default()).unwrap();
+        let http = HttpClient::new(trust, Duration::from_secs(5));
+        Self { cloud, place, stop, http, configuration }
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.place.path().join("magnumd.redb")
+    }
+
+    /// A change to the configuration of daemons started from now on.
+    pub fn configure(&mut self, section: &str, line: &str) {
+        self.configuration = match self.configuration.contains(section) {
+            true => self.configuration.replace(section, &format!("{section}\n{line}")),
+            false => format!("{}{section}\n{line}\n", self.configuration),
+        };
+    }
+
+    pub async fn daemon(&self) -> Running {
+        self.daemon_with(Points::none()).await
+    }
+
+    pub async fn daemon_with(&self, points: Points) -> Running {
+        // The file of a predecessor that is being dropped is free a moment later.
+        let began = Instant::now();
+        loop {
+            match self.try_daemon(points.clone()).await {
+                Ok(running) => return running,
+                Err(StartError::Open(_)) if began.elapsed() < Duration::from_secs(5) => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                Err(e) => panic!("{e}"),
+            }
+        }
+    }
+
+    pub async fn try_daemon(&self, points: Points) -> Result<Running, StartError> {
+        let path = self.place.path().join("magnumd.toml");
+        let config = Config::parse(&path, &self.configuration).unwrap();
+        let environment =
+            Environment { clock: self.cloud.clock(), entropy: Entropy::new(), points };
+        let stop = CancellationToken::new();
+        let daemon = Daemon::start(&config, environment, stop.clone()).await?;
+        let addresses = daemon.addresses();
+        self.cloud.set_api_url(&format!("http://{}/v1", addresses.api));
+        let task = tokio::spawn(daemon.run());
+        Ok(Running { addresses, stop, task, http: self.http.clone() })
+    }
+
+    /// A token of one of the lab's users for their own project.
+    pub async fn token(&self, user: &str) -> String {
+        let project = match user {
+            "reader" => "demo",
+            other => other,
+        };
+        let scope = json!({"project": {"name": project, "domain": {"id": "default"}}});
+        self.log_in(json!({
+            "identity": {"methods": ["password"], "password": {"user": {
+                "name": user, "domain": {"id": "default"}, "password": "secret"}}},
+            "scope": scope,
+        }))
+        .await
+    }
+
+    pub async fn log_in(&self, auth: Value) -> String {
+        let url = format!("{}/auth/tokens", self.cloud.identity_url());
+        let asked = Outgoing::new(Method::POST, url).json(&json!({"auth": auth}));
+        let answer = self.http.send(asked).await.unwrap();
+        assert_eq!(answer.status, StatusCode::CREATED, "{:?}", answer.body);
+        answer.header("x-subject-token").unwrap().to_owned()
+    }
+
+    /// Has Keystone take `token` back.
+    pub async fn revoke(&self, token: &str) {
+        let url = format!("{}/auth/tokens", self.cloud.identity_url());
+        let asked = Outgoing::new(Method::DELETE, url)
+            .header(TOKEN, token)
+            .header(HeaderName::from_static("x-subject-token"), token);
+        let answer = self.http.send(asked).await.unwrap();
+        assert_eq!(answer.status, StatusCode::NO_CONTENT, "{:?}", answer.body);
+    }
+
+    /// A call to one of the cloud's own services.
+    pub async fn cloud_call(
+        &self,
+        method: Method,
+        url: &str,
+        token: &str,
+        body: Option<Value>,
+    ) -> (StatusCode, Value) {
+        call(&self.http, method, url, Some(token), body).await
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// A daemon at work.
+pub struct Running {
+    pub addresses: Addresses,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+    http: HttpClient,
+}
+
+impl Running {
+    /// Ends it; the state is closed when this returns. A conductor that was stopped at a
+    /// point does nothing more, so to the cloud this is a kill.
+    pub async fn end(self) {
+        self.stop.cancel();
+        self.task.await.unwrap();
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        let api: SocketAddr = self.addresses.api;
+        format!("http://{api}{path}")
+    }
+
+    pub async fn get(&self, token: &str, path: &str) -> (StatusCode, Value) {
+        call(&self.http, Method::GET, &self.url(path), Some(token), None).await
+    }
+
+    pub async fn post(&self, token: &str, path: &str, body: Value) -> (StatusCode, Value) {
+        call(&self.http, Method::POST, &self.url(path), Some(token), Some(body)).await
+    }
+
+    pub async fn delete(&self, token: &str, path: &str) -> StatusCode {
+        call(&self.http, Method::DELETE, &self.url(path), Some(token), None).await.0
+    }
+
+    /// Whatever a client might send.
+    pub async fn send(&self, asked: Outgoing) -> Answer {
+        self.http.send(asked).await.unwrap()
+    }
+
+    /// Makes a template, if there is none, and a cluster of 1 master and 2 workers from it.
+    pub async fn create(&self, token: &str, name: &str) -> String {
+        let (status, _) = self.get(token, "/v1/clustertemplates/k8s").await;
+        if status == StatusCode::NOT_FOUND {
+            let (status, body) = self.post(token, "/v1/clustertemplates", template()).await;
+            assert_eq!(status, StatusCode::CREATED, "{body}");
+        }
+        let asked = json!({"name": name, "cluster_template_id": "k8s", "node_count": 2});
+        let (status, body) = self.post(token, "/v1/clusters", asked).await;
+        assert_eq!(status, StatusCode::ACCEPTED, "{body}");
+        body["uuid"].as_str().unwrap().to_owned()
+    }
+
+    /// Looks until the cluster is no longer in progress.
+    pub async fn settled(&self, token: &str, uuid: &str) -> Value {
+        self.until(token, uuid, |c| !c["status"].as_str().unwrap().ends_with("_IN_PROGRESS")).await
+    }
+
+    pub async fn until(&self, token: &str, uuid: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let began = Instant::now();
+        loop {
+            let (status, cluster) = self.get(token, &format!("/v1/clusters/{uuid}")).await;
+            assert_eq!(status, StatusCode::OK, "{cluster}");
+            if holds(&cluster) {
+                return cluster;
+            }
+            assert!(began.elapsed() < PATIENCE, "waited in vain: {cluster}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Looks until the cluster is no more.
+    pub async fn gone(&self, token: &str, uuid: &str) {
+        let began = Instant::now();
+        loop {
+            let (status, cluster) = self.get(token, &format!("/v1/clusters/{uuid}")).await;
+            if status == StatusCode::NOT_FOUND {
+                return;
+            }
+            assert_ne!(cluster["status"], "DELETE_FAILED", "{cluster}");
+            assert!(began.elapsed() < PATIENCE, "still there: {cluster}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// A template that every lab can build.
+pub fn template() -> Value {
+    json!({
+        "name": "k8s",
+        "coe": "kubernetes",
+        "image_id": "ubuntu",
+        "external_network_id": "public",
+        "keypair_id": "default",
+        "flavor_id": "m1.small",
+        "master_flavor_id": "m1.small",
+        "network_driver": "flannel",
+    })
+}
+
+async fn call(
+    http: &HttpClient,
+    method: Method,
+    url: &str,
+    token: Option<&str>,
+    body: Option<Value>,
+) -> (StatusCode, Value) {
+    let mut asked = Outgoing::new(method, url);
+    if let Some(token) = token {
+        asked = asked.header(TOKEN, token);
+    }
+    if let Some(body) = &body {
+        asked = asked.json(body);
+    }
+    let answer = http.send(asked).await.unwrap();
+    let text = String::from_utf8_lossy(&answer.body).into_owned();
+    (answer.status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
