@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use magnumd::base::points::Points;
 use tokio::task::JoinSet;
 
-use crate::harness::{Lab, PATIENCE};
+use crate::harness::{Lab, ONE_CLUSTER, PATIENCE};
 
 /// Labs that run side by side.
 const LANES: usize = 4;
@@ -73,8 +73,8 @@ async fn create_survives_a_stop_anywhere() {
         let daemon = lab.daemon().await;
         let cluster = daemon.settled(&token, &uuid).await;
         assert_eq!(cluster["status"], "CREATE_COMPLETE", "stopped at {stop}: {cluster}");
-        for once in ["stack", "trust", "trustee"] {
-            assert_eq!(lab.cloud.count(once), 1, "{once}, stopped at {stop}");
+        for (kind, count) in ONE_CLUSTER {
+            assert_eq!(lab.cloud.count(kind), count, "{kind}, stopped at {stop}");
         }
         daemon.delete(&token, &format!("/v1/clusters/{uuid}")).await;
         daemon.gone(&token, &uuid).await;

@@ -6,7 +6,7 @@ use hyper::StatusCode;
 use magnumd::base::points::Points;
 use serde_json::json;
 
-use crate::harness::{Lab, template};
+use crate::harness::{Lab, ONE_CLUSTER, template};
 
 /// Builds and deletes a cluster under a fault; both must come out right, and nothing stay.
 async fn survives(fault: &str) {
@@ -18,8 +18,8 @@ async fn survives(fault: &str) {
     let uuid = daemon.create(&token, "k1").await;
     let cluster = daemon.settled(&token, &uuid).await;
     assert_eq!(cluster["status"], "CREATE_COMPLETE", "{fault}: {cluster}");
-    for once in ["stack", "trust", "trustee"] {
-        assert_eq!(lab.cloud.count(once), 1, "{once} under {fault}");
+    for (kind, count) in ONE_CLUSTER {
+        assert_eq!(lab.cloud.count(kind), count, "{kind} under {fault}");
     }
     daemon.delete(&token, &format!("/v1/clusters/{uuid}")).await;
     daemon.gone(&token, &uuid).await;

@@ -58,7 +58,7 @@ async fn what_a_cluster_asks_for_must_be_buildable() {
         (json!({"create_timeout": -1}), 400, "greater or equal to 0"),
         (json!({"labels": {"kube_tag": null}}), 400, "kube_tag"),
         (json!({"labels": "text"}), 400, "labels"),
-        (json!({"labels": {"wait_condition_timeout": "soon"}}), 400, "wait_condition_timeout"),
+        (json!({"labels": {"etcd_volume_size": "soon"}}), 400, "etcd_volume_size"),
         (json!({"labels": {"etcd_bootstrap": "magic"}}), 400, "etcd_bootstrap"),
         (json!({"labels": {"boot_volume_size": "big"}}), 400, "boot_volume_size"),
         (json!({"name": "1 bad/name"}), 400, "match the pattern"),
