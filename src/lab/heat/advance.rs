@@ -3,13 +3,13 @@
 use serde_json::{Map, Value};
 
 use super::engine::Engine;
+use super::environment::Target;
 use super::failure::Failure;
 use super::functions;
 use super::outlook::Outlook;
 use super::schema::{self, Depth};
 use super::services::{Services, State};
 use super::stack::{Action, Resource, Stack, Status, World};
-use super::environment::Target;
 use super::validate::{is_own, nested_template};
 
 impl<S: Services> Engine<S> {
@@ -76,16 +76,19 @@ impl<S: Services> Engine<S> {
             .filter(|r| r.due && r.status != Status::InProgress)
             .filter(|r| {
                 let needs = stack.plan.requires.get(&r.name).into_iter().flatten();
-                needs.filter_map(|n| stack.resources.get(n)).all(|n| {
-                    !n.due && n.status == Status::Complete
-                })
+                needs
+                    .filter_map(|n| stack.resources.get(n))
+                    .all(|n| !n.due && n.status == Status::Complete)
             })
             .map(|r| r.name.clone())
             .collect();
+        // What is ready begins side by side; a failure does not hold back its neighbours.
+        let mut failure = Ok(());
         for name in ready {
-            self.start(world, stack, &name)?;
+            failure = failure.and(self.start(world, stack, &name));
             moved = true;
         }
+        failure?;
         if stack.resources.values().any(|r| r.due || r.status == Status::InProgress) {
             return Ok(moved);
         }
@@ -158,7 +161,8 @@ impl<S: Services> Engine<S> {
         }
         let of = |key: &String| &schema.properties[key];
         if let Some(frozen) = changed.iter().find(|key| of(key).immutable) {
-            let message = format!("Update to property {frozen} of {name} ({kind}) is not supported.");
+            let message =
+                format!("Update to property {frozen} of {name} ({kind}) is not supported.");
             return Err(Failure::of(resource, "NotSupported", &message));
         }
         if changed.iter().any(|key| !of(key).update_allowed) {
@@ -170,9 +174,9 @@ impl<S: Services> Engine<S> {
         if !is_own(&kind) {
             let id = resource.physical.clone().unwrap_or_default();
             let all = Value::Object(resource.properties.clone());
-            self.services
-                .update(&stack.owner, &kind, &id, &all, &changed)
-                .map_err(|refused| Failure::of(&stack.resources[name], refused.kind, &refused.message))?;
+            self.services.update(&stack.owner, &kind, &id, &all, &changed).map_err(|refused| {
+                Failure::of(&stack.resources[name], refused.kind, &refused.message)
+            })?;
         } else {
             super::own::updated(resource);
         }
@@ -276,7 +280,7 @@ impl<S: Services> Engine<S> {
             Ok(Target::Builtin(kind)) => &schema::kind(&kind).expect("known").properties,
             Ok(Target::Template(file)) => {
                 let inner = nested_template(&stack.plan, &file).map_err(|e| wrong(e.message))?;
-                template = schema::of_parameters(&inner.parameters);
+                template = schema::of_parameters(&inner.parameters, &stack.plan.environment.defaults);
                 &template
             }
             Err(refusal) => return Err(wrong(refusal.message)),

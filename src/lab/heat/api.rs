@@ -114,7 +114,13 @@ impl<S: Services> Call<'_, S> {
     }
 
     /// A stack by its full address; deleted ones only where the caller says so.
-    fn find<'w>(&self, world: &'w World, name: &str, id: &str, gone: bool) -> Result<&'w Stack, Refusal> {
+    fn find<'w>(
+        &self,
+        world: &'w World,
+        name: &str,
+        id: &str,
+        gone: bool,
+    ) -> Result<&'w Stack, Refusal> {
         world
             .stacks
             .get(id)

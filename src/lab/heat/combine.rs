@@ -153,9 +153,11 @@ fn concat(name: &str, args: &Value, unique: bool) -> Result<Value, String> {
 
 fn merge(args: &Value) -> Result<Value, String> {
     let Value::Array(maps) = args else {
-        return Err("Incorrect arguments to \"map_merge\" should be: \"map_merge\" : [ { \"key1\": \
+        return Err(
+            "Incorrect arguments to \"map_merge\" should be: \"map_merge\" : [ { \"key1\": \
                     \"val1\" }, { \"key2\": \"val2\" } ]"
-            .to_owned());
+                .to_owned(),
+        );
     };
     let mut out = Map::new();
     for map in maps {
@@ -233,7 +235,8 @@ fn repeat(args: &Value) -> Result<Value, String> {
             return Err(format!("repeat would make more than {ROWS} items"));
         }
         lists.iter().fold(vec![Vec::new()], |rows, list| {
-            let longer = |row: &Vec<Value>, item: &Value| [row.as_slice(), &[item.clone()]].concat();
+            let longer =
+                |row: &Vec<Value>, item: &Value| [row.as_slice(), &[item.clone()]].concat();
             rows.iter().flat_map(|row| list.iter().map(move |item| longer(row, item))).collect()
         })
     } else {
@@ -276,8 +279,10 @@ fn hash(args: &Value) -> Result<Value, String> {
         "sha384" => &digest::SHA384,
         "sha512" => &digest::SHA512,
         _ => {
-            return Err("Algorithm must be one of {'sha1', 'sha224', 'sha256', 'sha384', 'sha512'}"
-                .to_owned());
+            return Err(
+                "Algorithm must be one of {'sha1', 'sha224', 'sha256', 'sha384', 'sha512'}"
+                    .to_owned(),
+            );
         }
     };
     let hash = digest::digest(algorithm, text.as_bytes());
@@ -352,7 +357,9 @@ fn make_url(args: &Value) -> Result<Value, String> {
     if !text("port").is_empty() {
         match text("port").parse::<u16>() {
             Ok(port) if port > 0 => out.push_str(&format!(":{port}")),
-            _ => return Err(format!("Invalid URL port {}, must be in range 1-65535", text("port"))),
+            _ => {
+                return Err(format!("Invalid URL port {}, must be in range 1-65535", text("port")));
+            }
         }
     }
     let path = quote(&text("path"), SAFE_PATH);
@@ -361,7 +368,9 @@ fn make_url(args: &Value) -> Result<Value, String> {
     }
     out.push_str(&path);
     if let Some(Value::Object(query)) = args.get("query") {
-        let pair = |(k, v): (&String, &Value)| format!("{}={}", quote(k, SAFE), quote(&py_str(v), SAFE_PATH));
+        let pair = |(k, v): (&String, &Value)| {
+            format!("{}={}", quote(k, SAFE), quote(&py_str(v), SAFE_PATH))
+        };
         let pairs: Vec<String> = query.iter().map(pair).collect();
         if !pairs.is_empty() {
             out.push_str(&format!("?{}", pairs.join("&")));

@@ -222,7 +222,9 @@ fn custom(name: &str, value: &Value, lookup: Lookup<'_>) -> Result<(), String> {
         other => py_str(other),
     };
     let verdict = match name {
-        "net_cidr" => cidr(&text).map_err(|_| format!("Invalid net cidr invalid IPNetwork {text} ")),
+        "net_cidr" => {
+            cidr(&text).map_err(|_| format!("Invalid net cidr invalid IPNetwork {text} "))
+        }
         "ip_addr" => text
             .parse::<std::net::IpAddr>()
             .map(|_| ())

@@ -96,9 +96,7 @@ impl<S: Services> Engine<S> {
         order: &Order,
     ) -> Result<Identity, Refusal> {
         let project = caller.owner.project_id.clone();
-        let exists = || {
-            Refusal::new("StackExists", format!("The Stack ({name}) already exists."))
-        };
+        let exists = || Refusal::new("StackExists", format!("The Stack ({name}) already exists."));
         if self.world().named(&project, name).is_some() {
             return Err(exists());
         }
@@ -134,7 +132,12 @@ impl<S: Services> Engine<S> {
     ///
     /// Heat with its convergence engine lets a second update overtake a running one; without
     /// it, and here, that is refused: whoever relies on overtaking should find out.
-    pub fn update(self: &Arc<Self>, caller: &Caller, id: &str, order: Order) -> Result<(), Refusal> {
+    pub fn update(
+        self: &Arc<Self>,
+        caller: &Caller,
+        id: &str,
+        order: Order,
+    ) -> Result<(), Refusal> {
         let (order, identity) = {
             let world = self.world();
             let stack = world.stacks.get(id).ok_or_else(|| Refusal::not_found("Stack", id))?;

@@ -42,7 +42,9 @@ impl Environment {
         let map = match given {
             Value::Null => Map::new(),
             Value::Object(map) => map,
-            _ => return refuse("The environment is not a valid YAML mapping data type.".to_owned()),
+            _ => {
+                return refuse("The environment is not a valid YAML mapping data type.".to_owned());
+            }
         };
         let known = [
             "parameters",

@@ -69,18 +69,19 @@ pub fn call(version: Version, value: &Value) -> Option<(&str, &Value)> {
     let (name, args) = map.iter().next()?;
     // The oldest versions differ in details nobody relies on: everything up to Kilo knows
     // what Kilo knew.
-    let known = FUNCTIONS.iter().any(|(f, since)| f == name && version.max(Version::KILO) >= *since)
-        || name == "make_url" && version >= Version::PIKE
-        || REMOVED.contains(&name.as_str());
+    let known =
+        FUNCTIONS.iter().any(|(f, since)| f == name && version.max(Version::KILO) >= *since)
+            || name == "make_url" && version >= Version::PIKE
+            || REMOVED.contains(&name.as_str());
     known.then_some((name.as_str(), args))
 }
 
 /// Checks how functions are written, before any value is known. The path says where.
 pub fn check(version: Version, value: &Value) -> Result<(), Invalid> {
     if let Some((name, args)) = call(version, value) {
-        return shape(version, name, args).map_err(|m| Invalid::new(m).within(&[name])).and_then(
-            |()| check_inside(version, args).map_err(|invalid| invalid.within(&[name])),
-        );
+        return shape(version, name, args)
+            .map_err(|m| Invalid::new(m).within(&[name]))
+            .and_then(|()| check_inside(version, args).map_err(|invalid| invalid.within(&[name])));
     }
     check_inside(version, value)
 }
@@ -223,9 +224,9 @@ pub fn condition(scope: &dyn Scope, value: &Value) -> Result<bool, String> {
             let (name, args) = map.iter().next().expect("one key");
             let list = || match args {
                 Value::Array(list) if list.len() >= 2 => Ok(list),
-                Value::Array(_) => Err(format!(
-                    "The minimum number of condition arguments to \"{name}\" is 2."
-                )),
+                Value::Array(_) => {
+                    Err(format!("The minimum number of condition arguments to \"{name}\" is 2."))
+                }
                 _ => Err(format!("Arguments to \"{name}\" must be a list of conditions")),
             };
             match name.as_str() {
@@ -243,9 +244,7 @@ pub fn condition(scope: &dyn Scope, value: &Value) -> Result<bool, String> {
                         .to_owned()),
                 },
                 "not" => condition(scope, args).map(|verdict| !verdict),
-                "and" => {
-                    list()?.iter().try_fold(true, |all, c| Ok(condition(scope, c)? && all))
-                }
+                "and" => list()?.iter().try_fold(true, |all, c| Ok(condition(scope, c)? && all)),
                 "or" => list()?.iter().try_fold(false, |any, c| Ok(condition(scope, c)? || any)),
                 "contains" => Ok(truthy(&resolve(scope, value)?)),
                 _ => Err(format!("Invalid condition \"{}\"", py_repr(value))),
@@ -286,9 +285,7 @@ fn apply(scope: &dyn Scope, name: &str, args: &Value) -> Result<Value, String> {
                 Some(name) => Ok(walk(scope.parameter(name)?, &path[1..]).unwrap_or(json!(""))),
                 None => Err("Parameter name in \"get_param\" must be string".to_owned()),
             },
-            empty if !truthy(empty) => {
-                Err("Function \"get_param\" must have arguments".to_owned())
-            }
+            empty if !truthy(empty) => Err("Function \"get_param\" must have arguments".to_owned()),
             _ => Err("Argument to \"get_param\" must be string or list".to_owned()),
         },
         "get_resource" => match &args {

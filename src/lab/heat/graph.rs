@@ -126,10 +126,7 @@ fn reaches(all: &BTreeMap<String, BTreeSet<String>>, from: &str, to: &str) -> bo
     false
 }
 
-fn refuse_circles(
-    plan: &Plan,
-    all: &BTreeMap<String, BTreeSet<String>>,
-) -> Result<(), Refusal> {
+fn refuse_circles(plan: &Plan, all: &BTreeMap<String, BTreeSet<String>>) -> Result<(), Refusal> {
     let mut left: BTreeMap<&str, BTreeSet<&str>> = all
         .iter()
         .map(|(name, needs)| (name.as_str(), needs.iter().map(String::as_str).collect()))
@@ -209,7 +206,9 @@ fn implied(plan: &Plan) -> Vec<(String, String)> {
         }
     }
     let ways = [of("OS::Neutron::RouterInterface"), of("OS::Neutron::RouterGateway")].concat();
-    for address in [of("OS::Neutron::FloatingIP"), of("OS::Neutron::FloatingIPAssociation")].concat() {
+    for address in
+        [of("OS::Neutron::FloatingIP"), of("OS::Neutron::FloatingIPAssociation")].concat()
+    {
         out.extend(ways.iter().map(|way| (address.clone(), (*way).clone())));
     }
     out

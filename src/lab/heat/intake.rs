@@ -36,7 +36,10 @@ pub fn body(request: &Request) -> Result<Option<Map<String, Value>>, Refusal> {
         Ok(Value::Null) => Ok(None),
         Ok(other) => {
             let found = text::py_type(&other);
-            Err(Refusal::new("AttributeError", format!("'{found}' object has no attribute 'items'")))
+            Err(Refusal::new(
+                "AttributeError",
+                format!("'{found}' object has no attribute 'items'"),
+            ))
         }
         Err(error) => Err(Refusal::bad_request(format!("Request is not valid JSON: {error}"))),
     }
@@ -188,9 +191,7 @@ pub fn split_tags(text: &str) -> Result<Vec<String>, Refusal> {
 /// A non-negative number.
 pub fn whole(name: &str, text: &str) -> Result<u64, Refusal> {
     match text.parse::<i64>() {
-        Err(_) => {
-            Err(Refusal::bad_request(format!("Only integer is acceptable by '{name}'.")))
-        }
+        Err(_) => Err(Refusal::bad_request(format!("Only integer is acceptable by '{name}'."))),
         Ok(number) => u64::try_from(number).map_err(|_| {
             Refusal::bad_request(format!(
                 "Value '{text}' is invalid for '{name}' which only accepts non-negative integer."

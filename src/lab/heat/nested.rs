@@ -118,7 +118,8 @@ impl<S: Services> Engine<S> {
         if stack.depth >= NESTING {
             return Err(fail(Refusal::limit(format!("Recursion depth exceeds {NESTING}."))));
         }
-        let of_tree = world.stacks.values().filter(|s| s.root == stack.root && s.id() != identity.id);
+        let of_tree =
+            world.stacks.values().filter(|s| s.root == stack.root && s.id() != identity.id);
         let others: usize = of_tree.map(|s| s.plan.definitions.len()).sum();
         if others + world.held + template.resources.len() > RESOURCE_LIMIT {
             return Err(fail(Refusal::limit("Maximum resources per stack exceeded.")));
@@ -134,8 +135,7 @@ impl<S: Services> Engine<S> {
         )
         .map_err(fail)?;
         let services = &*self.services;
-        let check =
-            Check { services, lookup: &lookup, strict: true, depth: stack.depth + 1 };
+        let check = Check { services, lookup: &lookup, strict: true, depth: stack.depth + 1 };
         check.plan(&plan).map_err(fail)?;
         Ok(plan)
     }

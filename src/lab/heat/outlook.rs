@@ -181,7 +181,9 @@ impl Outlook<'_> {
         let mut members: Vec<&Resource> = nested.resources.values().collect();
         members.sort_by_key(|m| m.name.parse::<u64>().unwrap_or(u64::MAX));
         let each = |attribute: &str, path: &[Value]| {
-            members.iter().map(|m| Ok((m.name.clone(), inner.attribute_of(m, attribute, path)?)))
+            members
+                .iter()
+                .map(|m| Ok((m.name.clone(), inner.attribute_of(m, attribute, path)?)))
                 .collect::<Result<Vec<(String, Value)>, String>>()
         };
         match attribute {

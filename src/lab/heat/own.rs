@@ -90,6 +90,9 @@ pub fn signal(stack: &mut Stack, name: &str, details: &Value) -> Result<(), Stri
         let stack = &stack.identity.name;
         return Err(format!("The Resource ({name}) could not be found in Stack {stack}."));
     };
+    if resource.physical.is_none() {
+        return Err("Signal resource during INIT is not supported.".to_owned());
+    }
     match resource.kind.as_str() {
         "OS::Heat::WaitConditionHandle" => {
             let count = resource.data["signals"].as_object().map_or(0, Map::len);
@@ -99,10 +102,9 @@ pub fn signal(stack: &mut Stack, name: &str, details: &Value) -> Result<(), Stri
                 _ => (count + 1).to_string(),
             };
             let status = details["status"].as_str().unwrap_or("SUCCESS");
-            let reason = details["reason"].as_str().map_or_else(
-                || format!("Signal {} received", count + 1),
-                str::to_owned,
-            );
+            let reason = details["reason"]
+                .as_str()
+                .map_or_else(|| format!("Signal {} received", count + 1), str::to_owned);
             resource.data["signals"][id] =
                 json!({"status": status, "reason": reason, "data": details["data"]});
             Ok(())

@@ -284,7 +284,8 @@ impl Parameters {
     /// Immutable parameters that an update would change.
     pub fn frozen_changes(&self, newer: &Self) -> Vec<String> {
         let changed = |e: &&Entry| {
-            e.schema.immutable && newer.get(&e.name).ok().is_some_and(|new| self.get(&e.name) != Ok(new))
+            e.schema.immutable
+                && newer.get(&e.name).ok().is_some_and(|new| self.get(&e.name) != Ok(new))
         };
         self.entries.iter().filter(changed).map(|e| e.name.clone()).collect()
     }

@@ -116,7 +116,8 @@ impl Parser<'_> {
             return Err(format!("bad escape (end of pattern) at position {at}"));
         };
         self.at += 1;
-        let class = |negated, ranges: &[(char, char)]| Node::Class { negated, ranges: ranges.into() };
+        let class =
+            |negated, ranges: &[(char, char)]| Node::Class { negated, ranges: ranges.into() };
         Ok(match char {
             'd' => class(false, &[('0', '9')]),
             'D' => class(true, &[('0', '9')]),
@@ -251,9 +252,9 @@ fn run(node: &Node, text: &[char], at: usize, steps: &mut usize, then: Then<'_>)
 fn sequence(nodes: &[Node], text: &[char], at: usize, steps: &mut usize, then: Then<'_>) -> bool {
     match nodes {
         [] => then(at, steps),
-        [first, rest @ ..] => run(first, text, at, steps, &mut |next, steps| {
-            sequence(rest, text, next, steps, then)
-        }),
+        [first, rest @ ..] => {
+            run(first, text, at, steps, &mut |next, steps| sequence(rest, text, next, steps, then))
+        }
     }
 }
 
@@ -270,9 +271,11 @@ fn repeat(
         return true;
     }
     // A deep recursion is a long text: give up before the stack does.
-    let more = done < max && done < 1000 && run(node, text, at, steps, &mut |next, steps| {
-        (next > at || done < min) && repeat(what, text, next, done + 1, steps, then)
-    });
+    let more = done < max
+        && done < 1000
+        && run(node, text, at, steps, &mut |next, steps| {
+            (next > at || done < min) && repeat(what, text, next, done + 1, steps, then)
+        });
     more || (done >= min && !lazy && then(at, steps))
 }
 

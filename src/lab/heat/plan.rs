@@ -158,21 +158,26 @@ fn groups(template: &Template) -> Result<(), Refusal> {
     for group in groups {
         let label = group.get("label").and_then(Value::as_str).unwrap_or_default();
         let Some(Value::Array(names)) = group.get("parameters") else {
-            return refuse(label, "The parameters must be provided for each parameter group.".into());
+            return refuse(
+                label,
+                "The parameters must be provided for each parameter group.".into(),
+            );
         };
         for name in names {
             let Some(name) = name.as_str() else {
                 return refuse(label, "The parameters of parameter group should be a list.".into());
             };
             if seen.contains(&name) {
-                return refuse(label, format!(
-                    "The {name} parameter must be assigned to one parameter group only."
-                ));
+                return refuse(
+                    label,
+                    format!("The {name} parameter must be assigned to one parameter group only."),
+                );
             }
             if !template.parameters.iter().any(|(known, _)| known == name) {
-                return refuse(label, format!(
-                    "The grouped parameter {name} does not reference a valid parameter."
-                ));
+                return refuse(
+                    label,
+                    format!("The grouped parameter {name} does not reference a valid parameter."),
+                );
             }
             seen.push(name);
         }
@@ -238,10 +243,14 @@ impl Scope for Definitions<'_> {
         }
         let known = match definition {
             Value::Bool(_) | Value::String(_) => true,
-            Value::Object(map) => map.len() == 1
-                && map.keys().all(|f| {
-                    functions::CONDITIONAL.contains(&f.as_str()) || f == "get_param" || f == "yaql"
-                }),
+            Value::Object(map) => {
+                map.len() == 1
+                    && map.keys().all(|f| {
+                        functions::CONDITIONAL.contains(&f.as_str())
+                            || f == "get_param"
+                            || f == "yaql"
+                    })
+            }
             _ => false,
         };
         if !known {

@@ -14,22 +14,31 @@ impl<S: Services> Engine<S> {
     /// Deletes retired resources, dependants first; ends the stack when it was to be deleted.
     pub fn clear(&self, world: &mut World, stack: &mut Stack) -> Result<bool, Failure> {
         let mut moved = false;
+        let mut failure = Ok(());
         let mut index = 0;
         while index < stack.retired.len() {
             let resource = &stack.retired[index];
             let running = resource.is(Action::Delete, Status::InProgress) && !resource.due;
             let gone = if running {
-                self.is_gone(world, resource)?
+                self.is_gone(world, resource)
             } else if stack.retired.iter().any(|r| r.requires.contains(&resource.name)) {
-                false
+                Ok(false)
+            } else if !resource.due {
+                // It failed a moment ago.
+                Ok(false)
             } else {
                 moved = true;
-                self.unmake(world, stack, index)?
+                self.unmake(world, stack, index)
             };
+            let gone = gone.unwrap_or_else(|first| {
+                failure = std::mem::replace(&mut failure, Ok(())).and(Err(first));
+                false
+            });
             if gone {
                 moved = true;
                 let mut resource = stack.retired.remove(index);
-                if let Some(physical) = resource.physical.as_ref().filter(|_| resource.is_nested()) {
+                if let Some(physical) = resource.physical.as_ref().filter(|_| resource.is_nested())
+                {
                     world.stacks.remove(physical);
                 }
                 if resource.action != Action::Init {
@@ -42,6 +51,7 @@ impl<S: Services> Engine<S> {
                 index += 1;
             }
         }
+        failure?;
         let ends = match stack.action {
             Action::Delete => true,
             Action::Rollback => stack.plan.definitions.is_empty() && stack.resources.is_empty(),
@@ -88,13 +98,11 @@ impl<S: Services> Engine<S> {
             return Ok(false);
         }
         match &copy.target {
-            Target::Builtin(kind) if !is_own(kind) => {
-                match self.services.delete(kind, physical) {
-                    Ok(()) => self.is_gone(world, &copy),
-                    Err(refused) if refused.status == 404 => Ok(true),
-                    Err(refused) => Err(Failure::of(&copy, refused.kind, &refused.message)),
-                }
-            }
+            Target::Builtin(kind) if !is_own(kind) => match self.services.delete(kind, physical) {
+                Ok(()) => self.is_gone(world, &copy),
+                Err(refused) if refused.status == 404 => Ok(true),
+                Err(refused) => Err(Failure::of(&copy, refused.kind, &refused.message)),
+            },
             _ => Ok(true),
         }
     }
@@ -123,7 +131,9 @@ impl<S: Services> Engine<S> {
     pub fn fail(&self, world: &mut World, stack: &mut Stack, failure: Failure) {
         let now = self.now();
         let deleting = |r: &&mut Resource| {
-            r.name == failure.resource && r.action == Action::Delete && r.status == Status::InProgress
+            r.name == failure.resource
+                && r.action == Action::Delete
+                && r.status == Status::InProgress
         };
         let mut action = stack.action;
         if let Some(resource) = stack.retired.iter_mut().find(deleting) {

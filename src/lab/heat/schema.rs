@@ -78,29 +78,36 @@ pub fn kinds() -> impl Iterator<Item = &'static str> {
     KINDS.keys().map(String::as_str)
 }
 
-/// The properties of a resource whose type is a template: its parameters.
-pub fn of_parameters(schemas: &[(String, parameters::Schema)]) -> BTreeMap<String, Property> {
-    let property = |schema: &parameters::Schema| Property {
-        kind: match schema.kind {
-            parameters::Type::String => Type::String,
-            parameters::Type::Number => Type::Number,
-            parameters::Type::List => Type::List,
-            parameters::Type::Json => Type::Map,
-            parameters::Type::Boolean => Type::Boolean,
-        },
-        required: schema.default.is_none(),
-        default: None,
-        update_allowed: true,
-        immutable: schema.immutable,
-        range: None,
-        length: None,
-        allowed: None,
-        custom: None,
-        item: None,
-        map: None,
-        converts: true,
+/// The properties of a resource whose type is a template: its parameters. Those with a default,
+/// of their own or in the environment, need not be given.
+pub fn of_parameters(
+    schemas: &[(String, parameters::Schema)],
+    defaults: &Map<String, Value>,
+) -> BTreeMap<String, Property> {
+    let property = |(name, schema): &(String, parameters::Schema)| {
+        let property = Property {
+            kind: match schema.kind {
+                parameters::Type::String => Type::String,
+                parameters::Type::Number => Type::Number,
+                parameters::Type::List => Type::List,
+                parameters::Type::Json => Type::Map,
+                parameters::Type::Boolean => Type::Boolean,
+            },
+            required: schema.default.is_none() && !defaults.contains_key(name),
+            default: None,
+            update_allowed: true,
+            immutable: schema.immutable,
+            range: None,
+            length: None,
+            allowed: None,
+            custom: None,
+            item: None,
+            map: None,
+            converts: true,
+        };
+        (name.clone(), property)
     };
-    schemas.iter().map(|(name, schema)| (name.clone(), property(schema))).collect()
+    schemas.iter().map(property).collect()
 }
 
 /// How far to look at values.
@@ -113,7 +120,10 @@ pub struct Depth<'l> {
 }
 
 /// Names a property that nobody knows.
-pub fn unknown(schema: &BTreeMap<String, Property>, given: &Map<String, Value>) -> Result<(), Invalid> {
+pub fn unknown(
+    schema: &BTreeMap<String, Property>,
+    given: &Map<String, Value>,
+) -> Result<(), Invalid> {
     match given.keys().find(|key| !schema.contains_key(*key)) {
         Some(key) => Err(Invalid::new(format!("Unknown Property {key}"))),
         None => Ok(()),
@@ -185,8 +195,8 @@ fn convert(property: &Property, value: &Value, depth: Depth<'_>) -> Result<Value
             Value::Null => or(json!(false)),
             Value::Bool(_) => value.clone(),
             Value::String(text) => match text.to_lowercase().as_str() {
-                "true" => json!(true),
-                "false" => json!(false),
+                "true" | "yes" | "on" => json!(true),
+                "false" | "no" | "off" => json!(false),
                 other => return fail(format!("\"{other}\" is not a valid boolean")),
             },
             other => return fail(format!("\"{}\" is not a valid boolean", py_str(other))),
@@ -210,7 +220,11 @@ fn convert(property: &Property, value: &Value, depth: Depth<'_>) -> Result<Value
                 None => Value::Array(items),
             },
             Value::String(text) if property.converts => {
-                if text.is_empty() { json!([]) } else { text.split(',').collect::<Vec<_>>().into() }
+                if text.is_empty() {
+                    json!([])
+                } else {
+                    text.split(',').collect::<Vec<_>>().into()
+                }
             }
             other => return fail(format!("\"{}\" is not a list", py_repr(&other))),
         },

@@ -230,9 +230,9 @@ pub struct World {
 
 impl World {
     pub fn named(&self, project: &str, name: &str) -> Option<&Stack> {
-        self.stacks.values().find(|s| {
-            s.identity.project == project && s.identity.name == name && !s.is_gone()
-        })
+        self.stacks
+            .values()
+            .find(|s| s.identity.project == project && s.identity.name == name && !s.is_gone())
     }
 
     /// A stack's children and their children.

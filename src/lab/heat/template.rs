@@ -46,12 +46,10 @@ impl Version {
             return refuse("Template version was not provided".to_owned());
         };
         let Value::String(text) = given else {
-            return refuse(format!(
-                "Template version should be a string, not {}",
-                py_type(given)
-            ));
+            return refuse(format!("Template version should be a string, not {}", py_type(given)));
         };
-        let known = |(date, code): &(&str, &str)| *date == text || (*code == text && !text.is_empty());
+        let known =
+            |(date, code): &(&str, &str)| *date == text || (*code == text && !text.is_empty());
         match VERSIONS.iter().position(known) {
             Some(index) => Ok(Self(index)),
             None => {
@@ -229,18 +227,21 @@ fn definition(name: &str, body: &Value, version: Version) -> Result<Definition, 
     let object = |key: &str| match body.get(key) {
         None => Ok(Value::Null),
         Some(value @ Value::Object(_)) => Ok(value.clone()),
-        Some(_) => Err(Refusal::from(Invalid::new(format!(
-            "Resource {name} {key} type must be object"
-        )))),
+        Some(_) => {
+            Err(Refusal::from(Invalid::new(format!("Resource {name} {key} type must be object"))))
+        }
     };
     let depends_on = match body.get("depends_on") {
         None => Vec::new(),
         Some(Value::String(one)) => vec![one.clone()],
-        Some(Value::Array(many)) => match many.iter().map(|v| v.as_str().map(str::to_owned)).collect()
-        {
-            Some(names) => names,
-            None => return refuse(format!("Resource {name} depends_on must be a list of strings")),
-        },
+        Some(Value::Array(many)) => {
+            match many.iter().map(|v| v.as_str().map(str::to_owned)).collect() {
+                Some(names) => names,
+                None => {
+                    return refuse(format!("Resource {name} depends_on must be a list of strings"));
+                }
+            }
+        }
         Some(_) => {
             return refuse(format!("Resource {name} depends_on type must be list or string"));
         }

@@ -35,7 +35,15 @@ pub fn parse(text: &str) -> Result<Value, String> {
     }
     let options = serde_saphyr::options! {
         duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::Error,
-        budget: serde_saphyr::budget! { max_depth: 100, max_nodes: 1_000_000, max_events: 2_000_000 },
+        // Heat's parser takes `yes` for a truth but `y` for a letter; this one knows both or
+        // neither, and letters are names. Boolean properties accept the words instead.
+        strict_booleans: true,
+        legacy_octal_numbers: true,
+        budget: serde_saphyr::budget! {
+            max_depth: 100,
+            max_nodes: 1_000_000,
+            max_events: 2_000_000,
+        },
     };
     serde_saphyr::from_str_with_options(text, options).map_err(|e| e.to_string())
 }
@@ -61,9 +69,9 @@ pub fn py_repr(value: &Value) -> String {
             format!("[{}]", items.iter().map(py_repr).collect::<Vec<_>>().join(", "))
         }
         Value::Object(map) => {
-            let pairs = map.iter().map(|(k, v)| {
-                format!("{}: {}", py_repr(&Value::String(k.clone())), py_repr(v))
-            });
+            let pairs = map
+                .iter()
+                .map(|(k, v)| format!("{}: {}", py_repr(&Value::String(k.clone())), py_repr(v)));
             format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "))
         }
     }
@@ -119,9 +127,9 @@ mod tests {
 
     #[test]
     fn yaml_and_json_are_read_and_mistakes_are_named() {
-        let yaml = parse_template("heat_template_version: 2018-08-31\nx: yes\ny: 010\n").unwrap();
+        let yaml = parse_template("heat_template_version: 2018-08-31\nx: true\ny: n\n").unwrap();
         assert_eq!(yaml["heat_template_version"], "2018-08-31");
-        assert_eq!(yaml["x"], true);
+        assert_eq!((&yaml["x"], &yaml["y"]), (&json!(true), &json!("n")));
         assert!(parse_template(r#"{"heat_template_version": "rocky"}"#).is_ok());
         let says = |text: &str| parse_template(text).unwrap_err().message;
         assert!(says("a: [}").contains("Error parsing template [root stack]"));

@@ -78,7 +78,8 @@ impl Check<'_> {
             if !schema.attributes.contains(attribute) {
                 let path: Vec<&str> = reference.path.iter().map(String::as_str).collect();
                 let name = &reference.name;
-                let sentence = format!("The Referenced Attribute ({name} {attribute}) is incorrect.");
+                let sentence =
+                    format!("The Referenced Attribute ({name} {attribute}) is incorrect.");
                 return Err(Invalid::new(sentence).within(&["get_attr"]).within(&path));
             }
         }
@@ -112,7 +113,8 @@ impl Check<'_> {
         }
         if kind == "OS::Heat::ResourceGroup" && values["count"].as_i64() != Some(0) {
             let group = group::Group::of(&values);
-            let template = group.template(&group.names(&[]).into_iter().take(1).collect::<Vec<_>>());
+            let template =
+                group.template(&group.names(&[]).into_iter().take(1).collect::<Vec<_>>());
             return template
                 .and_then(|t| self.nested(plan, t, Map::new()))
                 .map_err(|e| e.within(&["resources", &format!("{name}<nested_stack>")]));
@@ -124,7 +126,7 @@ impl Check<'_> {
         let name = format!("{}<{file}>", definition.name);
         let around = |e: Refusal| e.within(&["resources", &name]);
         let inner = nested_template(plan, file).map_err(around)?;
-        let properties = schema::of_parameters(&inner.parameters);
+        let properties = schema::of_parameters(&inner.parameters, &plan.environment.defaults);
         let values = self.properties(plan, definition, &properties)?;
         match values {
             Some(values) => self.nested(plan, inner, values).map_err(around),
@@ -132,11 +134,17 @@ impl Check<'_> {
         }
     }
 
-    fn nested(&self, plan: &Plan, template: Template, values: Map<String, Value>) -> Result<(), Refusal> {
+    fn nested(
+        &self,
+        plan: &Plan,
+        template: Template,
+        values: Map<String, Value>,
+    ) -> Result<(), Refusal> {
         if self.depth >= NESTING {
             return Err(Refusal::limit(format!("Recursion depth exceeds {NESTING}.")));
         }
-        let identity = Identity { name: "nested".into(), id: String::new(), project: String::new() };
+        let identity =
+            Identity { name: "nested".into(), id: String::new(), project: String::new() };
         let inner = Plan::new(
             Arc::new(template),
             Arc::clone(&plan.files),
@@ -176,7 +184,9 @@ impl Check<'_> {
             let open = raw.is_some_and(|v| !graph::references(plan.template.version, v).is_empty());
             let depth = Depth { constraints: !open, lookup: self.lookup };
             let value = match raw.map(|v| functions::resolve(&Values(plan), v)).transpose() {
-                Ok(value) => schema::property(name, property, value.as_ref(), depth).map_err(within)?,
+                Ok(value) => {
+                    schema::property(name, property, value.as_ref(), depth).map_err(within)?
+                }
                 Err(message) => return Err(within(Invalid::new(message).within(&[name]))),
             };
             values.extend(value.map(|value| (name.clone(), value)));
@@ -188,7 +198,10 @@ impl Check<'_> {
 /// The template a resource's type names.
 pub fn nested_template(plan: &Plan, file: &str) -> Result<Template, Refusal> {
     let Some(source) = plan.files.get(file) else {
-        return Err(Refusal::new("NotFound", format!("Could not fetch remote template \"{file}\"")));
+        return Err(Refusal::new(
+            "NotFound",
+            format!("Could not fetch remote template \"{file}\""),
+        ));
     };
     let raw = text::parse_template(source).map_err(|e| Refusal::new("ValueError", e.message))?;
     Template::read(raw)

@@ -11,8 +11,7 @@ use crate::base::clock::Timestamp;
 /// Percent-encoding as in Heat's links: nothing but the unreserved survives.
 pub fn quote(text: &str) -> String {
     use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-    const SET: &AsciiSet =
-        &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+    const SET: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
     utf8_percent_encode(text, SET).to_string()
 }
 
@@ -140,8 +139,7 @@ impl View<'_> {
     /// A stack's resources, and those of stacks below it down to a depth.
     pub fn resources(&self, stack: &Stack, depth: u64, detail: bool) -> Vec<Value> {
         let all: Vec<&Resource> = stack.resources.values().chain(&stack.retired).collect();
-        let mut out: Vec<Value> =
-            all.iter().map(|r| self.resource(stack, r, detail)).collect();
+        let mut out: Vec<Value> = all.iter().map(|r| self.resource(stack, r, detail)).collect();
         if depth > 0 {
             for nested in all.iter().filter_map(|r| self.world.nested(r)) {
                 out.extend(self.resources(nested, depth - 1, detail));
