@@ -280,7 +280,8 @@ impl<S: Services> Engine<S> {
             Ok(Target::Builtin(kind)) => &schema::kind(&kind).expect("known").properties,
             Ok(Target::Template(file)) => {
                 let inner = nested_template(&stack.plan, &file).map_err(|e| wrong(e.message))?;
-                template = schema::of_parameters(&inner.parameters, &stack.plan.environment.defaults);
+                template =
+                    schema::of_parameters(&inner.parameters, &stack.plan.environment.defaults);
                 &template
             }
             Err(refusal) => return Err(wrong(refusal.message)),

@@ -116,7 +116,8 @@ async fn a_failed_update_goes_back_when_asked() {
     let no = Refused { status: 400, kind: "BadRequest", message: "no".to_owned() };
     lab.cloud.rule("OS::Neutron::Port", Rule::Refuse(no));
     let (path, _) = lab.made(&hot(FIRST), json!({})).await;
-    let wanted = format!("{FIRST}  port: {{type: OS::Neutron::Port, properties: {{network: x}}}}\n");
+    let wanted =
+        format!("{FIRST}  port: {{type: OS::Neutron::Port, properties: {{network: x}}}}\n");
     let wanted = wanted.replace("10.0.0.0/24", "10.1.0.0/24");
     let body = json!({"template": hot(&wanted), "disable_rollback": false});
     lab.call("PUT", &path, body).await;
