@@ -235,8 +235,9 @@ fn repeat(args: &Value) -> Result<Value, String> {
             return Err(format!("repeat would make more than {ROWS} items"));
         }
         lists.iter().fold(vec![Vec::new()], |rows, list| {
-            let longer =
-                |row: &Vec<Value>, item: &Value| [row.as_slice(), &[item.clone()]].concat();
+            let longer = |row: &Vec<Value>, item: &Value| {
+                [row.as_slice(), std::slice::from_ref(item)].concat()
+            };
             rows.iter().flat_map(|row| list.iter().map(move |item| longer(row, item))).collect()
         })
     } else {

@@ -78,7 +78,10 @@ impl Constraint {
             Rule::Length(min, max)
         } else if body.contains_key("modulo") && version >= Version::OCATA {
             match pair("modulo", ["step", "offset"])? {
-                [Some(step), _] if step == 0.0 => return Err("step cannot be 0.".to_owned()),
+                [Some(0.0), _] => return Err("step cannot be 0.".to_owned()),
+                [Some(a), Some(b)] if a.fract() != 0.0 || b.fract() != 0.0 => {
+                    return Err("step/offset must be integer".to_owned());
+                }
                 [Some(step), Some(offset)] if offset.abs() >= step.abs() => {
                     return Err("offset must be smaller (by absolute value) than step.".to_owned());
                 }
@@ -175,7 +178,7 @@ impl Rule {
             }
             Self::Modulo(step, offset) => {
                 let at = number(value)?.as_f64().unwrap_or(0.0) as i64;
-                if at.rem_euclid(*step) != offset.rem_euclid(*step) {
+                if at.checked_rem_euclid(*step) != offset.checked_rem_euclid(*step) {
                     return Err(format!(
                         "{} is not a multiple of {step} with an offset of {offset}",
                         py_str(value)

@@ -57,7 +57,8 @@ pub fn ready(outlook: &Outlook<'_>, resource: &Resource, now: Timestamp) -> Resu
             if signals.len() as f64 >= wanted {
                 return Ok(true);
             }
-            let patience = Duration::from_secs_f64(property("timeout").unwrap_or(0.0).max(0.0));
+            let patience =
+                Duration::try_from_secs_f64(property("timeout").unwrap_or(0.0)).unwrap_or_default();
             if now > resource.updated.plus(patience) {
                 let message = format!("{} of {wanted} received", signals.len());
                 return Err(Failure::of(resource, "WaitConditionTimeout", &message));

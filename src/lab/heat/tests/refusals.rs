@@ -201,6 +201,16 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "Invalid key 'rang' for parameter constraints",
     ),
     (
+        "parameters: {p: {type: number, default: 3, constraints: [{modulo: {step: 2, offset: 0}}]}}",
+        "InvalidSchemaError",
+        "Parameter 'p' is invalid: Invalid default 3 (3 is not a multiple of 2 with an offset of 0)",
+    ),
+    (
+        "parameters: {p: {type: number, default: 3, constraints: [{modulo: {step: 0.5, offset: 0}}]}}",
+        "InvalidSchemaError",
+        "step/offset must be integer",
+    ),
+    (
         "parameters: {p: {type: boolean, default: foo}}",
         "StackValidationFailed",
         "Parameter 'p' is invalid: Unrecognized value 'foo', acceptable values are: '0', '1', 'f', 'false', 'n', 'no', 'off', 'on', 't', 'true', 'y', 'yes'",
