@@ -17,11 +17,12 @@ class Cloud:
         self.tokens, self.users, self.projects = {}, {}, {}
         token = self.login("demo")
         self.tokens["demo"] = token
-        catalogue = json.loads(self.ask("GET", f"{self.keystone}/auth/catalog", token)[2])
+        text = self.ask("GET", f"{self.keystone}/auth/catalog", token)[2]
+        self.services = {s["type"]: s["endpoints"] for s in json.loads(text)["catalog"]}
+        region = self.clouds["demo"]["region_name"]
         self.magnum = next(
-            e["url"] for s in catalogue["catalog"] if s["type"] == "container-infra"
-            for e in s["endpoints"] if e["interface"] == "public"
-            and e["region"] == self.clouds["demo"]["region_name"]).removesuffix("/v1")
+            e["url"] for e in self.services["container-infra"]
+            if e["interface"] == "public" and e["region"] == region).removesuffix("/v1")
 
     def authenticate(self, identity, scope):
         body = {"auth": {"identity": identity, **({"scope": scope} if scope else {})}}
