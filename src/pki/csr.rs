@@ -169,7 +169,7 @@ fn subject(asked: &X509Name<'_>) -> Result<DistinguishedName, PkiError> {
 /// Applies the rules to one extension.
 fn honour(extension: &X509Extension<'_>, rules: &Rules, asked: &mut Asked) -> Result<(), PkiError> {
     let name = name_of(&extension.oid);
-    if !rules.allowed_extensions.iter().any(|allowed| *allowed == name) {
+    if !rules.allowed_extensions.contains(&name) {
         return match extension.critical {
             true => Err(refused(format!(
                 "Extension '{name}' not allowed; leave it out or mark it not critical."

@@ -24,7 +24,7 @@ async fn a_cluster_is_built_followed_and_deleted() {
     let api = cluster["api_address"].as_str().unwrap();
     assert!(api.starts_with("https://") && api.ends_with(":6443"), "{api}");
     assert!(cluster["stack_id"].is_string());
-    assert_eq!(lab.cloud.count("server"), 3);
+    assert_eq!(lab.cloud.count("servers"), 3);
 
     let (_, list) = daemon.get(&token, "/v1/clusters").await;
     assert_eq!(list["clusters"][0]["uuid"], uuid);

@@ -23,7 +23,7 @@ const SPEED: f64 = 10.0;
 /// Longer than anything here takes, on the wall.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 /// What exactly one cluster has in the cloud: of trusts ours, and the one Heat makes for itself.
-pub const ONE_CLUSTER: [(&str, usize); 3] = [("stack", 1), ("trust", 2), ("trustee", 1)];
+pub const ONE_CLUSTER: [(&str, usize); 3] = [("stacks", 1), ("trusts", 2), ("users", 1)];
 const TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 
 /// A simulated cloud and the place where a magnumd keeps its state.
