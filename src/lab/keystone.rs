@@ -328,13 +328,23 @@ fn lists(state: &State, token: &Token, ask: &Ask) -> Answer<Reply> {
         }
         ["role_assignments"] => {
             let of = |g: &Grant| {
+                let domain = |id: &str| json!({"id": id, "name": identity.domain(id).map(|d| d.name.as_str())});
                 let scope = match &g.scope {
-                    Scope::Project(id) => json!({"project": {"id": id}}),
-                    Scope::Domain(id) => json!({"domain": {"id": id}}),
+                    Scope::Project(id) => {
+                        let project = identity.project(id);
+                        let home = project.map(|p| domain(&p.domain_id));
+                        let name = project.map(|p| p.name.as_str());
+                        json!({"project": {"id": id, "name": name, "domain": home}})
+                    }
+                    Scope::Domain(id) => json!({"domain": domain(id)}),
                     _ => json!({"system": {"all": true}}),
                 };
                 let role = identity.role(&g.role).map(|r| json!({"id": r.id, "name": r.name}));
-                json!({"user": {"id": g.user}, "role": role, "scope": scope, "links": {}})
+                let user = identity.user(&g.user);
+                let home = user.map(|u| domain(&u.domain_id));
+                let name = user.map(|u| u.name.as_str());
+                json!({"user": {"id": g.user, "name": name, "domain": home}, "role": role,
+                       "scope": scope, "links": {}})
             };
             ("role_assignments", identity.grants.iter().map(of).collect())
         }

@@ -146,6 +146,9 @@ pub(super) fn seed(world: &World) {
     );
     net.attach(entropy, &caller, &router, &subnet).expect("the seed keeps the rules");
 
+    for project in &state.identity.projects {
+        net.default_group(&project.id, entropy);
+    }
     for kind in super::network::KINDS {
         state.seeded.extend(state.network.ids(kind.0));
     }
