@@ -1,6 +1,7 @@
 //! The real daemon against the simulated cloud, through HTTP.
 
 #![cfg(feature = "lab")]
+#![allow(clippy::unwrap_used, reason = "tests unwrap freely")]
 
 mod clusters;
 mod crash;
