@@ -235,5 +235,6 @@ section! {
 section! {
     Periodic {
         status_interval: Span = Span::secs(1),
+        sync_interval: Span = Span::secs(60),
     }
 }
