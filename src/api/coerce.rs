@@ -140,11 +140,7 @@ impl Fields {
                 Some(1) => Some(true),
                 _ => None,
             },
-            Value::String(text) => match text.trim().to_ascii_lowercase().as_str() {
-                "1" | "t" | "true" | "on" | "y" | "yes" => Some(true),
-                "0" | "f" | "false" | "off" | "n" | "no" => Some(false),
-                _ => None,
-            },
+            Value::String(text) => truth(text),
             _ => None,
         };
         match flag {
@@ -203,6 +199,15 @@ impl Fields {
 
 pub fn mandatory(name: &str) -> ApiError {
     ApiError::field(name, "None", "Mandatory field missing.")
+}
+
+/// What a word says, if it says yes or no.
+pub fn truth(word: &str) -> Option<bool> {
+    match word.trim().to_ascii_lowercase().as_str() {
+        "1" | "t" | "true" | "on" | "y" | "yes" => Some(true),
+        "0" | "f" | "false" | "off" | "n" | "no" => Some(false),
+        _ => None,
+    }
 }
 
 /// Text, or what prints as text without losing anything.

@@ -275,9 +275,11 @@ async fn dispatch(cx: &Context<'_>, resource: &Resource, method: &Method) -> Out
         (Resource::Services, _) => mservices::list(cx),
         (Resource::Quotas, &Method::GET) => quotas::list(cx),
         (Resource::Quota(project, kind), &Method::GET) => quotas::show(cx, project, kind),
-        (Resource::Quotas, &Method::POST) => quotas::change(cx, "quota:create"),
-        (Resource::Quota(..), &Method::PATCH) => quotas::change(cx, "quota:update"),
-        (Resource::Quota(..), _) => quotas::change(cx, "quota:delete"),
+        (Resource::Quotas, &Method::POST) => Box::pin(quotas::create(cx)).await,
+        (Resource::Quota(project, kind), &Method::PATCH) => {
+            Box::pin(quotas::update(cx, project, kind)).await
+        }
+        (Resource::Quota(project, kind), _) => Box::pin(quotas::delete(cx, project, kind)).await,
         (Resource::Quotas, _) => Err(nameless("project_id")),
 
         (Resource::Federations | Resource::FederationsDetail, &Method::GET) => {

@@ -91,6 +91,11 @@ impl Conductor {
         Ok(driver.name().to_owned())
     }
 
+    /// Whether Keystone knows the project.
+    pub async fn has_project(&self, id: &str) -> Result<bool, Refusal> {
+        Ok(self.inner.cloud.keystone().has_project(id).await?)
+    }
+
     /// The network driver of templates that name none, for this COE.
     pub fn default_network_driver(&self, coe: Coe) -> Option<&str> {
         (coe == Coe::Kubernetes).then_some(&*self.inner.settings.driver.default_network_driver)
