@@ -103,6 +103,11 @@ impl Listing {
         Ok((Self::read_as(query, keys, most, true)?, marker))
     }
 
+    /// The same order, but all of it.
+    pub fn whole(self) -> Self {
+        Self { limit: usize::MAX, marker: None, ..self }
+    }
+
     fn read_as(
         query: &Query<'_>,
         keys: &[SortKey],
@@ -188,9 +193,7 @@ impl Listing {
         let direction = if self.descending { "desc" } else { "asc" };
         Some(format!(
             "{base}/v1/{path}?sort_key={}&sort_dir={direction}&limit={}&marker={}",
-            self.sort_key.0,
-            self.limit,
-            last
+            self.sort_key.0, self.limit, last
         ))
     }
 }

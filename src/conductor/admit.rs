@@ -392,7 +392,7 @@ impl Conductor {
         let known = driver.network_drivers();
         if !known.contains(&wanted) {
             return Err(Refusal::Invalid(format!(
-                "Network driver {wanted} is not supported, expecting a {} network driver: {}.",
+                "Network driver type {wanted} is not supported, expecting a {} network driver: {}.",
                 template.coe,
                 known.join(", ")
             )));
@@ -400,7 +400,7 @@ impl Conductor {
         let allowed = &self.inner.settings.allowed_network_drivers;
         if !allowed.is_empty() && !allowed.iter().any(|a| a == wanted || a == "all") {
             return Err(Refusal::Invalid(format!(
-                "Network driver {wanted} is not an allowed {} network driver; allowed: {}.",
+                "Network driver type {wanted} is not an allowed {} network driver; allowed: {}.",
                 template.coe,
                 allowed.join(", ")
             )));

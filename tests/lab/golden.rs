@@ -200,7 +200,7 @@ impl Replay<'_> {
         let recorded = &exchange.response;
         if answer.status.as_u16() != recorded.status {
             let text = String::from_utf8_lossy(&answer.body);
-            let said = format!("{} {text}, recorded {}", answer.status, recorded.status);
+            let said = format!("{}, recorded {}: {text}", answer.status, recorded.status);
             found.insert("status", said);
             return found;
         }
@@ -345,9 +345,13 @@ async fn every_recorded_exchange_is_answered_as_upstream_does_or_listed() {
             false => different += 1,
         }
         if what != allowed {
+            let found: Vec<String> = found
+                .iter()
+                .map(|(what, how)| format!("{what}: {}", how.chars().take(250).collect::<String>()))
+                .collect();
             wrong.push(format!(
-                "{} {} ({} {}): listed {allowed:?}, found {found:?}",
-                exchange.n, exchange.note, exchange.request.method, exchange.request.path
+                "{} {} ({}): listed {allowed:?}, found {found:?}",
+                exchange.n, exchange.note, exchange.request.method
             ));
         }
         replay.tidy(&exchange, second.as_deref()).await;

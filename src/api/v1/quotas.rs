@@ -62,7 +62,7 @@ pub fn list(cx: &Context<'_>) -> Outcome<Reply> {
     let mut quotas: Vec<Quota> =
         cx.read(|view| Ok(view.quotas()?))?.into_iter().map(|q| q.record).collect();
     quotas.retain(|q| everyone || own == Some(&q.project_id));
-    let whole = Listing { limit: usize::MAX, ..listing };
+    let whole = listing.whole();
     let mut quotas = whole.cut(quotas, |q| q.sequence, |_| false);
     if let Some(marker) = marker {
         let at = quotas.iter().position(|q| q.sequence.0 == marker);
