@@ -189,7 +189,11 @@ impl Conductor {
             if now.status.is_complete() {
                 next.status = Status::UpdateComplete;
             }
-            Ok(self.with_cluster(moment, Change::new().expect(now), &[next], None, None))
+            let change = Change::new().expect(now);
+            Ok(match moment.operation.is_some() {
+                true => self.in_progress(moment, change.put(&next)),
+                false => self.with_cluster(moment, change, &[next], None, None),
+            })
         })
         .await?;
         if changed.node_count != group.node_count {
@@ -230,7 +234,9 @@ impl Conductor {
             }
             let detail = Detail { nodegroup: Some(group.id), ..Detail::default() };
             let (kind, step) = (OperationKind::DeleteGroup, Step::DeleteGroupStack);
-            let operation = self.new_order(tenant, moment, kind, step, detail);
+            let mut operation = self.new_order(tenant, moment, kind, step, detail);
+            // However long Heat is away, the group shall go.
+            operation.deadline = None;
             let mut going = group.record.clone();
             going.status = Status::DeleteInProgress;
             going.status_reason = None;
