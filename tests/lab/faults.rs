@@ -103,6 +103,35 @@ async fn a_daemon_starts_while_keystone_is_down() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_asked_for_while_heat_is_down_is_built_when_it_is_back() {
+    let lab = Lab::new().await;
+    let token = lab.token("demo").await;
+    lab.cloud.stop_service("heat");
+    let daemon = lab.daemon().await;
+    let uuid = daemon.create(&token, "k1").await;
+    let waiting = |c: &serde_json::Value| {
+        c["status_reason"].as_str().is_some_and(|r| r.contains("Heat is unavailable"))
+    };
+    let cluster = daemon.until(&token, &uuid, waiting).await;
+    assert_eq!(cluster["status"], "CREATE_IN_PROGRESS", "{cluster}");
+    lab.cloud.start_service("heat");
+    assert_eq!(daemon.settled(&token, &uuid).await["status"], "CREATE_COMPLETE");
+    daemon.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_token_is_refused_although_it_was_remembered() {
+    let lab = Lab::new().await;
+    lab.cloud.set_token_life(Duration::from_secs(20));
+    let token = lab.token("demo").await;
+    let daemon = lab.daemon().await;
+    assert_eq!(daemon.get(&token, "/v1/clusters").await.0, StatusCode::OK);
+    lab.cloud.clock().sleep(Duration::from_secs(21)).await;
+    assert_eq!(daemon.get(&token, "/v1/clusters").await.0, StatusCode::UNAUTHORIZED);
+    daemon.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_lapses_before_the_stack_is_said_to_have_lapsed() {
     let lab = Lab::new().await;
     let token = lab.token("demo").await;

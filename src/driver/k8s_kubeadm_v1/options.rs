@@ -210,6 +210,11 @@ impl Options {
         Ok(())
     }
 
+    /// Whether pods' packets travel between nodes without being wrapped in nodes' packets.
+    pub fn routes_pods(&self) -> bool {
+        self.network_driver == NetworkDriver::Bridge || self.flannel_backend == "host-gw"
+    }
+
     /// How many nodes find a share of the pods' network.
     pub fn most_nodes(&self) -> u32 {
         1 << (self.pods_per_node - u32::from(self.pods.prefix))

@@ -28,7 +28,8 @@ struct Context<'p> {
     external_network: Option<&'p str>,
     network: Value,
     subnet: Option<Value>,
-    pods: String,
+    /// Addresses beside its own that a node's port lets through.
+    extra_addresses: Vec<Value>,
     master_rules: Vec<Value>,
     node_rules: Vec<Value>,
     masters: Vec<Master>,
@@ -160,7 +161,7 @@ fn context<'p>(plan: &'p ClusterPlan, options: &'p Options) -> Context<'p> {
         external_network: facts.external_network_id.as_deref(),
         network,
         subnet,
-        pods: options.pods.to_string(),
+        extra_addresses: extra_addresses(options, own_network),
         master_rules: master_rules(options),
         node_rules: node_rules(options),
         masters: (0..masters).map(|i| master(i, &stack, plan, options)).collect(),
@@ -260,6 +261,16 @@ fn open(options: &Options, ports: (u16, u16)) -> Vec<Value> {
         rule
     };
     allowed.into_iter().map(with).collect()
+}
+
+/// Pods' addresses, where they are on the wire as they are. Neutron allows this to the owner
+/// of a network only, so on an existing network, which may be somebody else's, it is asked
+/// for only where nothing works without it.
+fn extra_addresses(options: &Options, own_network: bool) -> Vec<Value> {
+    match own_network || options.routes_pods() {
+        true => vec![json!({"ip_address": options.pods.to_string()})],
+        false => Vec::new(),
+    }
 }
 
 fn master_rules(options: &Options) -> Vec<Value> {

@@ -67,6 +67,8 @@ fn rendered(plan: &ClusterPlan) -> Vec<(String, String)> {
 fn golden_files() {
     compare("1+1", &rendered(&plan(1, 1)));
     compare("3+10", &rendered(&plan(3, 10)));
+    compare("public", &rendered(&public()));
+    compare("existing", &rendered(&existing()));
     compare("everything", &rendered(&everything()));
     compare("nested", &rendered(&nested()));
 }
@@ -81,7 +83,7 @@ fn documents(text: &str) -> Vec<Value> {
 
 #[test]
 fn every_rendered_yaml_parses() {
-    for plan in [plan(1, 1), plan(3, 10), everything(), nested()] {
+    for plan in [plan(1, 1), plan(3, 10), public(), everything(), nested()] {
         for (name, text) in rendered(&plan) {
             if name.ends_with(".yaml") || name.ends_with("kubelet.conf") {
                 assert!(documents(&text).iter().all(Value::is_object), "{name}");
@@ -96,6 +98,8 @@ fn the_stack_has_as_many_resources_as_it_should() {
         (plan(1, 1), 6 + 2 + 1, 6 + 2 + 1 + 1),
         (plan(3, 10), 6 + 6 + 1, 6 + 6 + 1 + 10),
         (plan(1, 0), 6 + 2 + 1, 6 + 2 + 1),
+        // A worker counts three times: the member, its port and server; and its address.
+        (public(), 6 + 3 + 1, 6 + 3 + 1 + 8),
         (nested(), 2 + 6 + 1, 2 + 6 + 1),
         // Ports, servers, addresses, members, two volumes each; five for the balancer; two groups.
         (everything(), 6 + 18 + 5 + 2 + 1, 6 + 18 + 5 + 2 + 1 + 10),
@@ -165,6 +169,17 @@ fn members_with_floating_ips_and_volumes_are_templates_of_their_own() {
     assert_eq!(member["outputs"]["OS::stack_id"]["value"]["get_resource"], "kube-minion");
     let server = &member["resources"]["kube-minion"]["properties"];
     assert!(server.get("image").is_none(), "Heat refuses an image beside a boot volume");
+}
+
+/// Regression, seen on a real Neutron: a tenant's cluster on a shared network of another
+/// project failed with "create_port:allowed_address_pairs is disallowed by policy". An overlay
+/// needs no such pairs, so they are asked for only on own networks or with routed pods.
+#[test]
+fn a_foreign_network_is_asked_for_nothing_that_only_its_owner_may_do() {
+    let template = |plan: &ClusterPlan| driver().bundle(plan).unwrap().template;
+    assert!(!template(&existing()).contains("allowed_address_pairs"));
+    assert!(template(&nested()).contains("allowed_address_pairs"), "routes need them");
+    assert_eq!(template(&plan(1, 1)).matches("allowed_address_pairs").count(), 2);
 }
 
 #[test]

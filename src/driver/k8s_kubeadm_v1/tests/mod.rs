@@ -2,6 +2,7 @@
 
 mod golden;
 mod refusals;
+mod schema;
 mod scripts;
 
 use super::*;
@@ -220,6 +221,23 @@ fn everything() -> ClusterPlan {
     plan.cluster.docker_volume_size = Some(10);
     plan.template.http_proxy = Some("http://proxy.example.org:3128".to_owned());
     plan.template.insecure_registry = Some("192.0.2.7:5000".to_owned());
+    plan
+}
+
+/// Floating IPs everywhere, so that workers are templates of their own; nothing else.
+fn public() -> ClusterPlan {
+    let mut plan = plan(1, 2);
+    plan.cluster.floating_ip_enabled = true;
+    plan
+}
+
+/// On a network that is there already and may belong to somebody else.
+fn existing() -> ClusterPlan {
+    let mut plan = plan(1, 1);
+    plan.cluster.fixed_network = Some("private".to_owned());
+    plan.facts.fixed_network_id = Some("6b0a0b5e-0000-4000-8000-000000000003".to_owned());
+    plan.facts.fixed_subnet_id = Some("6b0a0b5e-0000-4000-8000-000000000004".to_owned());
+    plan.facts.fixed_subnet_cidr = Some("192.168.7.0/24".to_owned());
     plan
 }
 
