@@ -65,6 +65,39 @@ impl Fields {
         Self { map }
     }
 
+    /// Whether the attribute was given.
+    pub fn has(&self, name: &str) -> bool {
+        self.map.get(name).is_some_and(|value| !value.is_null())
+    }
+
+    /// The attribute as it was sent.
+    pub fn value(&mut self, name: &str) -> Option<Value> {
+        self.take(name)
+    }
+
+    /// A list of short texts; numbers are taken for the text they print as.
+    pub fn texts(&mut self, name: &str, most: usize) -> Outcome<Option<Vec<String>>> {
+        let Some(value) = self.take(name) else { return Ok(None) };
+        let odd = |why: &str| ApiError::field(name, shown(&value), why);
+        let Value::Array(items) = &value else {
+            return Err(odd("Value should be a list of texts."));
+        };
+        if items.len() > most {
+            return Err(odd(&format!("Value should have at most {most} entries.")));
+        }
+        let texts = items.iter().map(|item| match item {
+            Value::String(text)
+                if SHORT_TEXT.contains(&text.chars().count())
+                    && !text.contains(char::is_control) =>
+            {
+                Ok(text.clone())
+            }
+            Value::Number(number) if number.is_u64() => Ok(number.to_string()),
+            _ => Err(odd("Value should be a list of texts of 1 to 255 characters.")),
+        });
+        Ok(Some(texts.collect::<Outcome<_>>()?))
+    }
+
     fn take(&mut self, name: &str) -> Option<Value> {
         self.map.get_mut(name).map(Value::take).filter(|value| !value.is_null())
     }
@@ -140,11 +173,7 @@ impl Fields {
                 Some(1) => Some(true),
                 _ => None,
             },
-            Value::String(text) => match text.trim().to_ascii_lowercase().as_str() {
-                "1" | "t" | "true" | "on" | "y" | "yes" => Some(true),
-                "0" | "f" | "false" | "off" | "n" | "no" => Some(false),
-                _ => None,
-            },
+            Value::String(text) => truth(text),
             _ => None,
         };
         match flag {
@@ -203,6 +232,15 @@ impl Fields {
 
 pub fn mandatory(name: &str) -> ApiError {
     ApiError::field(name, "None", "Mandatory field missing.")
+}
+
+/// What a word says, if it says yes or no.
+pub fn truth(word: &str) -> Option<bool> {
+    match word.trim().to_ascii_lowercase().as_str() {
+        "1" | "t" | "true" | "on" | "y" | "yes" => Some(true),
+        "0" | "f" | "false" | "off" | "n" | "no" => Some(false),
+        _ => None,
+    }
 }
 
 /// Text, or what prints as text without losing anything.

@@ -36,6 +36,8 @@ pub struct Context<'a> {
     pub request_id: &'a str,
     /// What `context_is_admin` said.
     pub is_admin: bool,
+    /// The rules of this request, whatever the operator does meanwhile.
+    policy: Arc<Policy>,
     request: &'a Request,
     query: Query<'a>,
 }
@@ -62,9 +64,10 @@ impl<'a> Context<'a> {
         base: &'a str,
         request_id: &'a str,
     ) -> Self {
-        let is_admin = api.policy.is_admin(&caller.requester);
+        let policy = api.policy();
+        let is_admin = policy.is_admin(&caller.requester);
         let query = Query::parse(request.query.as_deref());
-        Self { api, caller, asked, base, request_id, is_admin, request, query }
+        Self { api, caller, asked, base, request_id, is_admin, policy, request, query }
     }
 
     pub fn requester(&self) -> &'a Requester {
@@ -160,7 +163,7 @@ impl<'a> Context<'a> {
         let requester = self.requester();
         let is_scoped = requester.project_id.is_some() || !Policy::is_for_projects(rule);
         let who = Credentials { requester, is_admin: self.is_admin };
-        match is_scoped && self.api.policy.allows(rule, &who, target) {
+        match is_scoped && self.policy.allows(rule, &who, target) {
             true => Ok(()),
             false => Err(ApiError::policy(rule)),
         }

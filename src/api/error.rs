@@ -135,6 +135,11 @@ impl ApiError {
         self
     }
 
+    /// Whether something else was in the way; perhaps it no longer is.
+    pub fn is_conflict(&self) -> bool {
+        self.kind == Kind::Conflict
+    }
+
     pub fn status(&self) -> StatusCode {
         match self.kind {
             Kind::Invalid => StatusCode::BAD_REQUEST,

@@ -20,7 +20,7 @@ mod v1;
 mod version;
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use hyper::header::{HeaderName, HeaderValue};
@@ -37,7 +37,9 @@ use crate::pki::csr;
 use crate::store::Store;
 use context::{Caller, Context};
 use error::{ApiError, Outcome};
-pub use policy::Policy;
+pub use policy::{
+    Policy, PolicyError, Source as PolicySource, Watch as PolicyWatch, sample as policy_sample,
+};
 use reply::Reply;
 use route::Resource;
 
@@ -82,7 +84,8 @@ pub struct Api {
     clock: Clock,
     entropy: Entropy,
     settings: Settings,
-    policy: Policy,
+    /// Replaced whole when the operator's files change; a request keeps the one it began with.
+    policy: RwLock<Arc<Policy>>,
 }
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-openstack-request-id");
@@ -101,14 +104,41 @@ impl Service for Api {
 impl Api {
     pub fn new(parts: Parts) -> Self {
         let Parts { store, conductor, tokens, clock, entropy, settings } = parts;
-        let policy = Policy::builtin();
+        let policy = RwLock::new(Arc::new(Policy::builtin()));
         Self { store, conductor, tokens, clock, entropy, settings, policy }
     }
 
     /// The same door with other rules.
-    pub fn with_policy(mut self, policy: Policy) -> Self {
-        self.policy = policy;
+    pub fn with_policy(self, policy: Policy) -> Self {
+        self.replace_policy(policy);
         self
+    }
+
+    fn replace_policy(&self, policy: Policy) {
+        // Nothing panics while holding it; if something did, what is in it is still whole.
+        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
+    }
+
+    fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Looks after the operator's policy files for as long as it is polled.
+    pub async fn follow(&self, mut watch: PolicyWatch) {
+        const INTERVAL: Duration = Duration::from_secs(1);
+        loop {
+            tokio::time::sleep(INTERVAL).await;
+            let looked = tokio::task::spawn_blocking(move || {
+                let found = watch.look();
+                (found, watch)
+            });
+            // It has panicked: the rules stay as they are.
+            let Ok((found, back)) = looked.await else { return };
+            watch = back;
+            if let Some(policy) = found {
+                self.replace_policy(policy);
+            }
+        }
     }
 
     fn trustee_domain(&self) -> Option<&str> {
@@ -249,35 +279,41 @@ async fn dispatch(cx: &Context<'_>, resource: &Resource, method: &Method) -> Out
         (Resource::ClustersDetail, &Method::GET) => clusters::list(cx, true),
         (Resource::Clusters, &Method::POST) => Box::pin(clusters::create(cx)).await,
         (Resource::Cluster(id), &Method::GET) => clusters::show(cx, id),
-        (Resource::Cluster(id), &Method::PATCH) => clusters::update(cx, id),
+        (Resource::Cluster(id), &Method::PATCH) => Box::pin(clusters::update(cx, id)).await,
         (Resource::Cluster(id), _) => Box::pin(clusters::delete(cx, id)).await,
-        (Resource::ClustersDetail, &Method::PATCH) => clusters::update(cx, "detail"),
+        (Resource::ClustersDetail, &Method::PATCH) => {
+            Box::pin(clusters::update(cx, "detail")).await
+        }
         (Resource::ClustersDetail, _) => Box::pin(clusters::delete(cx, "detail")).await,
         (Resource::Clusters, _) => Err(nameless("cluster_ident")),
-        (Resource::Resize(id), _) => clusters::resize(cx, id),
-        (Resource::Upgrade(id), _) => clusters::upgrade(cx, id),
+        (Resource::Resize(id), _) => Box::pin(clusters::resize(cx, id)).await,
+        (Resource::Upgrade(id), _) => Box::pin(clusters::upgrade(cx, id)).await,
 
         (Resource::NodeGroups(id), &Method::GET) => nodegroups::list(cx, id),
         (Resource::NodeGroup(id, group), &Method::GET) => nodegroups::show(cx, id, group),
-        (Resource::NodeGroups(id), &Method::POST) => nodegroups::create(cx, id),
-        (Resource::NodeGroup(id, group), &Method::DELETE) => nodegroups::delete(cx, id, group),
-        (Resource::NodeGroup(id, group), _) => nodegroups::update(cx, id, group),
+        (Resource::NodeGroups(id), &Method::POST) => Box::pin(nodegroups::create(cx, id)).await,
+        (Resource::NodeGroup(id, group), &Method::DELETE) => {
+            Box::pin(nodegroups::delete(cx, id, group)).await
+        }
+        (Resource::NodeGroup(id, group), _) => Box::pin(nodegroups::update(cx, id, group)).await,
         (Resource::NodeGroups(_), _) => Err(nameless("nodegroup_id")),
 
         (Resource::Certificate(id), &Method::GET) => certificates::show(cx, id),
-        (Resource::Certificate(id), _) => certificates::rotate(cx, id),
+        (Resource::Certificate(id), _) => Box::pin(certificates::rotate(cx, id)).await,
         (Resource::Certificates, &Method::POST) => Box::pin(certificates::sign(cx)).await,
         (Resource::Certificates, _) => Err(nameless("cluster_ident")),
-        (Resource::Credential(id), _) => credentials::rotate(cx, id),
+        (Resource::Credential(id), _) => Box::pin(credentials::rotate(cx, id)).await,
         (Resource::Credentials, _) => Err(nameless("cluster_ident")),
 
         (Resource::Stats, _) => stats::show(cx),
         (Resource::Services, _) => mservices::list(cx),
         (Resource::Quotas, &Method::GET) => quotas::list(cx),
         (Resource::Quota(project, kind), &Method::GET) => quotas::show(cx, project, kind),
-        (Resource::Quotas, &Method::POST) => quotas::change(cx, "quota:create"),
-        (Resource::Quota(..), &Method::PATCH) => quotas::change(cx, "quota:update"),
-        (Resource::Quota(..), _) => quotas::change(cx, "quota:delete"),
+        (Resource::Quotas, &Method::POST) => Box::pin(quotas::create(cx)).await,
+        (Resource::Quota(project, kind), &Method::PATCH) => {
+            Box::pin(quotas::update(cx, project, kind)).await
+        }
+        (Resource::Quota(project, kind), _) => Box::pin(quotas::delete(cx, project, kind)).await,
         (Resource::Quotas, _) => Err(nameless("project_id")),
 
         (Resource::Federations | Resource::FederationsDetail, &Method::GET) => {

@@ -2,12 +2,14 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::fmt::Display;
 
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::coerce;
 use super::error::{ApiError, Outcome};
 use crate::model::Sequence;
 use crate::store::Page;
@@ -36,6 +38,15 @@ impl<'q> Query<'q> {
                 Err(ApiError::invalid(format!("Unknown argument: \"{name}\"")))
             }
             None => Ok(()),
+        }
+    }
+
+    /// An argument that is true or false, in any of the usual words.
+    pub fn flag(&self, name: &str) -> Outcome<Option<bool>> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        match coerce::truth(text) {
+            Some(flag) => Ok(Some(flag)),
+            None => Err(ApiError::field(name, text, "Value should be true or false.")),
         }
     }
 
@@ -73,6 +84,36 @@ const BY_MAKING: SortKey = ("id", "sequence");
 impl Listing {
     /// Reads the arguments of a list whose records can be sorted by `keys`.
     pub fn read(query: &Query<'_>, keys: &[SortKey], most: usize) -> Outcome<Self> {
+        Self::read_as(query, keys, most, false)
+    }
+
+    /// Reads the arguments of a list whose items have numbers in place of uuids.
+    pub fn numbered(
+        query: &Query<'_>,
+        keys: &[SortKey],
+        most: usize,
+    ) -> Outcome<(Self, Option<u64>)> {
+        let marker = match query.get("marker") {
+            None => None,
+            Some(text) => Some(text.trim().parse().map_err(|_| {
+                let why = "Expected the id of the last item of the page before.";
+                ApiError::field("marker", text, why)
+            })?),
+        };
+        Ok((Self::read_as(query, keys, most, true)?, marker))
+    }
+
+    /// The same order, but all of it.
+    pub fn whole(self) -> Self {
+        Self { limit: usize::MAX, marker: None, ..self }
+    }
+
+    fn read_as(
+        query: &Query<'_>,
+        keys: &[SortKey],
+        most: usize,
+        is_numbered: bool,
+    ) -> Outcome<Self> {
         let limit = match query.get("limit") {
             None => most,
             Some(text) => match text.trim().parse::<i64>() {
@@ -84,7 +125,7 @@ impl Listing {
                 }
             },
         };
-        let marker = match query.get("marker") {
+        let marker = match query.get("marker").filter(|_| !is_numbered) {
             None => None,
             Some(text) => Some(Uuid::parse_str(text).map_err(|_| {
                 let why = "Expected the uuid of the last item of the page before.";
@@ -141,14 +182,18 @@ impl Listing {
     }
 
     /// The address of the next page: only when this one is full.
-    pub fn next(&self, base: &str, path: &str, shown: usize, last: Option<Uuid>) -> Option<String> {
+    pub fn next(
+        &self,
+        base: &str,
+        path: &str,
+        shown: usize,
+        last: Option<impl Display>,
+    ) -> Option<String> {
         let last = last.filter(|_| shown == self.limit)?;
         let direction = if self.descending { "desc" } else { "asc" };
         Some(format!(
             "{base}/v1/{path}?sort_key={}&sort_dir={direction}&limit={}&marker={}",
-            self.sort_key.0,
-            self.limit,
-            last.hyphenated()
+            self.sort_key.0, self.limit, last
         ))
     }
 }

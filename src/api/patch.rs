@@ -57,6 +57,11 @@ impl Patch {
         Ok(Self { steps })
     }
 
+    /// Whether a step is about the attribute.
+    pub fn touches(&self, attribute: &str) -> bool {
+        self.steps.iter().any(|step| step.attribute == attribute)
+    }
+
     /// Applies all steps to the attributes, or none: on an error the map is to be dropped.
     /// Removed attributes are null afterwards.
     pub fn apply(&self, mut attributes: Map<String, Value>) -> Outcome<Map<String, Value>> {

@@ -37,6 +37,11 @@ impl Reply {
         Self::json(StatusCode::ACCEPTED, &body)
     }
 
+    /// 202 with a representation.
+    pub fn accepted_with(body: &impl Serialize) -> Outcome<Self> {
+        Self::json(StatusCode::ACCEPTED, body)
+    }
+
     /// 204
     pub fn gone() -> Self {
         Self { status: StatusCode::NO_CONTENT, body: None, location: None }

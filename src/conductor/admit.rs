@@ -91,6 +91,11 @@ impl Conductor {
         Ok(driver.name().to_owned())
     }
 
+    /// Whether Keystone knows the project.
+    pub async fn has_project(&self, id: &str) -> Result<bool, Refusal> {
+        Ok(self.inner.cloud.keystone().has_project(id).await?)
+    }
+
     /// The network driver of templates that name none, for this COE.
     pub fn default_network_driver(&self, coe: Coe) -> Option<&str> {
         (coe == Coe::Kubernetes).then_some(&*self.inner.settings.driver.default_network_driver)
@@ -387,7 +392,7 @@ impl Conductor {
         let known = driver.network_drivers();
         if !known.contains(&wanted) {
             return Err(Refusal::Invalid(format!(
-                "Network driver {wanted} is not supported, expecting a {} network driver: {}.",
+                "Network driver type {wanted} is not supported, expecting a {} network driver: {}.",
                 template.coe,
                 known.join(", ")
             )));
@@ -395,7 +400,7 @@ impl Conductor {
         let allowed = &self.inner.settings.allowed_network_drivers;
         if !allowed.is_empty() && !allowed.iter().any(|a| a == wanted || a == "all") {
             return Err(Refusal::Invalid(format!(
-                "Network driver {wanted} is not an allowed {} network driver; allowed: {}.",
+                "Network driver type {wanted} is not an allowed {} network driver; allowed: {}.",
                 template.coe,
                 allowed.join(", ")
             )));

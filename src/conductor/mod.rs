@@ -13,6 +13,7 @@ mod delete;
 pub(crate) mod idle;
 mod moment;
 mod nodes;
+mod orders;
 mod queue;
 mod refusal;
 
@@ -43,6 +44,7 @@ use crate::store::{Change, Store, StoreError};
 
 pub use admit::{ClusterOrder, TemplateIngredients};
 use moment::Moment;
+pub use orders::{ResizeOrder, UpgradeOrder};
 use queue::{Queue, Turn};
 pub use refusal::Refusal;
 

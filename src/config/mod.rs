@@ -29,11 +29,15 @@ pub struct Config {
     pub clients: Clients,
     pub cluster: Cluster,
     pub quota: Quota,
+    pub policy: Policy,
     pub kubernetes: Kubernetes,
     pub drivers: Drivers,
     pub volumes: Volumes,
     pub ca: Ca,
     pub periodic: Periodic,
+    /// The folder of the configuration, where relative names begin.
+    #[serde(skip)]
+    pub base: PathBuf,
 }
 
 /// Why a configuration is not usable; one sentence with place and cure.
@@ -74,6 +78,7 @@ impl Config {
             reason,
         };
         config.check().map_err(wrong)?;
+        config.base = path.parent().unwrap_or(Path::new(".")).to_owned();
         config.read_secrets(path.parent().unwrap_or(Path::new("."))).map_err(wrong)?;
         Ok(config)
     }

@@ -193,6 +193,14 @@ section! {
 }
 
 section! {
+    /// Who may do what, where it is not what magnumd comes with.
+    Policy {
+        file: Option<PathBuf> = None,
+        dirs: Vec<PathBuf> = vec![PathBuf::from("policy.d")],
+    }
+}
+
+section! {
     Kubernetes {
         allowed_network_drivers: Vec<String> = vec!["all".to_owned()],
         default_network_driver: String = "flannel".to_owned(),

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::api::{self, Api};
+use crate::api::{self, Api, PolicyError, PolicyWatch};
 use crate::base::backoff::Backoff;
 use crate::base::clock::Clock;
 use crate::base::http::server::{Door, Limits};
@@ -53,6 +53,8 @@ pub enum StartError {
     Tls(#[from] TlsError),
     #[error(transparent)]
     Pki(#[from] PkiError),
+    #[error("policy: {0}")]
+    Policy(#[from] PolicyError),
 }
 
 /// What a test or a lab does differently from production.
@@ -86,6 +88,7 @@ pub struct Daemon {
     doors: Doors,
     addresses: Addresses,
     api: Arc<Api>,
+    policy_watch: PolicyWatch,
     discovery: Arc<Discovery>,
     bootstrap: Arc<Bootstrap>,
     stop: CancellationToken,
@@ -180,6 +183,7 @@ impl Daemon {
             points,
         });
         let trustee_domain_id = Arc::new(OnceLock::new());
+        let (policy, policy_watch) = settings::policy(config).watch()?;
         let api = Api::new(api::Parts {
             store: store.clone(),
             conductor: conductor.clone(),
@@ -198,7 +202,8 @@ impl Daemon {
                 trustee_domain_id: Arc::clone(&trustee_domain_id),
                 max_clusters_per_project: config.quota.max_clusters_per_project,
             },
-        });
+        })
+        .with_policy(policy);
         let discovery = Discovery::new(discovery::Parts {
             store: store.clone(),
             clock: clock.clone(),
@@ -227,6 +232,7 @@ impl Daemon {
             },
             addresses,
             api: Arc::new(api),
+            policy_watch,
             discovery: Arc::new(discovery),
             bootstrap: Arc::new(bootstrap),
             stop,
@@ -254,6 +260,12 @@ impl Daemon {
             async move { conductor.run(stop).await }
         });
         let mut serving = JoinSet::new();
+        serving.spawn({
+            let (api, watch, stop) = (Arc::clone(&api), self.policy_watch, stop.clone());
+            async move {
+                stop.run_until_cancelled(api.follow(watch)).await;
+            }
+        });
         serving.spawn(doors.api.serve(api, stop.clone()));
         serving.spawn(doors.discovery.serve(Arc::clone(&discovery), stop.clone()));
         serving.spawn(doors.bootstrap.serve(bootstrap, stop.clone()));

@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
+use crate::api::PolicySource;
 use crate::base::http::tls::Trust;
 use crate::conductor;
 use crate::config::{Config, Profile};
@@ -133,6 +135,17 @@ pub fn conductor(config: &Config, advertised: &Advertised, host: &str) -> conduc
 
 pub fn certificate_validity(config: &Config) -> Duration {
     Duration::from_secs(86_400 * u64::from(config.ca.validity_days))
+}
+
+/// Where the operator's policy lies.
+pub fn policy(config: &Config) -> PolicySource {
+    let at = |path: &Path| config.base.join(path);
+    let file = config.policy.file.as_deref();
+    PolicySource {
+        file: Some(at(file.unwrap_or(Path::new("policy.yaml")))),
+        is_required: file.is_some(),
+        dirs: config.policy.dirs.iter().map(|dir| at(dir)).collect(),
+    }
 }
 
 pub fn csr_rules(config: &Config) -> csr::Rules {

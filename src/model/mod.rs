@@ -16,6 +16,7 @@ pub mod name;
 pub mod node;
 pub mod nodegroup;
 pub mod operation;
+pub mod quota;
 pub mod requester;
 pub mod service;
 pub mod stack;

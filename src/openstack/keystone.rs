@@ -209,6 +209,18 @@ impl Keystone {
         })
     }
 
+    /// Whether there is such a project.
+    pub async fn has_project(&self, id: &str) -> Result<bool, CloudError> {
+        let service = self.service().await?;
+        let url = format!("{}/projects/{}", self.accounts.auth_url, encode(id));
+        let call = Call::get(Service::Keystone, url, &service.token, "the project");
+        match self.accepted(self.caller.json(call).await).await {
+            Ok(_) => Ok(true),
+            Err(e) if e.is_missing() => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
     /// The id of the trustee domain; known once its administrator has logged in.
     pub async fn trustee_domain_id(&self) -> Result<String, CloudError> {
         match &self.accounts.trustee_domain_id {

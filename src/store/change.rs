@@ -20,8 +20,8 @@ pub(super) enum Expectation {
     Absent { table: &'static str, key: Key },
     /// There is such a record.
     Exists { table: &'static str, key: Key },
-    /// Fewer than `limit` index entries begin with `prefix`.
-    Fewer { index: &'static str, prefix: Key, limit: u32 },
+    /// The project has fewer clusters than its own quota says, or than `limit` without one.
+    WithinQuota { project: String, limit: u32 },
     /// No index entry begins with `prefix`.
     None { index: &'static str, prefix: Key },
 }
@@ -72,13 +72,10 @@ impl Change {
         self
     }
 
-    /// Only if the project has fewer than `limit` clusters.
+    /// Only if the project has fewer clusters than its own quota says, or than `limit` if it
+    /// has none.
     pub fn expect_fewer_clusters(mut self, project: &str, limit: u32) -> Self {
-        self.expectations.push(Expectation::Fewer {
-            index: table::CLUSTER_BY_PROJECT,
-            prefix: Key::new().text(project),
-            limit,
-        });
+        self.expectations.push(Expectation::WithinQuota { project: project.to_owned(), limit });
         self
     }
 

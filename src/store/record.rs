@@ -17,6 +17,7 @@ use crate::model::facts::CloudFacts;
 use crate::model::node::Node;
 use crate::model::nodegroup::NodeGroup;
 use crate::model::operation::Operation;
+use crate::model::quota::Quota;
 use crate::model::service::Service;
 
 /// No record is larger; checked before decoding.
@@ -207,6 +208,20 @@ impl Record for Node {
 
     fn key(&self) -> Key {
         Key::new().uuid(self.cluster_id.uuid()).text(&self.name)
+    }
+}
+
+impl Record for Quota {
+    const TABLE: &'static str = table::QUOTA;
+
+    fn key(&self) -> Key {
+        Self::key_of(&self.project_id)
+    }
+}
+
+impl Quota {
+    pub(super) fn key_of(project: &str) -> Key {
+        Key::new().text(project)
     }
 }
 

@@ -26,6 +26,7 @@ pub const OPERATION: &str = "operation";
 pub const DISCOVERY: &str = "discovery";
 pub const NODE: &str = "node";
 pub const SERVICE: &str = "service";
+pub const QUOTA: &str = "quota";
 /// Keys of the daemon itself, sealed.
 pub const KEYRING: &str = "keyring";
 
@@ -41,7 +42,7 @@ pub const TEMPLATE_PUBLIC: &str = "template_public";
 pub const OPERATION_BY_CLUSTER: &str = "operation_by_cluster";
 pub const DISCOVERY_BY_CLUSTER: &str = "discovery_by_cluster";
 
-pub const ALL: [&str; 21] = [
+pub const ALL: [&str; 22] = [
     CLUSTER_TEMPLATE,
     CLUSTER,
     NODEGROUP,
@@ -52,6 +53,7 @@ pub const ALL: [&str; 21] = [
     DISCOVERY,
     NODE,
     SERVICE,
+    QUOTA,
     KEYRING,
     CLUSTER_BY_SEQUENCE,
     CLUSTER_BY_PROJECT,

@@ -16,6 +16,7 @@ use crate::model::facts::CloudFacts;
 use crate::model::node::Node;
 use crate::model::nodegroup::NodeGroup;
 use crate::model::operation::Operation;
+use crate::model::quota::Quota;
 use crate::model::service::Service;
 use crate::model::{ClusterId, NodeGroupId, Sequence, TemplateId};
 
@@ -199,6 +200,15 @@ impl<'t> View<'t> {
 
     pub fn nodes(&self, cluster: ClusterId) -> Reads<Vec<Stored<Node>>> {
         self.all(&Key::new().uuid(cluster.uuid()))
+    }
+
+    /// A project's own quota, if an administrator gave it one.
+    pub fn quota(&self, project: &str) -> Reads<Option<Stored<Quota>>> {
+        self.get(&Quota::key_of(project))
+    }
+
+    pub fn quotas(&self) -> Reads<Vec<Stored<Quota>>> {
+        self.all(&Key::new())
     }
 
     pub fn services(&self) -> Reads<Vec<Stored<Service>>> {

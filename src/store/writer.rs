@@ -11,6 +11,7 @@ use super::StoreError;
 use super::change::{Change, Expectation, Write};
 use super::record;
 use super::table::{self, Key};
+use crate::model::quota::Quota;
 
 /// Most changes that travel in one commit.
 const GROUP: usize = 64;
@@ -110,9 +111,13 @@ fn check(
             Expectation::Exists { table, key } => {
                 current(transaction, table, key)?.is_none().then_some(StoreError::Stale)
             }
-            Expectation::Fewer { index, prefix, limit } => {
-                let found = with_prefix(transaction, index, prefix, *limit as usize)?.len();
-                (found >= *limit as usize).then_some(StoreError::Limit { limit: *limit })
+            Expectation::WithinQuota { project, limit } => {
+                // Read here, where creates and changes of quotas stand in line.
+                let limit = quota(transaction, project)?.unwrap_or(*limit);
+                let clusters = Key::new().text(project);
+                let index = table::CLUSTER_BY_PROJECT;
+                let found = with_prefix(transaction, index, &clusters, limit as usize)?.len();
+                (found >= limit as usize).then_some(StoreError::Limit { limit })
             }
             Expectation::None { index, prefix } => (!with_prefix(transaction, index, prefix, 1)?
                 .is_empty())
@@ -133,6 +138,16 @@ fn current(
     let open = transaction.open_table(table::definition(table)).map_err(|e| e.to_string())?;
     let found = open.get(key.0.as_slice()).map_err(|e| e.to_string())?;
     Ok(found.map(|v| record::revision(v.value())))
+}
+
+/// A project's own limit, if it has one.
+fn quota(transaction: &WriteTransaction, project: &str) -> Result<Option<u32>, String> {
+    let open =
+        transaction.open_table(table::definition(table::QUOTA)).map_err(|e| e.to_string())?;
+    let key = Quota::key_of(project);
+    let found = open.get(key.0.as_slice()).map_err(|e| e.to_string())?;
+    let quota = found.map(|value| record::decode::<Quota>(value.value())).transpose();
+    Ok(quota.map_err(|e| e.to_string())?.map(|(quota, _)| quota.hard_limit))
 }
 
 fn with_prefix(

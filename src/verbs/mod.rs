@@ -4,6 +4,7 @@ mod check;
 #[cfg(feature = "lab")]
 mod lab;
 mod logging;
+mod policy;
 mod serve;
 mod signals;
 
@@ -28,6 +29,8 @@ enum Verb {
     Serve(serve::Serve),
     /// Parse a configuration and everything it names; open nothing.
     Check(check::Check),
+    /// Show the built-in policy.
+    Policy(policy::Policy),
     /// Run a small simulated cloud with magnumd in it, and build a cluster there.
     #[cfg(feature = "lab")]
     Lab(lab::Lab),
@@ -38,6 +41,7 @@ impl Arguments {
         match self.verb {
             Verb::Serve(serve) => serve.run(),
             Verb::Check(check) => check.run(),
+            Verb::Policy(policy) => policy.run(),
             #[cfg(feature = "lab")]
             Verb::Lab(lab) => lab.run(),
         }

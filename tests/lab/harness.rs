@@ -25,6 +25,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// What exactly one cluster has in the cloud: of trusts ours, and the one Heat makes for itself.
 pub const ONE_CLUSTER: [(&str, usize); 3] = [("stacks", 1), ("trusts", 2), ("users", 1)];
 const TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
+const VERSION: HeaderName = HeaderName::from_static("openstack-api-version");
 
 /// A simulated cloud and the place where a magnumd keeps its state.
 pub struct Lab {
@@ -196,6 +197,22 @@ impl Running {
 
     pub async fn delete(&self, token: &str, path: &str) -> StatusCode {
         call(&self.http, Method::DELETE, &self.url(path), Some(token), None).await.0
+    }
+
+    /// A read in a version of the client's choice; what it shows does not matter.
+    pub async fn get_at(&self, token: &str, path: &str, version: &str) -> StatusCode {
+        self.at(Method::GET, token, path, version).await
+    }
+
+    pub async fn delete_at(&self, token: &str, path: &str, version: &str) -> StatusCode {
+        self.at(Method::DELETE, token, path, version).await
+    }
+
+    async fn at(&self, method: Method, token: &str, path: &str, version: &str) -> StatusCode {
+        let asked = Outgoing::new(method, self.url(path))
+            .header(TOKEN, token)
+            .header(VERSION, &format!("container-infra {version}"));
+        self.send(asked).await.status
     }
 
     /// Whatever a client might send.

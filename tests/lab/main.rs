@@ -6,5 +6,6 @@
 mod clusters;
 mod crash;
 mod faults;
+mod golden;
 mod harness;
 mod refusals;

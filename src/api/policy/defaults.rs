@@ -16,6 +16,44 @@ pub struct Rule {
     pub scope: Scope,
 }
 
+impl Rule {
+    /// What the rule is about: the requests it guards, or that other rules name it.
+    pub fn guards(&self) -> String {
+        let Some((kind, action)) = self.name.split_once(':') else {
+            return "Named by other rules.".to_owned();
+        };
+        let (action, everywhere) = match action.strip_suffix("_all_projects") {
+            Some(action) => (action, ", by administrators, in all projects"),
+            None => (action, ""),
+        };
+        let (collection, member) = match kind {
+            "cluster" => ("/v1/clusters", "/v1/clusters/{cluster}"),
+            "clustertemplate" => ("/v1/clustertemplates", "/v1/clustertemplates/{template}"),
+            "nodegroup" => (
+                "/v1/clusters/{cluster}/nodegroups",
+                "/v1/clusters/{cluster}/nodegroups/{nodegroup}",
+            ),
+            "certificate" => ("/v1/certificates", "/v1/certificates/{cluster}"),
+            "credential" => ("/v1/credentials", "/v1/credentials/{cluster}"),
+            "quota" => ("/v1/quotas", "/v1/quotas/{project}/{resource}"),
+            "stats" => ("/v1/stats", "/v1/stats"),
+            "magnum-service" => ("/v1/mservices", "/v1/mservices"),
+            _ => ("/v1/federations", "/v1/federations/{federation}"),
+        };
+        let request = match action {
+            "create" => format!("POST {collection}"),
+            "get_all" => format!("GET {collection}"),
+            "detail" => format!("GET {collection}/detail"),
+            "get" | "get_one" => format!("GET {member}"),
+            "delete" => format!("DELETE {member}"),
+            "resize" | "upgrade" => format!("POST {member}/actions/{action}"),
+            "publish" => format!("Setting public or hidden: POST {collection}, PATCH {member}"),
+            _ => format!("PATCH {member}"),
+        };
+        format!("{request}{everywhere}.")
+    }
+}
+
 const fn base(name: &'static str, text: &'static str) -> Rule {
     Rule { name, text, scope: Scope::Any }
 }

@@ -6,6 +6,7 @@
 
 mod defaults;
 mod eval;
+mod files;
 mod parse;
 
 use std::collections::HashMap;
@@ -14,6 +15,7 @@ use serde_json::Value;
 use tracing::error;
 
 pub use eval::{Credentials, Target};
+pub use files::{PolicyError, Source, Watch};
 use parse::Check;
 
 use crate::model::requester::Requester;
@@ -64,6 +66,21 @@ impl Policy {
     pub fn is_for_projects(rule: &str) -> bool {
         defaults::RULES.iter().any(|r| r.name == rule && r.scope == defaults::Scope::Project)
     }
+}
+
+/// Every built-in rule as a file to begin with: all of it commented out.
+pub fn sample() -> String {
+    let mut text =
+        "# The rules that magnumd comes with. Those without a # in front replace them.\n"
+            .to_owned();
+    for rule in defaults::RULES {
+        let scope = match rule.scope {
+            defaults::Scope::Project => " Only for tokens that are scoped to a project.",
+            defaults::Scope::Any => "",
+        };
+        text += &format!("\n# {}{scope}\n#\"{}\": \"{}\"\n", rule.guards(), rule.name, rule.text);
+    }
+    text
 }
 
 #[cfg(test)]

@@ -85,7 +85,7 @@ pub async fn sign(cx: &Context<'_>) -> Outcome<Reply> {
 }
 
 /// `PATCH /v1/certificates/{cluster}`
-pub fn rotate(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
+pub async fn rotate(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
     cx.query(&[])?;
     let cluster = cx.cluster(id, None)?;
     cx.allow_cluster("certificate:rotate_ca", &cluster)?;
@@ -95,7 +95,14 @@ pub fn rotate(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
             cluster.status
         )));
     }
-    Err(ApiError::invalid("Rotating the CA certificate is not supported by this driver."))
+    let template = cx.read(|view| Ok(view.template(cluster.template_id)?))?;
+    if template.is_some_and(|t| t.tls_disabled) {
+        return Err(ApiError::invalid(
+            "Rotating the CA certificate on a non-TLS cluster is not supported.",
+        ));
+    }
+    cx.api.conductor.rotate_ca(&cx.tenant(), &cluster).await?;
+    Reply::accepted(cluster.id)
 }
 
 fn authority(

@@ -4,12 +4,22 @@ use super::super::context::Context;
 use super::super::error::{ApiError, Outcome};
 use super::super::reply::Reply;
 use super::super::version::Version;
+use crate::model::status::Status;
 
 /// `PATCH /v1/credentials/{cluster}`
-pub fn rotate(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
+pub async fn rotate(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
     cx.since(Version::CREDENTIALS, "patch")?;
     cx.query(&[])?;
-    cx.cluster(id, None)?;
+    let cluster = cx.cluster(id, None)?;
     cx.allow("credential:rotate")?;
-    Err(ApiError::invalid("Credential rotation is not supported by driver."))
+    let is_allowed = cluster.status.is_complete()
+        || matches!(cluster.status, Status::UpdateInProgress | Status::UpdateFailed);
+    if !is_allowed {
+        return Err(ApiError::invalid(format!(
+            "Rotating credentials of a cluster when status is \"{}\" is not supported.",
+            cluster.status
+        )));
+    }
+    cx.api.conductor.rotate_credential(&cx.tenant(), &cluster).await?;
+    Reply::accepted(cluster.id)
 }

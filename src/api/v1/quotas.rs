@@ -1,38 +1,169 @@
-//! Quotas: for now every project has the configured limit.
+//! Quotas: how many clusters a project may have. Without one of its own it has the
+//! configured limit.
 
+use serde::Serialize;
 use serde_json::json;
 
+use super::super::coerce::{Fields, mandatory};
 use super::super::context::Context;
 use super::super::error::{ApiError, Outcome};
-use super::super::page::LIST_ARGUMENTS;
+use super::super::page::{LIST_ARGUMENTS, Listing, SortKey};
 use super::super::reply::Reply;
+use super::text;
+use crate::model::quota::{self, Quota};
+use crate::store::{Change, StoreError, Stored};
+
+const SORT_KEYS: &[SortKey] = &[
+    ("project_id", "project_id"),
+    ("resource", "sequence"),
+    ("hard_limit", "hard_limit"),
+    ("created_at", "created_at"),
+    ("updated_at", "updated_at"),
+];
+const KNOWN: [&str; 4] = ["id", "project_id", "resource", "hard_limit"];
+const READ_ONLY: [&str; 2] = ["created_at", "updated_at"];
+
+#[derive(Serialize)]
+struct QuotaView<'q> {
+    id: u64,
+    hard_limit: u32,
+    project_id: &'q str,
+    resource: &'static str,
+    created_at: String,
+    updated_at: Option<String>,
+}
+
+fn quota_view(quota: &Quota) -> QuotaView<'_> {
+    QuotaView {
+        id: quota.sequence.0,
+        hard_limit: quota.hard_limit,
+        project_id: &quota.project_id,
+        resource: quota::CLUSTER,
+        created_at: quota.created_at.to_string(),
+        updated_at: text(quota.updated_at),
+    }
+}
+
+#[derive(Serialize)]
+struct List<'q> {
+    quotas: Vec<QuotaView<'q>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
 
 /// `GET /v1/quotas`
 pub fn list(cx: &Context<'_>) -> Outcome<Reply> {
     let [marker, limit, key, direction] = LIST_ARGUMENTS;
-    cx.query(&[marker, limit, key, direction, "all_tenants"])?;
+    let query = cx.query(&[marker, limit, key, direction, "all_tenants"])?;
     cx.allow("quota:get_all")?;
-    Reply::shown(&json!({ "quotas": [] }))
+    let everyone = query.flag("all_tenants")?.unwrap_or(false);
+    let (listing, marker) = Listing::numbered(query, SORT_KEYS, cx.api.settings.max_limit)?;
+    let own = cx.requester().project_id.as_deref();
+    let mut quotas: Vec<Quota> =
+        cx.read(|view| Ok(view.quotas()?))?.into_iter().map(|q| q.record).collect();
+    quotas.retain(|q| everyone || own == Some(&q.project_id));
+    let whole = listing.whole();
+    let mut quotas = whole.cut(quotas, |q| q.sequence, |_| false);
+    if let Some(marker) = marker {
+        let at = quotas.iter().position(|q| q.sequence.0 == marker);
+        let at = at.ok_or_else(|| ApiError::missing("Quota", marker))?;
+        quotas.drain(..=at);
+    }
+    quotas.truncate(listing.limit);
+    let last = quotas.last().map(|q| q.sequence.0);
+    Reply::shown(&List {
+        next: listing.next(cx.base, "quotas", quotas.len(), last),
+        quotas: quotas.iter().map(quota_view).collect(),
+    })
 }
 
 /// `GET /v1/quotas/{project}/{resource}`
-pub fn show(cx: &Context<'_>, project: &str, _resource: &str) -> Outcome<Reply> {
+pub fn show(cx: &Context<'_>, project: &str, resource: &str) -> Outcome<Reply> {
     cx.query(&[])?;
     cx.allow("quota:get")?;
     if !cx.is_admin && cx.requester().project_id.as_deref() != Some(project) {
         return Err(ApiError::not_authorized());
     }
-    Reply::shown(&json!({
-        "project_id": project,
-        "resource": "Cluster",
-        "hard_limit": cx.api.settings.max_clusters_per_project,
-    }))
+    match cx.read(|view| Ok(view.quota(project)?))?.filter(|q| is_of(q, project, resource)) {
+        Some(quota) => Reply::shown(&quota_view(&quota)),
+        // There is no number to show, for there is no record.
+        None => Reply::shown(&json!({
+            "project_id": project,
+            "resource": quota::CLUSTER,
+            "hard_limit": cx.api.settings.max_clusters_per_project,
+        })),
+    }
 }
 
-/// What changes quotas.
-pub fn change(cx: &Context<'_>, rule: &str) -> Outcome<Reply> {
-    cx.allow(rule)?;
-    Err(ApiError::invalid(
-        "Changing quotas is not supported; every project has the configured limit.",
-    ))
+/// `POST /v1/quotas`
+pub async fn create(cx: &Context<'_>) -> Outcome<Reply> {
+    cx.query(&[])?;
+    cx.allow("quota:create")?;
+    let mut fields = Fields::new("quota", cx.body("quota")?, &KNOWN, &READ_ONLY)?;
+    fields.choice("resource", &[quota::CLUSTER], |_| Some(()))?;
+    let hard_limit = fields.whole("hard_limit", 0..=i32::MAX as u32)?.unwrap_or(1);
+    let project_id = fields.text("project_id", 0..=255)?.filter(|id| !id.is_empty());
+    let project_id =
+        project_id.ok_or_else(|| ApiError::invalid("Must provide a valid project ID."))?;
+    if !cx.api.conductor.has_project(&project_id).await? {
+        return Err(ApiError::missing("The project_id", &project_id));
+    }
+    let quota = Quota {
+        sequence: cx.api.store.next_sequence(),
+        project_id,
+        hard_limit,
+        created_at: cx.api.clock.now(),
+        updated_at: None,
+    };
+    match cx.api.store.commit(Change::new().expect_absent(&quota).put(&quota)).await {
+        Ok(()) => Reply::created(&quota_view(&quota)),
+        Err(StoreError::Stale) => Err(ApiError::conflict(format!(
+            "Quota for project {} already exists for resource {}. Change it with PATCH.",
+            quota.project_id,
+            quota::CLUSTER
+        ))),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// `PATCH /v1/quotas/{project}/{resource}`, whose body is no JSON patch.
+pub async fn update(cx: &Context<'_>, project: &str, resource: &str) -> Outcome<Reply> {
+    cx.query(&[])?;
+    cx.allow("quota:update")?;
+    let mut fields = Fields::new("quota", cx.body("quota")?, &KNOWN, &READ_ONLY)?;
+    fields.choice("resource", &[quota::CLUSTER], |_| Some(()))?;
+    let hard_limit = fields.whole("hard_limit", 0..=i32::MAX as u32)?;
+    let hard_limit = hard_limit.ok_or_else(|| mandatory("hard_limit"))?;
+    let stored = find(cx, project, resource)?;
+    let mut quota = stored.record.clone();
+    quota.hard_limit = hard_limit;
+    quota.updated_at = Some(cx.api.clock.now());
+    cx.api.store.commit(Change::new().expect(&stored).put(&quota)).await?;
+    Reply::accepted_with(&quota_view(&quota))
+}
+
+/// `DELETE /v1/quotas/{project}/{resource}`
+pub async fn delete(cx: &Context<'_>, project: &str, resource: &str) -> Outcome<Reply> {
+    cx.query(&[])?;
+    cx.allow("quota:delete")?;
+    let stored = find(cx, project, resource)?;
+    cx.api.store.commit(Change::new().expect(&stored).delete(&stored.record)).await?;
+    Ok(Reply::gone())
+}
+
+fn find(cx: &Context<'_>, project: &str, resource: &str) -> Outcome<Stored<Quota>> {
+    let found = cx.read(|view| Ok(view.quota(project)?))?;
+    found.filter(|q| is_of(q, project, resource)).ok_or_else(|| {
+        let cut = |text: &str| text.chars().take(300).collect::<String>();
+        ApiError::missing_sentence(format!(
+            "Quota could not be found: project {}, resource {}.",
+            cut(project),
+            cut(resource)
+        ))
+    })
+}
+
+/// The key drops what cannot stand in one, such as NUL.
+fn is_of(quota: &Quota, project: &str, resource: &str) -> bool {
+    quota.project_id == project && resource == quota::CLUSTER
 }

@@ -1,10 +1,12 @@
 //! Clusters.
 
+mod change;
 mod form;
 mod view;
 
 use std::collections::HashMap;
 
+pub use change::{resize, update, upgrade};
 use form::{KNOWN, Origin, READ_ONLY, Wish};
 use view::{ClusterList, Shown, full_view, short_view};
 
@@ -163,38 +165,6 @@ pub async fn delete(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
     cx.allow_cluster("cluster:delete", &cluster)?;
     cx.api.conductor.delete_cluster(&cx.tenant(), &cluster).await?;
     Ok(Reply::gone())
-}
-
-/// `PATCH /v1/clusters/{id}`
-pub fn update(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
-    match cx.asked.version >= Version::of(3) {
-        true => cx.query(&["rollback"])?,
-        false => cx.query(&[])?,
-    };
-    let cluster = cx.cluster(id, Some("cluster:update_all_projects"))?;
-    cx.allow_cluster("cluster:update", &cluster)?;
-    Err(ApiError::invalid("Updating a cluster is not supported by this driver."))
-}
-
-/// `POST /v1/clusters/{id}/actions/resize`
-pub fn resize(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
-    cx.since(Version::RESIZE, "resize")?;
-    let cluster = cx.cluster(id, None)?;
-    cx.allow_cluster("cluster:resize", &cluster)?;
-    Err(ApiError::invalid("Resizing a cluster is not supported by this driver."))
-}
-
-/// `POST /v1/clusters/{id}/actions/upgrade`
-pub fn upgrade(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
-    cx.since(Version::RESIZE, "upgrade")?;
-    if cx.asked.version < Version::UPGRADE {
-        return Err(ApiError::invalid(
-            "Cluster upgrade is not supported in the provided microversion.",
-        ));
-    }
-    let cluster = cx.cluster(id, Some("cluster:upgrade_all_projects"))?;
-    cx.allow_cluster("cluster:upgrade", &cluster)?;
-    Err(ApiError::invalid("Upgrading a cluster is not supported by this driver."))
 }
 
 fn groups(view: &View, id: ClusterId) -> Outcome<Vec<NodeGroup>> {

@@ -1,14 +1,20 @@
 //! Node groups of a cluster, from version 1.9 on.
 
+mod form;
+
 use std::collections::BTreeMap;
 
+use form::{KNOWN, Origin, READ_ONLY};
 use serde::Serialize;
+use serde_json::Value;
 use uuid::Uuid;
 
+use super::super::coerce::Fields;
 use super::super::context::{Context, find_cluster, only};
 use super::super::error::{ApiError, Outcome};
 use super::super::link::{Link, links};
 use super::super::page::{LIST_ARGUMENTS, Listing, SortKey};
+use super::super::patch::{Patch, Rules};
 use super::super::reply::Reply;
 use super::super::version::Version;
 use super::text;
@@ -16,7 +22,7 @@ use crate::model::cluster::Cluster;
 use crate::model::labels::{LabelDiff, Labels};
 use crate::model::nodegroup::{NodeGroup, Taint};
 use crate::model::{ClusterId, NodeGroupId};
-use crate::store::Stored;
+use crate::store::{Stored, View};
 
 const SORT_KEYS: &[SortKey] = &[
     ("uuid", "id"),
@@ -40,6 +46,31 @@ const SORT_KEYS: &[SortKey] = &[
     ("created_at", "created_at"),
     ("updated_at", "updated_at"),
 ];
+
+const PATCH_RULES: Rules = Rules {
+    internal: &[
+        "name",
+        "cluster_id",
+        "docker_volume_size",
+        "labels",
+        "flavor_id",
+        "image_id",
+        "node_addresses",
+        "node_count",
+        "role",
+        "is_default",
+        "stack_id",
+        "status",
+        "status_reason",
+        "version",
+        "merge_labels",
+        "labels_overridden",
+        "labels_added",
+        "labels_skipped",
+    ],
+    mandatory: &[],
+    structured: &["node_labels", "node_taints"],
+};
 
 #[derive(Serialize)]
 struct ShortView<'g> {
@@ -197,28 +228,89 @@ pub fn show(cx: &Context<'_>, id: &str, group: &str) -> Outcome<Reply> {
 }
 
 /// `POST /v1/clusters/{id}/nodegroups`
-pub fn create(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
+pub async fn create(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
     cx.since(Version::NODEGROUPS, "post")?;
-    cx.cluster(id, None)?;
+    cx.query(&[])?;
+    let (cluster, groups) = {
+        let reach = cx.reach(None)?;
+        cx.read(|view| {
+            let cluster = find_cluster(view, id, reach)?;
+            let groups = view.nodegroups(cluster.id)?;
+            Ok((cluster, groups))
+        })?
+    };
     cx.allow("nodegroup:create")?;
-    Err(ApiError::invalid("Creating a nodegroup is not supported by this driver."))
+    let fields = Fields::new("nodegroup", cx.body("nodegroup")?, &KNOWN, &READ_ONLY)?;
+    knows_node_labels(cx, |name| fields.has(name))?;
+    let worker = groups.iter().find(|g| g.is_default && !g.is_master());
+    let origin = Origin {
+        id: NodeGroupId::new(cx.api.entropy.uuid()),
+        sequence: cx.api.store.next_sequence(),
+        image_id: worker.and_then(|g| g.image_id.clone()),
+        created_at: cx.api.clock.now(),
+    };
+    let group = form::group(fields, &cluster, origin)?;
+    if group.is_master() {
+        return Err(ApiError::invalid("Creating master nodegroups is currently not supported."));
+    }
+    if groups.iter().any(|g| g.name == group.name) {
+        return Err(ApiError::conflict(format!(
+            "A node group with name {} already exists in the cluster {}.",
+            group.name, cluster.name
+        )));
+    }
+    if cluster.api_address.is_none() {
+        return Err(ApiError::conflict("Cluster API address is not available yet."));
+    }
+    let made = cx.api.conductor.create_nodegroup(&cx.tenant(), &cluster, group).await?;
+    Reply::accepted_with(&full_view(&made, &cluster, cx.base, cx.asked.version))
 }
 
 /// `PATCH /v1/clusters/{id}/nodegroups/{group}`
-pub fn update(cx: &Context<'_>, id: &str, group: &str) -> Outcome<Reply> {
-    find(cx, id, group, None, "patch")?;
+pub async fn update(cx: &Context<'_>, id: &str, ident: &str) -> Outcome<Reply> {
+    cx.query(&[])?;
+    let (cluster, group) = find(cx, id, ident, None, "patch")?;
     cx.allow("nodegroup:update")?;
-    Err(ApiError::invalid("Updating a nodegroup is not supported by this driver."))
+    let body = cx.body("patch")?;
+    let patch = Patch::read(&body, &PATCH_RULES)?;
+    knows_node_labels(cx, |name| patch.touches(name))?;
+    let before = full_view(&group, &cluster, "", Version::NODE_LABELS);
+    let Ok(Value::Object(before)) = serde_json::to_value(before) else {
+        return Err(ApiError::internal());
+    };
+    let mut changed = form::changed(Fields::of(patch.apply(before)?), &group)?;
+    if changed == group.record {
+        return Reply::accepted_with(&full_view(&group, &cluster, cx.base, cx.asked.version));
+    }
+    changed.updated_at = Some(cx.api.clock.now());
+    cx.api.conductor.update_nodegroup(&cx.tenant(), &cluster, &group, changed).await?;
+    let (cluster, group) = find(cx, id, ident, None, "patch")?;
+    Reply::accepted_with(&full_view(&group, &cluster, cx.base, cx.asked.version))
 }
 
 /// `DELETE /v1/clusters/{id}/nodegroups/{group}`
-pub fn delete(cx: &Context<'_>, id: &str, group: &str) -> Outcome<Reply> {
-    let (_, group) = find(cx, id, group, None, "delete")?;
+pub async fn delete(cx: &Context<'_>, id: &str, group: &str) -> Outcome<Reply> {
+    cx.query(&[])?;
+    let (cluster, group) = find(cx, id, group, None, "delete")?;
     cx.allow("nodegroup:delete")?;
-    Err(ApiError::invalid(match group.is_default {
-        true => "Deleting a default nodegroup is not supported.",
-        false => "Deleting a nodegroup is not supported by this driver.",
-    }))
+    if group.is_default {
+        return Err(ApiError::invalid("Deleting a default nodegroup is not supported."));
+    }
+    cx.api.conductor.delete_nodegroup(&cx.tenant(), &cluster, &group).await?;
+    Ok(Reply::gone())
+}
+
+/// Labels and taints of nodes came with 1.14; whoever speaks an older version is told so.
+fn knows_node_labels(cx: &Context<'_>, has: impl Fn(&str) -> bool) -> Outcome<()> {
+    let asked = ["node_labels", "node_taints"].into_iter().find(|name| has(name));
+    match asked {
+        Some(name) if cx.asked.version < Version::NODE_LABELS => Err(ApiError::invalid(format!(
+            "Unknown attribute for argument nodegroup: {name}. It needs version 1.14, and \
+                 {} was requested.",
+            cx.asked.version
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// A cluster and one of its groups, by uuid or name.
@@ -228,22 +320,27 @@ fn find(
     group: &str,
     everywhere: Option<&str>,
     method: &str,
-) -> Outcome<(Stored<Cluster>, NodeGroup)> {
+) -> Outcome<(Stored<Cluster>, Stored<NodeGroup>)> {
     cx.since(Version::NODEGROUPS, method)?;
     let reach = cx.reach(everywhere)?;
     cx.read(|view| {
         let cluster = find_cluster(view, id, reach)?;
-        let found = match Uuid::parse_str(group) {
-            Ok(uuid) => Vec::from_iter(view.nodegroup(cluster.id, NodeGroupId::new(uuid))?),
-            Err(_) => {
-                let mut groups = view.nodegroups(cluster.id)?;
-                groups.retain(|g| g.name == group);
-                groups
-            }
-        };
-        let group = only(found, || missing(group), "nodegroups", "nodegroup")?;
-        Ok((cluster, group.record))
+        let group = find_group(view, cluster.id, group)?;
+        Ok((cluster, group))
     })
+}
+
+/// One group of a cluster, by uuid or name.
+pub fn find_group(view: &View, cluster: ClusterId, ident: &str) -> Outcome<Stored<NodeGroup>> {
+    let found = match Uuid::parse_str(ident) {
+        Ok(uuid) => Vec::from_iter(view.nodegroup(cluster, NodeGroupId::new(uuid))?),
+        Err(_) => {
+            let mut groups = view.nodegroups(cluster)?;
+            groups.retain(|g| g.name == ident);
+            groups
+        }
+    };
+    only(found, || missing(ident), "nodegroups", "nodegroup")
 }
 
 fn missing(ident: &str) -> ApiError {
