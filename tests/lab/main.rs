@@ -8,4 +8,8 @@ mod crash;
 mod faults;
 mod golden;
 mod harness;
+mod nodegroups;
 mod refusals;
+mod resize;
+mod rotation;
+mod sync;
