@@ -8,4 +8,6 @@ mod crash;
 mod faults;
 mod golden;
 mod harness;
+mod parallel;
+mod policy;
 mod refusals;
