@@ -38,7 +38,7 @@ pub fn admit(
     let stack = cluster.stack_name();
     let masters: u32 = groups.iter().filter(|g| g.is_master()).map(|g| g.node_count).sum();
     let master_index = (0..masters).find(|i| name::master_node(&stack, *i) == node);
-    if master_index.is_none() && !is_worker(&stack, node) {
+    if master_index.is_none() && !is_worker(&group.stack_name(cluster), node) {
         return Err(Fault::forbidden("The path names a node that is not one of this cluster's."));
     }
     // Masters get the cluster's keys: their tokens are for one name each.

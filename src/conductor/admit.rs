@@ -11,7 +11,7 @@ use crate::model::cluster_template::{ClusterTemplate, Coe, ServerType};
 use crate::model::facts::CloudFacts;
 use crate::model::labels::Labels;
 use crate::model::nodegroup::{self, NodeGroup};
-use crate::model::operation::{Operation, OperationKind, Step};
+use crate::model::operation::{Detail, Operation, OperationKind, Step};
 use crate::model::status::Status;
 use crate::model::{ClusterId, NodeGroupId};
 use crate::openstack::{Actor, CloudError, Flavor, Found, Image, Network, Service, Subnet};
@@ -155,6 +155,7 @@ impl Conductor {
             master_addresses: Vec::new(),
             api_internal: None,
             api_public: Vec::new(),
+            foundation: None,
         };
         let mut order = order;
         driver.name().clone_into(&mut order.cluster.driver);
@@ -212,6 +213,9 @@ impl Conductor {
             facts: facts.clone(),
             settings: self.inner.settings.driver.clone(),
             enrolment: Enrolment::default(),
+            foundation: None,
+            revision: String::new(),
+            removals: Vec::new(),
         };
         driver.check(&plan)?;
         let minutes = match cluster.create_timeout {
@@ -233,6 +237,7 @@ impl Conductor {
             roles: tenant.requester.roles.clone(),
             user_id: tenant.requester.user_id.clone(),
             request_id: tenant.request_id.to_owned(),
+            detail: Detail::default(),
         };
         let limit = self.inner.settings.max_clusters_per_project;
         let change = Change::new()
@@ -300,7 +305,7 @@ impl Conductor {
         })
     }
 
-    async fn image(&self, actor: &Actor, wanted: &str) -> Result<Image, Refusal> {
+    pub(super) async fn image(&self, actor: &Actor, wanted: &str) -> Result<Image, Refusal> {
         match self.inner.cloud.image(actor, wanted).await? {
             Found::One(image) if image.status == "active" => Ok(image),
             Found::One(image) => Err(Refusal::Invalid(format!(
@@ -314,7 +319,11 @@ impl Conductor {
         }
     }
 
-    async fn flavor(&self, actor: &Actor, wanted: Option<&str>) -> Result<Option<Flavor>, Refusal> {
+    pub(super) async fn flavor(
+        &self,
+        actor: &Actor,
+        wanted: Option<&str>,
+    ) -> Result<Option<Flavor>, Refusal> {
         let Some(wanted) = wanted else { return Ok(None) };
         match self.inner.cloud.flavor(actor, wanted).await? {
             Found::One(flavor) => Ok(Some(flavor)),
@@ -439,7 +448,7 @@ fn whole(text: &str, label: &str) -> Result<u32, Refusal> {
     })
 }
 
-fn actor(tenant: &Tenant<'_>) -> Result<Actor, Refusal> {
+pub(super) fn actor(tenant: &Tenant<'_>) -> Result<Actor, Refusal> {
     let project = tenant.requester.project_id.clone().ok_or_else(|| {
         Refusal::Forbidden("This needs a token that is scoped to a project.".to_owned())
     })?;
@@ -452,7 +461,7 @@ fn actor(tenant: &Tenant<'_>) -> Result<Actor, Refusal> {
 
 /// Keystone lets neither a restricted application credential nor a trust make a trust, and a
 /// cluster cannot live without one.
-fn can_make_trusts(tenant: &Tenant<'_>) -> Result<(), Refusal> {
+pub(super) fn can_make_trusts(tenant: &Tenant<'_>) -> Result<(), Refusal> {
     if tenant.requester.restricted_credential {
         return Err(Refusal::Forbidden(
             "The token was got with a restricted application credential, and Keystone does \

@@ -7,11 +7,12 @@ use tracing::{info, warn};
 use super::decide::{AwaitNext, Awaited, StackNext, await_created, stack};
 use super::moment::Moment;
 use super::{Conductor, Progress, StepError};
+use crate::base::points::Stopped;
 use crate::driver::{Bundle, ClusterPlan, Driver};
 use crate::model::certificate::Certificate;
 use crate::model::credential::Credential;
 use crate::model::discovery::DiscoveryToken;
-use crate::model::operation::{Operation, Step};
+use crate::model::operation::{Operation, OperationKind, Step};
 use crate::model::stack::Stack;
 use crate::model::status::Status;
 use crate::model::{name, nodegroup};
@@ -52,7 +53,10 @@ impl Conductor {
         let failed = |e: &dyn std::fmt::Display| {
             StepError::failed(format!("The cluster's keys could not be drawn: {e}"))
         };
-        let keys = self.inner.mill.draw(material::KEYS).await.map_err(|e| failed(&e))?;
+        // Nothing outside has happened yet, so a stop need not wait for it.
+        let drawing = self.inner.mill.draw(material::KEYS);
+        let keys = self.inner.stopping.run_until_cancelled(drawing).await.ok_or(Stopped)?;
+        let keys = keys.map_err(|e| failed(&e))?;
         let drawn = tokio::task::spawn_blocking(move || {
             material::assemble(&name, &keys, validity, now, &entropy)
         });
@@ -70,6 +74,9 @@ impl Conductor {
             trustee_password: sealer.seal(&Credential::owner(id), password.as_bytes()),
             trustee_user_id: None,
             trust_id: None,
+            next_password: None,
+            next_trust: None,
+            former_trust: None,
         };
         self.commit(change.put(&credential).put(&operation.at(Step::Trustee))).await?;
         Ok(Progress::Again)
@@ -422,8 +429,9 @@ impl Conductor {
         nodegroup: Option<&str>,
     ) -> Result<(), StepError> {
         let status = match operation.kind {
-            crate::model::operation::OperationKind::Create => Status::CreateFailed,
-            crate::model::operation::OperationKind::Delete => Status::DeleteFailed,
+            OperationKind::Create => Status::CreateFailed,
+            OperationKind::Delete => Status::DeleteFailed,
+            _ => return self.fail_group(moment, operation, reason).await,
         };
         warn!(step = operation.step.as_str(), reason, "{status}");
         let now = self.inner.clock.now();
@@ -458,7 +466,7 @@ fn group_of(resource: &str) -> Option<String> {
     }
 }
 
-fn timeout_minutes(plan: &ClusterPlan) -> u32 {
+pub(super) fn timeout_minutes(plan: &ClusterPlan) -> u32 {
     match plan.cluster.create_timeout {
         0 => plan.settings.create_timeout,
         minutes => minutes,
@@ -466,7 +474,7 @@ fn timeout_minutes(plan: &ClusterPlan) -> u32 {
 }
 
 /// Turns "not authorised" into what the tenant must know.
-fn lapsed(before: &str) -> impl Fn(StepError) -> StepError + '_ {
+pub(super) fn lapsed(before: &str) -> impl Fn(StepError) -> StepError + '_ {
     move |e| match e {
         StepError::Cloud(e) if e.is_unauthorised() => StepError::failed(format!(
             "The token of the request expired or was revoked before {before}. \

@@ -7,7 +7,7 @@ use super::moment::Moment;
 use super::{Conductor, Progress, Refusal, StepError, Tenant};
 use crate::model::cluster::Cluster;
 use crate::model::name;
-use crate::model::operation::{Operation, OperationKind, Step};
+use crate::model::operation::{Detail, Operation, OperationKind, Step};
 use crate::model::stack::Stack;
 use crate::model::status::Status;
 use crate::openstack::{Actor, CloudError};
@@ -57,7 +57,7 @@ impl Conductor {
             group.updated_at = Some(now);
             change = change.put(&group);
         }
-        if let Some(overtaken) = &moment.operation {
+        for overtaken in moment.operations() {
             change = change.expect(overtaken).delete(&overtaken.record);
         }
         // The tenant's token helps where no trust was ever made; an administrator of
@@ -79,6 +79,7 @@ impl Conductor {
             roles: tenant.requester.roles.clone(),
             user_id: tenant.requester.user_id.clone(),
             request_id: tenant.request_id.to_owned(),
+            detail: Detail::default(),
         })
     }
 
@@ -108,7 +109,7 @@ impl Conductor {
     ) -> Result<Progress, StepError> {
         if let Some(actor) = self.deleting_actor(moment).await? {
             let heat = self.inner.cloud.heat(&actor).await?;
-            for stack in self.stacks_of(moment, &actor).await? {
+            for stack in first_to_go(moment, self.stacks_of(moment, &actor).await?) {
                 if gone(Some(&stack), false) != GoneNext::Delete {
                     continue;
                 }
@@ -134,7 +135,7 @@ impl Conductor {
         operation: &Stored<Operation>,
     ) -> Result<Progress, StepError> {
         if let Some(actor) = self.deleting_actor(moment).await? {
-            for stack in self.stacks_of(moment, &actor).await? {
+            for stack in first_to_go(moment, self.stacks_of(moment, &actor).await?) {
                 match gone(Some(&stack), true) {
                     GoneNext::Gone => {}
                     GoneNext::Wait => {
@@ -157,7 +158,7 @@ impl Conductor {
         Ok(Progress::Again)
     }
 
-    async fn deletion_failure(&self, actor: &Actor, stack: &Stack) -> StepError {
+    pub(super) async fn deletion_failure(&self, actor: &Actor, stack: &Stack) -> StepError {
         let failures = match self.inner.cloud.heat(actor).await {
             Ok(heat) => heat.failures(&stack.name, &stack.id).await,
             Err(e) => Err(e),
@@ -189,7 +190,7 @@ impl Conductor {
 
     /// Who may delete: the trustee; else, where the trust is gone or was never made, the
     /// tenant who asked. None when no stack can exist, because none is made before its trust.
-    async fn deleting_actor(&self, moment: &Moment) -> Result<Option<Actor>, StepError> {
+    pub(super) async fn deleting_actor(&self, moment: &Moment) -> Result<Option<Actor>, StepError> {
         let by_trust = match moment.trust() {
             Some(_) => match self.trust_session(moment).await {
                 Ok(actor) => return Ok(Some(actor)),
@@ -215,20 +216,9 @@ impl Conductor {
         moment: &Moment,
         operation: &Stored<Operation>,
     ) -> Result<Progress, StepError> {
-        if let Some(trust) = self.known_trust(moment).await? {
-            match self.trust_holder(moment, &trust).await {
-                Ok(token) => {
-                    match self.act(self.inner.cloud.keystone().delete_trust(&token, &trust)).await {
-                        Ok(()) => info!(%trust, "trust deleted"),
-                        Err(StepError::Cloud(e)) if is_over(&e) => {}
-                        Err(e) => return Err(e),
-                    }
-                }
-                // Keystone does not accept the trust any more: there is nothing left of it
-                // that deleting its trustee would not end.
-                Err(StepError::Cloud(e)) if is_over(&e) => {}
-                Err(e) => return Err(e),
-            }
+        // Whatever Keystone does not accept any more, deleting its trustee ends.
+        for trust in self.known_trusts(moment).await? {
+            self.delete_trust(moment, &trust).await?;
         }
         self.forget_session(moment.id()).await;
         let change = Change::new().expect(operation).put(&operation.at(Step::DeleteTrustee));
@@ -236,22 +226,20 @@ impl Conductor {
         Ok(Progress::Again)
     }
 
-    /// The trust on record, or the one that was made just before we were killed.
-    async fn known_trust(&self, moment: &Moment) -> Result<Option<String>, StepError> {
-        if let Some(trust) = moment.trust() {
-            return Ok(Some(trust.to_owned()));
-        }
-        let Some(user) = self.known_trustee(moment).await? else { return Ok(None) };
+    /// Every trust of the trustee: the one on record, and those that were made, or were to be
+    /// deleted, just before we were killed.
+    async fn known_trusts(&self, moment: &Moment) -> Result<Vec<String>, StepError> {
+        let Some(user) = self.known_trustee(moment).await? else { return Ok(Vec::new()) };
         let (_, password) = moment.trustee(&self.inner.store)?;
-        match self.inner.cloud.keystone().trust_of(&user, &password).await {
-            Ok(trust) => Ok(trust),
-            Err(e) if is_over(&e) => Ok(None),
+        match self.inner.cloud.keystone().trusts_of(&user, &password).await {
+            Ok(trusts) => Ok(trusts),
+            Err(e) if is_over(&e) => Ok(moment.trust().map(str::to_owned).into_iter().collect()),
             Err(e) => Err(e.into()),
         }
     }
 
     /// A token that impersonates the trustor through the trust itself.
-    async fn trust_holder(
+    pub(super) async fn trust_holder(
         &self,
         moment: &Moment,
         trust: &str,
@@ -311,8 +299,16 @@ impl Conductor {
     }
 }
 
+/// Stacks of further groups use the cluster's network: while there are any, only they.
+fn first_to_go(moment: &Moment, stacks: Vec<Stack>) -> Vec<Stack> {
+    let own = moment.cluster.stack_name();
+    let (main, groups): (Vec<_>, Vec<_>) =
+        stacks.into_iter().filter(|s| !s.is_gone()).partition(|s| s.name == own);
+    if groups.is_empty() { main } else { groups }
+}
+
 /// Whether Keystone says that user or trust are no more: it does not tell a deleted trustee
 /// from a wrong password, and a trust whose trustor is gone is forbidden.
-fn is_over(error: &CloudError) -> bool {
+pub(super) fn is_over(error: &CloudError) -> bool {
     error.is_missing() || matches!(error, CloudError::Refused { status: 401 | 403, .. })
 }

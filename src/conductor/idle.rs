@@ -61,6 +61,7 @@ pub(crate) fn conductor(store: Store) -> (Conductor, Tokens) {
         host: "peer".to_owned(),
         lanes: 1,
         look_interval: Duration::from_secs(1),
+        sync_interval: Duration::from_secs(60),
         max_clusters_per_project: 20,
         trust_roles: Vec::new(),
         certificate_validity: Duration::from_secs(86_400),

@@ -9,13 +9,18 @@ mod admit;
 mod create;
 mod decide;
 mod delete;
+mod groups;
 #[cfg(test)]
 pub(crate) mod idle;
 mod moment;
 mod nodes;
 mod orders;
+mod outlook;
 mod queue;
 mod refusal;
+mod rotate;
+mod sync;
+mod update;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -66,6 +71,8 @@ pub struct Settings {
     pub lanes: usize,
     /// How often a cluster in progress is looked at.
     pub look_interval: Duration,
+    /// How often a cluster that nothing is being done about is looked at.
+    pub sync_interval: Duration,
     pub max_clusters_per_project: u32,
     /// Roles delegated to trustees; empty means all of the tenant's.
     pub trust_roles: Vec<String>,
@@ -97,6 +104,8 @@ struct Inner {
     mill: Mill,
     queue: Mutex<Queue>,
     wake: Notify,
+    /// Cancelled when nothing new shall begin.
+    stopping: CancellationToken,
     attempts: Mutex<HashMap<ClusterId, u32>>,
     /// Sessions of trustees, by cluster.
     sessions: Cache<ClusterId, Arc<Session>>,
@@ -182,6 +191,7 @@ impl Conductor {
                 mill,
                 queue: Mutex::default(),
                 wake: Notify::new(),
+                stopping: CancellationToken::new(),
                 attempts: Mutex::default(),
                 sessions,
             }),
@@ -233,6 +243,8 @@ impl Conductor {
         let mut lanes = JoinSet::new();
         let mut names = HashMap::new();
         let mut heartbeat = tokio::time::interval(HEARTBEAT);
+        let between = self.inner.clock.real_length(self.inner.settings.sync_interval);
+        let mut sync = tokio::time::interval(between.max(Duration::from_millis(10)));
         loop {
             let turn = match lanes.len() < self.inner.settings.lanes {
                 true => self.queue().take(Instant::now()),
@@ -254,6 +266,7 @@ impl Conductor {
                 () = self.inner.wake.notified() => {}
                 () = tokio::time::sleep_until(until.into()) => {}
                 _ = heartbeat.tick() => self.beat().await,
+                _ = sync.tick() => self.sync_soon(),
                 Some(ended) = lanes.join_next_with_id() => {
                     let task = match &ended {
                         Ok((task, ())) => *task,
@@ -269,6 +282,7 @@ impl Conductor {
                 }
             }
         }
+        self.inner.stopping.cancel();
         let drained = async { while lanes.join_next().await.is_some() {} };
         if tokio::time::timeout(DRAIN, drained).await.is_err() {
             warn!("running steps were cut off; they resume at the next start");
@@ -277,7 +291,7 @@ impl Conductor {
 
     /// Takes steps until there is nothing to do now.
     async fn look_after(&self, id: ClusterId) {
-        loop {
+        while !self.inner.stopping.is_cancelled() {
             let moment = match Moment::read(&self.inner.store, id) {
                 Ok(Some(moment)) => moment,
                 Ok(None) => return self.settled(id),
@@ -286,10 +300,18 @@ impl Conductor {
                     return self.push(id, LOOKS.most);
                 }
             };
-            let Some(operation) = moment.operation.clone() else { return self.settled(id) };
+            let Some(operation) = moment.operation.clone() else {
+                self.sync(&moment).await;
+                return self.settled(id);
+            };
             let outcome = match operation.kind {
                 OperationKind::Create => self.create_step(&moment, &operation).await,
                 OperationKind::Delete => self.delete_step(&moment, &operation).await,
+                OperationKind::Resize => self.update_step(&moment, &operation).await,
+                OperationKind::CreateGroup | OperationKind::DeleteGroup => {
+                    self.group_step(&moment, &operation).await
+                }
+                OperationKind::RotateCredential => self.rotate_step(&moment, &operation).await,
             };
             match outcome {
                 Ok(Progress::Again) => self.settled(id),

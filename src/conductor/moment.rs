@@ -2,15 +2,15 @@
 
 use crate::base::secret::{CannotOpen, Secret};
 use crate::driver::plan::{ClusterPlan, Enrolment};
-use crate::model::ClusterId;
 use crate::model::cluster::Cluster;
 use crate::model::cluster_template::ClusterTemplate;
 use crate::model::credential::Credential;
-use crate::model::facts::CloudFacts;
+use crate::model::facts::{CloudFacts, Foundation};
 use crate::model::name;
 use crate::model::node::Node;
 use crate::model::nodegroup::{DEFAULT_MASTER, NodeGroup, counts};
 use crate::model::operation::Operation;
+use crate::model::{ClusterId, NodeGroupId};
 use crate::pki::enrolment::{Enrolment as EnrolmentClaim, EnrolmentKey};
 use crate::store::{Store, StoreError, Stored};
 
@@ -22,7 +22,10 @@ pub struct Moment {
     pub cluster: Stored<Cluster>,
     pub template: Option<Stored<ClusterTemplate>>,
     pub groups: Vec<Stored<NodeGroup>>,
+    /// The operation at work.
     pub operation: Option<Stored<Operation>>,
+    /// Those that wait behind it.
+    pub queued: Vec<Stored<Operation>>,
     pub credential: Option<Stored<Credential>>,
     pub facts: Option<Stored<CloudFacts>>,
     pub nodes: Vec<Node>,
@@ -33,10 +36,12 @@ impl Moment {
     pub fn read(store: &Store, id: ClusterId) -> Result<Option<Self>, StoreError> {
         store.read(|view| {
             let Some(cluster) = view.cluster(id)? else { return Ok(None) };
+            let mut operations = view.operations_of(id)?.into_iter();
             Ok(Some(Self {
                 template: view.template(cluster.template_id)?,
                 groups: view.nodegroups(id)?,
-                operation: view.operation_of(id)?,
+                operation: operations.next(),
+                queued: operations.collect(),
                 credential: view.credential(id)?,
                 facts: view.facts(id)?,
                 nodes: view.nodes(id)?.into_iter().map(|n| n.record).collect(),
@@ -79,12 +84,69 @@ impl Moment {
             self.groups.iter().filter(|g| g.is_default).map(|g| g.record.clone()).collect();
         let enrolment = enrolment(&self.cluster, &groups, settings, key);
         Some(ClusterPlan {
+            foundation: None,
+            revision: String::new(),
+            removals: Vec::new(),
             cluster: self.cluster.record.clone(),
             template: self.template.as_ref()?.record.clone(),
             groups,
             facts: self.facts.as_ref()?.record.clone(),
             settings: settings.driver.clone(),
             enrolment,
+        })
+    }
+
+    /// All operations, the one at work first.
+    pub fn operations(&self) -> impl Iterator<Item = &Stored<Operation>> {
+        self.operation.iter().chain(&self.queued)
+    }
+
+    pub fn group(&self, id: NodeGroupId) -> Option<&Stored<NodeGroup>> {
+        self.groups.iter().find(|g| g.id == id)
+    }
+
+    /// The plan of the stack that holds a group: the cluster's own for a default group. None
+    /// too where the foundation of a further group's stack is not known yet.
+    pub fn plan_of(
+        &self,
+        group: &NodeGroup,
+        settings: &Settings,
+        key: &EnrolmentKey,
+    ) -> Option<ClusterPlan> {
+        if group.is_default {
+            return self.plan(settings, key);
+        }
+        let foundation = self.facts.as_ref()?.foundation.clone()?;
+        self.further(group, foundation, settings, key)
+    }
+
+    /// The plan of a further group's stack.
+    pub fn further(
+        &self,
+        group: &NodeGroup,
+        foundation: Foundation,
+        settings: &Settings,
+        key: &EnrolmentKey,
+    ) -> Option<ClusterPlan> {
+        let mut cluster = self.cluster.record.clone();
+        // The cluster's labels say how its networks are; a group's own come before them.
+        cluster.labels = group.labels.over(&cluster.labels);
+        cluster.docker_volume_size = group.docker_volume_size;
+        let mut facts = self.facts.as_ref()?.record.clone();
+        facts.worker_flavor = group.flavor_id.clone().unwrap_or(facts.worker_flavor);
+        facts.image_id = group.image_id.clone().unwrap_or(facts.image_id);
+        let groups = vec![group.clone()];
+        let enrolment = enrolment(&self.cluster, &groups, settings, key);
+        Some(ClusterPlan {
+            cluster,
+            template: self.template.as_ref()?.record.clone(),
+            groups,
+            facts,
+            settings: settings.driver.clone(),
+            enrolment,
+            foundation: Some(foundation),
+            revision: String::new(),
+            removals: Vec::new(),
         })
     }
 }

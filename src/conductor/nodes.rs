@@ -42,8 +42,16 @@ impl Conductor {
         let (masters, _) = moment.counts();
         let stack = moment.cluster.stack_name();
         let master_index = (0..masters).find(|i| name::master_node(&stack, *i) == node);
-        let plan = moment
-            .plan(&self.inner.settings, &self.inner.enrolment)
+        let group = moment.groups.iter().find(|g| {
+            let prefix = name::worker_node_prefix(&g.stack_name(&moment.cluster));
+            !g.is_default && node.starts_with(&prefix)
+        });
+        let (settings, key) = (&self.inner.settings, &self.inner.enrolment);
+        let plan = match group {
+            Some(group) => moment.plan_of(group, settings, key),
+            None => moment.plan(settings, key),
+        };
+        let plan = plan
             .ok_or_else(|| Refusal::Internal("the cluster's template or facts are lost".into()))?;
         let host = facts.api_internal.clone().or_else(|| facts.master_addresses.first().cloned());
         let node = NodePlan {
@@ -58,7 +66,7 @@ impl Conductor {
         Ok(driver.node_files(&plan, &node)?)
     }
 
-    fn moment(&self, cluster: ClusterId) -> Result<Moment, Refusal> {
+    pub(super) fn moment(&self, cluster: ClusterId) -> Result<Moment, Refusal> {
         Moment::read(&self.inner.store, cluster)?
             .ok_or_else(|| Refusal::Missing(format!("Cluster {cluster} could not be found.")))
     }

@@ -1,14 +1,23 @@
 //! What tenants may ask of a cluster that exists: checked against its status, then durable.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use super::{Conductor, Refusal, Tenant};
-use crate::model::NodeGroupId;
+use tracing::info;
+
+use super::admit::{actor, can_make_trusts};
+use super::moment::Moment;
+use super::outlook::servers;
+use super::{Conductor, Refusal, StepError, Tenant};
 use crate::model::cluster::Cluster;
 use crate::model::cluster_template::ClusterTemplate;
+use crate::model::facts::Foundation;
+use crate::model::name;
 use crate::model::nodegroup::NodeGroup;
-use crate::model::status::HealthStatus;
-use crate::store::Stored;
+use crate::model::operation::{Detail, Operation, OperationKind, Step};
+use crate::model::status::{HealthStatus, Status};
+use crate::model::{ClusterId, NodeGroupId};
+use crate::store::{Change, StoreError, Stored};
 
 /// How many nodes a group shall have, and which must not be among them.
 #[derive(Clone, Debug)]
@@ -28,79 +37,468 @@ pub struct UpgradeOrder {
     pub max_batch_size: u32,
 }
 
-fn unsupported(what: &str) -> Refusal {
-    Refusal::Invalid(format!("{what} is not supported by this driver."))
-}
-
 impl Conductor {
+    /// A new node count, and the nodes that must go. While the group is being resized the
+    /// newer count stands and the nodes to remove add up.
     pub async fn resize(
         &self,
-        _tenant: &Tenant<'_>,
-        _cluster: &Stored<Cluster>,
-        _order: ResizeOrder,
+        tenant: &Tenant<'_>,
+        cluster: &Stored<Cluster>,
+        order: ResizeOrder,
     ) -> Result<(), Refusal> {
-        Err(unsupported("Resizing"))
+        let id = cluster.id;
+        let moment = self.moment(id)?;
+        let group = found(&moment, order.nodegroup)?;
+        may_change(&moment, Some(group))?;
+        check_count(group, order.node_count)?;
+        let remove = self.resolve(&moment, group, &order.nodes_to_remove).await?;
+        self.order(id, |moment| {
+            let group = found(moment, order.nodegroup)?;
+            may_change(moment, Some(group))?;
+            let mut wanted = group.record.clone();
+            wanted.node_count = order.node_count;
+            self.check_group(moment, &wanted)?;
+            let mut detail = Detail {
+                nodegroup: Some(group.id),
+                before: group.node_count,
+                remove: remove.clone(),
+                rollback: order.rollback,
+            };
+            let mut change = Change::new();
+            let same = |o: &&Stored<Operation>| {
+                o.kind == OperationKind::Resize && o.detail.nodegroup == Some(group.id)
+            };
+            for overtaken in moment.operations().filter(same) {
+                detail.before = overtaken.detail.before;
+                let mut all = overtaken.detail.remove.clone();
+                all.extend(
+                    detail.remove.into_iter().filter(|id| !overtaken.detail.remove.contains(id)),
+                );
+                detail.remove = all;
+                change = change.expect(overtaken).delete(&overtaken.record);
+            }
+            let operation =
+                self.new_order(tenant, moment, OperationKind::Resize, Step::UpdateStack, detail);
+            wanted.status = Status::UpdateInProgress;
+            wanted.status_reason = None;
+            wanted.updated_at = Some(operation.began);
+            info!(cluster = %id, group = wanted.name, nodes = wanted.node_count, "resize accepted");
+            let change = change.expect(group).put(&wanted).put(&operation);
+            Ok(self.in_progress(moment, change))
+        })
+        .await
     }
 
+    /// Always refused: replacing servers one by one is not built yet.
     pub async fn upgrade(
         &self,
         _tenant: &Tenant<'_>,
-        _cluster: &Stored<Cluster>,
-        _order: UpgradeOrder,
+        cluster: &Stored<Cluster>,
+        order: UpgradeOrder,
     ) -> Result<(), Refusal> {
-        Err(unsupported("Upgrading"))
+        Err(Refusal::Invalid(format!(
+            "Upgrading cluster {} to cluster template {} is not supported by its driver {}. \
+             Create a new cluster from the template.",
+            cluster.name, order.template.name, cluster.driver
+        )))
     }
 
+    /// A further group, in a stack of its own.
     pub async fn create_nodegroup(
         &self,
-        _tenant: &Tenant<'_>,
-        _cluster: &Stored<Cluster>,
-        _group: NodeGroup,
+        tenant: &Tenant<'_>,
+        cluster: &Stored<Cluster>,
+        group: NodeGroup,
     ) -> Result<NodeGroup, Refusal> {
-        Err(unsupported("A further node group"))
+        // The tenant's own token makes the stack: Heat makes a trust of its own from it.
+        own_project(tenant, cluster, "create a node group")?;
+        can_make_trusts(tenant)?;
+        if group.is_master() {
+            return Err(Refusal::Invalid(
+                "Invalid input for field role. Value: 'master'. Masters are made with the \
+                 cluster only; choose worker or another name."
+                    .to_owned(),
+            ));
+        }
+        check_count(&group, group.node_count)?;
+        let asker = actor(tenant)?;
+        let mut group = group;
+        if let Some(wanted) = group.flavor_id.clone() {
+            self.flavor(&asker, Some(&wanted)).await?;
+        }
+        if let Some(wanted) = group.image_id.clone() {
+            self.image(&asker, &wanted).await?;
+        }
+        group.is_default = false;
+        group.stack_id = None;
+        group.status = Status::CreateInProgress;
+        group.status_reason = None;
+        let id = cluster.id;
+        self.order(id, |moment| {
+            may_change(moment, None)?;
+            if moment.groups.iter().any(|g| g.name == group.name) {
+                return Err(Refusal::Conflict(format!(
+                    "A node group with name {} already exists in the cluster {}.",
+                    group.name, moment.cluster.name
+                )));
+            }
+            self.check_group(moment, &group)?;
+            let detail = Detail { nodegroup: Some(group.id), ..Detail::default() };
+            let mut operation = self.new_order(
+                tenant,
+                moment,
+                OperationKind::CreateGroup,
+                Step::GroupStack,
+                detail,
+            );
+            operation.token = Some(
+                self.inner
+                    .store
+                    .sealer()
+                    .seal(&Operation::token_owner(id), tenant.token.expose().as_bytes()),
+            );
+            info!(cluster = %id, group = group.name, "node group accepted");
+            let change = Change::new().expect_absent(&group).put(&group).put(&operation);
+            Ok(self.in_progress(moment, change))
+        })
+        .await?;
+        Ok(group)
     }
 
+    /// New limits and labels for nodes to come; a new count is a resize.
     pub async fn update_nodegroup(
         &self,
-        _tenant: &Tenant<'_>,
-        _cluster: &Stored<Cluster>,
-        _group: &Stored<NodeGroup>,
-        _changed: NodeGroup,
+        tenant: &Tenant<'_>,
+        cluster: &Stored<Cluster>,
+        group: &Stored<NodeGroup>,
+        changed: NodeGroup,
     ) -> Result<(), Refusal> {
-        Err(unsupported("Changing a node group"))
+        check_count(&changed, changed.node_count)?;
+        let id = cluster.id;
+        self.order(id, |moment| {
+            let now = found(moment, group.id)?;
+            may_change(moment, Some(now))?;
+            let mut next = now.record.clone();
+            next.min_node_count = changed.min_node_count;
+            next.max_node_count = changed.max_node_count;
+            next.labels = changed.labels.clone();
+            next.node_labels = changed.node_labels.clone();
+            next.node_taints = changed.node_taints.clone();
+            next.updated_at = Some(self.inner.clock.now());
+            self.check_group(moment, &next)?;
+            if now.status.is_complete() {
+                next.status = Status::UpdateComplete;
+            }
+            Ok(self.with_cluster(moment, Change::new().expect(now), &[next], None, None))
+        })
+        .await?;
+        if changed.node_count != group.node_count {
+            let order = ResizeOrder {
+                nodegroup: group.id,
+                node_count: changed.node_count,
+                nodes_to_remove: Vec::new(),
+                rollback: false,
+            };
+            self.resize(tenant, cluster, order).await?;
+        }
+        Ok(())
     }
 
+    /// Overtakes whatever is being done about the group; idempotent.
     pub async fn delete_nodegroup(
         &self,
-        _tenant: &Tenant<'_>,
-        _cluster: &Stored<Cluster>,
-        _group: &Stored<NodeGroup>,
+        tenant: &Tenant<'_>,
+        cluster: &Stored<Cluster>,
+        group: &Stored<NodeGroup>,
     ) -> Result<(), Refusal> {
-        Err(unsupported("Deleting a node group"))
+        if group.is_default {
+            return Err(Refusal::Invalid(
+                "Deleting a default nodegroup is not supported.".to_owned(),
+            ));
+        }
+        let id = cluster.id;
+        self.order(id, |moment| {
+            not_on_its_way(moment)?;
+            let Some(group) = moment.group(group.id) else { return Ok(Change::new()) };
+            let about = |o: &&Stored<Operation>| o.detail.nodegroup == Some(group.id);
+            let mut change = Change::new();
+            for overtaken in moment.operations().filter(about) {
+                if overtaken.kind == OperationKind::DeleteGroup {
+                    return Ok(Change::new());
+                }
+                change = change.expect(overtaken).delete(&overtaken.record);
+            }
+            let detail = Detail { nodegroup: Some(group.id), ..Detail::default() };
+            let (kind, step) = (OperationKind::DeleteGroup, Step::DeleteGroupStack);
+            let operation = self.new_order(tenant, moment, kind, step, detail);
+            let mut going = group.record.clone();
+            going.status = Status::DeleteInProgress;
+            going.status_reason = None;
+            going.updated_at = Some(operation.began);
+            info!(cluster = %id, group = going.name, "deletion of node group accepted");
+            let change = change.expect(group).put(&going).put(&operation);
+            Ok(self.in_progress(moment, change))
+        })
+        .await
     }
 
+    /// Always refused: nodes that are built do not fetch new keys yet.
     pub async fn rotate_ca(
         &self,
         _tenant: &Tenant<'_>,
-        _cluster: &Stored<Cluster>,
+        cluster: &Stored<Cluster>,
     ) -> Result<(), Refusal> {
-        Err(unsupported("Rotating the CA"))
+        Err(Refusal::Invalid(format!(
+            "Rotating the CA of cluster {} is not supported by its driver {}.",
+            cluster.name, cluster.driver
+        )))
     }
 
+    /// A new password for the trustee, and a new trust from the caller; the old trust goes.
     pub async fn rotate_credential(
         &self,
-        _tenant: &Tenant<'_>,
-        _cluster: &Stored<Cluster>,
+        tenant: &Tenant<'_>,
+        cluster: &Stored<Cluster>,
     ) -> Result<(), Refusal> {
-        Err(unsupported("Rotating the credential"))
+        own_project(tenant, cluster, "rotate its credential")?;
+        can_make_trusts(tenant)?;
+        let id = cluster.id;
+        let password = self.inner.entropy.password();
+        self.order(id, |moment| {
+            may_change(moment, None)?;
+            let rotates = |o: &Stored<Operation>| o.kind == OperationKind::RotateCredential;
+            if moment.operations().any(rotates) {
+                return Err(busy(moment, "its credential is being rotated already"));
+            }
+            let Some(credential) = moment.credential.as_ref().filter(|c| c.trust_id.is_some())
+            else {
+                return Err(busy(moment, "it has no trust to replace"));
+            };
+            let sealer = self.inner.store.sealer();
+            let mut next = credential.record.clone();
+            next.next_password = Some(
+                sealer.seal(&crate::model::credential::Credential::owner(id), password.as_bytes()),
+            );
+            let (kind, step) = (OperationKind::RotateCredential, Step::NewTrust);
+            let mut operation = self.new_order(tenant, moment, kind, step, Detail::default());
+            let token = tenant.token.expose().as_bytes();
+            operation.token = Some(sealer.seal(&Operation::token_owner(id), token));
+            info!(cluster = %id, "rotation of the credential accepted");
+            let change = Change::new().expect(credential).put(&next).put(&operation);
+            Ok(self.in_progress(moment, change))
+        })
+        .await
     }
 
+    /// What somebody who looked into the cluster found. No other field changes.
     pub async fn set_health(
         &self,
-        _cluster: &Stored<Cluster>,
-        _status: Option<HealthStatus>,
-        _reason: BTreeMap<String, String>,
+        cluster: &Stored<Cluster>,
+        status: Option<HealthStatus>,
+        reason: BTreeMap<String, String>,
     ) -> Result<(), Refusal> {
-        Err(unsupported("Setting health"))
+        self.order(cluster.id, |moment| {
+            let mut cluster = moment.cluster.record.clone();
+            cluster.health_status = status;
+            cluster.health_status_reason = reason.clone();
+            Ok(Change::new().expect(&moment.cluster).put(&cluster))
+        })
+        .await
+    }
+
+    /// Writes what `build` makes of the cluster as it is now; again, if it changed meanwhile.
+    async fn order(
+        &self,
+        id: ClusterId,
+        build: impl Fn(&Moment) -> Result<Change, Refusal>,
+    ) -> Result<(), Refusal> {
+        loop {
+            let change = build(&self.moment(id)?)?;
+            if change.is_empty() {
+                return Ok(());
+            }
+            match self.inner.store.commit(change).await {
+                Ok(()) => {
+                    self.poke(id);
+                    return Ok(());
+                }
+                Err(StoreError::Stale) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+
+    fn new_order(
+        &self,
+        tenant: &Tenant<'_>,
+        moment: &Moment,
+        kind: OperationKind,
+        step: Step,
+        detail: Detail,
+    ) -> Operation {
+        let now = self.inner.clock.now();
+        let minutes = match moment.cluster.create_timeout {
+            0 => self.inner.settings.driver.create_timeout,
+            minutes => minutes,
+        };
+        Operation {
+            sequence: self.inner.store.next_sequence(),
+            cluster_id: moment.id(),
+            kind,
+            step,
+            attempt: 0,
+            began: now,
+            deadline: Some(now.plus(Duration::from_secs(60 * u64::from(minutes)))),
+            token: None,
+            roles: tenant.requester.roles.clone(),
+            user_id: tenant.requester.user_id.clone(),
+            request_id: tenant.request_id.to_owned(),
+            detail,
+        }
+    }
+
+    fn in_progress(&self, moment: &Moment, change: Change) -> Change {
+        let mut cluster = moment.cluster.record.clone();
+        cluster.status = Status::UpdateInProgress;
+        cluster.status_reason = None;
+        cluster.updated_at = Some(self.inner.clock.now());
+        change.expect(&moment.cluster).put(&cluster)
+    }
+
+    /// Whether the driver can build the cluster with this group as it shall be.
+    fn check_group(&self, moment: &Moment, group: &NodeGroup) -> Result<(), Refusal> {
+        let (settings, key) = (&self.inner.settings, &self.inner.enrolment);
+        let plan = match group.is_default {
+            true => moment.plan(settings, key).map(|mut plan| {
+                for known in plan.groups.iter_mut().filter(|g| g.id == group.id) {
+                    known.clone_from(group);
+                }
+                plan
+            }),
+            // What it stands on is looked up later and decides nothing here.
+            false => {
+                let (network, security_group) = (String::new(), String::new());
+                let foundation = Foundation { network, subnet: None, security_group };
+                moment.further(group, foundation, settings, key)
+            }
+        };
+        let mut plan = plan
+            .ok_or_else(|| Refusal::Internal("the cluster's template or facts are lost".into()))?;
+        "check".clone_into(&mut plan.revision);
+        let driver = self.driver(moment).map_err(|e| Refusal::Invalid(e.to_string()))?;
+        Ok(driver.check(&plan)?)
+    }
+
+    /// The servers that a tenant means by ids, names, addresses or indexes.
+    async fn resolve(
+        &self,
+        moment: &Moment,
+        group: &Stored<NodeGroup>,
+        wanted: &[String],
+    ) -> Result<Vec<String>, Refusal> {
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let unavailable = |e: StepError| match e {
+            StepError::Cloud(e) => Refusal::from(e),
+            e => Refusal::Unavailable(e.to_string()),
+        };
+        let shown = self.look_at(moment, group, true).await.map_err(unavailable)?;
+        let known = shown.as_ref().and_then(servers).unwrap_or_default();
+        let addresses: Vec<(String, String)> = shown
+            .iter()
+            .flat_map(|stack| ["kube_minions", "kube_minions_private"].map(|o| stack.list(o)))
+            // One address for every member, in the order of their indexes.
+            .filter(|listed| listed.len() == known.len())
+            .flat_map(|listed| listed.into_iter().zip(known.values().cloned()).collect::<Vec<_>>())
+            .collect();
+        let prefix = name::worker_node_prefix(&group.stack_name(&moment.cluster));
+        let going: Vec<&String> = moment
+            .operations()
+            .filter(|o| o.detail.nodegroup == Some(group.id))
+            .flat_map(|o| &o.detail.remove)
+            .collect();
+        let one = |text: &String| {
+            let index = text.strip_prefix(&prefix).unwrap_or(text).parse::<u32>().ok();
+            let of_index = index.and_then(|i| known.get(&i)).cloned();
+            of_index
+                .or_else(|| known.values().find(|id| *id == text).cloned())
+                .or_else(|| addresses.iter().find(|(a, _)| a == text).map(|(_, id)| id.clone()))
+                .or_else(|| going.contains(&text).then(|| text.clone()))
+                .ok_or_else(|| {
+                    Refusal::Invalid(format!(
+                        "Invalid input for field nodes_to_remove. Value: '{text}'. Node group {} \
+                         has no node with this server id, name, address or index.",
+                        group.name
+                    ))
+                })
+        };
+        wanted.iter().map(one).collect()
+    }
+}
+
+fn found(moment: &Moment, id: NodeGroupId) -> Result<&Stored<NodeGroup>, Refusal> {
+    moment.group(id).ok_or_else(|| Refusal::Missing(format!("Nodegroup {id} could not be found.")))
+}
+
+fn busy(moment: &Moment, why: &str) -> Refusal {
+    Refusal::Conflict(format!(
+        "Cluster {} is {}: {why}. Try again when this has changed.",
+        moment.cluster.name, moment.cluster.status
+    ))
+}
+
+fn not_on_its_way(moment: &Moment) -> Result<(), Refusal> {
+    use Status::{CreateFailed, CreateInProgress, DeleteComplete, DeleteFailed, DeleteInProgress};
+    match moment.cluster.status {
+        CreateInProgress | CreateFailed | DeleteInProgress | DeleteFailed | DeleteComplete => {
+            Err(busy(moment, "only a cluster that was built and is not being deleted can change"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Complete, or an update that runs or has failed; of the cluster for orders about all of it,
+/// of the group for orders about one.
+fn may_change(moment: &Moment, group: Option<&Stored<NodeGroup>>) -> Result<(), Refusal> {
+    not_on_its_way(moment)?;
+    let Some(group) = group else { return Ok(()) };
+    match group.status {
+        Status::UpdateInProgress | Status::UpdateFailed | Status::RollbackFailed => Ok(()),
+        status if status.is_complete() && status != Status::DeleteComplete => Ok(()),
+        status => Err(Refusal::Conflict(format!(
+            "Node group {} is {status}: it can change when it is complete.",
+            group.name
+        ))),
+    }
+}
+
+fn check_count(group: &NodeGroup, wanted: u32) -> Result<(), Refusal> {
+    if group.is_master() && wanted != group.node_count {
+        return Err(Refusal::Invalid(format!(
+            "Node group {} cannot be resized: masters are members of etcd.",
+            group.name
+        )));
+    }
+    let above = group.max_node_count.is_some_and(|most| wanted > most);
+    match wanted < group.min_node_count || above {
+        false => Ok(()),
+        true => Err(Refusal::Invalid(format!(
+            "Resizing {} outside the allowed range: min_node_count = {}, max_node_count = {}",
+            group.name,
+            group.min_node_count,
+            group.max_node_count.map_or_else(|| "None".to_owned(), |most| most.to_string())
+        ))),
+    }
+}
+
+fn own_project(tenant: &Tenant<'_>, cluster: &Cluster, what: &str) -> Result<(), Refusal> {
+    match tenant.requester.project_id.as_deref() == Some(&cluster.project_id) {
+        true => Ok(()),
+        false => Err(Refusal::Forbidden(format!(
+            "Only a member of the project of cluster {} can {what}: the cloud is asked with \
+             their token.",
+            cluster.name
+        ))),
     }
 }

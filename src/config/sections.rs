@@ -243,5 +243,6 @@ section! {
 section! {
     Periodic {
         status_interval: Span = Span::secs(1),
+        sync_interval: Span = Span::secs(60),
     }
 }

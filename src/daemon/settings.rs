@@ -123,6 +123,7 @@ pub fn conductor(config: &Config, advertised: &Advertised, host: &str) -> conduc
         host: host.to_owned(),
         lanes: config.cluster.lanes,
         look_interval: config.periodic.status_interval.0,
+        sync_interval: config.periodic.sync_interval.0,
         max_clusters_per_project: config.quota.max_clusters_per_project,
         trust_roles: config.trust.roles.clone(),
         certificate_validity: certificate_validity(config),

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::base::secret::Secret;
 use crate::model::cluster::Cluster;
 use crate::model::cluster_template::ClusterTemplate;
-use crate::model::facts::CloudFacts;
+use crate::model::facts::{CloudFacts, Foundation};
 use crate::model::nodegroup::NodeGroup;
 
 /// One cluster with everything resolved.
@@ -20,6 +20,22 @@ pub struct ClusterPlan {
     /// What each server presents when it reports: one for every master by index, then one
     /// for each worker group by name.
     pub enrolment: Enrolment,
+    /// Of whose stack this is the plan: the cluster's own, or a further group's.
+    pub foundation: Option<Foundation>,
+    /// By what an update is recognised; empty at creation.
+    pub revision: String,
+    /// Server ids of workers that must go.
+    pub removals: Vec<String>,
+}
+
+impl ClusterPlan {
+    /// The name of the stack to render.
+    pub fn stack_name(&self) -> String {
+        match (&self.foundation, self.groups.first()) {
+            (Some(_), Some(group)) => group.stack_name(&self.cluster),
+            _ => self.cluster.stack_name(),
+        }
+    }
 }
 
 /// What the operator configured that templates need.

@@ -199,6 +199,17 @@ impl Identity {
     }
 
     /// A user takes tokens, roles, credentials and trusts of either side along.
+    /// A new password ends the user's tokens.
+    pub fn change_user(&mut self, id: &str, password: Option<&str>) -> Answer<&User> {
+        let missing = || Refused::missing(format!("Could not find user: {id}."));
+        let user = self.users.iter_mut().find(|u| u.id == id).ok_or_else(missing)?;
+        if let Some(password) = password {
+            password.clone_into(&mut user.password);
+            self.tokens.retain(|_, t| t.user_id != id);
+        }
+        self.user(id).ok_or_else(missing)
+    }
+
     pub fn delete_user(&mut self, id: &str) -> Answer<()> {
         if self.user(id).is_none() {
             return Err(Refused::missing(format!("Could not find user: {id}.")));

@@ -220,6 +220,13 @@ fn users(world: &World, state: &mut State, token: &Token, ask: &Ask) -> Answer<R
                     Ok(Reply::json(200, &json!({"user": user_view(user)})))
                 }
                 "GET" => Err(forbidden("get_user")),
+                "PATCH" if admin => {
+                    let body = ask.body()?;
+                    let change = &body["user"];
+                    let shown = identity.change_user(id, change["password"].as_str())?;
+                    Ok(Reply::json(200, &json!({"user": user_view(shown)})))
+                }
+                "PATCH" => Err(forbidden("update_user")),
                 "DELETE" if admin => {
                     identity.delete_user(id)?;
                     Ok(Reply::empty(204))

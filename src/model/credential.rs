@@ -15,6 +15,12 @@ pub struct Credential {
     pub trustee_password: Sealed,
     pub trustee_user_id: Option<String>,
     pub trust_id: Option<String>,
+    /// A rotation's password, drawn before Keystone is asked; sealed like the other.
+    pub next_password: Option<Sealed>,
+    /// A rotation's trust.
+    pub next_trust: Option<String>,
+    /// The trust that a rotation has replaced and still has to delete.
+    pub former_trust: Option<String>,
 }
 
 impl Credential {

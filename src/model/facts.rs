@@ -29,4 +29,15 @@ pub struct CloudFacts {
     pub api_internal: Option<String>,
     /// Every address of the API outside the cluster's network, known together with the above.
     pub api_public: Vec<String>,
+    /// What stacks of further node groups stand on, once the first of them is asked for.
+    pub foundation: Option<Foundation>,
+}
+
+/// Things of the cluster's own stack that servers outside it need, by id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Foundation {
+    pub network: String,
+    pub subnet: Option<String>,
+    /// The security group of every node.
+    pub security_group: String,
 }

@@ -1,6 +1,6 @@
 //! The names we give to outside things, and which names we accept.
 
-use super::ClusterId;
+use super::{ClusterId, NodeGroupId};
 
 /// Whether `name` may name a cluster: `^[a-zA-Z][a-zA-Z0-9_.-]*$`, 1–242 characters.
 pub fn is_cluster_name(name: &str) -> bool {
@@ -12,14 +12,28 @@ pub fn is_cluster_name(name: &str) -> bool {
 /// The Heat stack's name: up to 30 characters of the cluster's name, made safe for
 /// host names, and the twelve letters derived from its UUID.
 pub fn stack_name(cluster: &str, id: ClusterId) -> String {
-    let safe: String = cluster
-        .chars()
-        .take(30)
+    format!("{}-{}", host_part(cluster, 30), id.short())
+}
+
+/// Up to `most` characters of a name as a host name may have them.
+fn host_part(name: &str, most: usize) -> String {
+    name.chars()
+        .take(most)
         .map(|c| if matches!(c, '_' | '.') { '-' } else { c })
         .filter(|c| c.is_ascii_alphanumeric() || *c == '-')
         .map(|c| c.to_ascii_lowercase())
-        .collect();
-    format!("{safe}-{}", id.short())
+        .collect()
+}
+
+/// The name of a further node group's stack: 20 characters of the cluster's name, 9 of the
+/// group's, and the twelve letters derived from the group's UUID.
+pub fn group_stack_name(cluster: &str, group: &str, id: NodeGroupId) -> String {
+    format!("{}-{}-{}", host_part(cluster, 20), host_part(group, 9), id.short())
+}
+
+/// The tag that finds a further node group's stack again, beside the cluster's own tag.
+pub fn group_tag(id: NodeGroupId) -> String {
+    format!("magnum-nodegroup-{id}")
 }
 
 /// The tag that finds a cluster's stacks again whatever they are called.
@@ -83,6 +97,8 @@ mod tests {
         assert_eq!(stack_name("My_k8s.Prod", id), "my-k8s-prod-aaaaaaaaaaa7");
         let long = stack_name(&"x".repeat(200), id);
         assert!(master_node(&long, 6).len() <= 63, "a host name");
+        let group = NodeGroupId::new(Uuid::from_u128(31));
+        assert_eq!(group_stack_name("K_1", "gpu.large-nodes", group), "k-1-gpu-large-aaaaaaaaaaa7");
     }
 
     #[test]

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::cluster::Cluster;
 use super::labels::Labels;
+use super::name;
 use super::status::Status;
 use super::{ClusterId, NodeGroupId, Sequence};
 use crate::base::clock::Timestamp;
@@ -54,6 +56,14 @@ pub struct Taint {
 }
 
 impl NodeGroup {
+    /// The name of the stack that holds its servers.
+    pub fn stack_name(&self, cluster: &Cluster) -> String {
+        match self.is_default {
+            true => cluster.stack_name(),
+            false => name::group_stack_name(&cluster.name, &self.name, self.id),
+        }
+    }
+
     pub fn is_master(&self) -> bool {
         self.role == MASTER
     }

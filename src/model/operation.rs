@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClusterId, Sequence};
+use super::{ClusterId, NodeGroupId, Sequence};
 use crate::base::clock::Timestamp;
 use crate::base::secret::Sealed;
 
@@ -11,6 +11,10 @@ use crate::base::secret::Sealed;
 pub enum OperationKind {
     Create,
     Delete,
+    Resize,
+    CreateGroup,
+    DeleteGroup,
+    RotateCredential,
 }
 
 /// Where an operation stands: the next thing to do. Stored by position: append only.
@@ -29,6 +33,18 @@ pub enum Step {
     DeleteTrust,
     DeleteTrustee,
     Forget,
+    // An update of the cluster's or a group's stack.
+    UpdateStack,
+    AwaitUpdate,
+    // A further node group.
+    GroupStack,
+    AwaitGroup,
+    DeleteGroupStack,
+    AwaitGroupGone,
+    // A new credential.
+    NewTrust,
+    NewPassword,
+    FormerTrust,
 }
 
 impl Step {
@@ -38,7 +54,14 @@ impl Step {
 
     /// Whether the step changes something outside; the others only look.
     pub const fn is_act(self) -> bool {
-        !matches!(self, Self::Await | Self::AwaitGone)
+        !matches!(
+            self,
+            Self::Await
+                | Self::AwaitGone
+                | Self::AwaitUpdate
+                | Self::AwaitGroup
+                | Self::AwaitGroupGone
+        )
     }
 
     pub const fn as_str(self) -> &'static str {
@@ -54,11 +77,34 @@ impl Step {
             Self::DeleteTrust => "delete-trust",
             Self::DeleteTrustee => "delete-trustee",
             Self::Forget => "forget",
+            Self::UpdateStack => "update-stack",
+            Self::AwaitUpdate => "await-update",
+            Self::GroupStack => "group-stack",
+            Self::AwaitGroup => "await-group",
+            Self::DeleteGroupStack => "delete-group-stack",
+            Self::AwaitGroupGone => "await-group-gone",
+            Self::NewTrust => "new-trust",
+            Self::NewPassword => "new-password",
+            Self::FormerTrust => "former-trust",
         }
     }
 }
 
-/// The durable intention; at most one per cluster.
+/// What an order says beyond its kind.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Detail {
+    /// The group concerned; None for the whole cluster.
+    pub nodegroup: Option<NodeGroupId>,
+    /// Nodes of the group before the order.
+    pub before: u32,
+    /// Server ids of the nodes that must go.
+    pub remove: Vec<String>,
+    /// Whether Heat shall restore the stack if the update fails.
+    pub rollback: bool,
+}
+
+/// The durable intention. A cluster's operations are carried out one after the other, in the
+/// order of their sequence.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Operation {
     pub sequence: Sequence,
@@ -78,6 +124,7 @@ pub struct Operation {
     /// Who asked.
     pub user_id: String,
     pub request_id: String,
+    pub detail: Detail,
 }
 
 impl Operation {

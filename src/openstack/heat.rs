@@ -29,6 +29,17 @@ pub struct NewStack<'b> {
     pub tag: &'b str,
 }
 
+/// What a stack shall become. What is not said stays as it is.
+#[derive(Clone, Debug)]
+pub struct StackUpdate<'b> {
+    pub template: &'b str,
+    pub parameters: &'b BTreeMap<String, Value>,
+    pub files: &'b BTreeMap<String, String>,
+    pub timeout_minutes: u32,
+    /// Whether Heat restores the stack if the update fails.
+    pub rollback: bool,
+}
+
 /// A resource that failed, with Heat's own sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailedResource {
@@ -75,6 +86,26 @@ impl Heat<'_> {
             service: Service::Heat,
             reason: "the new stack's id is missing".to_owned(),
         })
+    }
+
+    /// Starts to change a stack.
+    pub async fn update(
+        &self,
+        name: &str,
+        id: &str,
+        update: &StackUpdate<'_>,
+    ) -> Result<(), CloudError> {
+        let body = json!({
+            "existing": true,
+            "template": update.template,
+            "parameters": update.parameters,
+            "files": update.files,
+            "timeout_mins": update.timeout_minutes,
+            "disable_rollback": !update.rollback,
+        });
+        let path = path(name, id);
+        let call = self.call(&path, "the stack").method(Method::PATCH).body(body);
+        self.caller.send(call).await.map(|_| ())
     }
 
     /// Live stacks that carry a tag: id and name.

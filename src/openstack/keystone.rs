@@ -263,6 +263,21 @@ impl Keystone {
         Ok(text(&self.accepted(self.caller.json(call).await).await?["user"]["id"]))
     }
 
+    /// Setting the same password twice is harmless.
+    pub async fn set_trustee_password(
+        &self,
+        user_id: &str,
+        password: &Secret<String>,
+    ) -> Result<(), CloudError> {
+        let admin = self.domain_admin().await?;
+        let url = format!("{}/users/{}", self.accounts.auth_url, encode(user_id));
+        let body = json!({ "user": { "password": password.expose() } });
+        let call = Call::get(Service::Keystone, url, &admin.token, "the trustee")
+            .method(Method::PATCH)
+            .body(body);
+        self.accepted(self.caller.send(call).await).await.map(|_| ())
+    }
+
     pub async fn delete_trustee(&self, user_id: &str) -> Result<(), CloudError> {
         let admin = self.domain_admin().await?;
         let url = format!("{}/users/{}", self.accounts.auth_url, encode(user_id));
@@ -289,6 +304,15 @@ impl Keystone {
         user_id: &str,
         password: &Secret<String>,
     ) -> Result<Option<String>, CloudError> {
+        Ok(self.trusts_of(user_id, password).await?.into_iter().next())
+    }
+
+    /// All of them; a rotation makes a second one before it deletes the first.
+    pub async fn trusts_of(
+        &self,
+        user_id: &str,
+        password: &Secret<String>,
+    ) -> Result<Vec<String>, CloudError> {
         let trustee = self.trustee(user_id, password, None).await?;
         let url = format!(
             "{}/OS-TRUST/trusts?trustee_user_id={}",
@@ -297,7 +321,8 @@ impl Keystone {
         );
         let call = Call::get(Service::Keystone, url, &trustee.token, "the trust");
         let body = self.caller.json(call).await?;
-        Ok(body["trusts"][0]["id"].as_str().map(str::to_owned))
+        let trusts = body["trusts"].as_array().map(Vec::as_slice).unwrap_or_default();
+        Ok(trusts.iter().filter_map(|t| t["id"].as_str()).map(str::to_owned).collect())
     }
 
     /// A trust from the token's owner to `trustee` for one project and some roles.

@@ -27,7 +27,7 @@ use lookup::LookupKey;
 
 pub use call::ServiceSettings;
 pub use error::{CloudError, Service};
-pub use heat::{FailedResource, Heat, NewStack};
+pub use heat::{FailedResource, Heat, NewStack, StackUpdate};
 pub use keystone::{Accounts, Identity, Keystone, Session};
 pub use lookup::{Flavor, Found, Image, Network, Subnet};
 pub use token::Tokens;

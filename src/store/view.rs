@@ -165,15 +165,22 @@ impl<'t> View<'t> {
         self.get(&Key::new().uuid(cluster.uuid()))
     }
 
-    /// The cluster's unfinished operation.
+    /// The cluster's operation at work: the oldest unfinished one.
     pub fn operation_of(&self, cluster: ClusterId) -> Reads<Option<Stored<Operation>>> {
         let prefix = Key::new().uuid(cluster.uuid());
-        let page = Page { limit: 1, descending: true, ..Page::ALL };
+        let page = Page { limit: 1, ..Page::ALL };
         let keys = self.keys(table::OPERATION_BY_CLUSTER, &prefix, page)?;
         match keys.first() {
             Some(key) => self.get(&Key(key[16..].to_vec())),
             None => Ok(None),
         }
+    }
+
+    /// All of the cluster's unfinished operations, the one at work first.
+    pub fn operations_of(&self, cluster: ClusterId) -> Reads<Vec<Stored<Operation>>> {
+        let prefix = Key::new().uuid(cluster.uuid());
+        let keys = self.keys(table::OPERATION_BY_CLUSTER, &prefix, Page::ALL)?;
+        self.get_all(keys.into_iter().map(|key| Key(key[16..].to_vec())).collect())
     }
 
     pub fn operations(&self) -> Reads<Vec<Stored<Operation>>> {

@@ -193,6 +193,7 @@ fn conductor(store: &Store, clock: &Clock) -> Conductor {
             host: "h".to_owned(),
             lanes: 1,
             look_interval: Duration::from_secs(1),
+            sync_interval: Duration::from_secs(60),
             max_clusters_per_project: 20,
             trust_roles: Vec::new(),
             certificate_validity: DAY,
@@ -271,6 +272,7 @@ pub async fn add_cluster(store: &Store, number: u128, now: Timestamp) -> Cluster
         master_addresses: vec!["10.0.0.10".to_owned(), "10.0.0.11".to_owned()],
         api_internal: None,
         api_public: Vec::new(),
+        foundation: None,
     };
     let credential = Credential {
         cluster_id: id,
@@ -278,6 +280,9 @@ pub async fn add_cluster(store: &Store, number: u128, now: Timestamp) -> Cluster
         trustee_password: store.sealer().seal(&Credential::owner(id), b"secret"),
         trustee_user_id: Some("trustee".to_owned()),
         trust_id: Some("trust".to_owned()),
+        next_password: None,
+        next_trust: None,
+        former_trust: None,
     };
     let mut change = Change::new().put(&template).put(&cluster).put(&facts).put(&credential);
     for (number, name, role, count) in

@@ -12,7 +12,7 @@ use crate::harness::{Lab, ONE_CLUSTER, PATIENCE};
 const LANES: usize = 4;
 
 /// Runs `work` for 0..count, a few at a time.
-async fn in_turns<F>(count: u64, work: impl Fn(u64) -> F)
+pub async fn in_turns<F>(count: u64, work: impl Fn(u64) -> F)
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -29,7 +29,7 @@ where
 }
 
 /// Waits until the conductor has been stopped.
-async fn stopped(points: &Points) {
+pub async fn stopped(points: &Points) {
     let began = Instant::now();
     while !points.has_stopped() {
         assert!(began.elapsed() < PATIENCE, "never reached point {}", points.passed());

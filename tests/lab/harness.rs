@@ -224,6 +224,40 @@ impl Running {
         self.send(asked).await.status
     }
 
+    /// With the newest microversion.
+    pub async fn ask(
+        &self,
+        token: &str,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> (StatusCode, Value) {
+        let mut asked = Outgoing::new(method, self.url(path))
+            .header(TOKEN, token)
+            .header(VERSION, "container-infra latest");
+        if let Some(body) = &body {
+            asked = asked.json(body);
+        }
+        let answer = self.http.send(asked).await.unwrap();
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        (answer.status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+
+    /// A group as the API shows it.
+    pub async fn group(&self, token: &str, uuid: &str, group: &str) -> Value {
+        let path = format!("/v1/clusters/{uuid}/nodegroups/{group}");
+        let (status, body) = self.ask(token, Method::GET, &path, None).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        body
+    }
+
+    /// Asks for a new count and waits for nothing.
+    pub async fn resize(&self, token: &str, uuid: &str, order: Value) {
+        let path = format!("/v1/clusters/{uuid}/actions/resize");
+        let (status, body) = self.ask(token, Method::POST, &path, Some(order)).await;
+        assert_eq!(status, StatusCode::ACCEPTED, "{body}");
+    }
+
     /// Whatever a client might send.
     pub async fn send(&self, asked: Outgoing) -> Answer {
         self.http.send(asked).await.unwrap()

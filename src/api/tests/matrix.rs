@@ -298,7 +298,12 @@ fn outcome(answer: &Answer) -> Outcome {
         && !detail.starts_with("ClusterTemplate x ");
     match answer.status {
         StatusCode::UNAUTHORIZED => Outcome::Unknown,
-        StatusCode::FORBIDDEN => Outcome::Refused,
+        // The cloud may have reasons of its own; those are not the rules'.
+        StatusCode::FORBIDDEN
+            if detail.contains("Policy doesn't allow") || detail == "Not authorized." =>
+        {
+            Outcome::Refused
+        }
         _ if is_missing => Outcome::Hidden,
         _ => Outcome::Allowed,
     }

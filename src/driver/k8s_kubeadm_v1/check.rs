@@ -16,7 +16,7 @@ fn unsuitable<T>(sentence: impl Into<String>) -> Result<T, DriverError> {
 pub fn check(plan: &ClusterPlan) -> Result<Options, DriverError> {
     image(plan)?;
     let (masters, workers) = counts(plan);
-    if masters % 2 == 0 || masters > 7 {
+    if plan.foundation.is_none() && (masters % 2 == 0 || masters > 7) {
         return unsuitable(format!(
             "master_count {masters} is not possible: etcd needs an odd number of masters, so \
              choose 1, 3, 5 or 7."
@@ -24,7 +24,10 @@ pub fn check(plan: &ClusterPlan) -> Result<Options, DriverError> {
     }
     flags(plan)?;
     let options = Options::read(plan)?;
-    if let Some(threshold) = options.ready_threshold.filter(|threshold| *threshold > workers) {
+    if let Some(threshold) = options.ready_threshold.filter(|threshold| {
+        // A cluster that is built may shrink below what its creation waited for.
+        plan.foundation.is_none() && plan.revision.is_empty() && *threshold > workers
+    }) {
         return unsuitable(format!(
             "Invalid input for label ready_threshold. Value: '{threshold}'. It must be a whole \
              number from 0 to node_count, {workers}."

@@ -103,7 +103,6 @@ impl Options {
             ))
         })?;
         let floating_ips = plan.cluster.floating_ip_enabled;
-        let (masters, workers) = super::counts(plan);
         let heartbeat = labels.whole("etcd_heartbeat_interval", 50..=5000)?;
         let heartbeat = heartbeat.unwrap_or(if nested { 500 } else { 250 });
         let election = labels.whole("etcd_election_timeout", 500..=50_000)?;
@@ -138,7 +137,7 @@ impl Options {
                 .unwrap_or_default()
                 .to_owned(),
             availability_zone: labels.plain("availability_zone")?.map(str::to_owned),
-            affinity: affinity.filter(|_| masters > 1 || workers > 1),
+            affinity,
             boot_volume: labels.whole("boot_volume_size", 0..=16_384)?.unwrap_or(0),
             etcd_volume: labels.whole("etcd_volume_size", 0..=16_384)?.unwrap_or(0),
             docker_volume: plan.cluster.docker_volume_size.unwrap_or(0),

@@ -41,6 +41,9 @@ struct Context<'p> {
     worker_flavor: &'p str,
     worker_devices: Vec<Value>,
     worker_member: bool,
+    /// The security group of every node.
+    node_group: Value,
+    removals: &'p [String],
     availability_zone: Option<&'p str>,
     floating_ips: bool,
     master_affinity: Option<&'static str>,
@@ -112,6 +115,7 @@ pub fn bundle(
     let parameters = BTreeMap::from([
         ("cluster_uuid".to_owned(), json!(plan.cluster.id.to_string())),
         ("kube_version".to_owned(), json!(version)),
+        ("revision".to_owned(), json!(plan.revision)),
     ]);
     Ok(Bundle { template: templates.render("stack.yaml", &context)?, parameters, files })
 }
@@ -137,12 +141,13 @@ fn master_user_data(index: u32) -> String {
 fn context<'p>(plan: &'p ClusterPlan, options: &'p Options) -> Context<'p> {
     let (cluster, facts) = (&plan.cluster, &plan.facts);
     let (masters, workers) = counts(plan);
-    let stack = cluster.stack_name();
-    let own_network = cluster.fixed_network.is_none();
+    let stack = plan.stack_name();
+    let own_network = cluster.fixed_network.is_none() && plan.foundation.is_none();
     let id = |given: &Option<String>| given.as_ref().map(|id| json!(id));
-    let (network, subnet) = match own_network {
-        true => (resource("network"), Some(resource("subnet"))),
-        false => (
+    let (network, subnet) = match (&plan.foundation, own_network) {
+        (Some(given), _) => (json!(given.network), id(&given.subnet)),
+        (_, true) => (resource("network"), Some(resource("subnet"))),
+        (_, false) => (
             id(&facts.fixed_network_id).or_else(|| id(&cluster.fixed_network)).unwrap_or_default(),
             id(&facts.fixed_subnet_id),
         ),
@@ -159,9 +164,9 @@ fn context<'p>(plan: &'p ClusterPlan, options: &'p Options) -> Context<'p> {
             dns: listed(plan.template.dns_nameserver.as_deref()),
         }),
         external_network: facts.external_network_id.as_deref(),
-        network,
-        subnet,
-        extra_addresses: extra_addresses(options, own_network),
+        network: network.clone(),
+        subnet: subnet.clone(),
+        extra_addresses: extra_addresses(options, cluster.fixed_network.is_none()),
         master_rules: master_rules(options),
         node_rules: node_rules(options),
         masters: (0..masters).map(|i| master(i, &stack, plan, options)).collect(),
@@ -173,10 +178,16 @@ fn context<'p>(plan: &'p ClusterPlan, options: &'p Options) -> Context<'p> {
         worker_flavor: &facts.worker_flavor,
         worker_devices,
         worker_member: member,
+        node_group: match &plan.foundation {
+            Some(given) => json!(given.security_group),
+            None => resource("sg_node"),
+        },
+        removals: &plan.removals,
         availability_zone: options.availability_zone.as_deref(),
         floating_ips: options.floating_ips,
         master_affinity: options.affinity.filter(|_| masters > 1),
-        worker_affinity: options.affinity.filter(|_| workers > 1),
+        // Even for one worker: hints cannot be given to a server that exists.
+        worker_affinity: options.affinity,
         etcd_volume: volume(options.etcd_volume, &options.etcd_volume_type),
         docker_volume: volume(options.docker_volume, &options.docker_volume_type),
         lb: cluster.master_lb_enabled.then(|| Balancer {
@@ -186,7 +197,7 @@ fn context<'p>(plan: &'p ClusterPlan, options: &'p Options) -> Context<'p> {
             monitor: options.lb_monitor,
             floating_ip: options.lb_floating_ip,
         }),
-        outputs: outputs(plan, options, masters),
+        outputs: outputs(plan, options, masters, &network, subnet.as_ref()),
         stack,
     }
 }
@@ -295,7 +306,13 @@ fn node_rules(options: &Options) -> Vec<Value> {
     rules
 }
 
-fn outputs(plan: &ClusterPlan, options: &Options, masters: u32) -> Vec<Output> {
+fn outputs(
+    plan: &ClusterPlan,
+    options: &Options,
+    masters: u32,
+    network: &Value,
+    subnet: Option<&Value>,
+) -> Vec<Output> {
     let lb = plan.cluster.master_lb_enabled;
     let private: Vec<Value> = (0..masters).map(port_address).collect();
     let public: Vec<Value> = (0..masters)
@@ -327,7 +344,14 @@ fn outputs(plan: &ClusterPlan, options: &Options, masters: u32) -> Vec<Output> {
         })
         .collect();
     let output = |name, description, value| Output { name, description, value };
-    vec![
+    let mut foundation = vec![
+        output("node_network", "The nodes' network", network.clone()),
+        output("node_security_group", "The security group of every node", resource("sg_node")),
+    ];
+    if let Some(subnet) = subnet {
+        foundation.push(output("node_subnet", "The nodes' subnet", subnet.clone()));
+    }
+    let mut outputs = vec![
         output("api_address", "Where the API is reached from outside the cluster", api),
         output("api_internal", "Where nodes reach the API", internal),
         output(
@@ -356,7 +380,14 @@ fn outputs(plan: &ClusterPlan, options: &Options, masters: u32) -> Vec<Output> {
             "Nova's ids of the masters by name and of the workers by index",
             json!({"masters": servers, "workers": attribute("kube_minions", "refs_map")}),
         ),
-    ]
+    ];
+    outputs.extend(foundation);
+    // A further group's stack has workers and nothing else.
+    if plan.foundation.is_some() {
+        outputs
+            .retain(|o| matches!(o.name, "kube_minions" | "kube_minions_private" | "server_ids"));
+    }
+    outputs
 }
 
 fn resource(name: &str) -> Value {

@@ -2,6 +2,7 @@
 
 mod golden;
 mod refusals;
+mod schema;
 mod scripts;
 
 use super::*;
@@ -136,6 +137,7 @@ pub fn plan(masters: u32, workers: u32) -> ClusterPlan {
             master_addresses: Vec::new(),
             api_internal: None,
             api_public: Vec::new(),
+            foundation: None,
         },
         settings: Settings {
             auth_url: "http://203.0.113.2:5000/v3".to_owned(),
@@ -151,6 +153,9 @@ pub fn plan(masters: u32, workers: u32) -> ClusterPlan {
             masters: (0..masters).map(|i| Secret::new(format!("token-master-{i}"))).collect(),
             workers: vec![(DEFAULT_WORKER.to_owned(), Secret::new("token-worker".to_owned()))],
         },
+        foundation: None,
+        revision: String::new(),
+        removals: Vec::new(),
     }
 }
 

@@ -1,0 +1,277 @@
+//! A stack that is being changed, and one at rest → what to do or show. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use crate::base::clock::Timestamp;
+use crate::model::node::Node;
+use crate::model::stack::Stack;
+use crate::model::status::Status;
+
+/// What to do about a stack that shall be changed.
+#[derive(Debug, PartialEq, Eq)]
+pub enum UpdateNext {
+    /// Heat already has our update.
+    Adopt,
+    Send,
+    /// Heat is busy with something else on it.
+    Wait,
+    Fail(String),
+}
+
+/// `revision` marks our update.
+pub fn update(stack: Option<&Stack>, revision: &str) -> UpdateNext {
+    let Some(stack) = stack.filter(|s| !s.is_gone()) else {
+        return UpdateNext::Fail("The stack is not there any more.".to_owned());
+    };
+    if stack.status.starts_with("DELETE") {
+        return UpdateNext::Fail("The stack is being deleted by somebody else.".to_owned());
+    }
+    match (stack.parameters.get("revision").and_then(Value::as_str), stack.is_in_progress()) {
+        (Some(known), _) if known == revision => UpdateNext::Adopt,
+        (_, true) => UpdateNext::Wait,
+        _ => UpdateNext::Send,
+    }
+}
+
+/// What is known while waiting for a group's stack to change.
+#[derive(Debug)]
+pub struct Changing<'a> {
+    pub stack: Option<&'a Stack>,
+    /// The group's nodes that have a server.
+    pub nodes: &'a [&'a Node],
+    /// How many of them must be ready.
+    pub wanted: u32,
+    pub began: Timestamp,
+    pub deadline: Option<Timestamp>,
+    pub now: Timestamp,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum ChangeNext {
+    /// With a sentence about what is still missing.
+    LookAgain(String),
+    Settle,
+    /// Heat has restored the stack.
+    RolledBack,
+    StackFailed,
+    Fail(String),
+}
+
+pub fn change(seen: &Changing<'_>) -> ChangeNext {
+    let Some(stack) = seen.stack.filter(|s| !s.is_gone()) else {
+        return ChangeNext::Fail("The stack was deleted while it was being changed.".to_owned());
+    };
+    match stack.status.as_str() {
+        "ROLLBACK_COMPLETE" => return ChangeNext::RolledBack,
+        status if status.starts_with("DELETE") => {
+            return ChangeNext::Fail("The stack is being deleted by somebody else.".to_owned());
+        }
+        _ if stack.has_failed() => return ChangeNext::StackFailed,
+        _ => {}
+    }
+    let late = seen.deadline.is_some_and(|at| seen.now >= at);
+    let ready = seen.nodes.iter().filter(|n| n.is_ready()).count();
+    let ready = u32::try_from(ready).unwrap_or(u32::MAX);
+    let progress = format!("Stack {}; {ready} of {} nodes ready.", stack.status, seen.wanted);
+    if stack.is_in_progress() || ready < seen.wanted {
+        // A node that had failed before is not what this change is about.
+        let broken = |n: &&&Node| n.has_failed() && n.last_seen >= seen.began;
+        return match seen.nodes.iter().find(broken) {
+            Some(node) if !stack.is_in_progress() => ChangeNext::Fail(format!(
+                "Node {} failed in phase {}: {}",
+                node.name, node.phase, node.message
+            )),
+            _ if late => ChangeNext::Fail(format!("Timed out: {progress}")),
+            _ => ChangeNext::LookAgain(progress),
+        };
+    }
+    ChangeNext::Settle
+}
+
+/// The cluster's status that its groups' statuses amount to, and a sentence where some failed.
+pub fn aggregate<'g>(
+    before: Status,
+    groups: impl IntoIterator<Item = (&'g str, Status)>,
+) -> (Status, Option<String>) {
+    let groups: Vec<(&str, Status)> = groups.into_iter().collect();
+    let failed: Vec<String> = groups
+        .iter()
+        .filter(|(_, status)| status.is_failed())
+        .map(|(name, _)| format!("{name} failed"))
+        .collect();
+    let created = |status: Status| status == Status::CreateComplete;
+    if groups.iter().any(|(_, status)| status.is_in_progress()) {
+        (Status::UpdateInProgress, None)
+    } else if !failed.is_empty() {
+        (Status::UpdateFailed, Some(format!("{}.", failed.join(", "))))
+    } else if created(before) && groups.iter().all(|(_, status)| created(*status)) {
+        (Status::CreateComplete, None)
+    } else {
+        (Status::UpdateComplete, None)
+    }
+}
+
+/// The servers of a group by index, as its stack's outputs tell; None while they do not.
+pub fn servers(stack: &Stack) -> Option<BTreeMap<u32, String>> {
+    let members = stack.outputs.get("server_ids")?.get("workers")?.as_object()?;
+    members.iter().map(|(i, id)| Some((i.parse().ok()?, id.as_str()?.to_owned()))).collect()
+}
+
+/// Names of nodes whose servers are no more, so that their names are free again.
+pub fn departed<'n>(
+    nodes: &'n [&'n Node],
+    prefix: &str,
+    servers: &BTreeMap<u32, String>,
+) -> Vec<&'n Node> {
+    let ids: BTreeSet<&str> = servers.values().map(String::as_str).collect();
+    let there = |node: &Node| match &node.instance {
+        Some(id) => ids.contains(id.as_str()),
+        None => servers.keys().any(|i| node.name == format!("{prefix}{i}")),
+    };
+    nodes.iter().copied().filter(|n| !there(n)).collect()
+}
+
+/// What a group at rest shows once its stack has been looked at; None when nothing is new.
+pub fn at_rest(shown: Status, stack_id: &str, stack: Option<&Stack>) -> Option<(Status, String)> {
+    let new = match stack.filter(|s| !s.is_gone()) {
+        None => (Status::UpdateFailed, format!("Stack with id {stack_id} not found in Heat.")),
+        Some(s) if s.status.starts_with("DELETE") => (
+            Status::UpdateFailed,
+            format!("The stack is being deleted by somebody else: {}.", s.status),
+        ),
+        Some(s) if s.is_in_progress() => (Status::UpdateInProgress, format!("Stack {}.", s.status)),
+        Some(s) if s.has_failed() => (Status::UpdateFailed, s.status_reason.clone()),
+        // A failure stays until the next order: its node may still be broken.
+        Some(_) if !shown.is_in_progress() => return None,
+        Some(s) => (Status::UpdateComplete, s.status_reason.clone()),
+    };
+    (new.0 != shown && !(shown.is_failed() && new.0.is_failed())).then_some(new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ClusterId;
+    use crate::model::node::{Phase, PhaseState};
+    use serde_json::json;
+    use std::time::Duration;
+    use uuid::Uuid;
+
+    fn stack(status: &str, revision: &str) -> Stack {
+        Stack {
+            id: "s".to_owned(),
+            name: "k1".to_owned(),
+            status: status.to_owned(),
+            status_reason: "why".to_owned(),
+            parameters: [("revision".to_owned(), revision.into())].into(),
+            outputs: [("server_ids".to_owned(), json!({"workers": {"0": "a", "2": "c"}}))].into(),
+            tags: Vec::new(),
+        }
+    }
+
+    fn node(name: &str, instance: &str, state: PhaseState) -> Node {
+        Node {
+            cluster_id: ClusterId::new(Uuid::from_u128(7)),
+            name: name.to_owned(),
+            nodegroup: "w".to_owned(),
+            role: "worker".to_owned(),
+            instance: Some(instance.to_owned()),
+            phase: Phase::Ready,
+            state,
+            message: "no disk".to_owned(),
+            log_tail: String::new(),
+            first_seen: Timestamp::EPOCH,
+            last_seen: Timestamp::EPOCH.plus(Duration::from_secs(5)),
+        }
+    }
+
+    #[test]
+    fn an_update_is_sent_once_and_only_to_a_stack_at_rest() {
+        let cases = [
+            ("CREATE_COMPLETE", "", UpdateNext::Send),
+            ("UPDATE_FAILED", "8", UpdateNext::Send),
+            ("ROLLBACK_COMPLETE", "8", UpdateNext::Send),
+            ("UPDATE_IN_PROGRESS", "8", UpdateNext::Wait),
+            ("UPDATE_IN_PROGRESS", "9", UpdateNext::Adopt),
+            ("UPDATE_COMPLETE", "9", UpdateNext::Adopt),
+            ("UPDATE_FAILED", "9", UpdateNext::Adopt),
+        ];
+        for (status, revision, next) in cases {
+            assert_eq!(update(Some(&stack(status, revision)), "9"), next, "{status} {revision}");
+        }
+        assert!(matches!(update(None, "9"), UpdateNext::Fail(_)));
+        let going = stack("DELETE_IN_PROGRESS", "9");
+        assert!(matches!(update(Some(&going), "9"), UpdateNext::Fail(_)));
+    }
+
+    #[test]
+    fn a_change_ends_when_stack_and_new_nodes_say_so() {
+        let (good, bad) = (node("n0", "a", PhaseState::Done), node("n2", "c", PhaseState::Failed));
+        let look = |status: &str, nodes: &[&Node], wanted: u32, began: u64, now: u64| {
+            let at = |seconds| Timestamp::EPOCH.plus(Duration::from_secs(seconds));
+            change(&Changing {
+                stack: Some(&stack(status, "9")),
+                nodes,
+                wanted,
+                began: at(began),
+                deadline: Some(at(100)),
+                now: at(now),
+            })
+        };
+        assert_eq!(look("UPDATE_COMPLETE", &[&good], 1, 0, 1), ChangeNext::Settle);
+        let missing = "Stack UPDATE_COMPLETE; 1 of 2 nodes ready.".to_owned();
+        assert_eq!(look("UPDATE_COMPLETE", &[&good], 2, 0, 1), ChangeNext::LookAgain(missing));
+        assert!(matches!(look("UPDATE_COMPLETE", &[&good], 2, 0, 100), ChangeNext::Fail(_)));
+        assert!(matches!(look("UPDATE_IN_PROGRESS", &[&good], 1, 0, 1), ChangeNext::LookAgain(_)));
+        assert_eq!(look("UPDATE_FAILED", &[&good], 1, 0, 1), ChangeNext::StackFailed);
+        assert_eq!(look("ROLLBACK_COMPLETE", &[&good], 1, 0, 1), ChangeNext::RolledBack);
+        let failed = "Node n2 failed in phase ready: no disk".to_owned();
+        assert_eq!(look("UPDATE_COMPLETE", &[&good, &bad], 2, 0, 1), ChangeNext::Fail(failed));
+        let old = look("UPDATE_COMPLETE", &[&good, &bad], 2, 6, 7);
+        assert!(matches!(old, ChangeNext::LookAgain(_)), "it had failed before: {old:?}");
+        assert_eq!(look("UPDATE_COMPLETE", &[&good, &bad], 1, 0, 1), ChangeNext::Settle);
+    }
+
+    #[test]
+    fn one_status_for_all_groups() {
+        use Status::{CreateComplete as Made, UpdateComplete as Done, UpdateFailed as Failed};
+        let of = |before, statuses: &[Status]| {
+            aggregate(before, ["a", "b", "c"].into_iter().zip(statuses.iter().copied()))
+        };
+        assert_eq!(of(Made, &[Made, Made]), (Made, None));
+        assert_eq!(of(Status::UpdateInProgress, &[Made, Made]), (Done, None));
+        assert_eq!(of(Made, &[Made, Done]), (Done, None));
+        let some = Some("b failed.".to_owned());
+        assert_eq!(of(Made, &[Made, Status::CreateFailed]), (Failed, some));
+        let going = of(Made, &[Failed, Status::DeleteInProgress]);
+        assert_eq!(going, (Status::UpdateInProgress, None));
+    }
+
+    #[test]
+    fn a_name_is_free_when_its_server_is_no_more() {
+        let servers = servers(&stack("UPDATE_COMPLETE", "9")).unwrap();
+        let (stays, replaced) =
+            (node("n-0", "a", PhaseState::Done), node("n-2", "b", PhaseState::Done));
+        let nodes = [&stays, &replaced];
+        assert_eq!(departed(&nodes, "n-", &servers), [&replaced]);
+    }
+
+    #[test]
+    fn what_happens_behind_our_back_shows() {
+        let look = |shown, status: &str| {
+            at_rest(shown, "s", Some(&stack(status, "9"))).map(|(status, _)| status)
+        };
+        use Status::{CreateComplete, UpdateComplete, UpdateFailed, UpdateInProgress};
+        assert_eq!(look(CreateComplete, "CREATE_COMPLETE"), None);
+        assert_eq!(look(CreateComplete, "UPDATE_IN_PROGRESS"), Some(UpdateInProgress));
+        assert_eq!(look(UpdateInProgress, "UPDATE_COMPLETE"), Some(UpdateComplete));
+        assert_eq!(look(CreateComplete, "UPDATE_FAILED"), Some(UpdateFailed));
+        assert_eq!(look(UpdateFailed, "UPDATE_COMPLETE"), None);
+        assert_eq!(look(CreateComplete, "DELETE_IN_PROGRESS"), Some(UpdateFailed));
+        let (status, reason) = at_rest(CreateComplete, "s", None).unwrap();
+        assert_eq!((status, reason.as_str()), (UpdateFailed, "Stack with id s not found in Heat."));
+        assert_eq!(at_rest(UpdateFailed, "s", None), None);
+    }
+}

@@ -1,0 +1,126 @@
+//! A new credential: new trust → new password → old trust deleted → settled. The old trust
+//! serves until the new one is on record.
+
+use tracing::info;
+
+use super::create::lapsed;
+use super::moment::Moment;
+use super::{Conductor, Progress, StepError};
+use crate::model::credential::Credential;
+use crate::model::operation::{Operation, Step};
+use crate::openstack::CloudError;
+use crate::store::{Change, Stored};
+
+impl Conductor {
+    pub(super) async fn rotate_step(
+        &self,
+        moment: &Moment,
+        operation: &Stored<Operation>,
+    ) -> Result<Progress, StepError> {
+        let lost = || StepError::failed("The cluster's credential was lost.");
+        let credential = moment.credential.as_ref().ok_or_else(lost)?;
+        match operation.step {
+            Step::NewTrust => self.ensure_new_trust(moment, operation, credential).await,
+            Step::NewPassword => self.ensure_new_password(moment, operation, credential).await,
+            Step::FormerTrust => self.ensure_no_former_trust(moment, operation, credential).await,
+            other => Err(StepError::failed(format!(
+                "The operation stands at {}, which no rotation has.",
+                other.as_str()
+            ))),
+        }
+    }
+
+    /// A trust of the trustee beside the one on record is ours.
+    async fn ensure_new_trust(
+        &self,
+        moment: &Moment,
+        operation: &Stored<Operation>,
+        credential: &Stored<Credential>,
+    ) -> Result<Progress, StepError> {
+        let keystone = self.inner.cloud.keystone();
+        let (user, password) = moment.trustee(&self.inner.store)?;
+        let user = user.ok_or_else(|| StepError::failed("The trustee's id was lost."))?;
+        let known = self.act(keystone.trusts_of(user, &password)).await?;
+        let trust = match known.into_iter().find(|id| Some(id) != credential.trust_id.as_ref()) {
+            Some(trust) => trust,
+            None => {
+                let token = moment
+                    .tenant_token(&self.inner.store)
+                    .ok_or_else(|| StepError::failed("The tenant's token was lost."))?;
+                let roles = match self.inner.settings.trust_roles.is_empty() {
+                    true => &operation.roles,
+                    false => &self.inner.settings.trust_roles,
+                };
+                let project = &moment.cluster.project_id;
+                let made = keystone.create_trust(&token, &operation.user_id, user, project, roles);
+                self.act(made).await.map_err(lapsed("the trust was created"))?
+            }
+        };
+        let mut next = credential.record.clone();
+        next.next_trust = Some(trust);
+        let mut at = operation.at(Step::NewPassword);
+        at.token = None;
+        self.commit(Change::new().expect(operation).expect(credential).put(&next).put(&at)).await?;
+        Ok(Progress::Again)
+    }
+
+    /// Sets the password that was drawn; from then on the new trust is the one on record.
+    async fn ensure_new_password(
+        &self,
+        moment: &Moment,
+        operation: &Stored<Operation>,
+        credential: &Stored<Credential>,
+    ) -> Result<Progress, StepError> {
+        let lost = || StepError::failed("The new password was lost.");
+        let sealed = credential.next_password.as_ref().ok_or_else(lost)?;
+        let user = credential.trustee_user_id.as_deref().ok_or_else(lost)?;
+        let owner = Credential::owner(moment.id());
+        let password = self.inner.store.sealer().open_text(&owner, sealed)?;
+        let keystone = self.inner.cloud.keystone();
+        self.as_domain_admin(keystone.set_trustee_password(user, &password)).await?;
+        let mut next = credential.record.clone();
+        next.trustee_password = sealed.clone();
+        next.next_password = None;
+        next.former_trust = next.trust_id.take();
+        next.trust_id = next.next_trust.take();
+        let at = operation.at(Step::FormerTrust);
+        self.commit(Change::new().expect(operation).expect(credential).put(&next).put(&at)).await?;
+        self.forget_session(moment.id()).await;
+        Ok(Progress::Again)
+    }
+
+    async fn ensure_no_former_trust(
+        &self,
+        moment: &Moment,
+        operation: &Stored<Operation>,
+        credential: &Stored<Credential>,
+    ) -> Result<Progress, StepError> {
+        if let Some(former) = &credential.former_trust {
+            self.delete_trust(moment, former).await?;
+        }
+        let mut next = credential.record.clone();
+        next.former_trust = None;
+        let change = Change::new().expect(operation).delete(&operation.record);
+        let change = change.expect(credential).put(&next);
+        let said = Some("The credential was rotated.".to_owned());
+        self.commit(self.with_cluster(moment, change, &[], None, said)).await?;
+        info!("credential rotated");
+        Ok(Progress::Again)
+    }
+
+    /// A trust that is no more, or that Keystone does not accept, needs no deletion.
+    pub(super) async fn delete_trust(&self, moment: &Moment, trust: &str) -> Result<(), StepError> {
+        let over = |e: &CloudError| super::delete::is_over(e);
+        let token = match self.trust_holder(moment, trust).await {
+            Ok(token) => token,
+            Err(StepError::Cloud(e)) if over(&e) => return Ok(()),
+            Err(e) => return Err(e),
+        };
+        match self.act(self.inner.cloud.keystone().delete_trust(&token, trust)).await {
+            Ok(()) => info!(%trust, "trust deleted"),
+            Err(StepError::Cloud(e)) if over(&e) => {}
+            Err(e) => return Err(e),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,338 @@
+//! A group changes: stack updated → awaited → settled. Resizing is this.
+
+use std::collections::BTreeMap;
+
+use tracing::{info, warn};
+
+use super::moment::Moment;
+use super::outlook::{
+    ChangeNext, Changing, UpdateNext, aggregate, change, departed, servers, update,
+};
+use super::{Conductor, Progress, StepError};
+use crate::driver::ClusterPlan;
+use crate::model::name;
+use crate::model::node::Node;
+use crate::model::nodegroup::NodeGroup;
+use crate::model::operation::{Operation, OperationKind, Step};
+use crate::model::stack::Stack;
+use crate::model::status::Status;
+use crate::openstack::StackUpdate;
+use crate::store::{Change, Stored};
+
+impl Conductor {
+    pub(super) async fn update_step(
+        &self,
+        moment: &Moment,
+        operation: &Stored<Operation>,
+    ) -> Result<Progress, StepError> {
+        let group = concerned(moment, operation)?;
+        match operation.step {
+            Step::UpdateStack => self.ensure_updated(moment, operation, group).await,
+            Step::AwaitUpdate => self.await_changed(moment, operation, group).await,
+            other => Err(StepError::failed(format!(
+                "The operation stands at {}, which no update has.",
+                other.as_str()
+            ))),
+        }
+    }
+
+    /// Sends our update, unless Heat has it already.
+    async fn ensure_updated(
+        &self,
+        moment: &Moment,
+        operation: &Stored<Operation>,
+        group: &Stored<NodeGroup>,
+    ) -> Result<Progress, StepError> {
+        let shown = self.look_at(moment, group, false).await?;
+        let revision = revision(operation);
+        match update(shown.as_ref(), &revision) {
+            UpdateNext::Fail(reason) => return Err(for_group(reason, group)),
+            UpdateNext::Wait => return Ok(Progress::Wait(self.inner.settings.look_interval)),
+            UpdateNext::Adopt => info!(revision, "update adopted"),
+            UpdateNext::Send => {
+                let mut plan = self.plan_of(moment, group)?;
+                plan.revision = revision.clone();
+                plan.removals.clone_from(&operation.detail.remove);
+                if !self.send_update(moment, operation, group, &plan).await? {
+                    return Ok(Progress::Wait(self.inner.settings.look_interval));
+                }
+                info!(revision, group = group.name, "update sent");
+            }
+        }
+        let next = operation.at(Step::AwaitUpdate);
+        self.commit(Change::new().expect(operation).put(&next)).await?;
+        Ok(Progress::Again)
+    }
+
+    /// False when Heat is busy with the stack.
+    async fn send_update(
+        &self,
+        moment: &Moment,
+        operation: &Operation,
+        group: &NodeGroup,
+        plan: &ClusterPlan,
+    ) -> Result<bool, StepError> {
+        let bundle = self.driver(moment)?.bundle(plan);
+        let bundle = bundle.map_err(|e| for_group(e.to_string(), group))?;
+        let actor = self.trust_session(moment).await?;
+        let heat = self.inner.cloud.heat(&actor).await?;
+        let update = StackUpdate {
+            template: &bundle.template,
+            parameters: &bundle.parameters,
+            files: &bundle.files,
+            timeout_minutes: super::create::timeout_minutes(plan),
+            rollback: operation.detail.rollback,
+        };
+        let id = group.stack_id.as_deref().unwrap_or_default();
+        match self.act(heat.update(&plan.stack_name(), id, &update)).await {
+            Ok(()) => Ok(true),
+            Err(StepError::Cloud(e)) if e.is_conflict() => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Looks until the stack has changed and its new nodes are ready.
+    pub(super) async fn await_changed(
+        &self,
+        moment: &Moment,
+        operation: &Stored<Operation>,
+        group: &Stored<NodeGroup>,
+    ) -> Result<Progress, StepError> {
+        let mut shown = self.look_at(moment, group, false).await?;
+        if shown.as_ref().is_some_and(|s| !s.is_in_progress()) {
+            shown = self.look_at(moment, group, true).await?;
+            // A name that is used again must be free before its new server asks for it.
+            if let Some(stack) = &shown
+                && let Some(change) = forget_departed(moment, group, stack)
+            {
+                self.commit(change.expect(operation)).await?;
+                return Ok(Progress::Again);
+            }
+        }
+        let nodes = nodes_of(moment, group);
+        let next = change(&Changing {
+            stack: shown.as_ref(),
+            nodes: &nodes,
+            wanted: self.wanted(moment, operation, group),
+            began: operation.began,
+            deadline: operation.deadline,
+            now: self.inner.clock.now(),
+        });
+        match (next, shown) {
+            (ChangeNext::LookAgain(progress), _) => {
+                self.note(moment, &progress).await;
+                Ok(Progress::Wait(self.inner.settings.look_interval))
+            }
+            (ChangeNext::Fail(reason), _) => Err(for_group(reason, group)),
+            (ChangeNext::StackFailed, Some(stack)) => {
+                Err(self.change_failure(moment, group, &stack).await)
+            }
+            (ChangeNext::RolledBack, Some(stack)) => {
+                let mut group = group.record.clone();
+                group.node_count = operation.detail.before;
+                let failure = self.change_failure(moment, &group, &stack).await;
+                group.status_reason = Some(format!("Rolled back: {failure}"));
+                self.settle_group(moment, operation, group, &stack, Status::RollbackComplete).await
+            }
+            (ChangeNext::Settle, Some(stack)) => {
+                let mut group = group.record.clone();
+                group.status_reason.clone_from(&Some(stack.status_reason.clone()));
+                let status = match operation.kind {
+                    OperationKind::CreateGroup => Status::CreateComplete,
+                    _ => Status::UpdateComplete,
+                };
+                self.settle_group(moment, operation, group, &stack, status).await
+            }
+            _ => Ok(Progress::Wait(self.inner.settings.look_interval)),
+        }
+    }
+
+    /// How many nodes must be ready: all, if the group grows, or as many as its labels say.
+    fn wanted(&self, moment: &Moment, operation: &Operation, group: &NodeGroup) -> u32 {
+        let grows = operation.kind == OperationKind::CreateGroup
+            || group.node_count > operation.detail.before
+            || !operation.detail.remove.is_empty();
+        if !grows {
+            return 0;
+        }
+        let threshold = self
+            .plan_of(moment, group)
+            .ok()
+            .and_then(|plan| self.driver(moment).ok()?.ready_threshold(&plan));
+        threshold.unwrap_or(group.node_count).min(group.node_count)
+    }
+
+    /// Addresses, count and status of one group, the cluster's from all: one commit.
+    async fn settle_group(
+        &self,
+        moment: &Moment,
+        operation: &Stored<Operation>,
+        mut group: NodeGroup,
+        stack: &Stack,
+        status: Status,
+    ) -> Result<Progress, StepError> {
+        let plan = self.plan_of(moment, &group)?;
+        let outcome = self.driver(moment)?.outcome(&plan, stack);
+        group.node_addresses = outcome.worker_addresses;
+        group.status = status;
+        group.updated_at = Some(self.inner.clock.now());
+        let mut change = Change::new().expect(operation).delete(&operation.record);
+        let reason = group.status_reason.clone();
+        change = self.with_cluster(moment, change, &[group.clone()], None, reason);
+        self.commit(change).await?;
+        info!(group = group.name, nodes = group.node_count, "{status}");
+        Ok(Progress::Again)
+    }
+
+    /// Adds to `change` the groups as they are now, without the one that goes, and the cluster
+    /// with the status they amount to.
+    pub(super) fn with_cluster(
+        &self,
+        moment: &Moment,
+        mut change: Change,
+        changed: &[NodeGroup],
+        gone: Option<&NodeGroup>,
+        reason: Option<String>,
+    ) -> Change {
+        let now = self.inner.clock.now();
+        let mut groups: BTreeMap<_, NodeGroup> =
+            moment.groups.iter().map(|g| (g.id, g.record.clone())).collect();
+        for group in changed {
+            groups.insert(group.id, group.clone());
+            change = change.put(group);
+        }
+        if let Some(gone) = gone {
+            groups.remove(&gone.id);
+            change = change.delete(gone);
+        }
+        let mut cluster = moment.cluster.record.clone();
+        let all = groups.values().map(|g| (g.name.as_str(), g.status));
+        let (status, failed) = aggregate(cluster.status, all);
+        let (status, failed) = match moment.queued.is_empty() {
+            true => (status, failed),
+            false => (Status::UpdateInProgress, None),
+        };
+        let rolled_back = changed.iter().any(|g| g.status == Status::RollbackComplete);
+        cluster.status = match status {
+            Status::UpdateComplete if rolled_back => Status::RollbackComplete,
+            status => status,
+        };
+        cluster.status_reason = failed.or(reason);
+        cluster.updated_at = Some(now);
+        change.expect(&moment.cluster).put(&cluster)
+    }
+
+    /// The stack of a group as the trustee sees it; None when Heat does not have it.
+    pub(super) async fn look_at(
+        &self,
+        moment: &Moment,
+        group: &NodeGroup,
+        outputs: bool,
+    ) -> Result<Option<Stack>, StepError> {
+        let Some(id) = &group.stack_id else { return Ok(None) };
+        let actor = self.trust_session(moment).await?;
+        let heat = self.inner.cloud.heat(&actor).await?;
+        match heat.show(&group.stack_name(&moment.cluster), id, outputs).await {
+            Ok(stack) => Ok(Some(stack)),
+            Err(e) if e.is_missing() => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    pub(super) fn plan_of(
+        &self,
+        moment: &Moment,
+        group: &NodeGroup,
+    ) -> Result<ClusterPlan, StepError> {
+        moment
+            .plan_of(group, &self.inner.settings, &self.inner.enrolment)
+            .ok_or_else(|| StepError::failed("The cluster's template or facts were lost."))
+    }
+
+    async fn change_failure(&self, moment: &Moment, group: &NodeGroup, stack: &Stack) -> StepError {
+        let failures = async {
+            let actor = self.trust_session(moment).await?;
+            let heat = self.inner.cloud.heat(&actor).await?;
+            Ok::<_, StepError>(heat.failures(&stack.name, &stack.id).await?)
+        };
+        match failures.await {
+            Ok(failures) => match failures.first() {
+                Some(failure) => for_group(
+                    format!(
+                        "Resource {} ({}) failed: {}",
+                        failure.name, failure.kind, failure.reason
+                    ),
+                    group,
+                ),
+                None => for_group(stack.status_reason.clone(), group),
+            },
+            Err(StepError::Cloud(e)) if e.is_passing() => e.into(),
+            Err(error) => {
+                warn!(%error, "the failed resources cannot be listed");
+                for_group(stack.status_reason.clone(), group)
+            }
+        }
+    }
+
+    /// Closes an operation on a group with a failure.
+    pub(super) async fn fail_group(
+        &self,
+        moment: &Moment,
+        operation: &Stored<Operation>,
+        reason: &str,
+    ) -> Result<(), StepError> {
+        warn!(step = operation.step.as_str(), reason, "the order failed");
+        let change = Change::new().expect(operation).delete(&operation.record);
+        let group = operation.detail.nodegroup.and_then(|id| moment.group(id));
+        let failed: Vec<NodeGroup> = group
+            .map(|g| {
+                let mut group = g.record.clone();
+                group.status = match operation.kind {
+                    OperationKind::CreateGroup => Status::CreateFailed,
+                    OperationKind::DeleteGroup => Status::DeleteFailed,
+                    _ => Status::UpdateFailed,
+                };
+                // Heat never took the new count.
+                if operation.step == Step::UpdateStack {
+                    group.node_count = operation.detail.before;
+                }
+                group.status_reason = Some(reason.to_owned());
+                group.updated_at = Some(self.inner.clock.now());
+                group
+            })
+            .into_iter()
+            .collect();
+        let said = Some(reason.to_owned());
+        self.commit(self.with_cluster(moment, change, &failed, None, said)).await
+    }
+}
+
+/// What our update of a stack is recognised by.
+fn revision(operation: &Operation) -> String {
+    operation.sequence.0.to_string()
+}
+
+pub(super) fn concerned<'m>(
+    moment: &'m Moment,
+    operation: &Operation,
+) -> Result<&'m Stored<NodeGroup>, StepError> {
+    let group = operation.detail.nodegroup.and_then(|id| moment.group(id));
+    group.ok_or_else(|| StepError::failed("The node group is not there any more."))
+}
+
+pub(super) fn for_group(reason: impl Into<String>, group: &NodeGroup) -> StepError {
+    StepError::Failed { reason: reason.into(), nodegroup: Some(group.name.clone()) }
+}
+
+pub(super) fn nodes_of<'m>(moment: &'m Moment, group: &NodeGroup) -> Vec<&'m Node> {
+    moment.nodes.iter().filter(|n| n.nodegroup == group.name).collect()
+}
+
+/// Takes the records of nodes away whose servers are gone; None when there are none.
+pub(super) fn forget_departed(moment: &Moment, group: &NodeGroup, stack: &Stack) -> Option<Change> {
+    let prefix = name::worker_node_prefix(&group.stack_name(&moment.cluster));
+    let nodes = nodes_of(moment, group);
+    let departed = departed(&nodes, &prefix, &servers(stack)?);
+    let change = departed.iter().fold(Change::new(), |change, node| change.delete(*node));
+    (!change.is_empty()).then_some(change)
+}

@@ -1,0 +1,170 @@
+//! Further node groups: made, resized, deleted, with and without a stop anywhere.
+
+use std::time::{Duration, Instant};
+
+use hyper::{Method, StatusCode};
+use magnumd::base::points::Points;
+use serde_json::{Value, json};
+
+use crate::crash::{in_turns, stopped};
+use crate::harness::{Lab, PATIENCE, Running};
+
+async fn built(lab: &Lab, daemon: &Running) -> (String, String) {
+    let token = lab.token("demo").await;
+    let uuid = daemon.create(&token, "k1").await;
+    let cluster = daemon.settled(&token, &uuid).await;
+    assert_eq!(cluster["status"], "CREATE_COMPLETE", "{cluster}");
+    (token, uuid)
+}
+
+async fn make(daemon: &Running, token: &str, uuid: &str) {
+    let path = format!("/v1/clusters/{uuid}/nodegroups");
+    let order = json!({"name": "gpu", "node_count": 2, "flavor_id": "m1.small"});
+    let (status, body) = daemon.ask(token, Method::POST, &path, Some(order)).await;
+    assert_eq!(status, StatusCode::ACCEPTED, "{body}");
+    assert_eq!(body["status"], "CREATE_IN_PROGRESS", "{body}");
+}
+
+async fn drop_group(daemon: &Running, token: &str, uuid: &str) {
+    let path = format!("/v1/clusters/{uuid}/nodegroups/gpu");
+    let (status, body) = daemon.ask(token, Method::DELETE, &path, None).await;
+    assert_eq!(status, StatusCode::NO_CONTENT, "{body}");
+}
+
+async fn group_gone(daemon: &Running, token: &str, uuid: &str) -> Value {
+    let began = Instant::now();
+    let path = format!("/v1/clusters/{uuid}/nodegroups/gpu");
+    while daemon.ask(token, Method::GET, &path, None).await.0 != StatusCode::NOT_FOUND {
+        assert!(began.elapsed() < PATIENCE, "the group is still there");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    daemon.settled(token, uuid).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_is_made_resized_and_deleted() {
+    let lab = Lab::new().await;
+    let daemon = lab.daemon().await;
+    let (token, uuid) = built(&lab, &daemon).await;
+    make(&daemon, &token, &uuid).await;
+    let (_, at_once) = daemon.get(&token, &format!("/v1/clusters/{uuid}")).await;
+    assert_eq!(at_once["status"], "UPDATE_IN_PROGRESS");
+    let cluster = daemon.settled(&token, &uuid).await;
+    assert_eq!(cluster["status"], "UPDATE_COMPLETE", "{cluster}");
+    let group = daemon.group(&token, &uuid, "gpu").await;
+    assert_eq!(group["status"], "CREATE_COMPLETE", "{group}");
+    assert_eq!(group["node_addresses"].as_array().unwrap().len(), 2, "{group}");
+    assert_ne!(group["stack_id"], cluster["stack_id"], "a stack of its own");
+    assert_eq!(lab.cloud.count("servers"), 5);
+
+    for count in [0, 1] {
+        let order = json!({"node_count": count, "nodegroup": "gpu"});
+        daemon.resize(&token, &uuid, order).await;
+        let cluster = daemon.settled(&token, &uuid).await;
+        assert_eq!(cluster["status"], "UPDATE_COMPLETE", "{cluster}");
+        assert_eq!(lab.cloud.count("servers"), 3 + count);
+    }
+    let patch = json!([{"op": "replace", "path": "/max_node_count", "value": 4}]);
+    let path = format!("/v1/clusters/{uuid}/nodegroups/gpu");
+    let (status, body) = daemon.ask(&token, Method::PATCH, &path, Some(patch)).await;
+    assert_eq!(status, StatusCode::ACCEPTED, "{body}");
+    daemon.settled(&token, &uuid).await;
+    assert_eq!(daemon.group(&token, &uuid, "gpu").await["max_node_count"], 4);
+
+    drop_group(&daemon, &token, &uuid).await;
+    let cluster = group_gone(&daemon, &token, &uuid).await;
+    assert_eq!(cluster["status"], "UPDATE_COMPLETE", "{cluster}");
+    assert_eq!(lab.cloud.count("servers"), 3);
+
+    make(&daemon, &token, &uuid).await;
+    daemon.settled(&token, &uuid).await;
+    daemon.delete(&token, &format!("/v1/clusters/{uuid}")).await;
+    daemon.gone(&token, &uuid).await;
+    assert_eq!(lab.cloud.leftovers(), Vec::<String>::new(), "group stacks go before the main one");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_on_different_groups_stand_in_line() {
+    let lab = Lab::new().await;
+    let daemon = lab.daemon().await;
+    let (token, uuid) = built(&lab, &daemon).await;
+    make(&daemon, &token, &uuid).await;
+    daemon.resize(&token, &uuid, json!({"node_count": 3})).await;
+    let cluster = daemon.settled(&token, &uuid).await;
+    assert_eq!(cluster["status"], "UPDATE_COMPLETE", "{cluster}");
+    assert_eq!(daemon.group(&token, &uuid, "gpu").await["status"], "CREATE_COMPLETE");
+    assert_eq!(lab.cloud.count("servers"), 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn making_a_group_survives_a_stop_anywhere() {
+    let counting = Points::counting();
+    let lab = Lab::new().await;
+    let daemon = lab.daemon().await;
+    let (token, uuid) = built(&lab, &daemon).await;
+    daemon.end().await;
+    let daemon = lab.daemon_with(counting.clone()).await;
+    make(&daemon, &token, &uuid).await;
+    daemon.settled(&token, &uuid).await;
+    daemon.end().await;
+    let points = counting.passed();
+    assert!(points >= 6, "an act and three commits: {points}");
+    in_turns(points, |stop| async move {
+        let lab = Lab::new().await;
+        let daemon = lab.daemon().await;
+        let (token, uuid) = built(&lab, &daemon).await;
+        daemon.end().await;
+        let halt = Points::stopping_after(stop);
+        let daemon = lab.daemon_with(halt.clone()).await;
+        make(&daemon, &token, &uuid).await;
+        stopped(&halt).await;
+        daemon.end().await;
+
+        let daemon = lab.daemon().await;
+        let cluster = daemon.settled(&token, &uuid).await;
+        assert_eq!(cluster["status"], "UPDATE_COMPLETE", "stopped at {stop}: {cluster}");
+        assert_eq!(lab.cloud.count("servers"), 5, "stopped at {stop}");
+        daemon.delete(&token, &format!("/v1/clusters/{uuid}")).await;
+        daemon.gone(&token, &uuid).await;
+        assert_eq!(lab.cloud.leftovers(), Vec::<String>::new(), "stopped at {stop}");
+        daemon.end().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deleting_a_group_survives_a_stop_anywhere() {
+    let counting = Points::counting();
+    let lab = Lab::new().await;
+    let daemon = lab.daemon().await;
+    let (token, uuid) = built(&lab, &daemon).await;
+    make(&daemon, &token, &uuid).await;
+    daemon.settled(&token, &uuid).await;
+    daemon.end().await;
+    let daemon = lab.daemon_with(counting.clone()).await;
+    drop_group(&daemon, &token, &uuid).await;
+    group_gone(&daemon, &token, &uuid).await;
+    daemon.end().await;
+    let points = counting.passed();
+    assert!(points >= 6, "an act and two commits: {points}");
+    in_turns(points, |stop| async move {
+        let lab = Lab::new().await;
+        let daemon = lab.daemon().await;
+        let (token, uuid) = built(&lab, &daemon).await;
+        make(&daemon, &token, &uuid).await;
+        daemon.settled(&token, &uuid).await;
+        daemon.end().await;
+        let halt = Points::stopping_after(stop);
+        let daemon = lab.daemon_with(halt.clone()).await;
+        drop_group(&daemon, &token, &uuid).await;
+        stopped(&halt).await;
+        daemon.end().await;
+
+        let daemon = lab.daemon().await;
+        let cluster = group_gone(&daemon, &token, &uuid).await;
+        assert_eq!(cluster["status"], "UPDATE_COMPLETE", "stopped at {stop}: {cluster}");
+        assert_eq!(lab.cloud.count("servers"), 3, "stopped at {stop}");
+        daemon.end().await;
+    })
+    .await;
+}

@@ -1,0 +1,142 @@
+//! A cluster grows and shrinks, also when it is stopped anywhere, asked twice or refused.
+
+use hyper::{Method, StatusCode};
+use magnumd::base::points::Points;
+use serde_json::{Value, json};
+
+use crate::crash::{in_turns, stopped};
+use crate::harness::{Lab, ONE_CLUSTER, Running};
+
+async fn built(lab: &Lab, daemon: &Running) -> (String, String) {
+    let token = lab.token("demo").await;
+    let uuid = daemon.create(&token, "k1").await;
+    let cluster = daemon.settled(&token, &uuid).await;
+    assert_eq!(cluster["status"], "CREATE_COMPLETE", "{cluster}");
+    (token, uuid)
+}
+
+async fn worker_ids(lab: &Lab, token: &str, cluster: &Value) -> Value {
+    let stack = cluster["stack_id"].as_str().unwrap();
+    let (_, endpoint) = lab.cloud.endpoints().into_iter().find(|(kind, _)| *kind == "orchestration").unwrap();
+    let (_, shown) = lab.cloud_call(Method::GET, &format!("{endpoint}/stacks/{stack}"), token, None).await;
+    let outputs = shown["stack"]["outputs"].as_array().cloned().unwrap_or_default();
+    let ids = outputs.into_iter().find(|o| o["output_key"] == "server_ids");
+    ids.map(|o| o["output_value"]["workers"].clone()).unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_grows_shrinks_to_nothing_and_grows_again() {
+    let lab = Lab::new().await;
+    let daemon = lab.daemon().await;
+    let (token, uuid) = built(&lab, &daemon).await;
+    for (count, servers) in [(4, 5), (0, 1), (2, 3)] {
+        daemon.resize(&token, &uuid, json!({"node_count": count})).await;
+        let (_, at_once) = daemon.get(&token, &format!("/v1/clusters/{uuid}")).await;
+        assert_eq!(at_once["status"], "UPDATE_IN_PROGRESS");
+        let cluster = daemon.settled(&token, &uuid).await;
+        assert_eq!(cluster["status"], "UPDATE_COMPLETE", "{cluster}");
+        assert_eq!(cluster["node_count"], count);
+        assert_eq!(cluster["node_addresses"].as_array().unwrap().len(), count, "{cluster}");
+        assert_eq!(lab.cloud.count("servers"), servers, "resized to {count}");
+    }
+    let patch = json!([{"op": "replace", "path": "/node_count", "value": 3}]);
+    let path = format!("/v1/clusters/{uuid}");
+    let (status, body) = daemon.ask(&token, Method::PATCH, &path, Some(patch)).await;
+    assert_eq!(status, StatusCode::ACCEPTED, "{body}");
+    assert_eq!(daemon.settled(&token, &uuid).await["node_count"], 3);
+    assert_eq!(lab.cloud.count("servers"), 4);
+    daemon.delete(&token, &path).await;
+    daemon.gone(&token, &uuid).await;
+    assert_eq!(lab.cloud.leftovers(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_named_nodes_go_however_they_are_named() {
+    let lab = Lab::new().await;
+    let daemon = lab.daemon().await;
+    let (token, uuid) = built(&lab, &daemon).await;
+    daemon.resize(&token, &uuid, json!({"node_count": 5})).await;
+    let cluster = daemon.settled(&token, &uuid).await;
+    let addresses = cluster["node_addresses"].as_array().unwrap().clone();
+    let all = worker_ids(&lab, &token, &cluster).await;
+    let (index, address, id) = (json!("0"), addresses[1].clone(), all["3"].clone());
+    for (gone, count) in [(index, 4), (address, 3), (id, 2)] {
+        let order = json!({"node_count": count, "nodes_to_remove": [gone]});
+        daemon.resize(&token, &uuid, order).await;
+    }
+    let cluster = daemon.settled(&token, &uuid).await;
+    assert_eq!(cluster["status"], "UPDATE_COMPLETE", "{cluster}");
+    let left = worker_ids(&lab, &token, &cluster).await;
+    assert_eq!(left, json!({"2": all["2"], "4": all["4"]}), "rapid requests add up");
+    let path = format!("/v1/clusters/{uuid}/actions/resize");
+    let order = json!({"node_count": 1, "nodes_to_remove": ["nobody"]});
+    let (status, body) = daemon.ask(&token, Method::POST, &path, Some(order)).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");
+    assert!(body.to_string().contains("nobody"), "{body}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_resize_is_told_and_can_be_tried_again() {
+    let lab = Lab::new().await;
+    let daemon = lab.daemon().await;
+    let (token, uuid) = built(&lab, &daemon).await;
+    lab.cloud.inject("nova:POST:/servers:status=500:times=1".parse().unwrap());
+    daemon.resize(&token, &uuid, json!({"node_count": 3})).await;
+    let cluster = daemon.settled(&token, &uuid).await;
+    assert_eq!(cluster["status"], "UPDATE_FAILED", "{cluster}");
+    let group = daemon.group(&token, &uuid, "default-worker").await;
+    assert!(group["status_reason"].as_str().unwrap().contains("OS::Nova::Server"), "{group}");
+    daemon.resize(&token, &uuid, json!({"node_count": 3})).await;
+    let cluster = daemon.settled(&token, &uuid).await;
+    assert_eq!(cluster["status"], "UPDATE_COMPLETE", "{cluster}");
+    assert_eq!(lab.cloud.count("servers"), 4);
+}
+
+/// Grows by one while a node goes, so that both kinds of change are in flight.
+async fn changed(daemon: &Running, token: &str, uuid: &str) {
+    let order = json!({"node_count": 3, "nodes_to_remove": ["0"]});
+    daemon.resize(token, uuid, order).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn resize_survives_a_stop_anywhere() {
+    let lab = Lab::new().await;
+    let daemon = lab.daemon().await;
+    let (token, uuid) = built(&lab, &daemon).await;
+    daemon.end().await;
+    let counting = Points::counting();
+    let daemon = lab.daemon_with(counting.clone()).await;
+    changed(&daemon, &token, &uuid).await;
+    assert_eq!(daemon.settled(&token, &uuid).await["status"], "UPDATE_COMPLETE");
+    daemon.end().await;
+    let points = counting.passed();
+    assert!(points >= 6, "an act and two commits: {points}");
+    in_turns(points, |stop| async move {
+        let lab = Lab::new().await;
+        let daemon = lab.daemon().await;
+        let (token, uuid) = built(&lab, &daemon).await;
+        daemon.end().await;
+        let halt = Points::stopping_after(stop);
+        let daemon = lab.daemon_with(halt.clone()).await;
+        changed(&daemon, &token, &uuid).await;
+        stopped(&halt).await;
+        daemon.end().await;
+
+        let daemon = lab.daemon().await;
+        let cluster = daemon.settled(&token, &uuid).await;
+        assert_eq!(cluster["status"], "UPDATE_COMPLETE", "stopped at {stop}: {cluster}");
+        assert_eq!(cluster["node_count"], 3, "stopped at {stop}");
+        let left = worker_ids(&lab, &token, &cluster).await;
+        let left: Vec<&String> = left.as_object().unwrap().keys().collect();
+        assert_eq!(left, ["1", "2", "3"], "stopped at {stop}");
+        assert_eq!(lab.cloud.count("servers"), 4, "stopped at {stop}");
+        for (kind, count) in ONE_CLUSTER.into_iter().skip(1) {
+            assert_eq!(lab.cloud.count(kind), count, "{kind}, stopped at {stop}");
+        }
+        daemon.delete(&token, &format!("/v1/clusters/{uuid}")).await;
+        daemon.gone(&token, &uuid).await;
+        assert_eq!(lab.cloud.leftovers(), Vec::<String>::new(), "stopped at {stop}");
+        daemon.end().await;
+    })
+    .await;
+}

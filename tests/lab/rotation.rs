@@ -1,0 +1,64 @@
+//! The credential is replaced; the cluster works on with the new one.
+
+use hyper::{Method, StatusCode};
+use magnumd::base::points::Points;
+
+use serde_json::json;
+
+use crate::crash::{in_turns, stopped};
+use crate::harness::{Lab, ONE_CLUSTER, Running};
+
+async fn built(lab: &Lab, daemon: &Running) -> (String, String) {
+    let token = lab.token("demo").await;
+    let uuid = daemon.create(&token, "k1").await;
+    assert_eq!(daemon.settled(&token, &uuid).await["status"], "CREATE_COMPLETE");
+    (token, uuid)
+}
+
+async fn rotate(daemon: &Running, token: &str, uuid: &str) {
+    let path = format!("/v1/credentials/{uuid}");
+    let (status, body) = daemon.ask(token, Method::PATCH, &path, None).await;
+    assert_eq!(status, StatusCode::ACCEPTED, "{body}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_is_rotated_even_if_stopped_anywhere() {
+    let counting = Points::counting();
+    let lab = Lab::new().await;
+    let daemon = lab.daemon().await;
+    let (token, uuid) = built(&lab, &daemon).await;
+    daemon.end().await;
+    let daemon = lab.daemon_with(counting.clone()).await;
+    rotate(&daemon, &token, &uuid).await;
+    assert_eq!(daemon.settled(&token, &uuid).await["status"], "UPDATE_COMPLETE");
+    daemon.end().await;
+    let points = counting.passed();
+    assert!(points >= 12, "four acts and three commits: {points}");
+    in_turns(points, |stop| async move {
+        let lab = Lab::new().await;
+        let daemon = lab.daemon().await;
+        let (token, uuid) = built(&lab, &daemon).await;
+        daemon.end().await;
+        let halt = Points::stopping_after(stop);
+        let daemon = lab.daemon_with(halt.clone()).await;
+        rotate(&daemon, &token, &uuid).await;
+        stopped(&halt).await;
+        daemon.end().await;
+
+        let daemon = lab.daemon().await;
+        let cluster = daemon.settled(&token, &uuid).await;
+        assert_eq!(cluster["status"], "UPDATE_COMPLETE", "stopped at {stop}: {cluster}");
+        for (kind, count) in ONE_CLUSTER {
+            let count = if kind == "stacks" { continue } else { count };
+            assert_eq!(lab.cloud.count(kind), count, "{kind}, stopped at {stop}");
+        }
+        daemon.resize(&token, &uuid, json!({"node_count": 1})).await;
+        let cluster = daemon.settled(&token, &uuid).await;
+        assert_eq!(cluster["status"], "UPDATE_COMPLETE", "the new one works: {cluster}");
+        daemon.delete(&token, &format!("/v1/clusters/{uuid}")).await;
+        daemon.gone(&token, &uuid).await;
+        assert_eq!(lab.cloud.leftovers(), Vec::<String>::new(), "stopped at {stop}");
+        daemon.end().await;
+    })
+    .await;
+}
