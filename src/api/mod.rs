@@ -316,9 +316,8 @@ async fn dispatch(cx: &Context<'_>, resource: &Resource, method: &Method) -> Out
         (Resource::Quota(project, kind), _) => Box::pin(quotas::delete(cx, project, kind)).await,
         (Resource::Quotas, _) => Err(nameless("project_id")),
 
-        (Resource::Federations | Resource::FederationsDetail, &Method::GET) => {
-            federations::list(cx)
-        }
+        (Resource::Federations, &Method::GET) => federations::list(cx, false),
+        (Resource::FederationsDetail, &Method::GET) => federations::list(cx, true),
         (Resource::Federations, &Method::POST) => federations::create(cx),
         (Resource::Federation(id), _) => Err(federations::missing(id)),
         (Resource::FederationsDetail, _) => Err(federations::missing("detail")),

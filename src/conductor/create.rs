@@ -7,6 +7,7 @@ use tracing::{info, warn};
 use super::decide::{AwaitNext, Awaited, StackNext, await_created, stack};
 use super::moment::Moment;
 use super::{Conductor, Progress, StepError};
+use crate::base::points::Stopped;
 use crate::driver::{Bundle, ClusterPlan, Driver};
 use crate::model::certificate::Certificate;
 use crate::model::credential::Credential;
@@ -52,7 +53,10 @@ impl Conductor {
         let failed = |e: &dyn std::fmt::Display| {
             StepError::failed(format!("The cluster's keys could not be drawn: {e}"))
         };
-        let keys = self.inner.mill.draw(material::KEYS).await.map_err(|e| failed(&e))?;
+        // Nothing outside has happened yet, so a stop need not wait for it.
+        let drawing = self.inner.mill.draw(material::KEYS);
+        let keys = self.inner.stopping.run_until_cancelled(drawing).await.ok_or(Stopped)?;
+        let keys = keys.map_err(|e| failed(&e))?;
         let drawn = tokio::task::spawn_blocking(move || {
             material::assemble(&name, &keys, validity, now, &entropy)
         });

@@ -105,6 +105,8 @@ struct Inner {
     mill: Mill,
     queue: Mutex<Queue>,
     wake: Notify,
+    /// Cancelled when nothing new shall begin.
+    stopping: CancellationToken,
     attempts: Mutex<HashMap<ClusterId, u32>>,
     /// Sessions of trustees, by cluster.
     sessions: Cache<ClusterId, Arc<Session>>,
@@ -190,6 +192,7 @@ impl Conductor {
                 mill,
                 queue: Mutex::default(),
                 wake: Notify::new(),
+                stopping: CancellationToken::new(),
                 attempts: Mutex::default(),
                 sessions,
             }),
@@ -280,6 +283,7 @@ impl Conductor {
                 }
             }
         }
+        self.inner.stopping.cancel();
         let drained = async { while lanes.join_next().await.is_some() {} };
         if tokio::time::timeout(DRAIN, drained).await.is_err() {
             warn!("running steps were cut off; they resume at the next start");
@@ -288,7 +292,7 @@ impl Conductor {
 
     /// Takes steps until there is nothing to do now.
     async fn look_after(&self, id: ClusterId) {
-        loop {
+        while !self.inner.stopping.is_cancelled() {
             let moment = match Moment::read(&self.inner.store, id) {
                 Ok(Some(moment)) => moment,
                 Ok(None) => return self.settled(id),

@@ -2,7 +2,7 @@
 //!
 //! A key takes a tenth of a second of pure computation, and a cluster needs five. Drawn on
 //! ordinary threads, a burst of creations would starve the doors, where etcd members give an
-//! answer five seconds. So keys are drawn at the lowest priority, a few at a time, in order.
+//! answer five seconds. So keys are drawn at a lower priority, a few at a time, in order.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -71,8 +71,10 @@ impl Mill {
 }
 
 fn grind(waiting: &Mutex<Receiver<Job>>) {
-    // On Linux niceness belongs to the thread, whatever POSIX says of processes.
-    if let Err(error) = rustix::process::nice(19) {
+    // On Linux niceness belongs to the thread, whatever POSIX says of processes. A third of an
+    // ordinary thread's share: enough for the doors to go first, and too much to starve on a
+    // machine that is busy with nested virtualisation.
+    if let Err(error) = rustix::process::nice(5) {
         debug!(%error, "keys are drawn at ordinary priority");
     }
     loop {

@@ -96,7 +96,9 @@ impl Replay<'_> {
         // The recording's driver builds from Fedora CoreOS, ours from Ubuntu.
         let mut text = text
             .replace("\"ubuntu\"", "\"flatcar\"")
+            .replace("(vm, ubuntu,", "(vm, flatcar,")
             .replace("fedora-coreos", "ubuntu")
+            .replace("k8s_fedora_coreos_v1", "k8s_kubeadm_v1")
             .replace("container-infra latest", "container-infra 1.12");
         for (recorded, own) in &self.known {
             text = text.replace(recorded, own);

@@ -72,6 +72,11 @@ impl Lab {
         Self { cloud, place, stop, http, configuration }
     }
 
+    /// The folder of the configuration and the state.
+    pub fn folder(&self) -> &std::path::Path {
+        self.place.path()
+    }
+
     pub fn state(&self) -> PathBuf {
         self.place.path().join("magnumd.redb")
     }
@@ -208,6 +213,10 @@ impl Running {
 
     pub async fn post(&self, token: &str, path: &str, body: Value) -> (StatusCode, Value) {
         call(&self.http, Method::POST, &self.url(path), Some(token), Some(body)).await
+    }
+
+    pub async fn patch(&self, token: &str, path: &str, body: Value) -> (StatusCode, Value) {
+        call(&self.http, Method::PATCH, &self.url(path), Some(token), Some(body)).await
     }
 
     pub async fn delete(&self, token: &str, path: &str) -> StatusCode {

@@ -9,6 +9,8 @@ mod faults;
 mod golden;
 mod harness;
 mod nodegroups;
+mod parallel;
+mod policy;
 mod refusals;
 mod resize;
 mod rotation;

@@ -68,6 +68,12 @@ impl Policy {
     }
 }
 
+/// The names of the built-in rules.
+#[cfg(test)]
+pub fn names() -> impl Iterator<Item = &'static str> {
+    defaults::RULES.iter().map(|rule| rule.name)
+}
+
 /// Every built-in rule as a file to begin with: all of it commented out.
 pub fn sample() -> String {
     let mut text =

@@ -111,7 +111,6 @@ async fn clusters_that_cannot_be() {
         (json!({ "cluster_template_id": "hidden" }), 403, "Not authorized."),
         (json!({ "master_count": 0 }), 400, "greater or equal to 1"),
         (json!({ "master_count": 2 }), 400, "size of 2 is invalid, size cannot be an even number."),
-        (json!({ "master_count": 3 }), 400, "master_lb_enabled"),
         (json!({ "node_count": -1 }), 400, "Value: '-1'"),
         (json!({ "node_count": "many" }), 400, "attribute node_count. Value: 'many'"),
         (json!({ "create_timeout": -1 }), 400, "greater or equal to 0"),
@@ -245,27 +244,143 @@ async fn deleting_is_idempotent_and_told_at_once() {
 }
 
 #[tokio::test]
-async fn what_is_not_built_says_so() {
+async fn changes_that_cannot_be() {
+    let place = Place::new();
+    place.put(&place.template(1, "p1", "base")).await;
+    let cluster = place.cluster(7, "p1", "k1").await;
+    let patch =
+        |op: &str, path: &str, value: Value| json!([{ "op": op, "path": path, "value": value }]);
+    let group = "/v1/clusters/k1/nodegroups";
+    let worker = "/v1/clusters/k1/nodegroups/default-worker";
+    let master = "/v1/clusters/k1/nodegroups/default-master";
+    let resize = "/v1/clusters/k1/actions/resize";
+    let upgrade = "/v1/clusters/k1/actions/upgrade";
+    let label = |key: &str| json!({ "name": "g", "node_labels": { key: "x" } });
+    let (send, change) = (Method::POST, Method::PATCH);
+    let table = [
+        (&change, "/v1/clusters/k1", json!({}), 400, "Value not a valid list"),
+        (
+            &change,
+            "/v1/clusters/k1",
+            patch("replace", "/name", json!("k9")),
+            400,
+            "property(ies) name.",
+        ),
+        (&change, "/v1/clusters/k1", patch("replace", "/stack_id", json!("x")), 400, "internal"),
+        (&change, "/v1/clusters/k1", patch("replace", "/node_count", json!("many")), 400, "'many'"),
+        (&change, "/v1/clusters/k1", patch("replace", "/node_count", json!(-1)), 400, "'-1'"),
+        (
+            &change,
+            "/v1/clusters/k1",
+            patch("replace", "/health_status", json!("FINE")),
+            400,
+            "one of: HEALTHY",
+        ),
+        (
+            &change,
+            "/v1/clusters/k1",
+            patch("replace", "/health_status_reason", json!("{'a'")),
+            400,
+            "map",
+        ),
+        (&change, "/v1/clusters/k1?rollback=perhaps", json!([]), 400, "rollback"),
+        (&send, resize, json!({}), 400, "attribute node_count"),
+        (&send, resize, json!({ "node_count": 1, "nodes_to_remove": "x" }), 400, "list of texts"),
+        (&send, resize, json!({ "node_count": 1, "nodegroup": "nope" }), 404, "Nodegroup nope"),
+        (&send, resize, json!({ "node_count": 1, "nodegroup": "default-master" }), 400, "master"),
+        (
+            &send,
+            resize,
+            json!({ "node_count": 1, "colour": "red" }),
+            400,
+            "cluster_resize_req: colour",
+        ),
+        (&send, upgrade, json!({}), 400, "attribute cluster_template"),
+        (&send, upgrade, json!({ "cluster_template": "nope" }), 404, "ClusterTemplate nope"),
+        (
+            &send,
+            upgrade,
+            json!({ "cluster_template": "base", "max_batch_size": 0 }),
+            400,
+            "or equal to 1",
+        ),
+        (
+            &send,
+            upgrade,
+            json!({ "cluster_template": "base", "nodegroup": "x" }),
+            404,
+            "Nodegroup x",
+        ),
+        (&send, group, json!({}), 400, "attribute name"),
+        (&send, group, json!({ "name": "default-worker" }), 409, "already exists"),
+        (&send, group, json!({ "name": "g", "role": "master" }), 400, "Creating master nodegroups"),
+        (
+            &send,
+            group,
+            json!({ "name": "g", "node_count": 1, "min_node_count": 2 }),
+            409,
+            "min_node_count for g",
+        ),
+        (
+            &send,
+            group,
+            json!({ "name": "g", "node_count": 3, "max_node_count": 2 }),
+            409,
+            "max_node_count for g",
+        ),
+        (&send, group, label("kubernetes.io/role"), 409, "node_labels"),
+        (&send, group, label("$(reboot)"), 400, "node_labels"),
+        (
+            &send,
+            group,
+            json!({ "name": "g", "node_taints": [{ "key": "a", "effect": "x" }] }),
+            409,
+            "effect",
+        ),
+        (&change, worker, patch("replace", "/name", json!("x")), 400, "internal"),
+        (&change, worker, patch("replace", "/max_node_count", json!(1)), 409, "max_node_count for"),
+        (&change, master, patch("replace", "/node_labels", json!("{'a': 'b'}")), 409, "master"),
+        (&Method::DELETE, worker, Value::Null, 400, "Deleting a default nodegroup"),
+        (&send, "/v1/federations", json!({}), 400, "not supported"),
+    ];
+    for (method, path, body, status, sentence) in table {
+        let answer = place.send(demo(), method.clone(), path, &body).await;
+        assert_eq!(answer.status.as_u16(), status, "{method} {path} {body}: {}", answer.text);
+        assert!(answer.detail().contains(sentence), "{method} {path} {body}: {}", answer.text);
+        let denied =
+            place.send(reader(), method.clone(), path.split('?').next().unwrap(), &body).await;
+        assert_eq!(denied.status.as_u16(), 403, "{path}: {}", denied.text);
+    }
+    let stored = place.store.read(|v| v.cluster(cluster.id)).unwrap().unwrap();
+    assert_eq!(stored.record, cluster, "nothing was changed");
+}
+
+#[tokio::test]
+async fn what_a_version_does_not_have_is_refused() {
     let place = Place::new();
     place.cluster(7, "p1", "k1").await;
-    let nothing = json!({});
-    for (method, path) in [
-        (Method::PATCH, "/v1/clusters/k1"),
-        (Method::POST, "/v1/clusters/k1/actions/resize"),
-        (Method::POST, "/v1/clusters/k1/actions/upgrade"),
-        (Method::POST, "/v1/clusters/k1/nodegroups"),
-        (Method::PATCH, "/v1/clusters/k1/nodegroups/default-worker"),
-        (Method::DELETE, "/v1/clusters/k1/nodegroups/default-worker"),
-        (Method::PATCH, "/v1/certificates/k1"),
-        (Method::PATCH, "/v1/credentials/k1"),
-        (Method::POST, "/v1/federations"),
-    ] {
-        let answer = place.send(demo(), method.clone(), path, &nothing).await;
-        assert_eq!(answer.status.as_u16(), 400, "{method} {path}: {}", answer.text);
-        assert!(
-            answer.detail().ends_with("supported.") || answer.detail().contains("not supported")
-        );
-        let denied = place.send(reader(), method, path, &nothing).await;
-        assert_eq!(denied.status.as_u16(), 403, "{path}: {}", denied.text);
+    let at = async |version: &str, method: Method, path: &str, body: Value| {
+        let version = format!("container-infra {version}");
+        let how = [JSON, ("openstack-api-version", version.as_str())];
+        place.ask(demo(), method, path, &how, body.to_string().as_bytes()).await
+    };
+    let count = |n: u32| json!({ "node_count": n });
+    let none = json!([{ "op": "replace", "path": "/node_count", "value": 0 }]);
+    let labels = json!({ "name": "g", "node_labels": { "a": "b" } });
+    let taints = json!([{ "op": "replace", "path": "/node_taints", "value": [] }]);
+    let table = [
+        ("1.2", Method::PATCH, "/v1/clusters/k1?rollback=true", json!([]), 400),
+        ("1.3", Method::PATCH, "/v1/clusters/k1?rollback=true", json!([]), 202),
+        ("1.6", Method::POST, "/v1/clusters/k1/actions/resize", count(1), 406),
+        ("1.9", Method::POST, "/v1/clusters/k1/actions/resize", count(0), 400),
+        ("1.9", Method::PATCH, "/v1/clusters/k1", none, 400),
+        ("1.8", Method::POST, "/v1/clusters/k1/nodegroups", json!({}), 406),
+        ("1.13", Method::POST, "/v1/clusters/k1/nodegroups", labels, 400),
+        ("1.13", Method::PATCH, "/v1/clusters/k1/nodegroups/default-worker", taints, 400),
+        ("1.11", Method::PATCH, "/v1/credentials/k1", json!({}), 406),
+    ];
+    for (version, method, path, body, status) in table {
+        let answer = at(version, method, path, body).await;
+        assert_eq!(answer.status.as_u16(), status, "{version} {path}: {}", answer.text);
     }
 }

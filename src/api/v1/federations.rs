@@ -7,10 +7,10 @@ use super::super::error::{ApiError, Outcome};
 use super::super::page::LIST_ARGUMENTS;
 use super::super::reply::Reply;
 
-/// `GET /v1/federations`
-pub fn list(cx: &Context<'_>) -> Outcome<Reply> {
+/// `GET /v1/federations` and `/detail`
+pub fn list(cx: &Context<'_>, detail: bool) -> Outcome<Reply> {
     cx.query(&LIST_ARGUMENTS)?;
-    cx.allow("federation:get_all")?;
+    cx.allow(if detail { "federation:detail" } else { "federation:get_all" })?;
     Reply::shown(&json!({ "federations": [] }))
 }
 

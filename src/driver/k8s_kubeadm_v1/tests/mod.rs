@@ -2,6 +2,7 @@
 
 mod golden;
 mod refusals;
+mod schema;
 mod scripts;
 
 use super::*;
