@@ -294,20 +294,19 @@ impl Conductor {
         .await
     }
 
-    /// What somebody who looked into the cluster found. No other field changes.
+    /// What somebody who looked into the cluster found. Refused if the cluster has changed since
+    /// it was read, because what is said may build on what was there.
     pub async fn set_health(
         &self,
         cluster: &Stored<Cluster>,
         status: Option<HealthStatus>,
         reason: BTreeMap<String, String>,
     ) -> Result<(), Refusal> {
-        self.order(cluster.id, |moment| {
-            let mut cluster = moment.cluster.record.clone();
-            cluster.health_status = status;
-            cluster.health_status_reason = reason.clone();
-            Ok(Change::new().expect(&moment.cluster).put(&cluster))
-        })
-        .await
+        let mut next = cluster.record.clone();
+        next.health_status = status;
+        next.health_status_reason = reason;
+        let change = Change::new().expect(cluster).put(&next);
+        Ok(self.inner.store.commit(change).await?)
     }
 
     /// Writes what `build` makes of the cluster as it is now; again, if it changed meanwhile.
