@@ -297,13 +297,13 @@ impl Conductor {
         status: Option<HealthStatus>,
         reason: BTreeMap<String, String>,
     ) -> Result<(), Refusal> {
-        self.order(cluster.id, |moment| {
-            let mut cluster = moment.cluster.record.clone();
-            cluster.health_status = status;
-            cluster.health_status_reason = reason.clone();
-            Ok(Change::new().expect(&moment.cluster).put(&cluster))
-        })
-        .await
+        let mut changed = cluster.record.clone();
+        changed.health_status = status;
+        changed.health_status_reason = reason;
+        // What is written was made from what the caller read: laid over anything newer it
+        // would undo that.
+        self.inner.store.commit(Change::new().expect(cluster).put(&changed)).await?;
+        Ok(())
     }
 
     /// Writes what `build` makes of the cluster as it is now; again, if it changed meanwhile.

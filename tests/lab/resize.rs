@@ -17,8 +17,10 @@ async fn built(lab: &Lab, daemon: &Running) -> (String, String) {
 
 async fn worker_ids(lab: &Lab, token: &str, cluster: &Value) -> Value {
     let stack = cluster["stack_id"].as_str().unwrap();
-    let (_, endpoint) = lab.cloud.endpoints().into_iter().find(|(kind, _)| *kind == "orchestration").unwrap();
-    let (_, shown) = lab.cloud_call(Method::GET, &format!("{endpoint}/stacks/{stack}"), token, None).await;
+    let (_, endpoint) =
+        lab.cloud.endpoints().into_iter().find(|(kind, _)| *kind == "orchestration").unwrap();
+    let (_, shown) =
+        lab.cloud_call(Method::GET, &format!("{endpoint}/stacks/{stack}"), token, None).await;
     let outputs = shown["stack"]["outputs"].as_array().cloned().unwrap_or_default();
     let ids = outputs.into_iter().find(|o| o["output_key"] == "server_ids");
     ids.map(|o| o["output_value"]["workers"].clone()).unwrap_or_default()
