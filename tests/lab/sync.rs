@@ -14,13 +14,7 @@ async fn a_stack_that_was_resized_or_deleted_by_somebody_else_shows() {
     let uuid = daemon.create(&token, "k1").await;
     let cluster = daemon.settled(&token, &uuid).await;
     assert_eq!(cluster["status"], "CREATE_COMPLETE", "{cluster}");
-    let stack = cluster["stack_id"].as_str().unwrap();
-    let endpoints = lab.cloud.endpoints();
-    let (_, heat) = endpoints.iter().find(|(kind, _)| *kind == "orchestration").unwrap();
-    let url = format!("{heat}/stacks/{stack}");
-    let (_, shown) = lab.cloud_call(Method::GET, &url, &token, None).await;
-    let name = shown["stack"]["stack_name"].as_str().unwrap();
-    let url = format!("{heat}/stacks/{name}/{stack}");
+    let (url, _) = lab.stack(&token, &cluster).await;
     let change = json!({"parameters": {"kube_version": "v9"}, "existing": true});
     let (status, body) = lab.cloud_call(Method::PATCH, &url, &token, Some(change)).await;
     assert!(status.is_success(), "{body}");

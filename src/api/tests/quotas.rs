@@ -90,9 +90,9 @@ async fn quotas_change_and_go() {
     ] {
         assert_eq!(send(body.clone()).await.status.as_u16(), 400, "{body}");
     }
-    let odd =
-        place.send(admin(), Method::PATCH, "/v1/quotas/p1/cluster", &json!({ "hard_limit": 1 }));
-    assert_eq!(odd.await.status.as_u16(), 404, "resources are spelled with a capital");
+    let one = json!({ "hard_limit": 1 });
+    let odd = place.send(admin(), Method::PATCH, "/v1/quotas/p1/cluster", &one).await;
+    assert_eq!(odd.status.as_u16(), 404, "resources are spelled with a capital");
     let create = async |body: Value| place.send(admin(), Method::POST, "/v1/quotas", &body).await;
     let nameless = create(json!({ "project_id": null, "hard_limit": 5 })).await;
     assert_eq!(nameless.detail(), "Must provide a valid project ID.");

@@ -209,7 +209,7 @@ fn nothing_secret_is_where_it_can_be_read() {
     let parameters = serde_json::to_string(&bundle.parameters).unwrap();
     assert_eq!(
         parameters,
-        r#"{"cluster_uuid":"00000000-0000-0000-0000-00000000001f","kube_version":"v1.30.2"}"#
+        r#"{"cluster_uuid":"00000000-0000-0000-0000-00000000001f","kube_version":"v1.30.2","revision":""}"#
     );
     assert!(!bundle.template.contains("token-") && !format!("{bundle:?}").contains("token-"));
     // Each server gets its own token and nobody else's.
