@@ -12,6 +12,7 @@ mod delete;
 mod groups;
 #[cfg(test)]
 pub(crate) mod idle;
+mod meant;
 mod moment;
 mod nodes;
 mod orders;

@@ -7,12 +7,10 @@ use tracing::info;
 
 use super::admit::{actor, can_make_trusts};
 use super::moment::Moment;
-use super::outlook::servers;
-use super::{Conductor, Refusal, StepError, Tenant};
+use super::{Conductor, Refusal, Tenant};
 use crate::model::cluster::Cluster;
 use crate::model::cluster_template::ClusterTemplate;
 use crate::model::facts::Foundation;
-use crate::model::name;
 use crate::model::nodegroup::NodeGroup;
 use crate::model::operation::{Detail, Operation, OperationKind, Step};
 use crate::model::status::{HealthStatus, Status};
@@ -189,7 +187,11 @@ impl Conductor {
             if now.status.is_complete() {
                 next.status = Status::UpdateComplete;
             }
-            Ok(self.with_cluster(moment, Change::new().expect(now), &[next], None, None))
+            let change = Change::new().expect(now);
+            Ok(match moment.operation.is_some() {
+                true => self.in_progress(moment, change.put(&next)),
+                false => self.with_cluster(moment, change, &[next], None, None),
+            })
         })
         .await?;
         if changed.node_count != group.node_count {
@@ -230,7 +232,9 @@ impl Conductor {
             }
             let detail = Detail { nodegroup: Some(group.id), ..Detail::default() };
             let (kind, step) = (OperationKind::DeleteGroup, Step::DeleteGroupStack);
-            let operation = self.new_order(tenant, moment, kind, step, detail);
+            let mut operation = self.new_order(tenant, moment, kind, step, detail);
+            // However long Heat is away, the group shall go.
+            operation.deadline = None;
             let mut going = group.record.clone();
             going.status = Status::DeleteInProgress;
             going.status_reason = None;
@@ -387,53 +391,6 @@ impl Conductor {
         "check".clone_into(&mut plan.revision);
         let driver = self.driver(moment).map_err(|e| Refusal::Invalid(e.to_string()))?;
         Ok(driver.check(&plan)?)
-    }
-
-    /// The servers that a tenant means by ids, names, addresses or indexes.
-    async fn resolve(
-        &self,
-        moment: &Moment,
-        group: &Stored<NodeGroup>,
-        wanted: &[String],
-    ) -> Result<Vec<String>, Refusal> {
-        if wanted.is_empty() {
-            return Ok(Vec::new());
-        }
-        let unavailable = |e: StepError| match e {
-            StepError::Cloud(e) => Refusal::from(e),
-            e => Refusal::Unavailable(e.to_string()),
-        };
-        let shown = self.look_at(moment, group, true).await.map_err(unavailable)?;
-        let known = shown.as_ref().and_then(servers).unwrap_or_default();
-        let addresses: Vec<(String, String)> = shown
-            .iter()
-            .flat_map(|stack| ["kube_minions", "kube_minions_private"].map(|o| stack.list(o)))
-            // One address for every member, in the order of their indexes.
-            .filter(|listed| listed.len() == known.len())
-            .flat_map(|listed| listed.into_iter().zip(known.values().cloned()).collect::<Vec<_>>())
-            .collect();
-        let prefix = name::worker_node_prefix(&group.stack_name(&moment.cluster));
-        let going: Vec<&String> = moment
-            .operations()
-            .filter(|o| o.detail.nodegroup == Some(group.id))
-            .flat_map(|o| &o.detail.remove)
-            .collect();
-        let one = |text: &String| {
-            let index = text.strip_prefix(&prefix).unwrap_or(text).parse::<u32>().ok();
-            let of_index = index.and_then(|i| known.get(&i)).cloned();
-            of_index
-                .or_else(|| known.values().find(|id| *id == text).cloned())
-                .or_else(|| addresses.iter().find(|(a, _)| a == text).map(|(_, id)| id.clone()))
-                .or_else(|| going.contains(&text).then(|| text.clone()))
-                .ok_or_else(|| {
-                    Refusal::Invalid(format!(
-                        "Invalid input for field nodes_to_remove. Value: '{text}'. Node group {} \
-                         has no node with this server id, name, address or index.",
-                        group.name
-                    ))
-                })
-        };
-        wanted.iter().map(one).collect()
     }
 }
 

@@ -143,8 +143,11 @@ pub fn at_rest(shown: Status, stack_id: &str, stack: Option<&Stack>) -> Option<(
         ),
         Some(s) if s.is_in_progress() => (Status::UpdateInProgress, format!("Stack {}.", s.status)),
         Some(s) if s.has_failed() => (Status::UpdateFailed, s.status_reason.clone()),
-        // A failure stays until the next order: its node may still be broken.
-        Some(_) if !shown.is_in_progress() => return None,
+        // A failure stays until the next order: its node may still be broken. Creation is never
+        // shown again after a change of ours that Heat took no part in.
+        Some(s) if shown.is_failed() || (shown.is_complete() && s.status != "UPDATE_COMPLETE") => {
+            return None;
+        }
         Some(s) => (Status::UpdateComplete, s.status_reason.clone()),
     };
     (new.0 != shown && !(shown.is_failed() && new.0.is_failed())).then_some(new)
@@ -265,6 +268,8 @@ mod tests {
         };
         use Status::{CreateComplete, UpdateComplete, UpdateFailed, UpdateInProgress};
         assert_eq!(look(CreateComplete, "CREATE_COMPLETE"), None);
+        assert_eq!(look(CreateComplete, "UPDATE_COMPLETE"), Some(UpdateComplete));
+        assert_eq!(look(UpdateComplete, "CREATE_COMPLETE"), None);
         assert_eq!(look(CreateComplete, "UPDATE_IN_PROGRESS"), Some(UpdateInProgress));
         assert_eq!(look(UpdateInProgress, "UPDATE_COMPLETE"), Some(UpdateComplete));
         assert_eq!(look(CreateComplete, "UPDATE_FAILED"), Some(UpdateFailed));

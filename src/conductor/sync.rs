@@ -53,7 +53,7 @@ impl Conductor {
             let shown = self.look_at(moment, group, true).await?;
             let mut next = group.record.clone();
             if let Some((status, why)) = at_rest(group.status, stack_id, shown.as_ref()) {
-                info!(group = group.name, %status, why, "the stack changed behind our back");
+                info!(group = group.name, %status, why, "the stack is not as it was");
                 next.status = status;
                 next.status_reason = Some(why.clone());
                 reason = Some(why);

@@ -303,7 +303,18 @@ impl Conductor {
             .into_iter()
             .collect();
         let said = Some(reason.to_owned());
-        self.commit(self.with_cluster(moment, change, &failed, None, said)).await
+        if !failed.is_empty() {
+            return self.commit(self.with_cluster(moment, change, &failed, None, said)).await;
+        }
+        // No group shows it, so the cluster itself must.
+        let mut cluster = moment.cluster.record.clone();
+        cluster.status = match moment.queued.is_empty() {
+            true => Status::UpdateFailed,
+            false => Status::UpdateInProgress,
+        };
+        cluster.status_reason = said;
+        cluster.updated_at = Some(self.inner.clock.now());
+        self.commit(change.expect(&moment.cluster).put(&cluster)).await
     }
 }
 

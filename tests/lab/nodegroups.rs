@@ -97,6 +97,25 @@ async fn orders_on_different_groups_stand_in_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_cannot_be_made_fails_alone_and_can_be_deleted() {
+    let lab = Lab::new().await;
+    let daemon = lab.daemon().await;
+    let (token, uuid) = built(&lab, &daemon).await;
+    lab.cloud.inject("nova:POST:/servers:status=500:times=1".parse().unwrap());
+    make(&daemon, &token, &uuid).await;
+    let cluster = daemon.settled(&token, &uuid).await;
+    assert_eq!(cluster["status"], "UPDATE_FAILED", "{cluster}");
+    assert_eq!(cluster["status_reason"], "gpu failed.", "{cluster}");
+    assert_eq!(daemon.group(&token, &uuid, "gpu").await["status"], "CREATE_FAILED");
+    drop_group(&daemon, &token, &uuid).await;
+    let cluster = group_gone(&daemon, &token, &uuid).await;
+    assert_eq!(cluster["status"], "UPDATE_COMPLETE", "{cluster}");
+    daemon.delete(&token, &format!("/v1/clusters/{uuid}")).await;
+    daemon.gone(&token, &uuid).await;
+    assert_eq!(lab.cloud.leftovers(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn making_a_group_survives_a_stop_anywhere() {
     let counting = Points::counting();
     let lab = Lab::new().await;

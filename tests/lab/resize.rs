@@ -90,6 +90,47 @@ async fn a_failed_resize_is_told_and_can_be_tried_again() {
     assert_eq!(lab.cloud.count("servers"), 4);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_resize_is_rolled_back_if_asked_to() {
+    let lab = Lab::new().await;
+    let daemon = lab.daemon().await;
+    let (token, uuid) = built(&lab, &daemon).await;
+    lab.cloud.inject("nova:POST:/servers:status=500:times=1".parse().unwrap());
+    let patch = json!([{"op": "replace", "path": "/node_count", "value": 3}]);
+    let path = format!("/v1/clusters/{uuid}?rollback=True");
+    let (status, body) = daemon.ask(&token, Method::PATCH, &path, Some(patch)).await;
+    assert_eq!(status, StatusCode::ACCEPTED, "{body}");
+    let cluster = daemon.settled(&token, &uuid).await;
+    assert_eq!(cluster["status"], "ROLLBACK_COMPLETE", "{cluster}");
+    assert_eq!(cluster["node_count"], 2, "{cluster}");
+    assert_eq!(lab.cloud.count("servers"), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_is_refused_while_the_cluster_is_being_built() {
+    let lab = Lab::new().await;
+    let daemon = lab.daemon().await;
+    let token = lab.token("demo").await;
+    let uuid = daemon.create(&token, "k1").await;
+    let path = format!("/v1/clusters/{uuid}/actions/resize");
+    let order = json!({"node_count": 3});
+    let (status, body) = daemon.ask(&token, Method::POST, &path, Some(order)).await;
+    assert_eq!(status, StatusCode::CONFLICT, "{body}");
+    assert!(body.to_string().contains("CREATE_IN_PROGRESS"), "{body}");
+    let path = format!("/v1/clusters/{uuid}/nodegroups");
+    let order = json!({"name": "gpu"});
+    let (status, body) = daemon.ask(&token, Method::POST, &path, Some(order)).await;
+    assert_eq!(status, StatusCode::CONFLICT, "{body}");
+    daemon.settled(&token, &uuid).await;
+    for path in [format!("/v1/certificates/{uuid}"), format!("/v1/clusters/{uuid}/actions/upgrade")]
+    {
+        let method = if path.contains("upgrade") { Method::POST } else { Method::PATCH };
+        let order = json!({"cluster_template": "k8s"});
+        let (status, body) = daemon.ask(&token, method, &path, Some(order)).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "what is not built says so: {body}");
+    }
+}
+
 /// Grows by one while a node goes, so that both kinds of change are in flight.
 async fn changed(daemon: &Running, token: &str, uuid: &str) {
     let order = json!({"node_count": 3, "nodes_to_remove": ["0"]});

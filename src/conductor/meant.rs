@@ -1,0 +1,57 @@
+//! Which servers a tenant means.
+
+use super::moment::Moment;
+use super::outlook::servers;
+use super::{Conductor, Refusal, StepError};
+use crate::model::name;
+use crate::model::nodegroup::NodeGroup;
+use crate::store::Stored;
+
+impl Conductor {
+    /// The servers that a tenant means by ids, names, addresses or indexes.
+    pub(super) async fn resolve(
+        &self,
+        moment: &Moment,
+        group: &Stored<NodeGroup>,
+        wanted: &[String],
+    ) -> Result<Vec<String>, Refusal> {
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let unavailable = |e: StepError| match e {
+            StepError::Cloud(e) => Refusal::from(e),
+            e => Refusal::Unavailable(e.to_string()),
+        };
+        let shown = self.look_at(moment, group, true).await.map_err(unavailable)?;
+        let known = shown.as_ref().and_then(servers).unwrap_or_default();
+        let addresses: Vec<(String, String)> = shown
+            .iter()
+            .flat_map(|stack| ["kube_minions", "kube_minions_private"].map(|o| stack.list(o)))
+            // One address for every member, in the order of their indexes.
+            .filter(|listed| listed.len() == known.len())
+            .flat_map(|listed| listed.into_iter().zip(known.values().cloned()).collect::<Vec<_>>())
+            .collect();
+        let prefix = name::worker_node_prefix(&group.stack_name(&moment.cluster));
+        let going: Vec<&String> = moment
+            .operations()
+            .filter(|o| o.detail.nodegroup == Some(group.id))
+            .flat_map(|o| &o.detail.remove)
+            .collect();
+        let one = |text: &String| {
+            let index = text.strip_prefix(&prefix).unwrap_or(text).parse::<u32>().ok();
+            let of_index = index.and_then(|i| known.get(&i)).cloned();
+            of_index
+                .or_else(|| known.values().find(|id| *id == text).cloned())
+                .or_else(|| addresses.iter().find(|(a, _)| a == text).map(|(_, id)| id.clone()))
+                .or_else(|| going.contains(&text).then(|| text.clone()))
+                .ok_or_else(|| {
+                    Refusal::Invalid(format!(
+                        "Invalid input for field nodes_to_remove. Value: '{text}'. Node group {} \
+                         has no node with this server id, name, address or index.",
+                        group.name
+                    ))
+                })
+        };
+        wanted.iter().map(one).collect()
+    }
+}
