@@ -6,5 +6,6 @@
 mod matrix;
 pub mod place;
 mod properties;
+mod quotas;
 mod reads;
 mod refusals;

@@ -302,11 +302,13 @@ impl Conductor {
         status: Option<HealthStatus>,
         reason: BTreeMap<String, String>,
     ) -> Result<(), Refusal> {
-        let mut next = cluster.record.clone();
-        next.health_status = status;
-        next.health_status_reason = reason;
-        let change = Change::new().expect(cluster).put(&next);
-        Ok(self.inner.store.commit(change).await?)
+        let mut changed = cluster.record.clone();
+        changed.health_status = status;
+        changed.health_status_reason = reason;
+        // What is written was made from what the caller read: laid over anything newer it
+        // would undo that.
+        self.inner.store.commit(Change::new().expect(cluster).put(&changed)).await?;
+        Ok(())
     }
 
     /// Writes what `build` makes of the cluster as it is now; again, if it changed meanwhile.

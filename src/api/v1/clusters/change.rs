@@ -64,6 +64,7 @@ pub async fn update(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
     }
     let patch = Patch::read(&cx.body("patch")?, &PATCH_RULES)?;
     let began = Instant::now();
+    let mut is_counted = false;
     loop {
         let (cluster, groups) = cx.read(|view| {
             let reach = cx.reach(None)?;
@@ -71,12 +72,23 @@ pub async fn update(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
             let groups = groups(view, cluster.id)?;
             Ok((cluster, groups))
         })?;
-        let wish = Wish::read(&patch, &cluster, &groups)?;
+        let mut wish = Wish::read(&patch, &cluster, &groups)?;
+        wish.node_count = wish.node_count.filter(|_| !is_counted);
         if wish.node_count.is_some() && is_trustee {
             return Err(ApiError::policy("cluster:update"));
         }
-        let outcome = carry_out(cx, &cluster, &groups, wish, rollback).await;
+        // One change at a time: the second is made from what the first one left.
+        let outcome = match (wish.node_count, wish.health) {
+            (Some(count), _) => count_workers(cx, &cluster, &groups, count, rollback).await,
+            (None, Some((status, reason))) => {
+                let reason = reason.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+                let set = cx.api.conductor.set_health(&cluster, status, reason).await;
+                set.map_err(ApiError::from)
+            }
+            (None, None) => return Reply::accepted(uuid),
+        };
         match outcome {
+            Ok(()) if wish.node_count.is_some() => is_counted = true,
             Ok(()) => return Reply::accepted(uuid),
             // Somebody was faster: the patch is laid over what they left.
             Err(e) if e.is_conflict() && began.elapsed() < IN_LINE => {
@@ -134,28 +146,20 @@ impl Wish {
     }
 }
 
-async fn carry_out(
+/// The default group shall have so many workers.
+async fn count_workers(
     cx: &Context<'_>,
     cluster: &Stored<Cluster>,
     groups: &[NodeGroup],
-    wish: Wish,
+    node_count: u32,
     rollback: bool,
 ) -> Outcome<()> {
-    let mut current = None;
-    if let Some(node_count) = wish.node_count {
-        let worker = groups.iter().find(|g| g.name == DEFAULT_WORKER);
-        let worker = worker.ok_or_else(|| ApiError::missing("Nodegroup", DEFAULT_WORKER))?;
-        may_be(cx, worker, node_count)?;
-        let order =
-            ResizeOrder { nodegroup: worker.id, node_count, nodes_to_remove: Vec::new(), rollback };
-        cx.api.conductor.resize(&cx.tenant(), cluster, order).await?;
-        current = cx.read(|view| Ok(view.cluster(cluster.id)?))?;
-    }
-    if let Some((status, reason)) = wish.health {
-        let reason = reason.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-        let cluster = current.as_ref().unwrap_or(cluster);
-        cx.api.conductor.set_health(cluster, status, reason).await?;
-    }
+    let worker = groups.iter().find(|g| g.name == DEFAULT_WORKER);
+    let worker = worker.ok_or_else(|| ApiError::missing("Nodegroup", DEFAULT_WORKER))?;
+    may_be(cx, worker, node_count)?;
+    let nodes_to_remove = Vec::new();
+    let order = ResizeOrder { nodegroup: worker.id, node_count, nodes_to_remove, rollback };
+    cx.api.conductor.resize(&cx.tenant(), cluster, order).await?;
     Ok(())
 }
 

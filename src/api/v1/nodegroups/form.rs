@@ -62,6 +62,11 @@ pub fn group(mut fields: Fields, cluster: &Cluster, origin: Origin) -> Outcome<N
     let f = &mut fields;
     let name = f.text("name", SHORT_TEXT)?.ok_or_else(|| mandatory("name"))?;
     let role = f.text("role", SHORT_TEXT)?.unwrap_or_else(|| nodegroup::WORKER.to_owned());
+    if !is_value(&role) {
+        let why = "A role becomes a label of the nodes: at most 63 letters, digits, '-', '_' and \
+                   '.', with a letter or digit at either end.";
+        return Err(ApiError::field("role", role, why));
+    }
     let merge = f.flag("merge_labels")?.unwrap_or(false);
     let labels = match f.labels("labels")?.filter(|labels| !labels.is_empty()) {
         None => cluster.labels.clone(),
