@@ -149,3 +149,56 @@ impl ServerCertVerifier for TrustAnyone {
         self.0.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use hyper::Method;
+    use tokio::sync::watch;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::base::http::client::{HttpClient, HttpError, Outgoing};
+    use crate::base::http::server::{Door, Limits, Request, Response, Service, empty};
+
+    struct Yes;
+
+    impl Service for Yes {
+        async fn handle(&self, _: Request) -> Response {
+            empty(hyper::StatusCode::NO_CONTENT)
+        }
+    }
+
+    async fn ask(config: ClientConfig, url: &str) -> Result<u16, HttpError> {
+        let http = HttpClient::new(config, Duration::from_secs(5));
+        Ok(http.send(Outgoing::new(Method::GET, url)).await?.status.as_u16())
+    }
+
+    #[tokio::test]
+    async fn a_private_authority_is_believed_when_named_and_anyone_when_insecure() {
+        let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+        let (pem, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let (_held, settings) = watch::channel(Arc::new(server_config(&pem, &key).unwrap()));
+        let door = Door::bind(([127, 0, 0, 1], 0).into(), Limits::default()).await.unwrap();
+        let url = format!("https://{}/", door.address().unwrap());
+        let stop = CancellationToken::new();
+        tokio::spawn(door.with_tls(settings).serve(Arc::new(Yes), stop.clone()));
+
+        let refused = ask(client_config(&Trust::default()).unwrap(), &url).await.unwrap_err();
+        assert!(matches!(refused, HttpError::Connect { .. }), "{refused}");
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("ca.pem");
+        std::fs::write(&file, &pem).unwrap();
+        let named = Trust { ca_files: vec![file.clone()], insecure: false };
+        assert_eq!(ask(client_config(&named).unwrap(), &url).await.unwrap(), 204);
+        let anyone = Trust { ca_files: Vec::new(), insecure: true };
+        assert_eq!(ask(client_config(&anyone).unwrap(), &url).await.unwrap(), 204);
+        assert_eq!(ask(pinned_client_config(&pem).unwrap(), &url).await.unwrap(), 204);
+
+        std::fs::write(&file, "no certificate").unwrap();
+        let empty = client_config(&named).unwrap_err().to_string();
+        assert!(empty.contains("ca.pem") && empty.contains("no PEM certificate"), "{empty}");
+        stop.cancel();
+    }
+}
