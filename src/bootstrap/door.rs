@@ -18,21 +18,37 @@ pub enum Errand {
     Bundle,
     Csr,
     Status,
+    /// Is there something to do?
+    Duty,
+    /// It was done, or could not be.
+    DutyAnswer,
 }
 
 /// The node's name and its errand; the path is looked at before the method.
 pub fn route(request: &Request) -> Result<(&str, Errand), Fault> {
     let path: Vec<&str> = request.path.split('/').collect();
-    let (node, errand, method) = match *path {
-        ["", "bootstrap", "v1", node, "bundle"] => (node, Errand::Bundle, Method::GET),
-        ["", "bootstrap", "v1", node, "csr"] => (node, Errand::Csr, Method::POST),
-        ["", "bootstrap", "v1", node, "status"] => (node, Errand::Status, Method::POST),
+    let (node, get, post) = match *path {
+        ["", "bootstrap", "v1", node, "bundle"] => (node, Some(Errand::Bundle), None),
+        ["", "bootstrap", "v1", node, "csr"] => (node, None, Some(Errand::Csr)),
+        ["", "bootstrap", "v1", node, "status"] => (node, None, Some(Errand::Status)),
+        ["", "bootstrap", "v1", node, "duty"] => {
+            (node, Some(Errand::Duty), Some(Errand::DutyAnswer))
+        }
         _ => return Err(Fault::new(StatusCode::NOT_FOUND, "There is nothing at this path.")),
     };
-    if request.method == method {
+    let errand = match request.method {
+        Method::GET => get,
+        Method::POST => post,
+        _ => None,
+    };
+    if let Some(errand) = errand {
         return Ok((node, errand));
     }
-    let allow = if method == Method::GET { "GET" } else { "POST" };
+    let allow = match (get, post) {
+        (Some(_), Some(_)) => "GET, POST",
+        (Some(_), None) => "GET",
+        _ => "POST",
+    };
     let sentence = format!("{} is not allowed here; use {allow}.", request.method);
     Err(Fault { allow: Some(allow), ..Fault::new(StatusCode::METHOD_NOT_ALLOWED, sentence) })
 }

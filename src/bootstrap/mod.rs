@@ -8,10 +8,10 @@ mod admission;
 mod archive;
 mod csr;
 mod door;
+mod duty;
 mod report;
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, HeaderValue};
@@ -35,6 +35,7 @@ use crate::store::{Change, Store, StoreError, Stored};
 use admission::Guest;
 use csr::{CsrRequest, Purpose};
 use door::{Errand, Fault};
+use duty::{DutyAnswer, DutyRequest};
 use report::{Report, StatusRequest};
 
 /// How often a commit is tried against others who write the same record.
@@ -77,8 +78,6 @@ struct Caller {
     cluster: ClusterId,
     /// The Nova server it says it is; believed once the name is claimed.
     instance: String,
-    /// Certificates end with the token, which ends with the cluster's CA.
-    validity: Duration,
 }
 
 impl Bootstrap {
@@ -100,13 +99,22 @@ impl Bootstrap {
             Errand::Csr => {
                 let asked: CsrRequest = door::body(request)?;
                 let purpose = Purpose::of(&asked.purpose, &caller.guest)?;
-                still_booting(&self.claim(&caller).await?)?;
-                self.certificate(&caller, purpose, asked.csr).await
+                let node = self.claim(&caller).await?;
+                let renews = self.renews(&caller)?;
+                if !renews {
+                    still_booting(&node)?;
+                }
+                self.certificate(&caller, purpose, asked.csr, renews).await
             }
             Errand::Status => {
                 let report = Report::try_from(door::body::<StatusRequest>(request)?)?;
                 self.claim(&caller).await?;
                 self.report(&caller, &report).await
+            }
+            Errand::Duty => self.duty(&caller).await,
+            Errand::DutyAnswer => {
+                let answer = DutyAnswer::try_from(door::body::<DutyRequest>(request)?)?;
+                self.take_duty_answer(&caller, answer).await
             }
         }
     }
@@ -124,8 +132,7 @@ impl Bootstrap {
     fn caller(&self, claims: &Enrolment, node: &str, instance: String) -> Result<Caller, Fault> {
         let seen = self.look(claims.cluster, node)?;
         let guest = admission::admit(claims, &seen.cluster, &seen.groups, node)?;
-        let validity = claims.expires_at.since(self.clock.now());
-        Ok(Caller { guest, cluster: claims.cluster, instance, validity })
+        Ok(Caller { guest, cluster: claims.cluster, instance })
     }
 
     fn look(&self, cluster: ClusterId, node: &str) -> Result<Seen, Fault> {
@@ -203,8 +210,10 @@ impl Bootstrap {
 
     async fn bundle(&self, caller: &Caller) -> Result<Response, Fault> {
         let files = self.conductor.node_files(caller.cluster, &caller.guest.name).await?;
-        let files: Vec<archive::File> =
-            files.into_iter().map(|f| (f.path, f.mode, f.content)).collect();
+        self.packed(caller, files.into_iter().map(|f| (f.path, f.mode, f.content)).collect()).await
+    }
+
+    async fn packed(&self, caller: &Caller, files: Vec<archive::File>) -> Result<Response, Fault> {
         // The cluster's age stands for every file's: fetched again, the bytes are the same.
         let created_at = self.look(caller.cluster, &caller.guest.name)?.cluster.created_at;
         let mtime = u64::try_from(created_at.micros() / 1_000_000).unwrap_or(0);
@@ -220,20 +229,27 @@ impl Bootstrap {
         caller: &Caller,
         purpose: Purpose,
         request: String,
+        renews: bool,
     ) -> Result<Response, Fault> {
         let addresses = self.addresses(caller).await?;
         let leaf = purpose.leaf(&caller.guest, &addresses);
         let kind = purpose.authority();
-        let stored = self.store.read(|view| view.certificate(caller.cluster, kind))?;
-        let Some(Certificate { pem: ca, key, .. }) = stored.map(|c| c.record) else {
+        let stored = self.store.read(|view| {
+            Ok(match renews {
+                true => view.next_certificate(caller.cluster, kind)?.map(|c| c.record.0),
+                false => view.certificate(caller.cluster, kind)?.map(|c| c.record),
+            })
+        })?;
+        let Some(Certificate { pem: ca, key, .. }) = stored else {
             return Err(Fault::later("The cluster has no keys yet."));
         };
         let (store, entropy) = (self.store.clone(), self.entropy.clone());
         let (owner, authority) = (Certificate::owner(caller.cluster, kind), ca.clone());
-        let (validity, now) = (caller.validity, self.clock.now());
+        let now = self.clock.now();
         let signing = tokio::task::spawn_blocking(move || {
             let key = store.sealer().open_text(&owner, &key).map_err(|e| Fault::ours(&e))?;
             let authority = Authority::load(&authority, &key)?;
+            let validity = authority.ends_at().since(now);
             Ok::<_, Fault>(authority.issue(&request, &leaf, validity, now, &entropy)?)
         });
         let certificate = signing.await.map_err(|e| Fault::ours(&e))??;

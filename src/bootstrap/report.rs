@@ -38,12 +38,12 @@ impl TryFrom<StatusRequest> for Report {
             .ok_or_else(|| one_of("phase", Phase::ALL.iter().map(|p| p.as_str())))?;
         let state = PhaseState::parse(&request.state)
             .ok_or_else(|| one_of("state", PhaseState::ALL.iter().map(|s| s.as_str())))?;
-        let message = printable(&request.message.unwrap_or_default());
+        let message = line(&request.message.unwrap_or_default());
         let log = printable(&request.log_tail.unwrap_or_default());
         Ok(Self {
             phase,
             state,
-            message: message[..boundary(&message, message.len().min(MESSAGE_BYTES))].to_owned(),
+            message,
             // What happened last says why it failed.
             log_tail: log[boundary(&log, log.len().saturating_sub(LOG_BYTES))..].to_owned(),
         })
@@ -71,6 +71,12 @@ impl Report {
 
 fn one_of(field: &str, known: impl Iterator<Item = &'static str>) -> Fault {
     Fault::bad(format!("{field} must be one of {}.", known.collect::<Vec<_>>().join(", ")))
+}
+
+/// A sentence that is short enough to be kept.
+pub(super) fn line(text: &str) -> String {
+    let text = printable(text);
+    text[..boundary(&text, text.len().min(MESSAGE_BYTES))].to_owned()
 }
 
 /// Without control characters except line ends and tabs: it is shown on terminals.

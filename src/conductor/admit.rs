@@ -4,7 +4,7 @@
 use tracing::info;
 
 use super::{Conductor, Refusal, Tenant};
-use crate::driver::plan::{ClusterPlan, Enrolment};
+use crate::driver::plan::{ClusterPlan, Enrolment, NodeImages};
 use crate::driver::{Driver, DriverError};
 use crate::model::cluster::Cluster;
 use crate::model::cluster_template::{ClusterTemplate, Coe, ServerType};
@@ -216,6 +216,7 @@ impl Conductor {
             foundation: None,
             revision: String::new(),
             removals: Vec::new(),
+            images: NodeImages::default(),
         };
         driver.check(&plan)?;
         let minutes = match cluster.create_timeout {

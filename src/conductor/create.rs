@@ -9,7 +9,7 @@ use super::moment::Moment;
 use super::{Conductor, Progress, StepError};
 use crate::base::points::Stopped;
 use crate::driver::{Bundle, ClusterPlan, Driver};
-use crate::model::certificate::Certificate;
+use crate::model::certificate::{Certificate, CertificateKind};
 use crate::model::credential::Credential;
 use crate::model::discovery::DiscoveryToken;
 use crate::model::operation::{Operation, OperationKind, Step};
@@ -58,7 +58,7 @@ impl Conductor {
         let keys = self.inner.stopping.run_until_cancelled(drawing).await.ok_or(Stopped)?;
         let keys = keys.map_err(|e| failed(&e))?;
         let drawn = tokio::task::spawn_blocking(move || {
-            material::assemble(&name, &keys, validity, now, &entropy)
+            material::assemble(&name, &CertificateKind::ALL, &keys, validity, now, &entropy)
         });
         let drawn = drawn.await.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
         let sealer = self.inner.store.sealer();

@@ -6,9 +6,11 @@
 //! suffices to find it. Nothing is undone on failure: `delete` is the only collector.
 
 mod admit;
+mod authorities;
 mod create;
 mod decide;
 mod delete;
+mod duties;
 mod groups;
 #[cfg(test)]
 pub(crate) mod idle;
@@ -22,6 +24,7 @@ mod refusal;
 mod rotate;
 mod sync;
 mod update;
+mod upgrade;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -313,6 +316,10 @@ impl Conductor {
                     self.group_step(&moment, &operation).await
                 }
                 OperationKind::RotateCredential => self.rotate_step(&moment, &operation).await,
+                OperationKind::Upgrade => self.upgrade_step(&moment, &operation).await,
+                OperationKind::RotateAuthorities => {
+                    self.authorities_step(&moment, &operation).await
+                }
             };
             match outcome {
                 Ok(Progress::Again) => self.settled(id),

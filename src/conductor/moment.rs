@@ -1,20 +1,27 @@
 //! What a run knows of its cluster at one moment, and what can be derived from it.
 
+use std::time::Duration;
+
 use crate::base::secret::{CannotOpen, Secret};
-use crate::driver::plan::{ClusterPlan, Enrolment};
+use crate::driver::plan::{ClusterPlan, Enrolment, NodeImages};
+use crate::model::certificate::NextCertificate;
 use crate::model::cluster::Cluster;
 use crate::model::cluster_template::ClusterTemplate;
 use crate::model::credential::Credential;
+use crate::model::duty::Duty;
 use crate::model::facts::{CloudFacts, Foundation};
 use crate::model::name;
 use crate::model::node::Node;
 use crate::model::nodegroup::{DEFAULT_MASTER, NodeGroup, counts};
 use crate::model::operation::Operation;
+use crate::model::rollout::Rollout;
+use crate::model::stack::Stack;
 use crate::model::{ClusterId, NodeGroupId};
 use crate::pki::enrolment::{Enrolment as EnrolmentClaim, EnrolmentKey};
 use crate::store::{Store, StoreError, Stored};
 
 use super::Settings;
+use super::outlook::upcoming;
 
 /// Everything stored about one cluster, read together.
 #[derive(Debug)]
@@ -29,6 +36,11 @@ pub struct Moment {
     pub credential: Option<Stored<Credential>>,
     pub facts: Option<Stored<CloudFacts>>,
     pub nodes: Vec<Node>,
+    pub duties: Vec<Stored<Duty>>,
+    /// Upgrades on their way, and failed ones.
+    pub rollouts: Vec<Stored<Rollout>>,
+    /// What a rotation has drawn and not put in place yet.
+    pub next_certificates: Vec<Stored<NextCertificate>>,
 }
 
 impl Moment {
@@ -45,6 +57,9 @@ impl Moment {
                 credential: view.credential(id)?,
                 facts: view.facts(id)?,
                 nodes: view.nodes(id)?.into_iter().map(|n| n.record).collect(),
+                duties: view.duties(id)?,
+                rollouts: view.rollouts(id)?,
+                next_certificates: view.next_certificates(id)?,
                 cluster,
             }))
         })
@@ -82,11 +97,14 @@ impl Moment {
     pub fn plan(&self, settings: &Settings, key: &EnrolmentKey) -> Option<ClusterPlan> {
         let groups: Vec<NodeGroup> =
             self.groups.iter().filter(|g| g.is_default).map(|g| g.record.clone()).collect();
-        let enrolment = enrolment(&self.cluster, &groups, settings, key);
+        let enrolment = enrolment(&self.cluster, &groups, key);
+        let own = self.groups.iter().find(|g| g.is_default).and_then(|g| self.rollout(g));
+        let masters = own.map(|r| r.masters.clone()).unwrap_or_default();
         Some(ClusterPlan {
             foundation: None,
             revision: String::new(),
             removals: Vec::new(),
+            images: NodeImages { masters, ..NodeImages::default() },
             cluster: self.cluster.record.clone(),
             template: self.template.as_ref()?.record.clone(),
             groups,
@@ -134,9 +152,12 @@ impl Moment {
         cluster.docker_volume_size = group.docker_volume_size;
         let mut facts = self.facts.as_ref()?.record.clone();
         facts.worker_flavor = group.flavor_id.clone().unwrap_or(facts.worker_flavor);
-        facts.image_id = group.image_id.clone().unwrap_or(facts.image_id);
+        if let Some(own) = group.image_id.as_ref().filter(|own| **own != facts.image_id) {
+            facts.image_id.clone_from(own);
+            facts.kube_version.clone_from(&group.version);
+        }
         let groups = vec![group.clone()];
-        let enrolment = enrolment(&self.cluster, &groups, settings, key);
+        let enrolment = enrolment(&self.cluster, &groups, key);
         Some(ClusterPlan {
             cluster,
             template: self.template.as_ref()?.record.clone(),
@@ -147,18 +168,50 @@ impl Moment {
             foundation: Some(foundation),
             revision: String::new(),
             removals: Vec::new(),
+            images: NodeImages::default(),
         })
+    }
+
+    /// The upgrade of a group, on its way or failed; the default groups share one.
+    pub fn rollout(&self, group: &NodeGroup) -> Option<&Stored<Rollout>> {
+        let default = |id: NodeGroupId| self.group(id).is_some_and(|g| g.is_default);
+        self.rollouts
+            .iter()
+            .find(|r| r.nodegroup == group.id || (group.is_default && default(r.nodegroup)))
+    }
+
+    /// The image of a group's nodes, by id.
+    pub fn image_of<'m>(&'m self, group: &'m NodeGroup) -> Option<&'m str> {
+        let common = || self.facts.as_ref().map(|facts| facts.image_id.as_str());
+        match group.is_default {
+            true => common(),
+            false => group.image_id.as_deref().or_else(common),
+        }
+    }
+
+    /// Tells a plan which workers an upgrade has not reached, of those that the group will have
+    /// once `removals` are gone from `stack`.
+    pub fn give_images(
+        &self,
+        plan: &mut ClusterPlan,
+        group: &NodeGroup,
+        stack: &Stack,
+        removals: &[String],
+    ) {
+        let Some(rollout) = self.rollout(group).filter(|r| !r.workers.is_empty()) else { return };
+        let image = |i: u32| rollout.workers.get(&i).unwrap_or(&plan.facts.image_id).clone();
+        let members = upcoming(stack, group.node_count, removals);
+        plan.images.workers = members.into_iter().map(|i| (i, image(i))).collect();
     }
 }
 
+/// Longer than any cluster lives: what a token opens ends with the cluster, and a node must be
+/// able to ask for new certificates however often the authorities were rotated.
+const ENROLMENT: Duration = Duration::from_secs(50 * 365 * 86_400);
+
 /// The tokens that servers present when they report: the same for the same cluster, so that
 /// a second rendering changes no server.
-fn enrolment(
-    cluster: &Cluster,
-    groups: &[NodeGroup],
-    settings: &Settings,
-    key: &EnrolmentKey,
-) -> Enrolment {
+fn enrolment(cluster: &Cluster, groups: &[NodeGroup], key: &EnrolmentKey) -> Enrolment {
     let stack = cluster.stack_name();
     let claim = |group: &str, role: &str, node: Option<String>| {
         key.mint(&EnrolmentClaim {
@@ -166,7 +219,7 @@ fn enrolment(
             nodegroup: group.to_owned(),
             role: role.to_owned(),
             node,
-            expires_at: cluster.created_at.plus(settings.certificate_validity),
+            expires_at: cluster.created_at.plus(ENROLMENT),
         })
     };
     let (masters, _) = counts(groups);

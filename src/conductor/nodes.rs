@@ -3,12 +3,13 @@
 use super::moment::Moment;
 use super::{Conductor, Refusal, StepError};
 use crate::base::secret::Secret;
-use crate::driver::BundleFile;
 use crate::driver::plan::{NodeCertificates, NodePlan};
+use crate::driver::{BundleFile, ClusterPlan};
 use crate::model::ClusterId;
 use crate::model::certificate::{Certificate, CertificateKind};
 use crate::model::facts::CloudFacts;
 use crate::model::name;
+use crate::model::operation::OperationKind;
 use crate::store::Change;
 
 impl Conductor {
@@ -38,7 +39,18 @@ impl Conductor {
         node: &str,
     ) -> Result<Vec<BundleFile>, Refusal> {
         let moment = self.moment(cluster)?;
-        let facts = self.addresses(&moment).await?;
+        let (plan, node) = self.node_plan(&moment, node).await?;
+        let driver = self.driver(&moment).map_err(refusal)?;
+        Ok(driver.node_files(&plan, &node)?)
+    }
+
+    /// The plan of the stack that holds a node, and the node's own.
+    pub(super) async fn node_plan(
+        &self,
+        moment: &Moment,
+        node: &str,
+    ) -> Result<(ClusterPlan, NodePlan), Refusal> {
+        let facts = self.addresses(moment).await?;
         let (masters, _) = moment.counts();
         let stack = moment.cluster.stack_name();
         let master_index = (0..masters).find(|i| name::master_node(&stack, *i) == node);
@@ -60,10 +72,10 @@ impl Conductor {
             master_addresses: facts.master_addresses,
             api_public: facts.api_public,
             api_endpoint: format!("https://{}:6443", host.unwrap_or_default()),
-            certificates: self.certificates(cluster, master_index.is_some())?,
+            rejoins: moment.operation.as_ref().is_none_or(|o| o.kind != OperationKind::Create),
+            certificates: self.certificates(moment.id(), master_index.is_some())?,
         };
-        let driver = self.driver(&moment).map_err(refusal)?;
-        Ok(driver.node_files(&plan, &node)?)
+        Ok((plan, node))
     }
 
     pub(super) fn moment(&self, cluster: ClusterId) -> Result<Moment, Refusal> {
@@ -130,7 +142,7 @@ impl Conductor {
     }
 }
 
-fn refusal(error: StepError) -> Refusal {
+pub(super) fn refusal(error: StepError) -> Refusal {
     match error {
         StepError::Store(e) => e.into(),
         StepError::Cloud(e) => e.into(),

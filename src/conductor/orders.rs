@@ -87,20 +87,6 @@ impl Conductor {
         .await
     }
 
-    /// Always refused: replacing servers one by one is not built yet.
-    pub async fn upgrade(
-        &self,
-        _tenant: &Tenant<'_>,
-        cluster: &Stored<Cluster>,
-        order: UpgradeOrder,
-    ) -> Result<(), Refusal> {
-        Err(Refusal::Invalid(format!(
-            "Upgrading cluster {} to cluster template {} is not supported by its driver {}. \
-             Create a new cluster from the template.",
-            cluster.name, order.template.name, cluster.driver
-        )))
-    }
-
     /// A further group, in a stack of its own.
     pub async fn create_nodegroup(
         &self,
@@ -124,8 +110,11 @@ impl Conductor {
         if let Some(wanted) = group.flavor_id.clone() {
             self.flavor(&asker, Some(&wanted)).await?;
         }
+        // By its id, and with its version: the cluster may move to another image while the group
+        // stays, and a name may come to mean another one.
         if let Some(wanted) = group.image_id.clone() {
-            self.image(&asker, &wanted).await?;
+            let image = self.image(&asker, &wanted).await?;
+            (group.image_id, group.version) = (Some(image.id), image.kube_version);
         }
         group.is_default = false;
         group.stack_id = None;
@@ -246,18 +235,6 @@ impl Conductor {
         .await
     }
 
-    /// Always refused: nodes that are built do not fetch new keys yet.
-    pub async fn rotate_ca(
-        &self,
-        _tenant: &Tenant<'_>,
-        cluster: &Stored<Cluster>,
-    ) -> Result<(), Refusal> {
-        Err(Refusal::Invalid(format!(
-            "Rotating the CA of cluster {} is not supported by its driver {}.",
-            cluster.name, cluster.driver
-        )))
-    }
-
     /// A new password for the trustee, and a new trust from the caller; the old trust goes.
     pub async fn rotate_credential(
         &self,
@@ -312,7 +289,7 @@ impl Conductor {
     }
 
     /// Writes what `build` makes of the cluster as it is now; again, if it changed meanwhile.
-    async fn order(
+    pub(super) async fn order(
         &self,
         id: ClusterId,
         build: impl Fn(&Moment) -> Result<Change, Refusal>,
@@ -333,7 +310,7 @@ impl Conductor {
         }
     }
 
-    fn new_order(
+    pub(super) fn new_order(
         &self,
         tenant: &Tenant<'_>,
         moment: &Moment,
@@ -342,10 +319,7 @@ impl Conductor {
         detail: Detail,
     ) -> Operation {
         let now = self.inner.clock.now();
-        let minutes = match moment.cluster.create_timeout {
-            0 => self.inner.settings.driver.create_timeout,
-            minutes => minutes,
-        };
+        let minutes = self.minutes(moment);
         Operation {
             sequence: self.inner.store.next_sequence(),
             cluster_id: moment.id(),
@@ -362,7 +336,15 @@ impl Conductor {
         }
     }
 
-    fn in_progress(&self, moment: &Moment, change: Change) -> Change {
+    /// How long an operation on the cluster, or a part of it that can be tried alone, may take.
+    pub(super) fn minutes(&self, moment: &Moment) -> u32 {
+        match moment.cluster.create_timeout {
+            0 => self.inner.settings.driver.create_timeout,
+            minutes => minutes,
+        }
+    }
+
+    pub(super) fn in_progress(&self, moment: &Moment, change: Change) -> Change {
         let mut cluster = moment.cluster.record.clone();
         cluster.status = Status::UpdateInProgress;
         cluster.status_reason = None;
@@ -395,15 +377,26 @@ impl Conductor {
     }
 }
 
-fn found(moment: &Moment, id: NodeGroupId) -> Result<&Stored<NodeGroup>, Refusal> {
+pub(super) fn found(moment: &Moment, id: NodeGroupId) -> Result<&Stored<NodeGroup>, Refusal> {
     moment.group(id).ok_or_else(|| Refusal::Missing(format!("Nodegroup {id} could not be found.")))
 }
 
-fn busy(moment: &Moment, why: &str) -> Refusal {
+pub(super) fn busy(moment: &Moment, why: &str) -> Refusal {
     Refusal::Conflict(format!(
         "Cluster {} is {}: {why}. Try again when this has changed.",
         moment.cluster.name, moment.cluster.status
     ))
+}
+
+/// Only a cluster at rest can be rebuilt or get new authorities; one whose last change failed may
+/// need just that.
+pub(super) fn in_status(moment: &Moment, what: &str) -> Result<(), Refusal> {
+    let status = moment.cluster.status;
+    match status {
+        Status::UpdateFailed => Ok(()),
+        status if status.is_complete() && status != Status::DeleteComplete => Ok(()),
+        _ => Err(Refusal::Invalid(format!("{what} when status is \"{status}\" is not supported."))),
+    }
 }
 
 fn not_on_its_way(moment: &Moment) -> Result<(), Refusal> {

@@ -119,6 +119,17 @@ pub fn servers(stack: &Stack) -> Option<BTreeMap<u32, String>> {
     members.iter().map(|(i, id)| Some((i.parse().ok()?, id.as_str()?.to_owned()))).collect()
 }
 
+/// The indexes that a group of `count` workers will have once `removals` (server ids) are gone:
+/// the lowest that were never removed, as Heat counts.
+pub fn upcoming(stack: &Stack, count: u32, removals: &[String]) -> Vec<u32> {
+    let gone = stack.outputs.get("server_ids").and_then(|ids| ids.get("removed"));
+    let gone = gone.and_then(Value::as_array).into_iter().flatten();
+    let mut skipped: BTreeSet<u32> = gone.filter_map(|i| i.as_str()?.parse().ok()).collect();
+    let members = servers(stack).unwrap_or_default();
+    skipped.extend(members.iter().filter(|(_, id)| removals.contains(id)).map(|(i, _)| *i));
+    (0u32..).filter(|i| !skipped.contains(i)).take(count as usize).collect()
+}
+
 /// Names of nodes whose servers are no more, so that their names are free again.
 pub fn departed<'n>(
     nodes: &'n [&'n Node],

@@ -10,6 +10,7 @@ use super::outlook::{
 };
 use super::{Conductor, Progress, StepError};
 use crate::driver::ClusterPlan;
+use crate::model::cluster::Cluster;
 use crate::model::name;
 use crate::model::node::Node;
 use crate::model::nodegroup::NodeGroup;
@@ -53,6 +54,11 @@ impl Conductor {
                 let mut plan = self.plan_of(moment, group)?;
                 plan.revision = revision.clone();
                 plan.removals.clone_from(&operation.detail.remove);
+                if moment.rollout(group).is_some()
+                    && let Some(stack) = self.look_at(moment, group, true).await?
+                {
+                    moment.give_images(&mut plan, group, &stack, &operation.detail.remove);
+                }
                 if !self.send_update(moment, operation, group, &plan).await? {
                     return Ok(Progress::Wait(self.inner.settings.look_interval));
                 }
@@ -65,7 +71,7 @@ impl Conductor {
     }
 
     /// False when Heat is busy with the stack.
-    async fn send_update(
+    pub(super) async fn send_update(
         &self,
         moment: &Moment,
         operation: &Operation,
@@ -152,9 +158,11 @@ impl Conductor {
         let grows = operation.kind == OperationKind::CreateGroup
             || group.node_count > operation.detail.before
             || !operation.detail.remove.is_empty();
-        if !grows {
-            return 0;
-        }
+        if grows { self.threshold(moment, group) } else { 0 }
+    }
+
+    /// How many of a group's workers must be ready for it to be complete.
+    pub(super) fn threshold(&self, moment: &Moment, group: &NodeGroup) -> u32 {
         let threshold = self
             .plan_of(moment, group)
             .ok()
@@ -189,11 +197,24 @@ impl Conductor {
     pub(super) fn with_cluster(
         &self,
         moment: &Moment,
-        mut change: Change,
+        change: Change,
         changed: &[NodeGroup],
         gone: Option<&NodeGroup>,
         reason: Option<String>,
     ) -> Change {
+        let (change, cluster) = self.amount(moment, change, changed, gone, reason);
+        change.expect(&moment.cluster).put(&cluster)
+    }
+
+    /// The same, with the cluster still to be written.
+    pub(super) fn amount(
+        &self,
+        moment: &Moment,
+        mut change: Change,
+        changed: &[NodeGroup],
+        gone: Option<&NodeGroup>,
+        reason: Option<String>,
+    ) -> (Change, Cluster) {
         let now = self.inner.clock.now();
         let mut groups: BTreeMap<_, NodeGroup> =
             moment.groups.iter().map(|g| (g.id, g.record.clone())).collect();
@@ -219,7 +240,7 @@ impl Conductor {
         };
         cluster.status_reason = failed.or(reason);
         cluster.updated_at = Some(now);
-        change.expect(&moment.cluster).put(&cluster)
+        (change, cluster)
     }
 
     /// The stack of a group as the trustee sees it; None when Heat does not have it.
@@ -249,7 +270,12 @@ impl Conductor {
             .ok_or_else(|| StepError::failed("The cluster's template or facts were lost."))
     }
 
-    async fn change_failure(&self, moment: &Moment, group: &NodeGroup, stack: &Stack) -> StepError {
+    pub(super) async fn change_failure(
+        &self,
+        moment: &Moment,
+        group: &NodeGroup,
+        stack: &Stack,
+    ) -> StepError {
         let failures = async {
             let actor = self.trust_session(moment).await?;
             let heat = self.inner.cloud.heat(&actor).await?;

@@ -16,7 +16,7 @@ use crate::model::labels::Labels;
 use crate::model::stack::Stack;
 
 pub use bundle::{Bundle, BundleFile};
-pub use plan::{ClusterPlan, NodePlan};
+pub use plan::{ClusterPlan, DutyPlan, NodePlan};
 
 /// Why a driver does not render.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -66,6 +66,9 @@ pub trait Driver: Send + Sync {
     /// The typed value of its label `etcd_bootstrap`.
     fn uses_discovery(&self, labels: &Labels) -> bool;
 
+    /// The Kubernetes version of the plan's nodes, with its `v`; None where only the image knows.
+    fn kube_version(&self, plan: &ClusterPlan) -> Option<String>;
+
     /// How many workers must be ready for the cluster to be complete; None means all.
     fn ready_threshold(&self, plan: &ClusterPlan) -> Option<u32>;
 
@@ -80,6 +83,19 @@ pub trait Driver: Send + Sync {
         &self,
         plan: &ClusterPlan,
         node: &NodePlan,
+    ) -> Result<Vec<BundleFile>, DriverError>;
+
+    /// Whether a cluster, or a further group, that is `from` can be made `to` by rebuilding its
+    /// servers one after the other.
+    fn check_upgrade(&self, from: &ClusterPlan, to: &ClusterPlan) -> Result<(), DriverError>;
+
+    /// The files with which a node does a duty; the node's certificates are those it shall have
+    /// afterwards.
+    fn duty_files(
+        &self,
+        plan: &ClusterPlan,
+        node: &NodePlan,
+        duty: &DutyPlan,
     ) -> Result<Vec<BundleFile>, DriverError>;
 }
 

@@ -1,10 +1,13 @@
 //! ClusterPlan: all that a template may know.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::base::secret::Secret;
 use crate::model::cluster::Cluster;
 use crate::model::cluster_template::ClusterTemplate;
+use crate::model::duty::DutyKind;
 use crate::model::facts::{CloudFacts, Foundation};
 use crate::model::nodegroup::NodeGroup;
 
@@ -26,6 +29,7 @@ pub struct ClusterPlan {
     pub revision: String,
     /// Server ids of workers that must go.
     pub removals: Vec<String>,
+    pub images: NodeImages,
 }
 
 impl ClusterPlan {
@@ -36,6 +40,15 @@ impl ClusterPlan {
             _ => self.cluster.stack_name(),
         }
     }
+}
+
+/// Images of single nodes by index, while an upgrade is on its way.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeImages {
+    /// Of the masters whose image is not the one that the facts name.
+    pub masters: BTreeMap<u32, String>,
+    /// Of every worker, if their images differ; empty if all have the facts' one.
+    pub workers: BTreeMap<u32, String>,
 }
 
 /// What the operator configured that templates need.
@@ -74,6 +87,8 @@ pub struct NodePlan {
     pub api_public: Vec<String>,
     /// The API's URL as nodes should use it.
     pub api_endpoint: String,
+    /// Whether the cluster was there before: a master then joins its etcd instead of founding it.
+    pub rejoins: bool,
     pub certificates: NodeCertificates,
 }
 
@@ -88,4 +103,13 @@ pub struct NodeCertificates {
     pub etcd_ca_key: Option<Secret<String>>,
     pub front_proxy_ca_key: Option<Secret<String>>,
     pub service_account_key: Option<Secret<String>>,
+}
+
+/// Something that a node which is ready shall do once.
+#[derive(Clone, Debug)]
+pub struct DutyPlan {
+    pub number: u64,
+    pub kind: DutyKind,
+    /// Names of the nodes that it is about.
+    pub targets: Vec<String>,
 }

@@ -58,8 +58,9 @@ pub(super) struct Server {
     pub metadata: Value,
     pub group: Option<String>,
     pub created_at: Timestamp,
-    /// When building ends.
+    /// When building, or the last rebuilding, ends.
     pub built_at: Timestamp,
+    pub rebuilt: bool,
     /// Why building fails, known beforehand.
     pub fault: Option<String>,
     /// When a deletion that has begun ends.
@@ -71,6 +72,7 @@ pub(super) struct Server {
 impl Server {
     pub fn status(&self, now: Timestamp) -> &'static str {
         match &self.fault {
+            _ if now < self.built_at && self.rebuilt => "REBUILD",
             _ if now < self.built_at => "BUILD",
             Some(_) => "ERROR",
             None => "ACTIVE",

@@ -22,8 +22,21 @@ use std::time::Duration;
 /// The parts of the cloud that can fail.
 const SERVICES: &[&str] = &["keystone", "heat", "nova", "neutron", "glance"];
 const METHODS: &[&str] = &["*", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
-const PHASES: &[&str] =
-    &["*", "booted", "network", "runtime", "certs", "etcd", "control-plane", "addons", "ready"];
+const PHASES: &[&str] = &[
+    "*",
+    "booted",
+    "network",
+    "runtime",
+    "certs",
+    "etcd",
+    "control-plane",
+    "addons",
+    "ready",
+    "drain",
+    "trust-authorities",
+    "issue-leaves",
+    "drop-authorities",
+];
 /// Longer waits than this are a slip of the pen.
 const LONGEST_DELAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -63,7 +76,7 @@ pub(super) enum Outcome {
     Error(String),
 }
 
-/// What happens to a booting node.
+/// What happens to a node while it boots or does a duty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum GuestHarm {
     Fail(String),

@@ -14,6 +14,7 @@ pub(super) struct Image {
     pub id: String,
     pub name: String,
     pub os_distro: Option<String>,
+    pub kube_version: Option<String>,
     pub owner: String,
     pub created_at: Timestamp,
 }
@@ -138,6 +139,9 @@ fn view(image: &Image) -> Value {
     });
     if let Some(distro) = &image.os_distro {
         view["os_distro"] = json!(distro);
+    }
+    if let Some(version) = &image.kube_version {
+        view["kube_version"] = json!(version);
     }
     view
 }

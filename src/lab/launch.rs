@@ -104,6 +104,7 @@ impl World {
             group: wanted.group,
             created_at: now,
             built_at: now.plus(BUILD_TIME),
+            rebuilt: false,
             fault: wanted.fault.or_else(|| too_large.then(|| no_host().to_owned())),
             gone_at: None,
             power: CancellationToken::new(),
@@ -178,6 +179,21 @@ impl World {
             })?);
         }
         Ok(ids)
+    }
+
+    /// The same server with an empty disk from another image: the guest stops, a new one boots.
+    pub fn rebuild(&self, state: &mut State, id: &str, image: &str) -> Answer<()> {
+        if !state.images.iter().any(|i| i.id == image) {
+            return Err(Refused::bad(format!("Image {image} could not be found.")));
+        }
+        let server = state.compute.servers.get_mut(id).ok_or_else(|| no_instance(id))?;
+        server.power.cancel();
+        server.power = CancellationToken::new();
+        image.clone_into(&mut server.image_id);
+        server.built_at = self.clock.now().plus(BUILD_TIME);
+        server.rebuilt = true;
+        let _unattended = self.births.send(id.to_owned());
+        Ok(())
     }
 
     /// Begins a deletion: the guest stops now, the server is gone a little later.

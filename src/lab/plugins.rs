@@ -338,9 +338,13 @@ pub(super) fn update(
     }
     let changed = |name: &str| changed.iter().any(|c| c == name);
     let name = set(properties, &["name"]).filter(|_| changed("name")).map(str::to_owned);
-    let net = &mut state.network;
     match kind {
         "OS::Nova::Server" => {
+            // Heat's default policy for a new image; nobody here asks for another.
+            if let Some(wanted) = set(properties, &["image"]).filter(|_| changed("image")) {
+                let image = image(state, wanted)?;
+                world.rebuild(state, id, &image)?;
+            }
             let server = state.compute.servers.get_mut(id);
             let server = server.ok_or_else(|| super::launch::no_instance(id))?;
             if changed("metadata") {
@@ -349,13 +353,15 @@ pub(super) fn update(
             server.name = name.unwrap_or_else(|| server.name.clone());
         }
         "OS::Neutron::FloatingIP" if changed("port_id") => {
-            net.associate(id, set(properties, &["port_id"]))?;
+            state.network.associate(id, set(properties, &["port_id"]))?;
         }
         "OS::Neutron::SecurityGroup" if changed("rules") => {
+            let net = &mut state.network;
             net.groups.get_mut(id).expect("is there").rules.truncate(2);
             set_rules(world, net, id, &properties["rules"])?;
         }
         "OS::Neutron::Port" => {
+            let net = &mut state.network;
             let asked = body(net, caller, kind, "", properties)?;
             let port = net.ports.get_mut(id).expect("is there");
             if let Some(groups) = texts(&asked["security_groups"]) {

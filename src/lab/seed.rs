@@ -34,13 +34,17 @@ const USERS: &[(&str, &str, &[&str])] = &[
     ("neutron", "service", &["admin", "service"]),
     ("glance", "service", &["admin", "service"]),
 ];
-const IMAGES: &[(&str, Option<&str>)] = &[
-    ("fedora-coreos", Some("fedora-coreos")),
-    ("ubuntu", Some("ubuntu")),
-    ("fedora-atomic", Some("fedora-atomic")),
-    ("coreos", Some("coreos")),
-    ("flatcar", Some("flatcar")),
-    ("no-distro", None),
+/// Name, `os_distro` and `kube_version`.
+const IMAGES: &[(&str, Option<&str>, Option<&str>)] = &[
+    ("fedora-coreos", Some("fedora-coreos"), None),
+    ("ubuntu", Some("ubuntu"), None),
+    ("ubuntu-v1.31.4", Some("ubuntu"), Some("v1.31.4")),
+    ("ubuntu-v1.32.1", Some("ubuntu"), Some("v1.32.1")),
+    ("ubuntu-v1.34.0", Some("ubuntu"), Some("v1.34.0")),
+    ("fedora-atomic", Some("fedora-atomic"), None),
+    ("coreos", Some("coreos"), None),
+    ("flatcar", Some("flatcar"), None),
+    ("no-distro", None, None),
 ];
 const FLAVORS: &[(&str, u64, u64, u64)] = &[
     ("m1.tiny", 1, 512, 1),
@@ -113,11 +117,12 @@ pub(super) fn seed(world: &World) {
         state.compute.flavors.push(Flavor { id, name, vcpus: *vcpus, ram: *ram, disk: *disk });
     }
     let owner = project(&state.identity, "admin");
-    for (name, os_distro) in IMAGES {
+    for (name, os_distro, kube_version) in IMAGES {
         state.images.push(Image {
             id: entropy.uuid().to_string(),
             name: (*name).to_owned(),
             os_distro: os_distro.map(str::to_owned),
+            kube_version: kube_version.map(str::to_owned),
             owner: owner.clone(),
             created_at: now,
         });

@@ -118,7 +118,7 @@ impl Services for World {
             return match state.compute.servers.get(id) {
                 None => State::Gone,
                 Some(server) => match (server.status(now), &server.fault) {
-                    ("BUILD", _) => State::Building,
+                    ("BUILD" | "REBUILD", _) => State::Building,
                     ("ERROR", Some(sentence)) => State::Error(sentence.clone()),
                     _ => State::Active,
                 },

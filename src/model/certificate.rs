@@ -22,6 +22,10 @@ impl CertificateKind {
     pub const ALL: [Self; 5] =
         [Self::Kubernetes, Self::Etcd, Self::FrontProxy, Self::Client, Self::ServiceAccount];
 
+    /// What a rotation replaces: the authorities, and what the main one has signed for us.
+    /// Service-account tokens outlive it, because their keys are no certificates.
+    pub const ROTATED: [Self; 4] = [Self::Kubernetes, Self::Etcd, Self::FrontProxy, Self::Client];
+
     /// The CA that a request means by `ca_cert_type`: whatever is not one of the
     /// two special ones is the main CA, as in Magnum.
     pub fn of_ca_cert_type(text: Option<&str>) -> Self {
@@ -70,3 +74,7 @@ impl Certificate {
         format!("certificate/{cluster}/{}", kind.as_str())
     }
 }
+
+/// What a rotation has drawn and will put in the place of the certificate of the same kind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NextCertificate(pub Certificate);

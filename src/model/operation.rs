@@ -15,6 +15,8 @@ pub enum OperationKind {
     CreateGroup,
     DeleteGroup,
     RotateCredential,
+    Upgrade,
+    RotateAuthorities,
 }
 
 /// Where an operation stands: the next thing to do. Stored by position: append only.
@@ -45,6 +47,16 @@ pub enum Step {
     NewTrust,
     NewPassword,
     FormerTrust,
+    // An upgrade: the first once, the others batch by batch.
+    BeginUpgrade,
+    DrainNodes,
+    RebuildNodes,
+    AwaitNodes,
+    // New authorities.
+    DrawAuthorities,
+    TrustAuthorities,
+    IssueLeaves,
+    DropAuthorities,
 }
 
 impl Step {
@@ -61,6 +73,11 @@ impl Step {
                 | Self::AwaitUpdate
                 | Self::AwaitGroup
                 | Self::AwaitGroupGone
+                | Self::DrainNodes
+                | Self::AwaitNodes
+                | Self::TrustAuthorities
+                | Self::IssueLeaves
+                | Self::DropAuthorities
         )
     }
 
@@ -86,6 +103,14 @@ impl Step {
             Self::NewTrust => "new-trust",
             Self::NewPassword => "new-password",
             Self::FormerTrust => "former-trust",
+            Self::BeginUpgrade => "begin-upgrade",
+            Self::DrainNodes => "drain-nodes",
+            Self::RebuildNodes => "rebuild-nodes",
+            Self::AwaitNodes => "await-nodes",
+            Self::DrawAuthorities => "draw-authorities",
+            Self::TrustAuthorities => "trust-authorities",
+            Self::IssueLeaves => "issue-leaves",
+            Self::DropAuthorities => "drop-authorities",
         }
     }
 }

@@ -7,6 +7,8 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SubjectPublicKeyInfo,
 };
 
+use x509_parser::prelude::{FromDer, X509Certificate};
+
 use super::csr::{self, Rules};
 use super::{PkiError, name, parameters};
 use crate::base::clock::Timestamp;
@@ -17,6 +19,7 @@ use crate::base::secret::Secret;
 #[derive(Debug)]
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
+    ends_at: Timestamp,
 }
 
 /// A certificate whose every word is ours; of the request only the key is taken.
@@ -33,7 +36,13 @@ pub struct Leaf {
 impl Authority {
     pub fn load(certificate: &str, key: &Secret<String>) -> Result<Self, PkiError> {
         let key = KeyPair::from_pem(key.expose())?;
-        Ok(Self { issuer: Issuer::from_ca_cert_pem(certificate, key)? })
+        let ends_at = ends_at(certificate)?;
+        Ok(Self { issuer: Issuer::from_ca_cert_pem(certificate, key)?, ends_at })
+    }
+
+    /// When its certificate expires; nothing that it signs is valid for longer.
+    pub const fn ends_at(&self) -> Timestamp {
+        self.ends_at
     }
 
     /// Signs a tenant's request as Magnum does: subject kept, extensions filtered by `rules`.
@@ -90,6 +99,13 @@ impl Authority {
     }
 }
 
+fn ends_at(certificate: &str) -> Result<Timestamp, PkiError> {
+    let broken = || PkiError::Material("a CA's certificate cannot be read".to_owned());
+    let der = csr::pem_body(certificate, "CERTIFICATE").ok_or_else(broken)?;
+    let (_, certificate) = X509Certificate::from_der(&der).map_err(|_| broken())?;
+    Ok(Timestamp::from_micros(certificate.validity().not_after.timestamp() * 1_000_000))
+}
+
 fn public_key(spki: &[u8]) -> Result<SubjectPublicKeyInfo, PkiError> {
     SubjectPublicKeyInfo::from_der(spki).map_err(|_| {
         PkiError::Request(
@@ -105,12 +121,20 @@ mod tests {
     use crate::model::certificate::CertificateKind;
     use crate::pki::material::{KEYS, assemble};
     use rcgen::{CertificateParams, PKCS_ECDSA_P256_SHA256};
-    use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+    use x509_parser::prelude::GeneralName;
 
     fn authority() -> (Authority, String) {
         let draw = || KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
         let keys: Vec<KeyPair> = (0..KEYS).map(|_| draw()).collect();
-        let drawn = assemble("k1", &keys, Duration::from_secs(1), now(), &Entropy::new()).unwrap();
+        let drawn = assemble(
+            "k1",
+            &CertificateKind::ALL,
+            &keys,
+            Duration::from_secs(1),
+            now(),
+            &Entropy::new(),
+        )
+        .unwrap();
         assert_eq!(drawn[0].0, CertificateKind::Kubernetes);
         let ca = &drawn[0].1;
         (Authority::load(&ca.pem, &ca.key).unwrap(), ca.pem.clone())

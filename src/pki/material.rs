@@ -13,17 +13,19 @@ use crate::model::certificate::CertificateKind;
 /// How many keys a cluster needs.
 pub const KEYS: usize = CertificateKind::ALL.len();
 
-/// The three CAs, the administrator's client certificate and the service-account key pair of
-/// a cluster called `cluster`, from [`KEYS`] keys.
+/// The certificates of a cluster called `cluster` of these `kinds`, the main CA before whatever
+/// it signs, each from a key of its own.
 pub fn assemble(
     cluster: &str,
+    kinds: &[CertificateKind],
     keys: &[KeyPair],
     validity: Duration,
     now: Timestamp,
     entropy: &Entropy,
 ) -> Result<Vec<(CertificateKind, KeyPairPem)>, PkiError> {
-    if keys.len() != KEYS {
-        return Err(PkiError::Material(format!("{} keys instead of {KEYS}", keys.len())));
+    if keys.len() != kinds.len() {
+        let (keys, kinds) = (keys.len(), kinds.len());
+        return Err(PkiError::Material(format!("{keys} keys instead of {kinds}")));
     }
     let authority = |key: &KeyPair| -> Result<(rcgen::CertificateParams, String), PkiError> {
         let mut params = parameters(name(cluster, None), validity, now, entropy);
@@ -34,7 +36,7 @@ pub fn assemble(
     };
     let mut drawn = Vec::with_capacity(keys.len());
     let mut main = None;
-    for (kind, key) in CertificateKind::ALL.into_iter().zip(keys) {
+    for (&kind, key) in kinds.iter().zip(keys) {
         let pem = match kind {
             CertificateKind::Kubernetes | CertificateKind::Etcd | CertificateKind::FrontProxy => {
                 let (params, pem) = authority(key)?;
@@ -73,7 +75,8 @@ mod tests {
         let now = Timestamp::parse("2026-08-01T00:00:00Z").unwrap();
         let day = Duration::from_secs(86_400);
         let keys = Mill::start(2, 2048).unwrap().draw(KEYS).await.unwrap();
-        let drawn = assemble("k1", &keys, day * 1825, now, &Entropy::new()).unwrap();
+        let drawn =
+            assemble("k1", &CertificateKind::ALL, &keys, day * 1825, now, &Entropy::new()).unwrap();
         assert_eq!(drawn.iter().map(|d| d.0).collect::<Vec<_>>(), CertificateKind::ALL);
         let der = |i: usize| pem_der(&drawn[i].1.pem);
         let (ca, client) = (der(0), der(3));
@@ -92,7 +95,9 @@ mod tests {
         assert_eq!(ca.validity().not_after.timestamp() - begin, 1826 * 86_400);
         assert!(drawn[4].1.pem.starts_with("-----BEGIN PUBLIC KEY-----"));
         assert!(drawn.iter().all(|d| d.1.key.expose().starts_with("-----BEGIN PRIVATE KEY-----")));
-        assert!(assemble("k1", &keys[..1], day, now, &Entropy::new()).is_err());
+        assert!(
+            assemble("k1", &CertificateKind::ALL, &keys[..1], day, now, &Entropy::new()).is_err()
+        );
     }
 
     fn pem_der(pem: &str) -> Vec<u8> {

@@ -112,6 +112,9 @@ impl Change {
             table::CREDENTIAL,
             table::FACTS,
             table::NODE,
+            table::DUTY,
+            table::ROLLOUT,
+            table::NEXT_CERTIFICATE,
             table::CLUSTER,
         ] {
             self.writes.push(Write::DeleteAll { table, prefix: prefix() });

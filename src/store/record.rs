@@ -8,16 +8,18 @@ use serde::de::DeserializeOwned;
 
 use super::table::{self, Key};
 use crate::base::secret::Sealed;
-use crate::model::certificate::Certificate;
+use crate::model::certificate::{Certificate, NextCertificate};
 use crate::model::cluster::Cluster;
 use crate::model::cluster_template::ClusterTemplate;
 use crate::model::credential::Credential;
 use crate::model::discovery::DiscoveryToken;
+use crate::model::duty::Duty;
 use crate::model::facts::CloudFacts;
 use crate::model::node::Node;
 use crate::model::nodegroup::NodeGroup;
 use crate::model::operation::Operation;
 use crate::model::quota::Quota;
+use crate::model::rollout::Rollout;
 use crate::model::service::Service;
 
 /// No record is larger; checked before decoding.
@@ -208,6 +210,30 @@ impl Record for Node {
 
     fn key(&self) -> Key {
         Key::new().uuid(self.cluster_id.uuid()).text(&self.name)
+    }
+}
+
+impl Record for Duty {
+    const TABLE: &'static str = table::DUTY;
+
+    fn key(&self) -> Key {
+        Key::new().uuid(self.cluster_id.uuid()).text(&self.node)
+    }
+}
+
+impl Record for Rollout {
+    const TABLE: &'static str = table::ROLLOUT;
+
+    fn key(&self) -> Key {
+        Key::new().uuid(self.cluster_id.uuid()).uuid(self.nodegroup.uuid())
+    }
+}
+
+impl Record for NextCertificate {
+    const TABLE: &'static str = table::NEXT_CERTIFICATE;
+
+    fn key(&self) -> Key {
+        self.0.key()
     }
 }
 

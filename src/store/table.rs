@@ -25,6 +25,9 @@ pub const FACTS: &str = "facts";
 pub const OPERATION: &str = "operation";
 pub const DISCOVERY: &str = "discovery";
 pub const NODE: &str = "node";
+pub const DUTY: &str = "duty";
+pub const ROLLOUT: &str = "rollout";
+pub const NEXT_CERTIFICATE: &str = "next_certificate";
 pub const SERVICE: &str = "service";
 pub const QUOTA: &str = "quota";
 /// Keys of the daemon itself, sealed.
@@ -42,7 +45,7 @@ pub const TEMPLATE_PUBLIC: &str = "template_public";
 pub const OPERATION_BY_CLUSTER: &str = "operation_by_cluster";
 pub const DISCOVERY_BY_CLUSTER: &str = "discovery_by_cluster";
 
-pub const ALL: [&str; 22] = [
+pub const ALL: [&str; 25] = [
     CLUSTER_TEMPLATE,
     CLUSTER,
     NODEGROUP,
@@ -52,6 +55,9 @@ pub const ALL: [&str; 22] = [
     OPERATION,
     DISCOVERY,
     NODE,
+    DUTY,
+    ROLLOUT,
+    NEXT_CERTIFICATE,
     SERVICE,
     QUOTA,
     KEYRING,

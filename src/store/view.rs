@@ -7,16 +7,18 @@ use redb::ReadTransaction;
 use super::StoreError;
 use super::record::{self, KeyringEntry, Record};
 use super::table::{self, Key};
-use crate::model::certificate::{Certificate, CertificateKind};
+use crate::model::certificate::{Certificate, CertificateKind, NextCertificate};
 use crate::model::cluster::Cluster;
 use crate::model::cluster_template::ClusterTemplate;
 use crate::model::credential::Credential;
 use crate::model::discovery::DiscoveryToken;
+use crate::model::duty::Duty;
 use crate::model::facts::CloudFacts;
 use crate::model::node::Node;
 use crate::model::nodegroup::NodeGroup;
 use crate::model::operation::Operation;
 use crate::model::quota::Quota;
+use crate::model::rollout::Rollout;
 use crate::model::service::Service;
 use crate::model::{ClusterId, NodeGroupId, Sequence, TemplateId};
 
@@ -206,6 +208,31 @@ impl<'t> View<'t> {
     }
 
     pub fn nodes(&self, cluster: ClusterId) -> Reads<Vec<Stored<Node>>> {
+        self.all(&Key::new().uuid(cluster.uuid()))
+    }
+
+    pub fn duty(&self, cluster: ClusterId, node: &str) -> Reads<Option<Stored<Duty>>> {
+        self.get(&Key::new().uuid(cluster.uuid()).text(node))
+    }
+
+    pub fn duties(&self, cluster: ClusterId) -> Reads<Vec<Stored<Duty>>> {
+        self.all(&Key::new().uuid(cluster.uuid()))
+    }
+
+    pub fn rollouts(&self, cluster: ClusterId) -> Reads<Vec<Stored<Rollout>>> {
+        self.all(&Key::new().uuid(cluster.uuid()))
+    }
+
+    pub fn next_certificate(
+        &self,
+        cluster: ClusterId,
+        kind: CertificateKind,
+    ) -> Reads<Option<Stored<NextCertificate>>> {
+        self.get(&Key::new().uuid(cluster.uuid()).byte(kind.tag()))
+    }
+
+    /// What a rotation has drawn and not yet put in place.
+    pub fn next_certificates(&self, cluster: ClusterId) -> Reads<Vec<Stored<NextCertificate>>> {
         self.all(&Key::new().uuid(cluster.uuid()))
     }
 

@@ -215,7 +215,15 @@ async fn keys() -> &'static [(CertificateKind, KeyPairPem)] {
     static KEYS: OnceCell<Vec<(CertificateKind, KeyPairPem)>> = OnceCell::const_new();
     let drawn = KEYS.get_or_init(|| async {
         let keys = Mill::start(2, 2048).unwrap().draw(material::KEYS).await.unwrap();
-        material::assemble("k1", &keys, DAY, Clock::real().now(), &Entropy::new()).unwrap()
+        material::assemble(
+            "k1",
+            &CertificateKind::ALL,
+            &keys,
+            DAY,
+            Clock::real().now(),
+            &Entropy::new(),
+        )
+        .unwrap()
     });
     drawn.await
 }

@@ -291,6 +291,15 @@ impl Running {
         body["uuid"].as_str().unwrap().to_owned()
     }
 
+    /// Makes a template from an image; the answer's id.
+    pub async fn template_of(&self, token: &str, name: &str, image: &str, labels: Value) -> String {
+        let mut asked = template();
+        (asked["name"], asked["image_id"], asked["labels"]) = (json!(name), json!(image), labels);
+        let (status, body) = self.post(token, "/v1/clustertemplates", asked).await;
+        assert_eq!(status, StatusCode::CREATED, "{body}");
+        body["uuid"].as_str().unwrap().to_owned()
+    }
+
     /// Looks until the cluster is no longer in progress.
     pub async fn settled(&self, token: &str, uuid: &str) -> Value {
         self.until(token, uuid, |c| !c["status"].as_str().unwrap().ends_with("_IN_PROGRESS")).await

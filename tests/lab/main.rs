@@ -3,6 +3,7 @@
 #![cfg(feature = "lab")]
 #![allow(clippy::unwrap_used, reason = "tests unwrap freely")]
 
+mod authorities;
 mod clusters;
 mod crash;
 mod faults;
@@ -15,3 +16,4 @@ mod refusals;
 mod resize;
 mod rotation;
 mod sync;
+mod upgrade;

@@ -7,7 +7,7 @@ use super::place::{Place, admin, alt, demo, mate, read, reader, request, request
 use crate::api::{Policy, Service};
 use crate::base::clock::{Clock, Timestamp};
 use crate::base::id::Entropy;
-use crate::model::certificate::Certificate;
+use crate::model::certificate::{Certificate, CertificateKind};
 use crate::model::service;
 use crate::model::status::Status;
 use crate::pki::material;
@@ -256,7 +256,8 @@ async fn certificates_are_shown_and_signed() {
     let keys: Vec<_> = (0..material::KEYS).map(|_| rcgen::KeyPair::generate().unwrap()).collect();
     let year = std::time::Duration::from_secs(31_536_000);
     let now = Clock::real().now();
-    let drawn = material::assemble("k1", &keys, year, now, &Entropy::new()).unwrap();
+    let drawn =
+        material::assemble("k1", &CertificateKind::ALL, &keys, year, now, &Entropy::new()).unwrap();
     for (kind, pair) in drawn {
         let owner = Certificate::owner(cluster.id, kind);
         let key = place.store.sealer().seal(&owner, pair.key.expose().as_bytes());

@@ -89,12 +89,6 @@ pub async fn rotate(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
     cx.query(&[])?;
     let cluster = cx.cluster(id, None)?;
     cx.allow_cluster("certificate:rotate_ca", &cluster)?;
-    if !cluster.status.is_complete() {
-        return Err(ApiError::invalid(format!(
-            "Updating a cluster when status is \"{}\" is not supported.",
-            cluster.status
-        )));
-    }
     let template = cx.read(|view| Ok(view.template(cluster.template_id)?))?;
     if template.is_some_and(|t| t.tls_disabled) {
         return Err(ApiError::invalid(

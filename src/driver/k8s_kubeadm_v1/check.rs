@@ -8,7 +8,7 @@ use crate::driver::{ClusterPlan, DriverError};
 const MOST_RESOURCES: u32 = 1000;
 const LARGEST_TEMPLATE: usize = 512 * 1024;
 
-fn unsuitable<T>(sentence: impl Into<String>) -> Result<T, DriverError> {
+pub(super) fn unsuitable<T>(sentence: impl Into<String>) -> Result<T, DriverError> {
     Err(DriverError::Unsuitable(sentence.into()))
 }
 

@@ -5,15 +5,17 @@
 //! because they share everything.
 
 mod check;
+mod duty;
 mod node;
 mod options;
 mod outcome;
 mod stack;
 #[cfg(test)]
 mod tests;
+mod upgrade;
 
 use super::render::Templates;
-use super::{Bundle, BundleFile, ClusterPlan, Driver, DriverError, NodePlan, Outcome};
+use super::{Bundle, BundleFile, ClusterPlan, Driver, DriverError, DutyPlan, NodePlan, Outcome};
 use crate::model::cluster_template::{Coe, ServerType};
 use crate::model::labels::Labels;
 use crate::model::nodegroup;
@@ -51,6 +53,7 @@ const TEMPLATES: &[(&str, &str)] = &[
     template!("magnumd-routes", "bundle/magnumd-routes"),
     template!("proxy.env", "bundle/proxy.env"),
     template!("hosts.toml", "bundle/hosts.toml"),
+    template!("duty.env", "duty.env"),
 ];
 
 /// The driver; holds nothing but its compiled templates.
@@ -93,6 +96,10 @@ impl Driver for KubeadmV1 {
         options::uses_discovery(labels).unwrap_or(false)
     }
 
+    fn kube_version(&self, plan: &ClusterPlan) -> Option<String> {
+        Some(Options::read(plan).ok()?.kube_version?.as_str().to_owned())
+    }
+
     fn ready_threshold(&self, plan: &ClusterPlan) -> Option<u32> {
         Options::read(plan).ok()?.ready_threshold
     }
@@ -115,6 +122,20 @@ impl Driver for KubeadmV1 {
     ) -> Result<Vec<BundleFile>, DriverError> {
         let options = Options::read(plan)?;
         node::files(&self.templates, plan, &options, node)
+    }
+
+    fn check_upgrade(&self, from: &ClusterPlan, to: &ClusterPlan) -> Result<(), DriverError> {
+        upgrade::check(from, to)
+    }
+
+    fn duty_files(
+        &self,
+        plan: &ClusterPlan,
+        node: &NodePlan,
+        duty: &DutyPlan,
+    ) -> Result<Vec<BundleFile>, DriverError> {
+        let options = Options::read(plan)?;
+        duty::files(&self.templates, plan, &options, node, duty)
     }
 }
 

@@ -17,6 +17,7 @@ macro_rules! script {
         include_str!(concat!("../../../templates/k8s_kubeadm_v1/", $path))
     };
 }
+pub(super) use script;
 
 /// What every template of the bundle may use.
 #[derive(Serialize)]
@@ -42,6 +43,10 @@ struct Context<'p> {
     services: String,
     dns_address: String,
     etcd_discovery: &'static str,
+    /// `yes` or nothing, as shells like it.
+    etcd_rejoin: &'static str,
+    etcd_peers: String,
+    drain_timeout: String,
     initial_cluster: Option<String>,
     etcd_heartbeat: u32,
     etcd_election: u32,
@@ -65,6 +70,16 @@ struct Context<'p> {
     encryption_algorithm: Option<&'static str>,
 }
 
+/// The settings that the node's scripts read.
+pub(super) fn env(
+    templates: &Templates,
+    plan: &ClusterPlan,
+    options: &Options,
+    node: &NodePlan,
+) -> Result<BundleFile, DriverError> {
+    Ok(file("env", 0o600, templates.render("env", &context(plan, options, node)?)?))
+}
+
 pub fn files(
     templates: &Templates,
     plan: &ClusterPlan,
@@ -79,6 +94,9 @@ pub fn files(
         file("steps.sh", 0o644, script!("bundle/steps.sh")),
         file("env", 0o600, render("env", &context)?),
         file("pki/ca.crt", 0o644, pem(&node.certificates.ca)),
+        file("magnumd-duty.sh", 0o755, script!("bundle/magnumd-duty.sh")),
+        file("magnumd-duty.service", 0o644, script!("bundle/magnumd-duty.service")),
+        file("magnumd-duty.timer", 0o644, script!("bundle/magnumd-duty.timer")),
     ];
     if context.http_proxy.is_some() || context.https_proxy.is_some() {
         files.push(file("proxy.env", 0o600, render("proxy.env", &context)?));
@@ -122,17 +140,17 @@ pub fn files(
     Ok(files)
 }
 
-fn file(path: &str, mode: u32, content: impl Into<String>) -> BundleFile {
+pub(super) fn file(path: &str, mode: u32, content: impl Into<String>) -> BundleFile {
     BundleFile { path: path.to_owned(), mode, content: content.into().into_bytes() }
 }
 
 /// PEM ends with a line break, however it was stored.
-fn pem(text: &str) -> String {
+pub(super) fn pem(text: &str) -> String {
     format!("{}\n", text.trim_end())
 }
 
 /// What kubeadm signs with. The etcd CA's key stays here: etcd's leaves are asked for.
-fn keys(node: &NodePlan) -> Result<Vec<BundleFile>, DriverError> {
+pub(super) fn keys(node: &NodePlan) -> Result<Vec<BundleFile>, DriverError> {
     let given = &node.certificates;
     let secret = |path: &str, key: &Option<Secret<String>>| match key {
         Some(key) => Ok(file(path, 0o600, pem(key.expose()))),
@@ -161,6 +179,8 @@ fn context<'p>(
     let own = node.master_index.and_then(|i| node.master_addresses.get(i as usize));
     let host = node.api_endpoint.trim_start_matches("https://");
     let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
+    let rejoins = node.rejoins && node.master_index.is_some();
+    let founds_by_discovery = options.uses_discovery && !rejoins;
     let template = &plan.template;
     let text =
         |value: &'p Option<String>| value.as_deref().map(str::trim).filter(|v| !v.is_empty());
@@ -193,8 +213,11 @@ fn context<'p>(
         pods: options.pods.to_string(),
         services: options.services.to_string(),
         dns_address: options.dns_address(),
-        etcd_discovery: if options.uses_discovery { "yes" } else { "" },
-        initial_cluster: (!options.uses_discovery).then(|| initial_cluster(plan, node)),
+        etcd_discovery: if founds_by_discovery { "yes" } else { "" },
+        etcd_rejoin: if rejoins { "yes" } else { "" },
+        etcd_peers: peers(node),
+        drain_timeout: options.drain_timeout.to_string(),
+        initial_cluster: (!founds_by_discovery).then(|| initial_cluster(plan, node)),
         etcd_heartbeat: options.etcd_heartbeat,
         etcd_election: options.etcd_election,
         probe_failures: options.kubeadm_timeout.div_ceil(10).max(24),
@@ -275,6 +298,13 @@ fn names(node: &NodePlan, host: &str) -> Vec<String> {
     let mut seen = std::collections::BTreeSet::new();
     names.retain(|name| !name.is_empty() && seen.insert(name.clone()));
     names
+}
+
+/// The other masters, for one that has lost its etcd.
+fn peers(node: &NodePlan) -> String {
+    let own = node.master_index.map(|i| i as usize);
+    let others = node.master_addresses.iter().enumerate().filter(|(i, _)| Some(*i) != own);
+    others.map(|(_, address)| address.as_str()).collect::<Vec<_>>().join(" ")
 }
 
 /// The members of etcd, which all boot at once and know each other from the start.

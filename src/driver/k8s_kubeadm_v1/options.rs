@@ -77,6 +77,8 @@ pub struct Options {
     pub etcd_election: u32,
     /// How long kubeadm waits for one thing, in seconds.
     pub kubeadm_timeout: u32,
+    /// How long a node may take to get rid of its pods before an upgrade, in seconds.
+    pub drain_timeout: u32,
     /// How many workers must be ready; None for all.
     pub ready_threshold: Option<u32>,
 }
@@ -163,6 +165,7 @@ impl Options {
             } else {
                 240
             }),
+            drain_timeout: labels.seconds("drain_timeout", 30..=43_200)?.unwrap_or(600),
             ready_threshold: labels.whole("ready_threshold", 0..=u32::MAX)?,
         };
         options.check_networks()?;

@@ -16,6 +16,9 @@ const LIB: &str = include_str!("../../../templates/k8s_kubeadm_v1/lib.sh");
 const BOOTSTRAP: &str = include_str!("../../../templates/k8s_kubeadm_v1/bootstrap.sh");
 const UNIT: &str = include_str!("../../../templates/k8s_kubeadm_v1/magnumd-bootstrap.service");
 
+/// The parameter with the workers' images, where they differ.
+const WORKER_IMAGE: &str = "worker_image";
+
 /// What Nova takes, before base64 makes it a third longer.
 const LARGEST_USER_DATA: usize = 16 * 1024;
 
@@ -33,11 +36,12 @@ struct Context<'p> {
     master_rules: Vec<Value>,
     node_rules: Vec<Value>,
     masters: Vec<Master>,
-    master_image: Option<&'p str>,
     master_flavor: &'p str,
     workers: u32,
     worker_name: String,
-    worker_image: Option<&'p str>,
+    worker_image: Option<Value>,
+    /// Whether members have different images.
+    worker_images: bool,
     worker_flavor: &'p str,
     worker_devices: Vec<Value>,
     worker_member: bool,
@@ -65,6 +69,7 @@ struct Master {
     index: u32,
     name: String,
     user_data: String,
+    image: Option<String>,
     devices: Vec<Value>,
     metadata: Option<Value>,
 }
@@ -112,11 +117,14 @@ pub fn bundle(
         files.insert("kubeminion.yaml".to_owned(), templates.render("kubeminion.yaml", &context)?);
     }
     let version = options.kube_version.as_ref().map_or("", |version| version.as_str());
-    let parameters = BTreeMap::from([
+    let mut parameters = BTreeMap::from([
         ("cluster_uuid".to_owned(), json!(plan.cluster.id.to_string())),
         ("kube_version".to_owned(), json!(version)),
         ("revision".to_owned(), json!(plan.revision)),
     ]);
+    if context.worker_images {
+        parameters.insert(WORKER_IMAGE.to_owned(), worker_images(plan));
+    }
     Ok(Bundle { template: templates.render("stack.yaml", &context)?, parameters, files })
 }
 
@@ -152,8 +160,6 @@ fn context<'p>(plan: &'p ClusterPlan, options: &'p Options) -> Context<'p> {
             id(&facts.fixed_subnet_id),
         ),
     };
-    // A server that boots from a volume has its image there, and Heat refuses it twice.
-    let image = (options.boot_volume == 0).then_some(facts.image_id.as_str());
     let member = has_member_template(options);
     let worker_volume = (options.docker_volume > 0).then_some("docker_volume");
     let worker_devices = devices(plan, options, None, worker_volume);
@@ -170,11 +176,11 @@ fn context<'p>(plan: &'p ClusterPlan, options: &'p Options) -> Context<'p> {
         master_rules: master_rules(options),
         node_rules: node_rules(options),
         masters: (0..masters).map(|i| master(i, &stack, plan, options)).collect(),
-        master_image: image,
         master_flavor: &facts.master_flavor,
         workers,
         worker_name: format!("{}%index%", name::worker_node_prefix(&stack)),
-        worker_image: image,
+        worker_image: has_image(options).then(|| worker_image(plan)),
+        worker_images: !plan.images.workers.is_empty(),
         worker_flavor: &facts.worker_flavor,
         worker_devices,
         worker_member: member,
@@ -216,9 +222,33 @@ fn master(index: u32, stack: &str, plan: &ClusterPlan, options: &Options) -> Mas
         index,
         name: name::master_node(stack, index),
         user_data: master_user_data(index),
+        image: has_image(options)
+            .then(|| plan.images.masters.get(&index).unwrap_or(&plan.facts.image_id).clone()),
         devices: devices(plan, options, etcd.as_deref(), docker.as_deref()),
         metadata: (!metadata.is_empty()).then_some(Value::Object(metadata)),
     }
+}
+
+/// A server that boots from a volume has its image there, and Heat refuses it twice.
+fn has_image(options: &Options) -> bool {
+    options.boot_volume == 0
+}
+
+/// The image of a member of the workers' group.
+fn worker_image(plan: &ClusterPlan) -> Value {
+    match plan.images.workers.is_empty() {
+        true => json!(plan.facts.image_id),
+        false => json!({"get_param": WORKER_IMAGE}),
+    }
+}
+
+/// A group has one definition for all its members. Heat resolves the functions in it before it
+/// numbers the members, so none of them can tell one member from another; but a function that
+/// comes out of a parameter is resolved where the members are, after numbering.
+fn worker_images(plan: &ClusterPlan) -> Value {
+    let images: serde_json::Map<String, Value> =
+        plan.images.workers.iter().map(|(i, image)| (format!("[{i}]"), json!(image))).collect();
+    json!({"str_replace": {"template": "[%index%]", "params": images}})
 }
 
 /// The disks of a server beyond the one its image is copied to.
@@ -377,8 +407,12 @@ fn outputs(
         ),
         output(
             "server_ids",
-            "Nova's ids of the masters by name and of the workers by index",
-            json!({"masters": servers, "workers": attribute("kube_minions", "refs_map")}),
+            "Nova's ids of the masters by name and of the workers by index, and indexes gone for good",
+            json!({
+                "masters": servers,
+                "workers": attribute("kube_minions", "refs_map"),
+                "removed": attribute("kube_minions", "removed_rsrc_list"),
+            }),
         ),
     ];
     outputs.extend(foundation);

@@ -4,6 +4,7 @@
 //! A server whose user data names no bootstrap interface just sits there.
 
 mod certificates;
+mod duty;
 mod etcd;
 mod node;
 mod user_data;

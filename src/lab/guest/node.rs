@@ -1,5 +1,7 @@
 //! A node's first boot: fetch the bundle, get certificates, find the peers, report.
 
+use std::collections::BTreeMap;
+use std::io::Read;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -15,7 +17,7 @@ use super::super::fault::GuestHarm;
 use super::super::world::World;
 use super::certificates;
 use super::etcd::Member;
-use super::user_data::{Plan, Role};
+use super::user_data::{Plan, Role, variables};
 
 const INSTANCE: HeaderName = HeaderName::from_static("x-magnumd-instance");
 /// How long a phase takes by itself.
@@ -31,12 +33,14 @@ const MASTER: &[&str] =
 const WORKER: &[&str] = &["booted", "network", "runtime", "certs", "ready"];
 
 pub(super) struct Node<'w> {
-    world: &'w World,
+    pub(super) world: &'w World,
     instance: &'w str,
-    name: String,
+    pub(super) name: String,
     address: Option<Ipv4Addr>,
-    plan: Plan,
+    pub(super) plan: Plan,
     log: Vec<String>,
+    /// Whether the cluster's etcd was there before this machine.
+    rejoins: bool,
 }
 
 /// The boot ends here: the sentence was reported, or there is nobody to report to.
@@ -50,7 +54,7 @@ impl<'w> Node<'w> {
         address: Option<Ipv4Addr>,
         plan: Plan,
     ) -> Self {
-        Self { world, instance, name, address, plan, log: Vec::new() }
+        Self { world, instance, name, address, plan, log: Vec::new(), rejoins: false }
     }
 
     /// Boots until ready, failed or switched off (then this future is dropped).
@@ -76,6 +80,7 @@ impl<'w> Node<'w> {
             }
         }
         debug!(name = self.name, "a guest is ready");
+        self.serve(&client).await;
     }
 
     async fn pass(&mut self, client: &HttpClient, phase: &str) -> Result<(), Ended> {
@@ -109,31 +114,29 @@ impl<'w> Node<'w> {
         }
     }
 
-    /// The bundle must be a tar of relative paths.
     async fn fetch_bundle(&mut self, client: &HttpClient) -> Result<String, String> {
         let answer = self.call(client, Method::GET, "bundle", None).await;
-        let mut archive = tar::Archive::new(answer.body.as_ref());
-        let broken = |e: std::io::Error| format!("the bundle is no tar: {e}");
-        let mut names = Vec::new();
-        for entry in archive.entries().map_err(broken)? {
-            let entry = entry.map_err(broken)?;
-            let path = entry.path().map_err(broken)?;
-            let leads_out = path.components().any(|c| {
-                !matches!(c, std::path::Component::Normal(_) | std::path::Component::CurDir)
-            });
-            if leads_out {
-                return Err(format!("the bundle's '{}' leads out of it", path.display()));
-            }
-            names.push(path.display().to_string());
-        }
-        Ok(format!("{} files", names.len()))
+        let files = unpack(&answer.body)?;
+        let env = variables(files.get("env").map(String::as_str).unwrap_or_default())?;
+        self.rejoins = env.get("ETCD_REJOIN").is_some_and(|v| v == "yes");
+        Ok(format!("{} files", files.len()))
     }
 
     async fn certificates(&mut self, client: &HttpClient) -> Result<String, String> {
+        let (count, _) = self.issue(client).await?;
+        Ok(format!("{count} certificates"))
+    }
+
+    /// Every certificate that the role needs, and the authorities that have signed them.
+    pub(super) async fn issue(
+        &mut self,
+        client: &HttpClient,
+    ) -> Result<(usize, Vec<String>), String> {
         let purposes: &[&str] = match self.plan.role {
             Role::Master => &["etcd-server", "etcd-peer", "etcd-client"],
             Role::Worker => &["kubelet"],
         };
+        let mut authorities = Vec::new();
         for purpose in purposes {
             let wanted = certificates::request(purpose, &self.name, self.address)?;
             let body = json!({"purpose": purpose, "csr": wanted.csr});
@@ -144,11 +147,15 @@ impl<'w> Node<'w> {
             wanted
                 .check(text("certificate"), text("ca"))
                 .map_err(|reason| format!("{purpose}: {reason}"))?;
+            authorities.push(text("ca").to_owned());
         }
-        Ok(format!("{} certificates", purposes.len()))
+        Ok((purposes.len(), authorities))
     }
 
     async fn find_peers(&mut self, _: &HttpClient) -> Result<String, String> {
+        if self.rejoins {
+            return Ok("a member again".to_owned());
+        }
         let Some(url) = self.plan.discovery.clone() else { return Ok("static members".to_owned()) };
         let Some(address) = self.address else {
             return Err("discovery: the node has no address".to_owned());
@@ -168,7 +175,7 @@ impl<'w> Node<'w> {
     }
 
     /// Asks until the answer is a success, as the first-boot script does.
-    async fn call(
+    pub(super) async fn call(
         &self,
         client: &HttpClient,
         method: Method,
@@ -201,4 +208,26 @@ impl<'w> Node<'w> {
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
+}
+
+/// Files by path. An archive is a tar of relative paths that stay inside.
+pub(super) fn unpack(archive: &[u8]) -> Result<BTreeMap<String, String>, String> {
+    let mut archive = tar::Archive::new(archive);
+    let broken = |e: std::io::Error| format!("the bundle is no tar: {e}");
+    let mut files = BTreeMap::new();
+    for entry in archive.entries().map_err(broken)? {
+        let mut entry = entry.map_err(broken)?;
+        let path = entry.path().map_err(broken)?;
+        let leads_out = path
+            .components()
+            .any(|c| !matches!(c, std::path::Component::Normal(_) | std::path::Component::CurDir));
+        let path = path.display().to_string();
+        if leads_out {
+            return Err(format!("the bundle's '{path}' leads out of it"));
+        }
+        let mut content = String::new();
+        entry.read_to_string(&mut content).map_err(broken)?;
+        files.insert(path, content);
+    }
+    Ok(files)
 }

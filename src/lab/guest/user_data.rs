@@ -82,7 +82,7 @@ pub(super) fn parse(text: &str) -> Result<Plan, String> {
 }
 
 /// `KEY='value'` lines as a shell reads them; `'\''` is a quote inside.
-fn variables(text: &str) -> Result<HashMap<String, String>, String> {
+pub(super) fn variables(text: &str) -> Result<HashMap<String, String>, String> {
     let mut values = HashMap::new();
     for line in text.lines().map(str::trim) {
         if line.is_empty() || line.starts_with('#') {

@@ -50,6 +50,29 @@ discovery_flags() { # etcd's minor version: 3.6 lost the fallback to a proxy, 3.
   fi
 }
 
+# A rebuilt master has lost its data with its disk, unless that was on a volume. The others still
+# count a member with its address, which a new one must replace. What is spoken here is etcd's
+# own gateway to JSON (etcd 3.4 and later), so that no etcdctl is needed.
+ask_members() { # PEER WHAT JSON
+  curl --silent --show-error --fail --noproxy '*' --max-time 20 --cacert "$PKI/etcd/ca.crt" \
+    --cert "$PKI/apiserver-etcd-client.crt" --key "$PKI/apiserver-etcd-client.key" \
+    --data "$3" "https://$1:2379/v3/cluster/member/$2"
+}
+
+rejoin_etcd() {
+  local peer members id own="https://$MASTER_ADDRESS:2380"
+  [ -z "$(ls -A /var/lib/etcd/member 2>/dev/null)" ] || return 0
+  for peer in $ETCD_PEERS; do
+    members=$(ask_members "$peer" list '{}') || continue
+    id=$(tr '{' '\n' <<<"$members" | grep -F "\"$own\"" | sed -n 's/.*"ID":"\([0-9]*\)".*/\1/p')
+    [ -z "$id" ] || ask_members "$peer" remove "{\"ID\":\"$id\"}" >/dev/null
+    ask_members "$peer" add "{\"peerURLs\":[\"$own\"]}" >/dev/null
+    return 0
+  done
+  log "none of the other members of etcd answers: ${ETCD_PEERS:-there is none}"
+  return 1
+}
+
 write_etcd_manifest() {
   local image minor
   image=$(images | grep '/etcd:')
@@ -115,6 +138,7 @@ become_node() {
   phase etcd 'Starting etcd.'
   [ "$ETCD_VOLUME" = 0 ] || step etcd-volume mount_volume magnumd_etcd_volume magnumd-etcd /var/lib/etcd
   step kubelet-kubeconfig init_phase kubeconfig kubelet
+  [ -z "$ETCD_REJOIN" ] || step etcd-rejoin rejoin_etcd
   step etcd-manifest write_etcd_manifest
   step kubelet-enable systemctl enable kubelet
   step kubelet-start init_phase kubelet-start
@@ -139,6 +163,7 @@ become_node() {
     step addons apply_addons
   fi
   step routes start_routes
+  step duties start_duties
   phase_done 'Add-ons are applied.'
 
   phase ready 'Waiting for the node.'

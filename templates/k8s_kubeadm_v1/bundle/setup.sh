@@ -15,7 +15,7 @@ export PATH=$PATH:/usr/local/bin:/opt/bin
 . "$BUNDLE/$MAGNUMD_NODE_ROLE.sh"
 
 STEP=start
-mkdir -p "$STATE/done"
+mkdir -p "$DONE"
 trap 'ended $?' EXIT
 identify
 become_node # of master.sh or worker.sh

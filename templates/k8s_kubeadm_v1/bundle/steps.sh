@@ -2,6 +2,7 @@
 # Steps that masters and workers have in common. Sourced by setup.sh.
 
 MOST_TRIES=10
+DONE=$STATE/done # stamps of steps that have succeeded
 SOCKET=unix:///var/run/containerd/containerd.sock
 PKI=$ROOT/etc/kubernetes/pki
 
@@ -24,22 +25,22 @@ give_up() { # MESSAGE: nothing that time could heal; the service does not restar
 
 phase() { # NAME MESSAGE
   PHASE=$1
-  [ -e "$STATE/done/phase-$1" ] || report started "$2"
+  [ -e "$DONE/phase-$1" ] || report started "$2"
 }
 
 phase_done() { # MESSAGE
-  [ ! -e "$STATE/done/phase-$PHASE" ] || return 0
+  [ ! -e "$DONE/phase-$PHASE" ] || return 0
   report 'done' "$1"
-  touch "$STATE/done/phase-$PHASE"
+  touch "$DONE/phase-$PHASE"
 }
 
 step() { # NAME COMMAND...
   STEP=$1
   shift
-  [ ! -e "$STATE/done/$STEP" ] || return 0
+  [ ! -e "$DONE/$STEP" ] || return 0
   log "step $STEP"
   "$@"
-  touch "$STATE/done/$STEP"
+  touch "$DONE/$STEP"
 }
 
 wait_for() { # SECONDS COMMAND...
@@ -226,6 +227,14 @@ start_routes() { # network driver bridge: the timer that gives this node its pod
   install -D -m 644 "$BUNDLE/magnumd-routes.timer" /etc/systemd/system/magnumd-routes.timer
   systemctl daemon-reload
   systemctl enable --now magnumd-routes.timer
+}
+
+start_duties() { # from now on this node does what magnumd asks of it
+  install -D -m 755 "$BUNDLE/magnumd-duty.sh" "$ROOT/usr/local/libexec/magnumd-duty"
+  install -D -m 644 "$BUNDLE/magnumd-duty.service" "$ROOT/etc/systemd/system/magnumd-duty.service"
+  install -D -m 644 "$BUNDLE/magnumd-duty.timer" "$ROOT/etc/systemd/system/magnumd-duty.timer"
+  systemctl daemon-reload
+  systemctl enable --now magnumd-duty.timer
 }
 
 become_host() { # everything before certificates

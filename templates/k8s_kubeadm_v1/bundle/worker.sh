@@ -4,17 +4,22 @@
 
 KUBECONFIG_FILE=/etc/kubernetes/kubelet.conf
 
-write_kubelet_files() {
-  local client=/var/lib/kubelet/pki flags
-  mkdir -p "$client" /etc/kubernetes/manifests
-  install -m 644 "$BUNDLE/pki/ca.crt" "$PKI/ca.crt"
+place_client_certificate() { # DIRECTORY
+  mkdir -p "$1"
   (
     umask 077
-    cat "$PKI/kubelet-client.crt" "$PKI/kubelet-client.key" >"$client/kubelet-client-magnumd.pem"
-    # A link, because the kubelet turns it to the next certificate when it renews its own.
-    ln -sf kubelet-client-magnumd.pem "$client/kubelet-client-current.pem"
-    install -m 600 "$BUNDLE/kubelet.conf" "$KUBECONFIG_FILE"
+    cat "$PKI/kubelet-client.crt" "$PKI/kubelet-client.key" >"$1/kubelet-client-magnumd.pem"
   )
+  # A link, because the kubelet turns it to the next certificate when it renews its own.
+  ln -sf kubelet-client-magnumd.pem "$1/kubelet-client-current.pem"
+}
+
+write_kubelet_files() {
+  local flags
+  mkdir -p /etc/kubernetes/manifests
+  install -m 644 "$BUNDLE/pki/ca.crt" "$PKI/ca.crt"
+  place_client_certificate /var/lib/kubelet/pki
+  install -m 600 "$BUNDLE/kubelet.conf" "$KUBECONFIG_FILE"
   sed "s#@RESOLV_CONF@#$(resolv_conf)#" "$BUNDLE/kubelet.yaml" >/var/lib/kubelet/config.yaml
   flags="--hostname-override=$NODE --node-ip=$NODE_ADDRESS --node-labels=$NODE_LABELS"
   if [ "$(minor "$(cat "$STATE/version")")" -lt 27 ]; then
@@ -54,6 +59,7 @@ become_node() {
   phase addons 'Starting the kubelet.'
   step kubelet start_kubelet
   step routes start_routes
+  step duties start_duties
   phase_done 'The kubelet runs.'
 
   phase ready 'Waiting for the node.'

@@ -8,7 +8,7 @@ mod scripts;
 use super::*;
 use crate::base::clock::Timestamp;
 use crate::base::secret::Secret;
-use crate::driver::plan::{Enrolment, NodeCertificates, Settings};
+use crate::driver::plan::{Enrolment, NodeCertificates, NodeImages, Settings};
 use crate::model::cluster::Cluster;
 use crate::model::cluster_template::ClusterTemplate;
 use crate::model::facts::CloudFacts;
@@ -156,6 +156,7 @@ pub fn plan(masters: u32, workers: u32) -> ClusterPlan {
         foundation: None,
         revision: String::new(),
         removals: Vec::new(),
+        images: NodeImages::default(),
     }
 }
 
@@ -175,6 +176,7 @@ pub fn node(plan: &ClusterPlan, master_index: Option<u32>) -> NodePlan {
             true => (0..masters).map(|i| format!("203.0.113.{}", 10 + i)).collect(),
             false => Vec::new(),
         },
+        rejoins: false,
         api_endpoint: match plan.cluster.master_lb_enabled {
             true => "https://10.0.0.5:6443".to_owned(),
             false => "https://10.0.0.10:6443".to_owned(),

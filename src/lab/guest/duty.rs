@@ -1,0 +1,123 @@
+//! A node that is ready: it asks for duties and does them, with an eye on what it is given.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hyper::{Method, StatusCode};
+use serde_json::json;
+use tracing::debug;
+
+use crate::base::http::client::HttpClient;
+
+use super::super::fault::GuestHarm;
+use super::node::{Node, unpack};
+use super::user_data::{Role, variables};
+
+/// A real node asks twice a minute; here a minute is long.
+const BETWEEN: Duration = Duration::from_secs(3);
+
+/// The authorities in a file, in order.
+fn authorities(files: &BTreeMap<String, String>, path: &str) -> Vec<String> {
+    let text = files.get(path).map(String::as_str).unwrap_or_default();
+    let end = "-----END CERTIFICATE-----";
+    let blocks = text.split_inclusive(end).map(|block| block.trim().to_owned());
+    blocks.filter(|block| block.ends_with(end)).collect()
+}
+
+impl Node<'_> {
+    /// Until the machine is switched off.
+    pub(super) async fn serve(mut self, client: &HttpClient) {
+        let mut trusted = Vec::new();
+        loop {
+            self.world.clock.sleep(BETWEEN).await;
+            let answer = self.call(client, Method::GET, "duty", None).await;
+            if answer.status == StatusCode::NO_CONTENT {
+                continue;
+            }
+            let given = unpack(&answer.body).and_then(|files| {
+                let env = files.get("duty.env").ok_or("the duty has no duty.env")?;
+                Ok((variables(env)?, files))
+            });
+            let (env, files) = match given {
+                Ok(given) => given,
+                Err(reason) => {
+                    debug!(name = self.name, reason, "a guest does not understand its duty");
+                    continue;
+                }
+            };
+            let value = |key: &str| env.get(key).map(String::as_str).unwrap_or_default();
+            let kind = value("DUTY_KIND").to_owned();
+            let number: u64 = value("DUTY_NUMBER").parse().unwrap_or_default();
+            let done = match self.world.faults.of_guest(&self.name, &kind) {
+                Some(GuestHarm::Hang) => std::future::pending().await,
+                Some(GuestHarm::Fail(sentence)) => Err(sentence),
+                None => {
+                    self.perform(client, &kind, value("DUTY_TARGETS"), &files, &mut trusted).await
+                }
+            };
+            debug!(name = self.name, kind, ?done, "a guest has done its duty");
+            let (state, message) = match done {
+                Ok(()) => ("done", String::new()),
+                Err(reason) => ("failed", reason),
+            };
+            let body = json!({"number": number, "state": state, "message": message});
+            self.call(client, Method::POST, "duty", Some(body)).await;
+        }
+    }
+
+    /// `trusted` is what the node trusts, in the order in which it may be dropped.
+    async fn perform(
+        &mut self,
+        client: &HttpClient,
+        kind: &str,
+        targets: &str,
+        files: &BTreeMap<String, String>,
+        trusted: &mut Vec<String>,
+    ) -> Result<(), String> {
+        let given = authorities(files, "pki/ca.crt");
+        let expect = |count: usize| match given.len() == count {
+            true => Ok(()),
+            false => Err(format!("pki/ca.crt has {} authorities instead of {count}", given.len())),
+        };
+        match kind {
+            "drain" if targets.is_empty() => Err("no node is named".to_owned()),
+            "drain" if self.plan.role == Role::Worker => Err("only masters drain".to_owned()),
+            "drain" => Ok(()),
+            "trust-authorities" => {
+                expect(2)?;
+                *trusted = given;
+                Ok(())
+            }
+            "issue-leaves" => {
+                expect(2)?;
+                let known = given.iter().all(|a| trusted.contains(a));
+                if !known || given.first() == trusted.first() {
+                    return Err("the authorities are not those that were to be trusted".to_owned());
+                }
+                if files.contains_key("pki/ca.key") != (self.plan.role == Role::Master) {
+                    return Err("keys are for masters, and for them only".to_owned());
+                }
+                let wanted = match self.plan.role {
+                    Role::Master => authorities(files, "pki/etcd/ca.crt"),
+                    Role::Worker => given.clone(),
+                };
+                let (_, signers) = self.issue(client).await?;
+                let is_next =
+                    |signer: &String| wanted.first().is_some_and(|ca| ca == signer.trim());
+                if !signers.iter().all(is_next) {
+                    return Err("a certificate was not signed by the next authority".to_owned());
+                }
+                *trusted = given;
+                Ok(())
+            }
+            "drop-authorities" => {
+                expect(1)?;
+                match given.first() == trusted.first() {
+                    true => Ok(()),
+                    false => Err("what is left is not the new authority".to_owned()),
+                }
+            }
+            other => Err(format!("'{other}' is no duty that this node knows")),
+        }
+    }
+}
