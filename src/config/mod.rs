@@ -10,7 +10,7 @@ mod value;
 use std::path::{Path, PathBuf};
 
 pub use sections::*;
-pub use value::{Password, Span};
+pub use value::{Every, Password, Span};
 
 use serde::Deserialize;
 
@@ -144,6 +144,11 @@ impl Config {
             1,
             1440,
         )?;
+        if self.periodic.health_timeout.0.is_zero() {
+            let reason = "must be longer than nothing; to look into no cluster, set \
+                          periodic.health_interval to \"0s\"";
+            return Err(("periodic.health_timeout", reason.to_owned()));
+        }
         between("cluster.lanes", self.cluster.lanes as u64, 1, 1024)?;
         between("api.max_limit", self.api.max_limit as u64, 1, 100_000)?;
         between("api.max_body_bytes", self.api.max_body_bytes as u64, 1024, 64 << 20)?;
@@ -240,6 +245,7 @@ mod tests {
             ("[api]\nlisten = 'nowhere'", "invalid socket address"),
             ("[keystone]\ntoken_cache = '5 parsecs'", "a number and one of ms, s, m, h, d"),
             ("[api", "/etc/magnumd/magnumd.toml:1:"),
+            ("[periodic]\nhealth_interval = 'never'", "'never' is not a length of time"),
         ];
         for (text, wanted) in table {
             let said = parse(text).unwrap_err();
@@ -247,6 +253,8 @@ mod tests {
         }
         let no_url = parse("").unwrap_err();
         assert!(no_url.contains("keystone.auth_url must be an http or https URL"), "{no_url}");
+        let hasty = format!("{LEAST}[periodic]\nhealth_timeout = '0s'");
+        assert!(parse(&hasty).unwrap_err().contains("periodic.health_interval"));
         let https = LEAST.replace("http://192.0.2.1:9512", "https://192.0.2.1:9512");
         assert!(parse(&https).unwrap_err().contains("must be plain http"));
         let both = LEAST.replace(
