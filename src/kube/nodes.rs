@@ -92,7 +92,8 @@ mod tests {
     use serde_json::json;
 
     fn list(items: &serde_json::Value) -> Result<Vec<(String, bool)>, String> {
-        let body = json!({"kind": "NodeList", "metadata": {"resourceVersion": "7"}, "items": items});
+        let body =
+            json!({"kind": "NodeList", "metadata": {"resourceVersion": "7"}, "items": items});
         let page = read(body.to_string().as_bytes())?;
         Ok(page.nodes.into_iter().map(|n| (n.name, n.is_ready)).collect())
     }

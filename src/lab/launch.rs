@@ -106,6 +106,7 @@ impl World {
             built_at: now.plus(BUILD_TIME),
             fault: wanted.fault.or_else(|| too_large.then(|| no_host().to_owned())),
             gone_at: None,
+            joined: None,
             power: CancellationToken::new(),
         };
         state.compute.servers.insert(id.clone(), server);

@@ -1,11 +1,13 @@
 //! A node's first boot: fetch the bundle, get certificates, find the peers, report.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::Method;
 use hyper::header::{AUTHORIZATION, HeaderName};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use crate::base::http::client::{Answer, HttpClient, Outgoing};
@@ -13,6 +15,8 @@ use crate::base::http::tls::{Trust, client_config, pinned_client_config};
 
 use super::super::fault::GuestHarm;
 use super::super::world::World;
+use super::api::Api;
+use super::bundle::Bundle;
 use super::certificates;
 use super::etcd::Member;
 use super::user_data::{Plan, Role};
@@ -30,30 +34,34 @@ const MASTER: &[&str] =
     &["booted", "network", "runtime", "certs", "etcd", "control-plane", "addons", "ready"];
 const WORKER: &[&str] = &["booted", "network", "runtime", "certs", "ready"];
 
-pub(super) struct Node<'w> {
-    world: &'w World,
-    instance: &'w str,
+pub(super) struct Node<'i> {
+    world: Arc<World>,
+    instance: &'i str,
     name: String,
     address: Option<Ipv4Addr>,
     plan: Plan,
     log: Vec<String>,
+    bundle: Bundle,
+    /// What goes on when the boot is over; it ends with the node.
+    services: JoinSet<()>,
 }
 
 /// The boot ends here: the sentence was reported, or there is nobody to report to.
 struct Ended;
 
-impl<'w> Node<'w> {
+impl<'i> Node<'i> {
     pub fn new(
-        world: &'w World,
-        instance: &'w str,
+        world: Arc<World>,
+        instance: &'i str,
         name: String,
         address: Option<Ipv4Addr>,
         plan: Plan,
     ) -> Self {
-        Self { world, instance, name, address, plan, log: Vec::new() }
+        let (log, bundle, services) = (Vec::new(), Bundle::default(), JoinSet::new());
+        Self { world, instance, name, address, plan, log, bundle, services }
     }
 
-    /// Boots until ready, failed or switched off (then this future is dropped).
+    /// Boots until ready or failed, then serves; until switched off (this future is dropped).
     pub async fn run(mut self) {
         let tls = match &self.plan.ca {
             Some(ca) => pinned_client_config(ca),
@@ -76,6 +84,7 @@ impl<'w> Node<'w> {
             }
         }
         debug!(name = self.name, "a guest is ready");
+        while self.services.join_next().await.is_some() {}
     }
 
     async fn pass(&mut self, client: &HttpClient, phase: &str) -> Result<(), Ended> {
@@ -95,6 +104,8 @@ impl<'w> Node<'w> {
             "runtime" => self.fetch_bundle(client).await,
             "certs" => self.certificates(client).await,
             "etcd" => self.find_peers(client).await,
+            "control-plane" => self.start_api(),
+            "ready" => self.join_cluster(),
             _ => Ok(String::new()),
         };
         match worked {
@@ -109,24 +120,26 @@ impl<'w> Node<'w> {
         }
     }
 
-    /// The bundle must be a tar of relative paths.
     async fn fetch_bundle(&mut self, client: &HttpClient) -> Result<String, String> {
         let answer = self.call(client, Method::GET, "bundle", None).await;
-        let mut archive = tar::Archive::new(answer.body.as_ref());
-        let broken = |e: std::io::Error| format!("the bundle is no tar: {e}");
-        let mut names = Vec::new();
-        for entry in archive.entries().map_err(broken)? {
-            let entry = entry.map_err(broken)?;
-            let path = entry.path().map_err(broken)?;
-            let leads_out = path.components().any(|c| {
-                !matches!(c, std::path::Component::Normal(_) | std::path::Component::CurDir)
-            });
-            if leads_out {
-                return Err(format!("the bundle's '{}' leads out of it", path.display()));
-            }
-            names.push(path.display().to_string());
+        self.bundle = Bundle::unpack(&answer.body)?;
+        Ok(format!("{} files", self.bundle.count()))
+    }
+
+    fn start_api(&mut self) -> Result<String, String> {
+        let api = Api::new(&self.bundle, &self.name)?;
+        let (world, instance) = (Arc::clone(&self.world), self.instance.to_owned());
+        self.services.spawn(api.serve(world, instance, self.name.clone()));
+        Ok(String::new())
+    }
+
+    /// From now on the API of the cluster with this authority shows the node.
+    fn join_cluster(&mut self) -> Result<String, String> {
+        let authority = self.bundle.text("pki/ca.crt")?.trim().to_owned();
+        if let Some(server) = self.world.lock().compute.servers.get_mut(self.instance) {
+            server.joined = Some(authority);
         }
-        Ok(format!("{} files", names.len()))
+        Ok(String::new())
     }
 
     async fn certificates(&mut self, client: &HttpClient) -> Result<String, String> {
