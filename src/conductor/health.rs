@@ -6,6 +6,7 @@
 //! make each other wait, and no living one.
 
 use std::collections::{BTreeMap, HashMap};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,8 +25,11 @@ use crate::model::status::{HealthStatus, Status};
 use crate::store::{Page, Scope, StoreError, Stored};
 
 /// Looks at the same time at clusters that were well, or were never seen.
-const PLACES: usize = 64;
-/// And at clusters that were not.
+const PLACES: usize = 32;
+/// After this time such a look goes on without a place: when many clusters die at once, the
+/// living wait seconds. So there are never more of them than places × deadline in seconds.
+const MOST_IN_PLACE: Duration = Duration::from_secs(1);
+/// Looks at the same time at clusters that were not well, each in its place to the end.
 const DOUBTFUL_PLACES: usize = 128;
 /// Clusters read at once while going through all of them.
 const READ: usize = 64;
@@ -35,6 +39,7 @@ const NAMED: usize = 1000;
 const TRIES: usize = 4;
 
 /// Who may look at the same time.
+#[derive(Clone)]
 struct Places {
     well: Arc<Semaphore>,
     doubtful: Arc<Semaphore>,
@@ -70,10 +75,7 @@ impl Conductor {
     /// Looks into every cluster once in each interval, until `stop`.
     pub async fn watch_health(&self, stop: CancellationToken) {
         let Some(interval) = self.inner.settings.health_interval else { return };
-        let places = Places {
-            well: Arc::new(Semaphore::new(PLACES)),
-            doubtful: Arc::new(Semaphore::new(DOUBTFUL_PLACES)),
-        };
+        let places = Places::new();
         let mut looks = JoinSet::new();
         let rounds = async {
             let mut in_hand = HashMap::new();
@@ -122,15 +124,9 @@ impl Conductor {
                 if wish(&cluster) == Wish::Nothing {
                     continue;
                 }
-                let lane = match cluster.health_status {
-                    Some(HealthStatus::Unhealthy) => &places.doubtful,
-                    _ => &places.well,
-                };
-                let (conductor, lane) = (self.clone(), Arc::clone(lane));
-                let look = async move {
-                    let _place = lane.acquire_owned().await;
-                    conductor.look_into(id).await;
-                };
+                let is_doubtful = cluster.health_status == Some(HealthStatus::Unhealthy);
+                let (conductor, places) = (self.clone(), places.clone());
+                let look = async move { places.hold(is_doubtful, conductor.look_into(id)).await };
                 let span = info_span!("health", cluster = %id);
                 in_hand.insert(id, looks.spawn(look.instrument(span)));
             }
@@ -213,6 +209,27 @@ impl Conductor {
         }
         debug!("the record is being changed by others; the next look will tell");
         Ok(())
+    }
+}
+
+impl Places {
+    fn new() -> Self {
+        Self {
+            well: Arc::new(Semaphore::new(PLACES)),
+            doubtful: Arc::new(Semaphore::new(DOUBTFUL_PLACES)),
+        }
+    }
+
+    /// Waits for a place and looks from there.
+    async fn hold(&self, is_doubtful: bool, look: impl Future<Output = ()>) {
+        let lane = if is_doubtful { &self.doubtful } else { &self.well };
+        let place = lane.acquire().await;
+        let mut look = pin!(look);
+        if !is_doubtful && tokio::time::timeout(MOST_IN_PLACE, &mut look).await.is_ok() {
+            return;
+        }
+        let _place = place.ok().filter(|_| is_doubtful);
+        look.await;
     }
 }
 
@@ -306,3 +323,6 @@ fn judge(seen: Result<Vec<Node>, KubeError>) -> Finding {
     }
     finding
 }
+
+#[cfg(test)]
+mod tests;
