@@ -92,8 +92,10 @@ struct Call<'a> {
 impl<'a> Call<'a> {
     fn new(access: &'a Access, deadline: Duration) -> Result<Self, KubeError> {
         let base = access.url.trim_end_matches('/');
-        if !base.starts_with("https://") {
-            let why = format!("its address {} is not https", plain(base));
+        // With a path of its own an address could lead to any port of any host.
+        let host = base.strip_prefix("https://").filter(|h| !h.contains(['/', '?', '#', '@']));
+        if host.is_none() {
+            let why = format!("its address {} is not https, a host and a port", plain(base));
             return Err(KubeError::Unusable(why));
         }
         let tls = mutual_client_config(&access.authorities, &access.certificate, &access.key)
@@ -134,16 +136,15 @@ impl<'a> Call<'a> {
 /// Words that came from outside, short and on one line.
 fn plain(text: &str) -> String {
     const MOST: usize = 200;
-    let mut words = text.split(|c: char| c.is_whitespace() || c.is_control());
-    let mut line = words.by_ref().filter(|w| !w.is_empty()).fold(String::new(), |line, word| {
-        match line.is_empty() {
-            true => word.to_owned(),
-            false => line + " " + word,
-        }
-    });
+    let words = text.split(|c: char| c.is_whitespace() || c.is_control());
+    let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+    let mut line = words.join(" ");
     if let Some((cut, _)) = line.char_indices().nth(MOST) {
         line.truncate(cut);
         line.push('…');
     }
     line
 }
+
+#[cfg(test)]
+mod tests;
