@@ -8,6 +8,7 @@ mod sections;
 mod value;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 pub use sections::*;
 pub use value::{Every, Password, Span};
@@ -144,9 +145,10 @@ impl Config {
             1,
             1440,
         )?;
-        if self.periodic.health_timeout.0.is_zero() {
-            let reason = "must be longer than nothing; to look into no cluster, set \
-                          periodic.health_interval to \"0s\"";
+        let patience = self.periodic.health_timeout.0;
+        if patience.is_zero() || patience > Duration::from_secs(60) {
+            let reason = "must be longer than nothing and at most \"60s\"; to look into no \
+                          cluster, set periodic.health_interval to \"0s\"";
             return Err(("periodic.health_timeout", reason.to_owned()));
         }
         between("cluster.lanes", self.cluster.lanes as u64, 1, 1024)?;
@@ -188,7 +190,6 @@ fn with_suggestion(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     const LEAST: &str = r#"
         [keystone]
@@ -253,8 +254,11 @@ mod tests {
         }
         let no_url = parse("").unwrap_err();
         assert!(no_url.contains("keystone.auth_url must be an http or https URL"), "{no_url}");
-        let hasty = format!("{LEAST}[periodic]\nhealth_timeout = '0s'");
-        assert!(parse(&hasty).unwrap_err().contains("periodic.health_interval"));
+        for patience in ["0s", "61s"] {
+            let text = format!("{LEAST}[periodic]\nhealth_timeout = '{patience}'");
+            let said = parse(&text).unwrap_err();
+            assert!(said.contains("at most \"60s\""), "{said}");
+        }
         let https = LEAST.replace("http://192.0.2.1:9512", "https://192.0.2.1:9512");
         assert!(parse(&https).unwrap_err().contains("must be plain http"));
         let both = LEAST.replace(

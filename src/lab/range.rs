@@ -13,10 +13,8 @@ use crate::base::id::Entropy;
 pub(super) const API_PORT: u16 = 6443;
 /// What a lab falls back on where loopback has one address only: nobody can call these.
 const UNREACHABLE: &str = "172.24.0.0/16";
-const PARTS: u16 = 4096;
-/// The first parts hold addresses that other programs use, such as 127.0.0.53.
-const SPARED: u16 = 16;
-const TRIES: usize = 100;
+/// The parts that are given; the first holds addresses that other programs use.
+const PARTS: std::ops::RangeInclusive<u8> = 1..=254;
 
 /// A part of 127.0.0.0/8 that belongs to one lab as long as this lives.
 #[derive(Debug)]
@@ -30,15 +28,12 @@ pub(super) struct Range {
 impl Range {
     pub fn take(entropy: &Entropy) -> Self {
         let mut reason = None;
-        for _ in 0..TRIES {
-            let drawn = u16::from_be_bytes(entropy.bytes());
-            let part = SPARED + drawn % (PARTS - SPARED);
-            let base = (127 << 24) | (u32::from(part) << 12);
-            let gateway = Ipv4Addr::from_bits(base + 1);
-            match TcpListener::bind((gateway, API_PORT)) {
+        // From a drawn one on: labs that start at the same time seldom meet.
+        let [first] = entropy.bytes();
+        for part in PARTS.map(|part: u8| part.wrapping_add(first)).filter(|p| PARTS.contains(p)) {
+            match TcpListener::bind((Ipv4Addr::new(127, part, 0, 1), API_PORT)) {
                 Ok(lease) => {
-                    let cidr = format!("{}/20", Ipv4Addr::from_bits(base));
-                    return Self { cidr, _lease: Some(lease) };
+                    return Self { cidr: format!("127.{part}.0.0/16"), _lease: Some(lease) };
                 }
                 Err(error) => reason = Some(error),
             }

@@ -74,8 +74,12 @@ pub fn mutual_client_config(
     chain_pem: &str,
     key_pem: &Secret<String>,
 ) -> Result<ClientConfig, TlsError> {
+    let roots = pinned(pem)?;
+    if roots.is_empty() {
+        return Err(settings("there is no PEM certificate to trust"));
+    }
     let (chain, key) = identity(chain_pem, key_pem.expose())?;
-    believing(pinned(pem)?)?.with_client_auth_cert(chain, key).map_err(settings)
+    believing(roots)?.with_client_auth_cert(chain, key).map_err(settings)
 }
 
 fn with_roots(roots: RootCertStore) -> Result<ClientConfig, TlsError> {
@@ -91,16 +95,12 @@ fn believing(
         .with_root_certificates(roots))
 }
 
-/// At least one certificate, all of them in PEM.
 fn pinned(pem: &str) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
         roots.add(certificate.map_err(settings)?).map_err(settings)?;
     }
-    match roots.is_empty() {
-        true => Err(settings("there is no PEM certificate to trust")),
-        false => Ok(roots),
-    }
+    Ok(roots)
 }
 
 type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
