@@ -222,14 +222,16 @@ impl Places {
 
     /// Waits for a place and looks from there.
     async fn hold(&self, is_doubtful: bool, look: impl Future<Output = ()>) {
-        let lane = if is_doubtful { &self.doubtful } else { &self.well };
-        let place = lane.acquire().await;
-        let mut look = pin!(look);
-        if !is_doubtful && tokio::time::timeout(MOST_IN_PLACE, &mut look).await.is_ok() {
-            return;
+        if is_doubtful {
+            let _place = self.doubtful.acquire().await.expect("never closed");
+            return look.await;
         }
-        let _place = place.ok().filter(|_| is_doubtful);
-        look.await;
+        let place = self.well.acquire().await.expect("never closed");
+        let mut look = pin!(look);
+        if tokio::time::timeout(MOST_IN_PLACE, &mut look).await.is_err() {
+            drop(place);
+            look.await;
+        }
     }
 }
 
@@ -270,8 +272,8 @@ fn wish(cluster: &Cluster) -> Wish<'_> {
     }
     match cluster.api_address.as_deref() {
         Some(url) => Wish::Ask { url },
-        // There is nothing yet that could be well or not.
-        None if cluster.status == Status::CreateInProgress => Wish::Nothing,
+        // There is nothing yet, or soon, that could be well or not.
+        None if cluster.status.is_in_progress() => Wish::Nothing,
         None => {
             let sentence = format!("The cluster {} has no API address.", cluster.name);
             Wish::Say(Finding::of(HealthStatus::Unhealthy, sentence))
