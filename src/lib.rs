@@ -3,7 +3,8 @@
 //! The rooms, each importing downward only (`tests/rooms.rs` checks it):
 //!
 //! - [`base`], the ground: clock, dice, secrets, HTTP; [`model`], the words.
-//! - Hands: [`store`], the memory; [`openstack`], the clients; [`pki`], keys and certificates.
+//! - Hands: [`store`], the memory; [`openstack`], the clients; [`pki`], keys and certificates;
+//!   [`kube`], a look into a cluster.
 //! - [`driver`], the craft: a cluster goes in, what Heat shall build comes out.
 //! - [`conductor`], the will: brings the cloud into line with what tenants were promised.
 //! - Doors: [`api`], [`discovery`], [`bootstrap`].
@@ -20,6 +21,7 @@ pub mod config;
 pub mod daemon;
 pub mod discovery;
 pub mod driver;
+pub mod kube;
 #[cfg(feature = "lab")]
 pub mod lab;
 pub mod model;

@@ -12,9 +12,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("store", &["model", "base"]),
     ("openstack", &["model", "base"]),
     ("pki", &["model", "base"]),
+    ("kube", &["model", "base"]),
     ("driver", &["model", "base"]),
     ("config", &["model", "base"]),
-    ("conductor", &["driver", "store", "openstack", "pki", "model", "base"]),
+    ("conductor", &["driver", "store", "openstack", "pki", "kube", "model", "base"]),
     // The doors see the token cache and its errors, not the clients behind it.
     ("api", &["conductor", "store", "pki", "openstack::token", "model", "base"]),
     ("discovery", &["conductor", "store", "pki", "openstack::token", "model", "base"]),

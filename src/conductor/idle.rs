@@ -20,6 +20,14 @@ use crate::store::Store;
 
 /// The conductor over `store`, and the token cache of its cloud.
 pub(crate) fn conductor(store: Store) -> (Conductor, Tokens) {
+    conductor_with(store, |_| {})
+}
+
+/// One whose operator has decided some things otherwise.
+pub(crate) fn conductor_with(
+    store: Store,
+    decide: impl FnOnce(&mut Settings),
+) -> (Conductor, Tokens) {
     let nobody = Identity { id: None, name: None, domain_id: None, domain_name: None };
     let accounts = Accounts {
         // Port 1 refuses at once.
@@ -48,7 +56,7 @@ pub(crate) fn conductor(store: Store) -> (Conductor, Tokens) {
     };
     let cloud = Cloud::new(cloud, Clock::real()).expect("no certificate to read");
     let tokens = cloud.tokens();
-    let settings = Settings {
+    let mut settings = Settings {
         driver: plan::Settings {
             auth_url: String::new(),
             region: None,
@@ -62,6 +70,8 @@ pub(crate) fn conductor(store: Store) -> (Conductor, Tokens) {
         lanes: 1,
         look_interval: Duration::from_secs(1),
         sync_interval: Duration::from_secs(60),
+        health_interval: None,
+        health_timeout: Duration::from_secs(10),
         max_clusters_per_project: 20,
         trust_roles: Vec::new(),
         certificate_validity: Duration::from_secs(86_400),
@@ -70,6 +80,7 @@ pub(crate) fn conductor(store: Store) -> (Conductor, Tokens) {
         default_driver: None,
         discovery_url: String::new(),
     };
+    decide(&mut settings);
     let conductor = Conductor::new(Parts {
         store,
         cloud,

@@ -12,6 +12,7 @@ mod decide;
 mod delete;
 mod duties;
 mod groups;
+mod health;
 #[cfg(test)]
 pub(crate) mod idle;
 mod meant;
@@ -77,6 +78,10 @@ pub struct Settings {
     pub look_interval: Duration,
     /// How often a cluster that nothing is being done about is looked at.
     pub sync_interval: Duration,
+    /// How often the conductor looks into every cluster; None is never.
+    pub health_interval: Option<Duration>,
+    /// How long one such look may take, on the wall's clock as every deadline of a call.
+    pub health_timeout: Duration,
     pub max_clusters_per_project: u32,
     /// Roles delegated to trustees; empty means all of the tenant's.
     pub trust_roles: Vec<String>,

@@ -8,9 +8,10 @@ mod sections;
 mod value;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 pub use sections::*;
-pub use value::{Password, Span};
+pub use value::{Every, Password, Span};
 
 use serde::Deserialize;
 
@@ -144,6 +145,12 @@ impl Config {
             1,
             1440,
         )?;
+        let patience = self.periodic.health_timeout.0;
+        if patience.is_zero() || patience > Duration::from_secs(60) {
+            let reason = "must be longer than nothing and at most \"60s\"; to look into no \
+                          cluster, set periodic.health_interval to \"0s\"";
+            return Err(("periodic.health_timeout", reason.to_owned()));
+        }
         between("cluster.lanes", self.cluster.lanes as u64, 1, 1024)?;
         between("api.max_limit", self.api.max_limit as u64, 1, 100_000)?;
         between("api.max_body_bytes", self.api.max_body_bytes as u64, 1024, 64 << 20)?;
@@ -183,7 +190,6 @@ fn with_suggestion(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     const LEAST: &str = r#"
         [keystone]
@@ -240,6 +246,7 @@ mod tests {
             ("[api]\nlisten = 'nowhere'", "invalid socket address"),
             ("[keystone]\ntoken_cache = '5 parsecs'", "a number and one of ms, s, m, h, d"),
             ("[api", "/etc/magnumd/magnumd.toml:1:"),
+            ("[periodic]\nhealth_interval = 'never'", "'never' is not a length of time"),
         ];
         for (text, wanted) in table {
             let said = parse(text).unwrap_err();
@@ -247,6 +254,11 @@ mod tests {
         }
         let no_url = parse("").unwrap_err();
         assert!(no_url.contains("keystone.auth_url must be an http or https URL"), "{no_url}");
+        for patience in ["0s", "61s"] {
+            let text = format!("{LEAST}[periodic]\nhealth_timeout = '{patience}'");
+            let said = parse(&text).unwrap_err();
+            assert!(said.contains("at most \"60s\""), "{said}");
+        }
         let https = LEAST.replace("http://192.0.2.1:9512", "https://192.0.2.1:9512");
         assert!(parse(&https).unwrap_err().contains("must be plain http"));
         let both = LEAST.replace(

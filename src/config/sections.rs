@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::value::{Password, Span};
+use super::value::{Every, Password, Span};
 
 /// Declares a section: a struct whose missing keys take the default beside them.
 macro_rules! section {
@@ -244,5 +244,7 @@ section! {
     Periodic {
         status_interval: Span = Span::secs(1),
         sync_interval: Span = Span::secs(60),
+        health_interval: Every = Every::secs(60),
+        health_timeout: Span = Span::secs(10),
     }
 }

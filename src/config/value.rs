@@ -39,13 +39,36 @@ impl Span {
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        Self::parse(&text).ok_or_else(|| {
-            de::Error::custom(format!(
-                "'{text}' is not a length of time: a number and one of ms, s, m, h, d, such as \
-                 \"30s\""
-            ))
-        })
+        Self::parse(&text).ok_or_else(|| not_a_length(&text))
     }
+}
+
+/// A length of time between two turns of something, or never: zero and less switch it off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Every(pub Option<Duration>);
+
+impl Every {
+    pub const fn secs(seconds: u64) -> Self {
+        Self(Some(Duration::from_secs(seconds)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Every {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let (is_negative, length) = match text.strip_prefix('-') {
+            Some(length) => (true, length),
+            None => (false, text.as_str()),
+        };
+        let Span(length) = Span::parse(length).ok_or_else(|| not_a_length(&text))?;
+        Ok(Self(Some(length).filter(|length| !is_negative && !length.is_zero())))
+    }
+}
+
+fn not_a_length<E: de::Error>(text: &str) -> E {
+    E::custom(format!(
+        "'{text}' is not a length of time: a number and one of ms, s, m, h, d, such as \"30s\""
+    ))
 }
 
 /// A secret given in the file itself or, better, in a file of its own.
@@ -95,6 +118,22 @@ mod tests {
         assert_eq!(Span::parse("5m"), Some(Span::secs(300)));
         for wrong in ["", "5", "m", "-1s", "1.5h", "1w", "99999999999999999999d"] {
             assert_eq!(Span::parse(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn zero_and_less_mean_never() {
+        let every = |text: &str| {
+            let table: toml::Table = toml::from_str(&format!("x = '{text}'")).unwrap();
+            table["x"].clone().try_into::<Every>()
+        };
+        assert_eq!(every("60s").unwrap(), Every::secs(60));
+        for never in ["0s", "-1s", "-60s", "0ms"] {
+            assert_eq!(every(never).unwrap(), Every(None), "{never}");
+        }
+        for wrong in ["", "-", "--1s", "never", "60"] {
+            let said = every(wrong).unwrap_err().to_string();
+            assert!(said.contains("length of time"), "{said}");
         }
     }
 }

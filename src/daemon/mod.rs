@@ -256,8 +256,12 @@ impl Daemon {
         // In a set, so that whoever drops this future ends the conductor too.
         let mut working = JoinSet::new();
         working.spawn({
-            let stop = conductor_stop.clone();
+            let (conductor, stop) = (conductor.clone(), conductor_stop.clone());
             async move { conductor.run(stop).await }
+        });
+        working.spawn({
+            let stop = conductor_stop.clone();
+            async move { conductor.watch_health(stop).await }
         });
         let mut serving = JoinSet::new();
         serving.spawn({

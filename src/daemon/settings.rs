@@ -124,6 +124,8 @@ pub fn conductor(config: &Config, advertised: &Advertised, host: &str) -> conduc
         lanes: config.cluster.lanes,
         look_interval: config.periodic.status_interval.0,
         sync_interval: config.periodic.sync_interval.0,
+        health_interval: config.periodic.health_interval.0,
+        health_timeout: config.periodic.health_timeout.0,
         max_clusters_per_project: config.quota.max_clusters_per_project,
         trust_roles: config.trust.roles.clone(),
         certificate_validity: certificate_validity(config),

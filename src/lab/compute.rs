@@ -65,6 +65,8 @@ pub(super) struct Server {
     pub fault: Option<String>,
     /// When a deletion that has begun ends.
     pub gone_at: Option<Timestamp>,
+    /// The authority of the Kubernetes cluster in which the guest is a ready node.
+    pub joined: Option<String>,
     /// Cancelled when the server is deleted: the guest inside stops.
     pub power: CancellationToken,
 }

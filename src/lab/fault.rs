@@ -12,7 +12,11 @@
 //! - `after` perform the call first, then go wrong,
 //! - `times=2` only twice, `after=3` only from the fourth such call on.
 //!
-//! `guest:NAME:PHASE:fail=SENTENCE` and `guest:NAME:PHASE:hang` concern a booting node.
+//! `guest:NAME:PHASE:fail=SENTENCE` and `guest:NAME:PHASE:hang` concern a booting node. What
+//! befalls a running one lasts until the faults are cleared: `guest:NAME:api:dead` (a master's
+//! API server accepts connections and never answers), `guest:NAME:api:refuse` (nobody listens),
+//! `guest:NAME:api:forge` (its certificate is of another authority), `guest:NAME:node:not-ready`
+//! and `guest:NAME:node:unknown` (what the API says of the node).
 
 use std::fmt;
 use std::str::FromStr;
@@ -52,8 +56,26 @@ pub struct Fault {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
-    Call { service: String, method: String, path: String, harm: Harm },
-    Guest { name: String, phase: String, harm: GuestHarm },
+    Call {
+        service: String,
+        method: String,
+        path: String,
+        harm: Harm,
+    },
+    Guest {
+        name: String,
+        phase: String,
+        harm: GuestHarm,
+    },
+    Api {
+        name: String,
+        harm: ApiHarm,
+    },
+    /// What the API says of the node's readiness.
+    Kubelet {
+        name: String,
+        condition: &'static str,
+    },
 }
 
 /// What happens to a call.
@@ -83,6 +105,19 @@ pub(super) enum GuestHarm {
     Hang,
 }
 
+/// What happens to a master's API server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ApiHarm {
+    Dead,
+    Refuse,
+    Forge,
+}
+
+const API_HARMS: [(&str, ApiHarm); 3] =
+    [("dead", ApiHarm::Dead), ("refuse", ApiHarm::Refuse), ("forge", ApiHarm::Forge)];
+/// A word for each status of the condition `Ready` that is not `True`.
+const CONDITIONS: [(&str, &str); 2] = [("not-ready", "False"), ("unknown", "Unknown")];
+
 /// Why a line is not a fault; the sentence names the part and what is possible.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -100,7 +135,15 @@ impl FromStr for Fault {
         let (line, times, skip) = counts(line)?;
         if head == "guest" {
             let rest = line.get(head.len() + 1..).unwrap_or_default();
-            return Ok(Self { place: guest(rest)?, times, skip });
+            let place = guest(rest)?;
+            let lasts = matches!(place, Place::Api { .. } | Place::Kubelet { .. });
+            if lasts && (times.is_some() || skip > 0) {
+                return wrong(format!(
+                    "fault: 'guest:{rest}' lasts until the faults are cleared; leave out times= \
+                     and after="
+                ));
+            }
+            return Ok(Self { place, times, skip });
         }
         if !SERVICES.contains(&head) && head != "*" {
             return wrong(format!(
@@ -160,8 +203,25 @@ fn guest(rest: &str) -> Result<Place, FaultError> {
     if name.is_empty() {
         return wrong("fault: a guest's name may not be empty; * is any node".to_owned());
     }
+    let running = |words: &[&str]| {
+        let words = words.join(", ");
+        wrong(format!("fault: '{what}' happens to no guest's {phase}; use {words}"))
+    };
+    if phase == "api" {
+        return match API_HARMS.iter().find(|(word, _)| *word == what) {
+            Some((_, harm)) => Ok(Place::Api { name: name.to_owned(), harm: *harm }),
+            None => running(&API_HARMS.map(|(word, _)| word)),
+        };
+    }
+    if phase == "node" {
+        return match CONDITIONS.iter().find(|(word, _)| *word == what) {
+            Some((_, condition)) => Ok(Place::Kubelet { name: name.to_owned(), condition }),
+            None => running(&CONDITIONS.map(|(word, _)| word)),
+        };
+    }
     if !PHASES.contains(&phase) {
-        return wrong(format!("fault: '{phase}' is not a phase; use {}", PHASES.join(", ")));
+        let phases = PHASES.join(", ");
+        return wrong(format!("fault: '{phase}' is not a phase; use {phases}, api or node"));
     }
     let harm = match what.split_once('=') {
         None if what == "hang" => GuestHarm::Hang,
@@ -258,6 +318,14 @@ impl fmt::Display for Fault {
                 GuestHarm::Fail(sentence) => write!(f, "guest:{name}:{phase}:fail={sentence}")?,
                 GuestHarm::Hang => write!(f, "guest:{name}:{phase}:hang")?,
             },
+            Place::Api { name, harm } => {
+                let word = API_HARMS.iter().find(|(_, h)| h == harm).map_or("", |(word, _)| word);
+                write!(f, "guest:{name}:api:{word}")?;
+            }
+            Place::Kubelet { name, condition } => {
+                let word = CONDITIONS.iter().find(|(_, c)| c == condition);
+                write!(f, "guest:{name}:node:{}", word.map_or("", |(word, _)| word))?;
+            }
         }
         if let Some(times) = self.times {
             write!(f, ":times={times}")?;
@@ -318,6 +386,22 @@ impl Faults {
         })
     }
 
+    /// What is wrong with this master's API server.
+    pub fn of_api(&self, name: &str) -> Option<ApiHarm> {
+        self.find(|place| match place {
+            Place::Api { name: n, harm } if fits(n, name) => Some(*harm),
+            _ => None,
+        })
+    }
+
+    /// What the API says of this node's readiness, unless it is `True`.
+    pub fn of_kubelet(&self, name: &str) -> Option<&'static str> {
+        self.find(|place| match place {
+            Place::Kubelet { name: n, condition } if fits(n, name) => Some(*condition),
+            _ => None,
+        })
+    }
+
     fn find<T>(&self, fits: impl Fn(&Place) -> Option<T>) -> Option<T> {
         let mut faults = self.0.lock().expect("no panic while holding faults");
         for fault in faults.iter_mut() {
@@ -359,6 +443,11 @@ mod tests {
             "nova:POST:/servers:error=No valid host was found: none.",
             "guest:*-master-0:etcd:fail=disk: full:times=1",
             "guest:*:ready:hang",
+            "guest:*-master-0:api:dead",
+            "guest:*:api:refuse",
+            "guest:*:api:forge",
+            "guest:*-node-1:node:not-ready",
+            "guest:*:node:unknown",
         ] {
             let fault = parse(line);
             assert_eq!(parse(&fault.to_string()), fault, "{line}");
@@ -383,6 +472,10 @@ mod tests {
             ("heat:POST:*:error=x", "write nova"),
             ("guest:x:lunch:hang", "not a phase"),
             ("guest:x:etcd:sing", "no guest"),
+            ("guest:x:api:sing", "dead, refuse, forge"),
+            ("guest:x:node:ready", "not-ready, unknown"),
+            ("guest:x:api:dead:times=1", "leave out times="),
+            ("guest:x:node:unknown:after=2", "leave out times="),
         ] {
             let sentence = line.parse::<Fault>().unwrap_err().to_string();
             assert!(sentence.contains(part), "{line}: {sentence}");
@@ -410,7 +503,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_line_panics_and_what_parses_prints_and_parses_again(
-            line in "(heat|nova|guest|\\*)?:?[A-Z*]{0,4}:?[/a-z*]{0,6}:?((after|drop|hang|delay=[0-9]{1,3}s|status=[0-9]{3}|times=[0-9]|error=.{0,5}|fail=.{0,5}):?){0,3}"
+            line in "(heat|nova|guest|\\*)?:?[A-Z*]{0,4}:?[/a-z*]{0,6}:?((after|drop|hang|api|node|dead|forge|unknown|delay=[0-9]{1,3}s|status=[0-9]{3}|times=[0-9]|error=.{0,5}|fail=.{0,5}):?){0,3}"
         ) {
             if let Ok(fault) = line.parse::<Fault>() {
                 prop_assert_eq!(fault.to_string().parse::<Fault>().unwrap(), fault);

@@ -107,6 +107,7 @@ impl World {
             rebuilt: false,
             fault: wanted.fault.or_else(|| too_large.then(|| no_host().to_owned())),
             gone_at: None,
+            joined: None,
             power: CancellationToken::new(),
         };
         state.compute.servers.insert(id.clone(), server);
@@ -192,6 +193,7 @@ impl World {
         image.clone_into(&mut server.image_id);
         server.built_at = self.clock.now().plus(BUILD_TIME);
         server.rebuilt = true;
+        server.joined = None;
         let _unattended = self.births.send(id.to_owned());
         Ok(())
     }

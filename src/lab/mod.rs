@@ -22,6 +22,7 @@ mod network;
 mod neutron;
 mod nova;
 mod plugins;
+mod range;
 mod refusal;
 mod seed;
 mod server_view;
@@ -45,6 +46,7 @@ use crate::base::clock::Clock;
 
 use heat::Heat;
 use http::{Front, Part};
+use range::Range;
 use world::{Endpoint, World};
 
 pub use fault::{Fault, FaultError};
@@ -95,6 +97,7 @@ pub struct LabCloud {
     world: Arc<World>,
     heat: Arc<Heat<World>>,
     fronts: Vec<Mutex<Running>>,
+    range: Range,
     stop: CancellationToken,
 }
 
@@ -137,7 +140,8 @@ impl LabCloud {
         let stop = stop.child_token();
         let (births, born) = mpsc::unbounded_channel();
         let world = Arc::new(World::new(clock, births));
-        seed::seed(&world);
+        let range = Range::take(&world.entropy);
+        seed::seed(&world, &range.cidr);
         for fault in faults {
             world.faults.inject(fault);
         }
@@ -166,7 +170,7 @@ impl LabCloud {
             http::serve(door, front(part, &world, &heat, port, &own));
             fronts.push(Mutex::new(Running { part, port, stop: own }));
         }
-        Ok(Self { world, heat, fronts, stop })
+        Ok(Self { world, heat, fronts, range, stop })
     }
 
     /// Where clients log in: `…/v3`.
@@ -292,6 +296,11 @@ impl LabCloud {
             "stack" | "stacks" => self.heat.stacks().len(),
             _ => self.world.lock().made(kind).len(),
         }
+    }
+
+    /// The addresses of the public network, in CIDR notation.
+    pub fn public_range(&self) -> &str {
+        &self.range.cidr
     }
 
     /// Every call so far, from outside and by Heat's plugins: `POST heat /stacks 201`.

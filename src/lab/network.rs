@@ -301,6 +301,15 @@ impl Network {
         Ok(())
     }
 
+    /// The floating addresses that lead to a server.
+    pub fn floating_of(&self, server: &str) -> Vec<Ipv4Addr> {
+        let leads = |f: &&Floating| {
+            let port = f.port.as_ref().and_then(|(port, _)| self.ports.get(port));
+            port.is_some_and(|port| port.device_id == server)
+        };
+        self.floating.values().filter(leads).map(|f| f.address).collect()
+    }
+
     /// The router that leads from a subnet to an external network.
     pub fn router_between(&self, subnet: &str, external: &str) -> Option<&Router> {
         let leads = |r: &&Router| r.gateway.as_ref().is_some_and(|(net, _)| net == external);

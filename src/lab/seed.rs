@@ -58,8 +58,8 @@ const FLAVORS: &[(&str, u64, u64, u64)] = &[
 const PUBLIC_KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGxhYi1sYWItbGFiLWxhYi1sYWItbGFiLWxhYi1s lab";
 
-/// Fills an empty world.
-pub(super) fn seed(world: &World) {
+/// Fills an empty world whose public network has these addresses.
+pub(super) fn seed(world: &World, public_cidr: &str) {
     let (entropy, now) = (&world.entropy, world.clock.now());
     let mut guard = world.lock();
     let state = &mut *guard;
@@ -137,7 +137,7 @@ pub(super) fn seed(world: &World) {
     let public = make("networks", json!({"name": "public", "router:external": true}));
     make(
         "subnets",
-        json!({"name": "public", "network_id": public, "cidr": "172.24.0.0/16", "enable_dhcp": false}),
+        json!({"name": "public", "network_id": public, "cidr": public_cidr, "enable_dhcp": false}),
     );
     let private = make("networks", json!({"name": "private", "shared": true}));
     let subnet = make(

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark prints and unwraps")]
 
 mod load;
+mod look;
 mod seed;
 
 use std::net::SocketAddr;
@@ -68,6 +69,9 @@ async fn main() {
     rows.push(Row("list of 1 000 clusters, p99", millis(times.percentile(0.99)), "≤ 50 ms"));
 
     rows.push(Row("POST cluster to 202, p99", post(address, &token).await, "≤ 20 ms"));
+
+    let time = look::into_a_cluster(stop.clone()).await;
+    rows.push(Row("look into a cluster of 3 nodes, p50", millis(time), ""));
 
     let body = load::Line::open(address).await.ask(&show).await.1;
     let bare = bare_hyper(body, stop.clone()).await;
@@ -191,6 +195,7 @@ fn configuration(place: &Path, identity: &str, port: u16) -> std::path::PathBuf 
          [bootstrap]\nlisten = '127.0.0.1:{bootstrap}'\n\
          advertise_url = 'https://127.0.0.1:{bootstrap}'\n\
          [quota]\nmax_clusters_per_project = 100000\n\
+         [periodic]\nhealth_interval = '0s'\n\
          [storage]\npath = '{place}'\n",
         place = place.display(),
     );

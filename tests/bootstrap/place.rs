@@ -194,6 +194,8 @@ fn conductor(store: &Store, clock: &Clock) -> Conductor {
             lanes: 1,
             look_interval: Duration::from_secs(1),
             sync_interval: Duration::from_secs(60),
+            health_interval: None,
+            health_timeout: Duration::from_secs(10),
             max_clusters_per_project: 20,
             trust_roles: Vec::new(),
             certificate_validity: DAY,

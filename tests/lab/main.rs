@@ -9,6 +9,7 @@ mod crash;
 mod faults;
 mod golden;
 mod harness;
+mod health;
 mod nodegroups;
 mod parallel;
 mod policy;

@@ -56,7 +56,9 @@ async fn create_fifty(daemon: &Arc<crate::harness::Running>, token: &str) -> (us
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_patches_of_one_cluster_lose_none() {
-    let lab = Lab::new().await;
+    let mut lab = Lab::new().await;
+    // What the conductor finds would come between the patches.
+    lab.configure("[periodic]", "health_interval = '0s'");
     let demo = lab.token("demo").await;
     let daemon = Arc::new(lab.daemon().await);
     let uuid = daemon.create(&demo, "k1").await;

@@ -3,11 +3,19 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::client::WantsClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{
+    ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, ServerConfig,
+    SignatureScheme,
+};
+
+use crate::base::secret::Secret;
 
 /// Why TLS could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -56,37 +64,84 @@ pub fn client_config(trust: &Trust) -> Result<ClientConfig, TlsError> {
 
 /// Client settings that trust nothing but the certificates in `pem`.
 pub fn pinned_client_config(pem: &str) -> Result<ClientConfig, TlsError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-        let certificate = certificate.map_err(|e| TlsError::Settings(e.to_string()))?;
-        roots.add(certificate).map_err(|e| TlsError::Settings(e.to_string()))?;
+    with_roots(pinned(pem)?)
+}
+
+/// Client settings that trust nothing but the certificates in `pem`, and show whoever asks a
+/// certificate: a chain, leaf first, and its key.
+pub fn mutual_client_config(
+    pem: &str,
+    chain_pem: &str,
+    key_pem: &Secret<String>,
+) -> Result<ClientConfig, TlsError> {
+    let roots = pinned(pem)?;
+    if roots.is_empty() {
+        return Err(settings("there is no PEM certificate to trust"));
     }
-    with_roots(roots)
+    let (chain, key) = identity(chain_pem, key_pem.expose())?;
+    believing(roots)?.with_client_auth_cert(chain, key).map_err(settings)
 }
 
 fn with_roots(roots: RootCertStore) -> Result<ClientConfig, TlsError> {
+    Ok(believing(roots)?.with_no_client_auth())
+}
+
+fn believing(
+    roots: RootCertStore,
+) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, TlsError> {
     Ok(ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
-        .map_err(|e| TlsError::Settings(e.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth())
+        .map_err(settings)?
+        .with_root_certificates(roots))
+}
+
+fn pinned(pem: &str) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        roots.add(certificate.map_err(settings)?).map_err(settings)?;
+    }
+    Ok(roots)
+}
+
+type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+fn identity(chain_pem: &str, key_pem: &str) -> Result<Identity, TlsError> {
+    let chain = CertificateDer::pem_slice_iter(chain_pem.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(settings)?;
+    Ok((chain, PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(settings)?))
 }
 
 /// Server settings from PEM text: a certificate chain, leaf first, and its key.
 pub fn server_config(chain_pem: &str, key_pem: &str) -> Result<ServerConfig, TlsError> {
-    let settings = |e: &dyn std::fmt::Display| TlsError::Settings(e.to_string());
-    let chain = CertificateDer::pem_slice_iter(chain_pem.as_bytes())
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|e| settings(&e))?;
-    let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|e| settings(&e))?;
+    server_config_for(chain_pem, key_pem, WebPkiClientVerifier::no_client_auth())
+}
+
+/// Accepts clients that show a certificate of those in `pem`, and nobody else.
+pub fn client_verifier(pem: &str) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let roots = Arc::new(pinned(pem)?);
+    WebPkiClientVerifier::builder_with_provider(roots, provider()).build().map_err(settings)
+}
+
+/// Like [`server_config`], for clients that `clients` accepts.
+pub fn server_config_for(
+    chain_pem: &str,
+    key_pem: &str,
+    clients: Arc<dyn ClientCertVerifier>,
+) -> Result<ServerConfig, TlsError> {
+    let (chain, key) = identity(chain_pem, key_pem)?;
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
-        .map_err(|e| settings(&e))?
-        .with_no_client_auth()
+        .map_err(settings)?
+        .with_client_cert_verifier(clients)
         .with_single_cert(chain, key)
-        .map_err(|e| settings(&e))?;
+        .map_err(settings)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
+}
+
+fn settings(reason: impl std::fmt::Display) -> TlsError {
+    TlsError::Settings(reason.to_string())
 }
 
 /// Server settings from two PEM files.

@@ -1,6 +1,5 @@
 //! A node that is ready: it asks for duties and does them, with an eye on what it is given.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hyper::{Method, StatusCode};
@@ -10,15 +9,16 @@ use tracing::debug;
 use crate::base::http::client::HttpClient;
 
 use super::super::fault::GuestHarm;
-use super::node::{Node, unpack};
+use super::bundle::Bundle;
+use super::node::Node;
 use super::user_data::{Role, variables};
 
 /// A real node asks twice a minute; here a minute is long.
 const BETWEEN: Duration = Duration::from_secs(3);
 
 /// The authorities in a file, in order.
-fn authorities(files: &BTreeMap<String, String>, path: &str) -> Vec<String> {
-    let text = files.get(path).map(String::as_str).unwrap_or_default();
+fn authorities(files: &Bundle, path: &str) -> Vec<String> {
+    let text = files.text(path).unwrap_or_default();
     let end = "-----END CERTIFICATE-----";
     let blocks = text.split_inclusive(end).map(|block| block.trim().to_owned());
     blocks.filter(|block| block.ends_with(end)).collect()
@@ -26,7 +26,7 @@ fn authorities(files: &BTreeMap<String, String>, path: &str) -> Vec<String> {
 
 impl Node<'_> {
     /// Until the machine is switched off.
-    pub(super) async fn serve(mut self, client: &HttpClient) {
+    pub(super) async fn do_duties(mut self, client: &HttpClient) {
         let mut trusted = Vec::new();
         loop {
             self.world.clock.sleep(BETWEEN).await;
@@ -34,10 +34,8 @@ impl Node<'_> {
             if answer.status == StatusCode::NO_CONTENT {
                 continue;
             }
-            let given = unpack(&answer.body).and_then(|files| {
-                let env = files.get("duty.env").ok_or("the duty has no duty.env")?;
-                Ok((variables(env)?, files))
-            });
+            let given = Bundle::unpack(&answer.body)
+                .and_then(|files| Ok((variables(files.text("duty.env")?)?, files)));
             let (env, files) = match given {
                 Ok(given) => given,
                 Err(reason) => {
@@ -71,7 +69,7 @@ impl Node<'_> {
         client: &HttpClient,
         kind: &str,
         targets: &str,
-        files: &BTreeMap<String, String>,
+        files: &Bundle,
         trusted: &mut Vec<String>,
     ) -> Result<(), String> {
         let given = authorities(files, "pki/ca.crt");
@@ -82,11 +80,14 @@ impl Node<'_> {
         match kind {
             "drain" if targets.is_empty() => Err("no node is named".to_owned()),
             "drain" if self.plan.role == Role::Worker => Err("only masters drain".to_owned()),
-            "drain" => Ok(()),
+            "drain" => {
+                self.take_off_the_books(targets);
+                Ok(())
+            }
             "trust-authorities" => {
                 expect(2)?;
                 *trusted = given;
-                Ok(())
+                self.change_api(files).await
             }
             "issue-leaves" => {
                 expect(2)?;
@@ -94,7 +95,7 @@ impl Node<'_> {
                 if !known || given.first() == trusted.first() {
                     return Err("the authorities are not those that were to be trusted".to_owned());
                 }
-                if files.contains_key("pki/ca.key") != (self.plan.role == Role::Master) {
+                if files.text("pki/ca.key").is_ok() != (self.plan.role == Role::Master) {
                     return Err("keys are for masters, and for them only".to_owned());
                 }
                 let wanted = match self.plan.role {
@@ -108,16 +109,38 @@ impl Node<'_> {
                     return Err("a certificate was not signed by the next authority".to_owned());
                 }
                 *trusted = given;
-                Ok(())
+                self.change_api(files).await
             }
             "drop-authorities" => {
                 expect(1)?;
                 match given.first() == trusted.first() {
-                    true => Ok(()),
+                    true => self.change_api(files).await,
                     false => Err("what is left is not the new authority".to_owned()),
                 }
             }
             other => Err(format!("'{other}' is no duty that this node knows")),
         }
+    }
+    fn take_off_the_books(&self, nodes: &str) {
+        let mut state = self.world.lock();
+        for name in nodes.split_whitespace() {
+            let mut all = state.compute.servers.values_mut();
+            if let Some(server) = all.find(|s| s.name == name) {
+                server.joined = None;
+            }
+        }
+    }
+
+    /// A master's API server starts again with what the duty brought.
+    async fn change_api(&mut self, files: &Bundle) -> Result<(), String> {
+        if self.plan.role == Role::Worker {
+            return Ok(());
+        }
+        for path in ["pki/ca.crt", "pki/ca.key"] {
+            if let Ok(content) = files.text(path) {
+                self.bundle.put(path, content);
+            }
+        }
+        self.start_api().await.map(|_| ())
     }
 }

@@ -3,6 +3,8 @@
 //! A guest sees of magnumd what a real node sees: its user data and the bootstrap interface.
 //! A server whose user data names no bootstrap interface just sits there.
 
+mod api;
+pub(super) mod bundle;
 mod certificates;
 mod duty;
 mod etcd;
@@ -50,7 +52,7 @@ pub(super) fn keep(
 }
 
 /// One machine's life; it ends when nothing is left to do.
-async fn live(world: &World, id: &str) {
+async fn live(world: &Arc<World>, id: &str) {
     let now = world.clock.now();
     let Some(wait) = world.lock().compute.servers.get(id).map(|s| s.built_at.since(now)) else {
         return;
@@ -70,7 +72,7 @@ async fn live(world: &World, id: &str) {
         (name, _, Err(reason)) => debug!(name, reason, "a guest has nothing to do"),
         (name, address, Ok(plan)) => {
             info!(name, role = %plan.role, "a guest boots as a node");
-            node::Node::new(world, id, name, address, plan).run().await;
+            node::Node::new(Arc::clone(world), id, name, address, plan).run().await;
         }
     }
 }

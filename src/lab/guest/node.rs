@@ -1,13 +1,13 @@
 //! A node's first boot: fetch the bundle, get certificates, find the peers, report.
 
-use std::collections::BTreeMap;
-use std::io::Read;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::Method;
 use hyper::header::{AUTHORIZATION, HeaderName};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use crate::base::http::client::{Answer, HttpClient, Outgoing};
@@ -15,6 +15,8 @@ use crate::base::http::tls::{Trust, client_config, pinned_client_config};
 
 use super::super::fault::GuestHarm;
 use super::super::world::World;
+use super::api::Api;
+use super::bundle::Bundle;
 use super::certificates;
 use super::etcd::Member;
 use super::user_data::{Plan, Role, variables};
@@ -32,32 +34,34 @@ const MASTER: &[&str] =
     &["booted", "network", "runtime", "certs", "etcd", "control-plane", "addons", "ready"];
 const WORKER: &[&str] = &["booted", "network", "runtime", "certs", "ready"];
 
-pub(super) struct Node<'w> {
-    pub(super) world: &'w World,
-    instance: &'w str,
+pub(super) struct Node<'i> {
+    pub(super) world: Arc<World>,
+    instance: &'i str,
     pub(super) name: String,
     address: Option<Ipv4Addr>,
     pub(super) plan: Plan,
     log: Vec<String>,
-    /// Whether the cluster's etcd was there before this machine.
-    rejoins: bool,
+    pub(super) bundle: Bundle,
+    /// What goes on when the boot is over; it ends with the node.
+    services: JoinSet<()>,
 }
 
 /// The boot ends here: the sentence was reported, or there is nobody to report to.
 struct Ended;
 
-impl<'w> Node<'w> {
+impl<'i> Node<'i> {
     pub fn new(
-        world: &'w World,
-        instance: &'w str,
+        world: Arc<World>,
+        instance: &'i str,
         name: String,
         address: Option<Ipv4Addr>,
         plan: Plan,
     ) -> Self {
-        Self { world, instance, name, address, plan, log: Vec::new(), rejoins: false }
+        let (log, bundle, services) = (Vec::new(), Bundle::default(), JoinSet::new());
+        Self { world, instance, name, address, plan, log, bundle, services }
     }
 
-    /// Boots until ready, failed or switched off (then this future is dropped).
+    /// Boots until ready or failed, then serves; until switched off (this future is dropped).
     pub async fn run(mut self) {
         let tls = match &self.plan.ca {
             Some(ca) => pinned_client_config(ca),
@@ -80,7 +84,7 @@ impl<'w> Node<'w> {
             }
         }
         debug!(name = self.name, "a guest is ready");
-        self.serve(&client).await;
+        self.do_duties(&client).await;
     }
 
     async fn pass(&mut self, client: &HttpClient, phase: &str) -> Result<(), Ended> {
@@ -100,6 +104,8 @@ impl<'w> Node<'w> {
             "runtime" => self.fetch_bundle(client).await,
             "certs" => self.certificates(client).await,
             "etcd" => self.find_peers(client).await,
+            "control-plane" => self.start_api().await,
+            "ready" => self.join_cluster(),
             _ => Ok(String::new()),
         };
         match worked {
@@ -116,10 +122,25 @@ impl<'w> Node<'w> {
 
     async fn fetch_bundle(&mut self, client: &HttpClient) -> Result<String, String> {
         let answer = self.call(client, Method::GET, "bundle", None).await;
-        let files = unpack(&answer.body)?;
-        let env = variables(files.get("env").map(String::as_str).unwrap_or_default())?;
-        self.rejoins = env.get("ETCD_REJOIN").is_some_and(|v| v == "yes");
-        Ok(format!("{} files", files.len()))
+        self.bundle = Bundle::unpack(&answer.body)?;
+        Ok(format!("{} files", self.bundle.count()))
+    }
+
+    /// Also in the place of one that runs already: it has other authorities then.
+    pub(super) async fn start_api(&mut self) -> Result<String, String> {
+        let api = Api::new(&self.bundle, &self.name, &self.plan.cluster)?;
+        let (world, instance) = (Arc::clone(&self.world), self.instance.to_owned());
+        self.services.shutdown().await;
+        self.services.spawn(api.serve(world, instance, self.name.clone()));
+        Ok(String::new())
+    }
+
+    /// From now on the API of the cluster shows the node.
+    fn join_cluster(&mut self) -> Result<String, String> {
+        if let Some(server) = self.world.lock().compute.servers.get_mut(self.instance) {
+            server.joined = Some(self.plan.cluster.clone());
+        }
+        Ok(String::new())
     }
 
     async fn certificates(&mut self, client: &HttpClient) -> Result<String, String> {
@@ -153,7 +174,8 @@ impl<'w> Node<'w> {
     }
 
     async fn find_peers(&mut self, _: &HttpClient) -> Result<String, String> {
-        if self.rejoins {
+        let env = variables(self.bundle.text("env").unwrap_or_default())?;
+        if env.get("ETCD_REJOIN").is_some_and(|v| v == "yes") {
             return Ok("a member again".to_owned());
         }
         let Some(url) = self.plan.discovery.clone() else { return Ok("static members".to_owned()) };
@@ -208,26 +230,4 @@ impl<'w> Node<'w> {
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
-}
-
-/// Files by path. An archive is a tar of relative paths that stay inside.
-pub(super) fn unpack(archive: &[u8]) -> Result<BTreeMap<String, String>, String> {
-    let mut archive = tar::Archive::new(archive);
-    let broken = |e: std::io::Error| format!("the bundle is no tar: {e}");
-    let mut files = BTreeMap::new();
-    for entry in archive.entries().map_err(broken)? {
-        let mut entry = entry.map_err(broken)?;
-        let path = entry.path().map_err(broken)?;
-        let leads_out = path
-            .components()
-            .any(|c| !matches!(c, std::path::Component::Normal(_) | std::path::Component::CurDir));
-        let path = path.display().to_string();
-        if leads_out {
-            return Err(format!("the bundle's '{path}' leads out of it"));
-        }
-        let mut content = String::new();
-        entry.read_to_string(&mut content).map_err(broken)?;
-        files.insert(path, content);
-    }
-    Ok(files)
 }

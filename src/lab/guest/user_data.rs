@@ -9,6 +9,8 @@ use serde::Deserialize;
 pub(super) struct Plan {
     pub url: String,
     pub token: String,
+    /// Magnum's id of the cluster.
+    pub cluster: String,
     pub role: Role,
     /// None when members are listed in the bundle.
     pub discovery: Option<String>,
@@ -75,6 +77,7 @@ pub(super) fn parse(text: &str) -> Result<Plan, String> {
     Ok(Plan {
         url: url.trim_end_matches('/').to_owned(),
         token: needed("MAGNUMD_ENROLMENT_TOKEN")?,
+        cluster: value("MAGNUMD_CLUSTER_UUID").unwrap_or_default(),
         role,
         discovery: value("MAGNUMD_ETCD_DISCOVERY_URL"),
         ca,

@@ -1,21 +1,27 @@
 //! Nodes that boot, against a magnumd that is only a few lines long.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use hyper::StatusCode;
+use hyper::{Method, StatusCode};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, IsCa, Issuer, KeyPair,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
 };
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::Tenant;
+use crate::base::http::client::{HttpClient, HttpError, Outgoing};
 use crate::base::http::server::{self, Door, Limits, Request, Response, Service};
+use crate::base::http::tls;
+use crate::lab::guest::bundle;
 use crate::lab::heat::services::{Owner, Services};
 
 /// A bootstrap interface and a discovery service for one cluster.
 struct Double {
     ca: String,
+    ca_key: String,
     issuer: Issuer<'static, KeyPair>,
     seen: Mutex<Seen>,
 }
@@ -29,6 +35,8 @@ struct Seen {
     unauthorised: usize,
     /// Certificates are signed by somebody else.
     forge: bool,
+    /// What the bundle tells kubeadm.
+    kubeadm: String,
 }
 
 impl Double {
@@ -37,8 +45,11 @@ impl Double {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
         let ca = params.self_signed(&key).unwrap().pem();
+        let ca_key = key.serialize_pem();
         let issuer = Issuer::new(params, key);
-        let double = Arc::new(Self { ca, issuer, seen: Mutex::default() });
+        let kubeadm = "apiServer: {certSANs: [k1]}\n".to_owned();
+        let seen = Mutex::new(Seen { kubeadm, ..Seen::default() });
+        let double = Arc::new(Self { ca, ca_key, issuer, seen });
         let door = Door::bind(([127, 0, 0, 1], 0).into(), Limits::default()).await.unwrap();
         let url = format!("http://{}", door.address().unwrap());
         tokio::spawn(door.serve(Arc::clone(&double), stop.clone()));
@@ -108,12 +119,13 @@ impl Service for Double {
                     wait.headers_mut().insert("retry-after", "5".parse().unwrap());
                     return wait;
                 }
-                let mut tar = tar::Builder::new(Vec::new());
-                let mut header = tar::Header::new_ustar();
-                header.set_size(2);
-                header.set_mode(0o600);
-                tar.append_data(&mut header, "etc/x", &b"hi"[..]).unwrap();
-                server::response(StatusCode::OK, "application/x-tar", tar.into_inner().unwrap())
+                let tar = bundle::tar(&[
+                    ("etc/x", "hi"),
+                    ("pki/ca.crt", &self.ca),
+                    ("pki/ca.key", &self.ca_key),
+                    ("kubeadm/v1beta4.yaml", &seen.kubeadm),
+                ]);
+                server::response(StatusCode::OK, "application/x-tar", tar)
             }
             "csr" => {
                 let csr = CertificateSigningRequestParams::from_pem(body["csr"].as_str().unwrap());
@@ -136,8 +148,27 @@ impl Service for Double {
 }
 
 impl Tenant {
+    /// A port on the private network, and an address that leads to it from outside.
+    async fn reachable_port(&self, token: &str) -> (String, String) {
+        let net = async |name: &str| {
+            let url = self.url("network", &format!("/v2.0/networks?name={name}"));
+            self.get(url, token).await.body["networks"][0]["id"].clone()
+        };
+        let (private, public) = (net("private").await, net("public").await);
+        let port = self.make(token, "ports", json!({"network_id": private})).await;
+        let floating = json!({"floating_network_id": public, "port_id": port});
+        let id = self.make(token, "floatingips", floating).await;
+        let shown = self.get(self.url("network", &format!("/v2.0/floatingips/{id}")), token).await;
+        let address = &shown.body["floatingip"]["floating_ip_address"];
+        (port, address.as_str().unwrap().to_owned())
+    }
+
     /// Starts a server as Heat would, with this user data.
     fn boot(&self, name: &str, user_data: &str) -> String {
+        self.boot_on(&json!({"network": "private"}), name, user_data)
+    }
+
+    fn boot_on(&self, interface: &Value, name: &str, user_data: &str) -> String {
         let state = self.lab.world.lock();
         let user = state.identity.user_named("demo", "default").unwrap().id.clone();
         let project = state.identity.projects.iter().find(|p| p.name == "demo").unwrap().id.clone();
@@ -145,7 +176,7 @@ impl Tenant {
         let owner = Owner { project_id: project, user_id: user, roles: vec!["member".to_owned()] };
         let properties = json!({
             "name": name, "flavor": "m1.small", "image": "ubuntu", "user_data": user_data,
-            "user_data_format": "RAW", "networks": [{"network": "private"}],
+            "user_data_format": "RAW", "networks": [interface],
         });
         self.lab.world.create(&owner, "OS::Nova::Server", "x", &properties).unwrap()
     }
@@ -181,6 +212,101 @@ async fn a_master_and_a_worker_become_ready() {
     assert!(worker, "{reports:?}");
     assert!(!reports.iter().any(|r| r.starts_with("c-idle")));
     assert_eq!(double.seen.lock().unwrap().unauthorised, 0);
+}
+
+impl Double {
+    /// A client that trusts the cluster's authority and shows a certificate of it.
+    fn client(&self, organization: &str) -> HttpClient {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::OrganizationName, organization);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
+        let key = key.serialize_pem().into();
+        let tls = tls::mutual_client_config(&self.ca, &certificate, &key).unwrap();
+        HttpClient::new(tls, Duration::from_secs(5))
+    }
+}
+
+/// The answer's text, or why there is none.
+async fn ask(http: &HttpClient, url: &str) -> Result<String, HttpError> {
+    let asked = Outgoing::new(Method::GET, url).deadline(Duration::from_secs(1));
+    let answer = http.send(asked).await?;
+    Ok(String::from_utf8(answer.body.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn a_master_serves_its_api_to_administrators() {
+    let stop = CancellationToken::new();
+    let _guard = stop.clone().drop_guard();
+    let (double, url) = Double::start(&stop).await;
+    let t = Tenant::quick().await;
+    let demo = t.token("demo", "demo").await;
+    let (port, address) = t.reachable_port(&demo).await;
+    double.seen.lock().unwrap().kubeadm = format!("apiServer: {{certSANs: [\"{address}\"]}}\n");
+    let plan = user_data(&url, "master", "");
+    let server = t.boot_on(&json!({"port": port}), "c-master-0", &plan);
+    for n in 0..3 {
+        t.boot(&format!("c-node-{n}"), &user_data(&url, "worker", ""));
+    }
+    let base = format!("https://{address}:6443");
+    let nodes = format!("{base}/api/v1/nodes");
+    let names = |list: &str| {
+        let list: Value = serde_json::from_str(list).unwrap();
+        let ready = |n: &Value| n["status"]["conditions"][3]["status"].as_str().unwrap().to_owned();
+        let items = list["items"].as_array().unwrap().iter();
+        let named = |n: &Value| (n["metadata"]["name"].as_str().unwrap().to_owned(), ready(n));
+        (items.map(named).collect::<Vec<_>>(), list["metadata"]["continue"].clone())
+    };
+    // A connection each time: what is kept open does not notice a fault.
+    let fresh = |path: &str| {
+        let (http, url) = (double.client("system:masters"), format!("{base}{path}"));
+        async move { ask(&http, &url).await }
+    };
+    t.until("all nodes", async || {
+        fresh("/api/v1/nodes").await.is_ok_and(|list| names(&list).0.len() == 4)
+    })
+    .await;
+    assert_eq!(fresh("/healthz").await.unwrap(), "ok");
+    assert!(fresh("/api/v1/pods").await.unwrap().contains("could not find"));
+    let http = double.client("system:masters");
+    let (first, next) = names(&ask(&http, &format!("{nodes}?limit=3")).await.unwrap());
+    assert_eq!(first.last().unwrap(), &("c-node-1".to_owned(), "True".to_owned()));
+    let next = next.as_str().unwrap().replace('=', "%3D");
+    let (rest, end) =
+        names(&ask(&http, &format!("{nodes}?limit=3&continue={next}")).await.unwrap());
+    assert_eq!((rest[0].0.as_str(), rest.len(), end), ("c-node-2", 1, json!("")));
+
+    let unprivileged = ask(&double.client("system:nodes"), &base).await;
+    assert!(unprivileged.is_err(), "{unprivileged:?}");
+    let nobody = tls::pinned_client_config(&double.ca).unwrap();
+    let nobody = ask(&HttpClient::new(nobody, Duration::from_secs(5)), &base).await;
+    assert!(nobody.is_err(), "{nobody:?}");
+
+    for (fault, words) in [
+        ("guest:c-master-*:api:dead", "no answer"),
+        ("guest:c-master-*:api:refuse", "refused"),
+        ("guest:c-master-*:api:forge", "certificate"),
+    ] {
+        t.lab.inject(fault.parse().unwrap());
+        t.until(fault, async || {
+            fresh("/healthz").await.is_err_and(|e| e.to_string().contains(words))
+        })
+        .await;
+        t.lab.clear_faults();
+        t.until("well again", async || fresh("/healthz").await.is_ok()).await;
+    }
+    t.lab.inject("guest:c-node-0:node:not-ready".parse().unwrap());
+    t.lab.inject("guest:c-node-1:node:unknown".parse().unwrap());
+    let (shown, _) = names(&fresh("/api/v1/nodes").await.unwrap());
+    let said: Vec<&str> = shown.iter().map(|(_, ready)| ready.as_str()).collect();
+    assert_eq!(said, ["True", "False", "Unknown", "True"]);
+
+    t.lab.world.delete("OS::Nova::Server", &server).unwrap();
+    t.until("its API has ended", async || {
+        fresh("/healthz").await.is_err_and(|e| matches!(e, HttpError::Connect { .. }))
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use super::Tenant;
 
 impl Tenant {
     /// Makes something at Neutron; returns its id.
-    async fn make(&self, token: &str, kind: &str, mut body: Value) -> String {
+    pub(super) async fn make(&self, token: &str, kind: &str, mut body: Value) -> String {
         let one = kind.trim_end_matches('s').replace('-', "_");
         body = json!({ (one.clone()): body });
         let url = self.url("network", &format!("/v2.0/{kind}"));

@@ -1,0 +1,276 @@
+//! The API server of a master: TLS with a certificate that the master signs itself, for
+//! administrators who show one of theirs.
+//!
+//! It listens wherever the network leads to the master from outside, and answers what is asked
+//! about the cluster's health from the facts of the world.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hyper::{Method, StatusCode};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair,
+};
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{CertificateError, DigitallySignedStruct, ServerConfig, SignatureScheme};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::super::compute::Server;
+use super::super::fault::ApiHarm;
+use super::super::range::API_PORT;
+use super::super::world::World;
+use super::bundle::Bundle;
+use crate::base::http::server::{
+    Door, Limits, Request, Response, Service, json as answer, response,
+};
+use crate::base::http::tls;
+
+/// Who may ask: the only group that Kubernetes itself knows.
+const ADMINISTRATORS: &str = "system:masters";
+/// How soon a change of the network, or a fault, is noticed; on the wall's clock.
+const NOTICE: Duration = Duration::from_millis(50);
+
+/// An API server that is set up and does not listen yet.
+pub(super) struct Api {
+    /// Magnum's id of the cluster whose nodes it shows.
+    cluster: String,
+    own: Arc<ServerConfig>,
+    /// Like its own, signed by an authority that only bears the name of the cluster's.
+    forged: Arc<ServerConfig>,
+}
+
+/// Where it listens, and how it misbehaves.
+#[derive(Debug, PartialEq, Eq)]
+struct Standing {
+    addresses: Vec<Ipv4Addr>,
+    harm: Option<ApiHarm>,
+}
+
+impl Api {
+    /// Signs the server's certificate as kubeadm does, with the names that it is told.
+    pub fn new(bundle: &Bundle, node: &str, cluster: &str) -> Result<Self, String> {
+        let authority = bundle.text("pki/ca.crt")?;
+        let text = |e: rcgen::Error| format!("the API server's certificate cannot be made: {e}");
+        let key = KeyPair::from_pem(bundle.text("pki/ca.key")?).map_err(text)?;
+        let issuer = Issuer::from_ca_cert_pem(authority, key).map_err(text)?;
+        let mut names = bundle.kubeadm()?.names;
+        names.extend([node, "kubernetes", "kubernetes.default"].map(str::to_owned));
+        let serving = |issuer: &Issuer<'_, KeyPair>| {
+            let key = KeyPair::generate().map_err(text)?;
+            let mut params = CertificateParams::new(names.clone()).map_err(text)?;
+            params.distinguished_name = common_name("kube-apiserver");
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+            let certificate = params.signed_by(&key, issuer).map_err(text)?.pem();
+            let signed = tls::client_verifier(authority).map_err(|e| e.to_string())?;
+            let clients = Arc::new(Administrators(signed));
+            let config = tls::server_config_for(&certificate, &key.serialize_pem(), clients);
+            config.map(Arc::new).map_err(|e| e.to_string())
+        };
+        Ok(Self {
+            cluster: cluster.to_owned(),
+            own: serving(&issuer)?,
+            forged: serving(&impostor(authority).map_err(text)?)?,
+        })
+    }
+
+    /// Listens until this future is dropped.
+    pub async fn serve(self, world: Arc<World>, instance: String, name: String) {
+        loop {
+            let standing = Standing::of(&world, &instance, &name);
+            let (stop, mut serving) = (CancellationToken::new(), JoinSet::new());
+            let mut silent = Vec::new();
+            for address in &standing.addresses {
+                let settings = match standing.harm {
+                    Some(ApiHarm::Refuse) => continue,
+                    Some(ApiHarm::Dead) => None,
+                    Some(ApiHarm::Forge) => Some(&self.forged),
+                    None => Some(&self.own),
+                };
+                let limits = Limits { drain_time: NOTICE, ..Limits::default() };
+                let door = match Door::bind((*address, API_PORT).into(), limits).await {
+                    Ok(door) => door,
+                    Err(error) => {
+                        warn!(name, %address, %error, "a guest's API server cannot listen");
+                        continue;
+                    }
+                };
+                let Some(settings) = settings else {
+                    // The system accepts connections, and nobody ever reads them.
+                    silent.push(door);
+                    continue;
+                };
+                let door = door.with_tls(watch::channel(Arc::clone(settings)).1);
+                let front = Front { world: Arc::clone(&world), cluster: self.cluster.clone() };
+                serving.spawn(door.serve(Arc::new(front), stop.clone()));
+            }
+            while Standing::of(&world, &instance, &name) == standing {
+                tokio::time::sleep(NOTICE).await;
+            }
+            stop.cancel();
+            while serving.join_next().await.is_some() {}
+        }
+    }
+}
+
+impl Standing {
+    fn of(world: &World, instance: &str, name: &str) -> Self {
+        let addresses = world.lock().network.floating_of(instance);
+        // Others lead nowhere on this machine.
+        let addresses = addresses.into_iter().filter(Ipv4Addr::is_loopback).collect();
+        Self { addresses, harm: world.faults.of_api(name) }
+    }
+}
+
+fn common_name(name: &str) -> DistinguishedName {
+    let mut subject = DistinguishedName::new();
+    subject.push(DnType::CommonName, name);
+    subject
+}
+
+/// An authority with the name of another and a key of its own.
+fn impostor(authority: &str) -> Result<Issuer<'static, KeyPair>, rcgen::Error> {
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let name = x509_parser::pem::parse_x509_pem(authority.as_bytes()).ok();
+    let name = name.and_then(|(_, pem)| {
+        let certificate = pem.parse_x509().ok()?;
+        let name = certificate.subject().iter_common_name().next()?.as_str().ok()?;
+        Some(name.to_owned())
+    });
+    params.distinguished_name = common_name(name.as_deref().unwrap_or("kubernetes"));
+    Ok(Issuer::new(params, key))
+}
+
+/// Clients of the cluster's authority who are administrators.
+#[derive(Debug)]
+struct Administrators(Arc<dyn ClientCertVerifier>);
+
+impl ClientCertVerifier for Administrators {
+    fn root_hint_subjects(&self) -> &[rustls::DistinguishedName] {
+        self.0.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        let verified = self.0.verify_client_cert(certificate, intermediates, now)?;
+        let is_administrator = X509Certificate::from_der(certificate).is_ok_and(|(_, parsed)| {
+            let mut groups = parsed.subject().iter_organization();
+            groups.any(|group| group.as_str() == Ok(ADMINISTRATORS))
+        });
+        match is_administrator {
+            true => Ok(verified),
+            false => Err(CertificateError::ApplicationVerificationFailure.into()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
+
+/// Answers for one cluster.
+struct Front {
+    world: Arc<World>,
+    cluster: String,
+}
+
+impl Service for Front {
+    async fn handle(&self, request: Request) -> Response {
+        match (&request.method, request.path.as_str()) {
+            (&Method::GET, "/healthz") => response(StatusCode::OK, "text/plain", "ok"),
+            (&Method::GET, "/api/v1/nodes") => self.nodes(request.query.as_deref()),
+            _ => refuse(StatusCode::NOT_FOUND, "the server could not find the requested resource"),
+        }
+    }
+}
+
+impl Front {
+    /// Nodes by name, in pages.
+    fn nodes(&self, query: Option<&str>) -> Response {
+        let value = |key: &str| {
+            let pairs = query.unwrap_or_default().split('&');
+            let found = pairs.filter_map(|pair| pair.split_once('=')).find(|(k, _)| *k == key)?.1;
+            percent_encoding::percent_decode_str(found).decode_utf8().ok()
+        };
+        let limit = value("limit").and_then(|v| v.parse().ok()).filter(|limit| *limit > 0);
+        let limit = limit.unwrap_or(usize::MAX);
+        let start = match value("continue") {
+            None => String::new(),
+            Some(token) => match STANDARD.decode(token.as_bytes()).map(String::from_utf8) {
+                Ok(Ok(last)) => last,
+                _ => return refuse(StatusCode::BAD_REQUEST, "continue key is not valid"),
+            },
+        };
+        let state = self.world.lock();
+        let member = |s: &&Server| {
+            s.joined.as_deref() == Some(&self.cluster) && s.gone_at.is_none() && s.name > start
+        };
+        let mut members: Vec<&Server> = state.compute.servers.values().filter(member).collect();
+        members.sort_by(|a, b| a.name.cmp(&b.name));
+        let more = members.len() > limit;
+        members.truncate(limit);
+        let next = members.last().filter(|_| more).map(|last| STANDARD.encode(&last.name));
+        let items: Vec<Value> = members.into_iter().map(|server| self.node(server)).collect();
+        let list = json!({
+            "kind": "NodeList", "apiVersion": "v1",
+            "metadata": {"resourceVersion": "1", "continue": next.unwrap_or_default()},
+            "items": items,
+        });
+        answer(StatusCode::OK, &list)
+    }
+
+    fn node(&self, server: &Server) -> Value {
+        let condition = |kind: &str, status: &str| json!({"type": kind, "status": status});
+        json!({
+            "metadata": {"name": server.name, "uid": server.id},
+            "status": {"conditions": [
+                condition("MemoryPressure", "False"),
+                condition("DiskPressure", "False"),
+                condition("PIDPressure", "False"),
+                condition("Ready", self.world.faults.of_kubelet(&server.name).unwrap_or("True")),
+            ]},
+        })
+    }
+}
+
+fn refuse(status: StatusCode, message: &str) -> Response {
+    let body = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": message, "code": status.as_u16(),
+    });
+    answer(status, &body)
+}
