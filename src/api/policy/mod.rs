@@ -2,7 +2,8 @@
 //! rules keep their meaning.
 //!
 //! Rules are parsed once, into trees; a check walks one without allocating. What cannot be
-//! parsed, resolved or finished denies, whatever `not` stands before it.
+//! parsed or finished denies, whatever `not` stands before it. A name without a rule stands
+//! for the rule `default`, and for no where there is none, as in oslo.policy.
 
 mod defaults;
 mod eval;
@@ -12,13 +13,16 @@ mod parse;
 use std::collections::HashMap;
 
 use serde_json::Value;
-use tracing::error;
+use tracing::{error, warn};
 
 pub use eval::{Credentials, Target};
 pub use files::{PolicyError, Source, Watch};
 use parse::Check;
 
 use crate::model::requester::Requester;
+
+/// The rule that stands for names without one.
+const DEFAULT: &str = "default";
 
 /// Every rule by name, ready to be asked.
 #[derive(Clone, Debug)]
@@ -48,7 +52,40 @@ impl Policy {
             }
             policy.rules.insert(name, check.unwrap_or(Check::Never));
         }
+        policy.complain();
         policy
+    }
+
+    /// Tells the operator of rules that cannot mean what was meant.
+    fn complain(&self) {
+        for (rule, check) in &self.rules {
+            if check.is_remote() {
+                error!(rule, "a policy rule asks another service, which magnumd does not");
+            }
+            for named in check.named_rules() {
+                if !self.rules.contains_key(named) && !self.rules.contains_key(DEFAULT) {
+                    warn!(rule, named, "a policy rule names one that does not exist");
+                }
+            }
+            if self.leads_back(rule) {
+                error!(rule, "a policy rule leads back to itself; it allows nobody");
+            }
+        }
+    }
+
+    fn leads_back(&self, rule: &str) -> bool {
+        let mut seen: Vec<&str> = Vec::new();
+        let mut next = self.rules.get(rule).map(Check::named_rules).unwrap_or_default();
+        while let Some(name) = next.pop() {
+            if name == rule {
+                return true;
+            }
+            if !seen.contains(&name) {
+                seen.push(name);
+                next.extend(self.rules.get(name).map(Check::named_rules).unwrap_or_default());
+            }
+        }
+        false
     }
 
     /// Whether `rule` allows it.
