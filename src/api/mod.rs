@@ -40,6 +40,7 @@ use crate::pki::csr;
 use crate::store::Store;
 use context::{Caller, Context};
 use error::{ApiError, Outcome};
+use line::Lines;
 pub use policy::{
     Policy, PolicyError, Source as PolicySource, Watch as PolicyWatch, sample as policy_sample,
 };
@@ -89,6 +90,7 @@ pub struct Api {
     clock: Clock,
     entropy: Entropy,
     settings: Settings,
+    lines: Lines,
     /// Replaced whole when the operator's files change; a request keeps the one it began with.
     policy: RwLock<Arc<Policy>>,
 }
@@ -125,7 +127,8 @@ impl Api {
     pub fn new(parts: Parts) -> Self {
         let Parts { store, conductor, tokens, clock, entropy, settings } = parts;
         let policy = RwLock::new(Arc::new(Policy::builtin()));
-        Self { store, conductor, tokens, clock, entropy, settings, policy }
+        let lines = Lines::default();
+        Self { store, conductor, tokens, clock, entropy, settings, lines, policy }
     }
 
     /// The same door with other rules.

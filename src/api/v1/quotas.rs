@@ -9,7 +9,6 @@ use serde_json::json;
 use super::super::coerce::{Fields, mandatory};
 use super::super::context::Context;
 use super::super::error::{ApiError, Outcome};
-use super::super::line::Line;
 use super::super::page::{LIST_ARGUMENTS, Listing};
 use super::super::reply::Reply;
 use super::text;
@@ -131,7 +130,7 @@ pub async fn update(cx: &Context<'_>, project: &str, resource: &str) -> Outcome<
     fields.choice("resource", &[quota::CLUSTER], |_| Some(()))?;
     let hard_limit = fields.whole("hard_limit", 0..=i32::MAX as u32)?;
     let hard_limit = hard_limit.ok_or_else(|| mandatory("hard_limit"))?;
-    let line = Line::stand();
+    let turn = cx.api.lines.stand(project).await;
     loop {
         let stored = find(cx, project, resource)?;
         let mut quota = stored.record.clone();
@@ -140,7 +139,7 @@ pub async fn update(cx: &Context<'_>, project: &str, resource: &str) -> Outcome<
         let change = Change::new().expect(&stored).put(&quota);
         match cx.api.store.commit(change).await.map_err(ApiError::from) {
             Ok(()) => return Reply::accepted_with(&quota_view(&quota)),
-            Err(e) if line.goes_on_after(&e) => {}
+            Err(e) if turn.goes_on_after(&e) => {}
             Err(e) => return Err(e),
         }
     }

@@ -5,7 +5,6 @@ use serde_json::{Map, Value};
 use super::super::super::coerce::{Fields, mandatory};
 use super::super::super::context::{Context, find_cluster};
 use super::super::super::error::{ApiError, Outcome};
-use super::super::super::line::Line;
 use super::super::super::patch::{Patch, Rules};
 use super::super::super::reply::Reply;
 use super::super::super::version::Version;
@@ -60,7 +59,7 @@ pub async fn update(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
         cx.allow("cluster:update_health_status")?;
     }
     let patch = Patch::read(&cx.body("patch")?, &PATCH_RULES)?;
-    let line = Line::stand();
+    let turn = cx.api.lines.stand(&uuid.to_string()).await;
     let mut is_counted = false;
     loop {
         let (cluster, groups) = cx.read(|view| {
@@ -88,7 +87,7 @@ pub async fn update(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
             Ok(()) if wish.node_count.is_some() => is_counted = true,
             Ok(()) => return Reply::accepted(uuid),
             // Somebody was faster: the patch is laid over what they left.
-            Err(e) if line.goes_on_after(&e) => {
+            Err(e) if turn.goes_on_after(&e) => {
                 let now = cx.read(|view| Ok(view.cluster(uuid)?))?;
                 if now.is_some_and(|now| now.revision == cluster.revision) {
                     return Err(e);

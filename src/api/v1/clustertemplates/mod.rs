@@ -12,7 +12,6 @@ use view::{TemplateList, template_view};
 use super::super::coerce::Fields;
 use super::super::context::{Context, Reach};
 use super::super::error::{ApiError, Outcome};
-use super::super::line::Line;
 use super::super::page::{LIST_ARGUMENTS, Listing};
 use super::super::patch::{Patch, Rules};
 use super::super::reply::Reply;
@@ -150,12 +149,12 @@ pub async fn update(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
     cx.allow_template("clustertemplate:update", &stored)?;
     let patch = Patch::read(&cx.body("patch")?, &PATCH_RULES)?;
     let uuid = stored.id.to_string();
-    let mut stored = stored;
-    let line = Line::stand();
+    let turn = cx.api.lines.stand(&uuid).await;
+    let mut stored = cx.template(&uuid, None)?;
     loop {
         match lay_over(cx, &stored, &patch).await {
             Ok(template) => return Reply::shown(&template_view(&template, cx.base)),
-            Err(e) if line.goes_on_after(&e) => {
+            Err(e) if turn.goes_on_after(&e) => {
                 let now = cx.template(&uuid, None)?;
                 if now.revision == stored.revision && !is_used(cx, now.id)? {
                     return Err(e);

@@ -12,7 +12,6 @@ use uuid::Uuid;
 use super::super::coerce::Fields;
 use super::super::context::{Context, find_cluster, only};
 use super::super::error::{ApiError, Outcome};
-use super::super::line::Line;
 use super::super::link::{Link, links};
 use super::super::page::{LIST_ARGUMENTS, Listing, encoded};
 use super::super::patch::{Patch, Rules};
@@ -254,13 +253,14 @@ pub async fn create(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
 /// `PATCH /v1/clusters/{id}/nodegroups/{group}`
 pub async fn update(cx: &Context<'_>, id: &str, ident: &str) -> Outcome<Reply> {
     cx.query(&[])?;
-    let (mut cluster, mut group) = find(cx, id, ident, None, "patch")?;
+    let (cluster, group) = find(cx, id, ident, None, "patch")?;
     cx.allow("nodegroup:update")?;
     let body = cx.body("patch")?;
     let patch = Patch::read(&body, &PATCH_RULES)?;
     knows_node_labels(cx, |name| patch.touches(name))?;
     let uuids = (cluster.id.to_string(), group.id.to_string());
-    let line = Line::stand();
+    let turn = cx.api.lines.stand(&uuids.1).await;
+    let (mut cluster, mut group) = find(cx, &uuids.0, &uuids.1, None, "patch")?;
     loop {
         let before = full_view(&group, &cluster, "", Version::NODE_LABELS);
         let Ok(Value::Object(before)) = serde_json::to_value(before) else {
@@ -281,7 +281,7 @@ pub async fn update(cx: &Context<'_>, id: &str, ident: &str) -> Outcome<Reply> {
                 let shown = full_view(&group, &cluster, cx.base, cx.asked.version);
                 return Reply::accepted_with(&shown);
             }
-            Err(e) if line.goes_on_after(&e) && group.revision != read => {}
+            Err(e) if turn.goes_on_after(&e) && group.revision != read => {}
             Err(e) => return Err(e),
         }
     }
