@@ -78,6 +78,7 @@ mod tests {
             assert_eq!(told.header("access-control-allow-origin"), PAGE);
             assert!(told.header("access-control-allow-methods").contains("PATCH"));
             assert!(told.header("access-control-allow-headers").contains("X-Auth-Token"));
+            assert!(told.header("x-openstack-request-id").starts_with("req-"));
             let refused = ask(origins, Method::GET, &[("origin", PAGE)]).await;
             assert_eq!(refused.status, StatusCode::UNAUTHORIZED, "a page needs a token too");
             assert_eq!(refused.header("access-control-allow-origin"), PAGE);

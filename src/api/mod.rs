@@ -37,12 +37,14 @@ use crate::base::secret::Secret;
 use crate::conductor::Conductor;
 use crate::openstack::token::Tokens;
 use crate::pki::csr;
+use crate::pki::desk::Desk;
 use crate::store::Store;
 use context::{Caller, Context};
 use error::{ApiError, Outcome};
 use line::Lines;
 pub use policy::{
-    Policy, PolicyError, Source as PolicySource, Watch as PolicyWatch, sample as policy_sample,
+    Credentials as PolicyCredentials, Policy, PolicyError, Source as PolicySource,
+    Target as PolicyTarget, Watch as PolicyWatch, sample as policy_sample,
 };
 use reply::Reply;
 use route::Resource;
@@ -91,6 +93,7 @@ pub struct Api {
     entropy: Entropy,
     settings: Settings,
     lines: Lines,
+    desk: Desk,
     /// Replaced whole when the operator's files change; a request keeps the one it began with.
     policy: RwLock<Arc<Policy>>,
 }
@@ -99,17 +102,14 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-openstack-request-id")
 
 impl Service for Api {
     async fn handle(&self, request: Request) -> Response {
-        let origin = cors::allowed(&request.headers, &self.settings.cors_origins);
-        if let Some(origin) = &origin
-            && let Some(mut response) = cors::preflight(&request)
-        {
-            cors::share(&mut response, origin);
-            return response;
-        }
-        let mut response = self.answer(&request).await;
-        if let Some(origin) = &origin {
-            cors::share(&mut response, origin);
-        }
+        let Some(origin) = cors::allowed(&request.headers, &self.settings.cors_origins) else {
+            return self.answer(&request).await;
+        };
+        let mut response = match cors::preflight(&request) {
+            Some(told) => numbered(told, &self.new_request_id()),
+            None => self.answer(&request).await,
+        };
+        cors::share(&mut response, &origin);
         response
     }
 }
@@ -127,8 +127,8 @@ impl Api {
     pub fn new(parts: Parts) -> Self {
         let Parts { store, conductor, tokens, clock, entropy, settings } = parts;
         let policy = RwLock::new(Arc::new(Policy::builtin()));
-        let lines = Lines::default();
-        Self { store, conductor, tokens, clock, entropy, settings, lines, policy }
+        let (lines, desk) = (Lines::default(), Desk::default());
+        Self { store, conductor, tokens, clock, entropy, settings, lines, desk, policy }
     }
 
     /// The same door with other rules.
@@ -179,7 +179,7 @@ impl Api {
 
     /// Everything after authentication; `caller` is absent where none is needed.
     async fn respond(&self, request: &Request, caller: Option<Outcome<Caller>>) -> Response {
-        let request_id = format!("req-{}", self.entropy.uuid());
+        let request_id = self.new_request_id();
         let resource = route::resource(&request.path);
         let asked = version::negotiate(&request.headers);
         let outcome = match caller.transpose() {
@@ -199,9 +199,6 @@ impl Api {
             };
             version::announce(headers, served);
         }
-        if let Ok(value) = HeaderValue::try_from(&request_id) {
-            headers.insert(REQUEST_ID, value);
-        }
         debug!(
             request_id,
             global_request_id = request.header(REQUEST_ID.as_str()).filter(|id| is_request_id(id)),
@@ -211,7 +208,11 @@ impl Api {
             status = response.status().as_u16(),
             "request"
         );
-        response
+        numbered(response, &request_id)
+    }
+
+    fn new_request_id(&self) -> String {
+        format!("req-{}", self.entropy.uuid())
     }
 
     async fn serve(
@@ -259,6 +260,14 @@ impl Api {
             false => response(status, "text/plain; charset=UTF-8", reason),
         }
     }
+}
+
+/// The answer with the number under which the log knows its request.
+fn numbered(mut response: Response, request_id: &str) -> Response {
+    if let Ok(value) = HeaderValue::try_from(request_id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response
 }
 
 /// `req-` and a UUID: what the caller calls the whole of which this request is a part.
