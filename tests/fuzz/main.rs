@@ -12,6 +12,7 @@
 
 mod corpus;
 mod dice;
+mod doors;
 #[path = "../lab/harness.rs"]
 #[allow(dead_code, reason = "the tests in the lab use the rest")]
 mod harness;
@@ -19,6 +20,8 @@ mod mutate;
 #[path = "../bootstrap/place.rs"]
 #[allow(dead_code, reason = "the tests of the bootstrap door use the rest")]
 mod place;
+mod policies;
+mod requests;
 mod run;
 mod site;
 mod targets;

@@ -132,10 +132,11 @@ fn one(dice: &mut Dice, corpus: &Corpus, node: &mut Value) {
 pub fn text(dice: &mut Dice, text: &mut String) {
     let characters = text.chars().count();
     let at = text.char_indices().nth(dice.below(characters)).map_or(0, |(at, _)| at);
+    let odd = *dice.pick(&TEXTS);
     match dice.below(6) {
         0 => text.truncate(at),
-        1 => text.insert_str(at, *dice.pick(&TEXTS)),
-        2 => text.push_str(*dice.pick(&TEXTS)),
+        1 => text.insert_str(at, odd),
+        2 => text.push_str(odd),
         3 if characters > 0 => drop(text.remove(at)),
         4 => *text = text.repeat(1 + dice.below(40)),
         _ => {

@@ -54,6 +54,16 @@ async fn create_fifty(daemon: &Arc<Running>, token: &str) -> (usize, Vec<String>
     (accepted, refused)
 }
 
+/// A lab with one cluster in it: whose token, which daemon, which cluster.
+async fn built() -> (Lab, String, Arc<Running>, String) {
+    let lab = Lab::new().await;
+    let demo = lab.token("demo").await;
+    let daemon = Arc::new(lab.daemon().await);
+    let uuid = daemon.create(&demo, "k1").await;
+    daemon.settled(&demo, &uuid).await;
+    (lab, demo, daemon, uuid)
+}
+
 /// So many at once, each with a patch of its own; all of them must be taken.
 async fn patch_at_once(
     daemon: &Arc<Running>,
@@ -84,11 +94,7 @@ fn kept(map: &Value, most: usize) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_patches_of_one_cluster_lose_none() {
-    let lab = Lab::new().await;
-    let demo = lab.token("demo").await;
-    let daemon = Arc::new(lab.daemon().await);
-    let uuid = daemon.create(&demo, "k1").await;
-    daemon.settled(&demo, &uuid).await;
+    let (_lab, demo, daemon, uuid) = built().await;
     let path = format!("/v1/clusters/{uuid}");
     let health = |n: usize| {
         json!([
@@ -107,11 +113,7 @@ async fn two_hundred_patches_of_one_cluster_lose_none() {
 /// What was accepted last stands, in the record and in the cloud, and no report is undone.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_patches_of_counts_and_health_end_in_one_cluster() {
-    let lab = Lab::new().await;
-    let demo = lab.token("demo").await;
-    let daemon = Arc::new(lab.daemon().await);
-    let uuid = daemon.create(&demo, "k1").await;
-    daemon.settled(&demo, &uuid).await;
+    let (lab, demo, daemon, uuid) = built().await;
     let path = format!("/v1/clusters/{uuid}");
     let patch = |n: usize| match n % 2 {
         0 => json!([{"op": "replace", "path": "/node_count", "value": 1 + n / 2 % 5}]),
@@ -138,18 +140,17 @@ async fn two_hundred_patches_of_counts_and_health_end_in_one_cluster() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_many_add_to_a_template_or_a_group_is_all_there() {
-    let lab = Lab::new().await;
-    let (demo, admin) = (lab.token("demo").await, lab.token("admin").await);
-    let daemon = Arc::new(lab.daemon().await);
-    let (_, made) = daemon.post(&demo, "/v1/clustertemplates", template()).await;
+    let (lab, demo, daemon, uuid) = built().await;
+    let admin = lab.token("admin").await;
+    let spare = json!({"name": "spare", "coe": "kubernetes", "image_id": "ubuntu"});
+    let (status, made) = daemon.post(&demo, "/v1/clustertemplates", spare).await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
     let path = format!("/v1/clustertemplates/{}", made["uuid"].as_str().unwrap());
     let add = |map: &'static str| move |n: usize| json!([{"op": "add", "path": format!("/{map}/node-{n}"), "value": "Ready"}]);
     patch_at_once(&daemon, &demo, &path, StatusCode::OK, (0..200).map(add("labels"))).await;
     let (_, template) = daemon.get(&demo, &path).await;
     assert_eq!(kept(&template["labels"], 200), 200, "{template}");
 
-    let uuid = daemon.create(&demo, "k1").await;
-    daemon.settled(&demo, &uuid).await;
     let path = format!("/v1/clusters/{uuid}/nodegroups/default-worker");
     let limit = json!([{"op": "replace", "path": "/max_node_count", "value": 9}]);
     let patches = (0..50).map(add("node_labels")).chain([limit]);
