@@ -174,6 +174,24 @@ impl<'a> Context<'a> {
         self.api.store.read(|view| Ok(look(view)))?
     }
 
+    /// Reads at one moment what is too much for a thread that answers others.
+    pub async fn scan<T: Send + 'static>(
+        &self,
+        scope: Scope<'_>,
+        look: impl FnOnce(&View, Scope<'_>) -> Outcome<T> + Send + 'static,
+    ) -> Outcome<T> {
+        let store = self.api.store.clone();
+        let project = match scope {
+            Scope::Project(project) => Some(project.to_owned()),
+            Scope::Everyone => None,
+        };
+        let looking = tokio::task::spawn_blocking(move || {
+            let scope = project.as_deref().map_or(Scope::Everyone, Scope::Project);
+            store.read(|view| Ok(look(view, scope)))
+        });
+        looking.await.map_err(|e| ApiError::internal().because(e))??
+    }
+
     /// A cluster by uuid or name, for handlers that read nothing else with it.
     pub fn cluster(&self, ident: &str, everywhere: Option<&str>) -> Outcome<Stored<Cluster>> {
         let reach = self.reach(everywhere)?;

@@ -5,8 +5,11 @@
 //! and, with a known token, no network.
 
 mod coerce;
+mod column;
 mod context;
+mod cors;
 mod error;
+mod line;
 mod link;
 mod literal;
 mod page;
@@ -34,11 +37,14 @@ use crate::base::secret::Secret;
 use crate::conductor::Conductor;
 use crate::openstack::token::Tokens;
 use crate::pki::csr;
+use crate::pki::desk::Desk;
 use crate::store::Store;
 use context::{Caller, Context};
 use error::{ApiError, Outcome};
+use line::Lines;
 pub use policy::{
-    Policy, PolicyError, Source as PolicySource, Watch as PolicyWatch, sample as policy_sample,
+    Credentials as PolicyCredentials, Policy, PolicyError, Source as PolicySource,
+    Target as PolicyTarget, Watch as PolicyWatch, sample as policy_sample,
 };
 use reply::Reply;
 use route::Resource;
@@ -54,6 +60,8 @@ pub struct Settings {
     pub max_limit: usize,
     /// Whether a proxy in front of us sets `X-Forwarded-*`.
     pub trust_proxy_headers: bool,
+    /// Web pages of which sites may ask us; `*` is any.
+    pub cors_origins: Vec<String>,
     /// While this file exists, `/healthcheck` sends load balancers elsewhere.
     pub healthcheck_disable_file: Option<PathBuf>,
     /// After which silence `mservices` calls a conductor down.
@@ -84,6 +92,8 @@ pub struct Api {
     clock: Clock,
     entropy: Entropy,
     settings: Settings,
+    lines: Lines,
+    desk: Desk,
     /// Replaced whole when the operator's files change; a request keeps the one it began with.
     policy: RwLock<Arc<Policy>>,
 }
@@ -92,20 +102,33 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-openstack-request-id")
 
 impl Service for Api {
     async fn handle(&self, request: Request) -> Response {
-        let caller = match route::resource(&request.path) {
-            Some(resource) if resource.is_public() => None,
-            // Whoever has no token is not told what exists and what does not.
-            _ => Some(self.authenticate(&request).await),
+        let Some(origin) = cors::allowed(&request.headers, &self.settings.cors_origins) else {
+            return self.answer(&request).await;
         };
-        self.respond(&request, caller).await
+        let mut response = match cors::preflight(&request) {
+            Some(told) => numbered(told, &self.new_request_id()),
+            None => self.answer(&request).await,
+        };
+        cors::share(&mut response, &origin);
+        response
     }
 }
 
 impl Api {
+    async fn answer(&self, request: &Request) -> Response {
+        let caller = match route::resource(&request.path) {
+            Some(resource) if resource.is_public() => None,
+            // Whoever has no token is not told what exists and what does not.
+            _ => Some(self.authenticate(request).await),
+        };
+        self.respond(request, caller).await
+    }
+
     pub fn new(parts: Parts) -> Self {
         let Parts { store, conductor, tokens, clock, entropy, settings } = parts;
         let policy = RwLock::new(Arc::new(Policy::builtin()));
-        Self { store, conductor, tokens, clock, entropy, settings, policy }
+        let (lines, desk) = (Lines::default(), Desk::default());
+        Self { store, conductor, tokens, clock, entropy, settings, lines, desk, policy }
     }
 
     /// The same door with other rules.
@@ -156,7 +179,7 @@ impl Api {
 
     /// Everything after authentication; `caller` is absent where none is needed.
     async fn respond(&self, request: &Request, caller: Option<Outcome<Caller>>) -> Response {
-        let request_id = format!("req-{}", self.entropy.uuid());
+        let request_id = self.new_request_id();
         let resource = route::resource(&request.path);
         let asked = version::negotiate(&request.headers);
         let outcome = match caller.transpose() {
@@ -176,18 +199,20 @@ impl Api {
             };
             version::announce(headers, served);
         }
-        if let Ok(value) = HeaderValue::try_from(&request_id) {
-            headers.insert(REQUEST_ID, value);
-        }
         debug!(
             request_id,
+            global_request_id = request.header(REQUEST_ID.as_str()).filter(|id| is_request_id(id)),
             method = %request.method,
             path = request.path,
             peer = %request.peer,
             status = response.status().as_u16(),
             "request"
         );
-        response
+        numbered(response, &request_id)
+    }
+
+    fn new_request_id(&self) -> String {
+        format!("req-{}", self.entropy.uuid())
     }
 
     async fn serve(
@@ -237,6 +262,19 @@ impl Api {
     }
 }
 
+/// The answer with the number under which the log knows its request.
+fn numbered(mut response: Response, request_id: &str) -> Response {
+    if let Ok(value) = HeaderValue::try_from(request_id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response
+}
+
+/// `req-` and a UUID: what the caller calls the whole of which this request is a part.
+fn is_request_id(text: &str) -> bool {
+    text.strip_prefix("req-").is_some_and(|id| uuid::Uuid::parse_str(id).is_ok())
+}
+
 /// We have nothing but JSON. An empty header, as one SDK sends it, asks for nothing special.
 fn accepts_json(request: &Request) -> Outcome<()> {
     let Some(accept) = request.header("accept").filter(|a| !a.trim().is_empty()) else {
@@ -275,8 +313,8 @@ async fn dispatch(cx: &Context<'_>, resource: &Resource, method: &Method) -> Out
         (Resource::TemplatesDetail, _) => Box::pin(clustertemplates::delete(cx, "detail")).await,
         (Resource::Templates, _) => Err(nameless("cluster_template_ident")),
 
-        (Resource::Clusters, &Method::GET) => clusters::list(cx, false),
-        (Resource::ClustersDetail, &Method::GET) => clusters::list(cx, true),
+        (Resource::Clusters, &Method::GET) => clusters::list(cx, false).await,
+        (Resource::ClustersDetail, &Method::GET) => clusters::list(cx, true).await,
         (Resource::Clusters, &Method::POST) => Box::pin(clusters::create(cx)).await,
         (Resource::Cluster(id), &Method::GET) => clusters::show(cx, id),
         (Resource::Cluster(id), &Method::PATCH) => Box::pin(clusters::update(cx, id)).await,
@@ -305,7 +343,7 @@ async fn dispatch(cx: &Context<'_>, resource: &Resource, method: &Method) -> Out
         (Resource::Credential(id), _) => Box::pin(credentials::rotate(cx, id)).await,
         (Resource::Credentials, _) => Err(nameless("cluster_ident")),
 
-        (Resource::Stats, _) => stats::show(cx),
+        (Resource::Stats, _) => stats::show(cx).await,
         (Resource::Services, _) => mservices::list(cx),
         (Resource::Quotas, &Method::GET) => quotas::list(cx),
         (Resource::Quota(project, kind), &Method::GET) => quotas::show(cx, project, kind),
@@ -319,8 +357,8 @@ async fn dispatch(cx: &Context<'_>, resource: &Resource, method: &Method) -> Out
         (Resource::Federations, &Method::GET) => federations::list(cx, false),
         (Resource::FederationsDetail, &Method::GET) => federations::list(cx, true),
         (Resource::Federations, &Method::POST) => federations::create(cx),
-        (Resource::Federation(id), _) => Err(federations::missing(id)),
-        (Resource::FederationsDetail, _) => Err(federations::missing("detail")),
+        (Resource::Federation(id), method) => federations::missed(cx, method, id),
+        (Resource::FederationsDetail, method) => federations::missed(cx, method, "detail"),
         (Resource::Federations, _) => Err(nameless("federation_ident")),
 
         (Resource::Root | Resource::Version | Resource::Healthcheck, _) => {

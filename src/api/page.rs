@@ -1,15 +1,13 @@
 //! The query of a request, and lists cut into pages.
 
 use std::borrow::Cow;
-use std::cmp::Ordering;
 use std::fmt::Display;
 
-use percent_encoding::percent_decode_str;
-use serde::Serialize;
-use serde_json::Value;
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use uuid::Uuid;
 
 use super::coerce;
+use super::column::{Column, Columns};
 use super::error::{ApiError, Outcome};
 use crate::model::Sequence;
 use crate::store::Page;
@@ -63,36 +61,43 @@ fn decode(text: &str) -> Cow<'_, str> {
     percent_decode_str(text).decode_utf8_lossy()
 }
 
+/// An argument as it stands in an address.
+pub fn encoded(text: &str) -> String {
+    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
+}
+
 /// The arguments that every list takes.
 pub const LIST_ARGUMENTS: [&str; 4] = ["marker", "limit", "sort_key", "sort_dir"];
-
-/// A sort key as clients spell it, and the record's own name of that column.
-pub type SortKey = (&'static str, &'static str);
 
 /// What part of a list is asked for, in which order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listing {
     pub limit: usize,
     pub marker: Option<Uuid>,
-    sort_key: SortKey,
+    sort_key: &'static str,
     pub descending: bool,
 }
 
 /// The order of making, which the store's own indexes have.
-const BY_MAKING: SortKey = ("id", "sequence");
+const BY_MAKING: &str = "id";
+
+/// What decides a record's place in a sorted list, and how to find it again.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ranked<K> {
+    column: Column<'static>,
+    /// Equal ones stay in order of making.
+    made: Sequence,
+    key: K,
+}
 
 impl Listing {
-    /// Reads the arguments of a list whose records can be sorted by `keys`.
-    pub fn read(query: &Query<'_>, keys: &[SortKey], most: usize) -> Outcome<Self> {
-        Self::read_as(query, keys, most, false)
+    /// Reads the arguments of a list of `R`.
+    pub fn read<R: Columns>(query: &Query<'_>, most: usize) -> Outcome<Self> {
+        Self::read_as(query, R::NAMES, most, false)
     }
 
     /// Reads the arguments of a list whose items have numbers in place of uuids.
-    pub fn numbered(
-        query: &Query<'_>,
-        keys: &[SortKey],
-        most: usize,
-    ) -> Outcome<(Self, Option<u64>)> {
+    pub fn numbered<R: Columns>(query: &Query<'_>, most: usize) -> Outcome<(Self, Option<u64>)> {
         let marker = match query.get("marker") {
             None => None,
             Some(text) => Some(text.trim().parse().map_err(|_| {
@@ -100,17 +105,12 @@ impl Listing {
                 ApiError::field("marker", text, why)
             })?),
         };
-        Ok((Self::read_as(query, keys, most, true)?, marker))
-    }
-
-    /// The same order, but all of it.
-    pub fn whole(self) -> Self {
-        Self { limit: usize::MAX, marker: None, ..self }
+        Ok((Self::read_as(query, R::NAMES, most, true)?, marker))
     }
 
     fn read_as(
         query: &Query<'_>,
-        keys: &[SortKey],
+        names: &[&'static str],
         most: usize,
         is_numbered: bool,
     ) -> Outcome<Self> {
@@ -144,7 +144,7 @@ impl Listing {
         };
         let sort_key = match query.get("sort_key") {
             None | Some("id") => BY_MAKING,
-            Some(name) => keys.iter().copied().find(|k| k.0 == name).ok_or_else(|| {
+            Some(name) => names.iter().copied().find(|n| *n == name).ok_or_else(|| {
                 let name: String = name.chars().take(100).collect();
                 ApiError::invalid(format!(
                     "The sort_key value \"{name}\" is an invalid field for sorting"
@@ -154,31 +154,40 @@ impl Listing {
         Ok(Self { limit, marker, sort_key, descending })
     }
 
+    /// Whether the store's own order is asked for, so that a page costs no more than itself.
+    pub fn is_by_making(&self) -> bool {
+        self.sort_key == BY_MAKING
+    }
+
     /// The store's page when its own order is asked for; nothing when we must sort ourselves.
     pub fn page(&self, after: Option<Sequence>) -> Option<Page> {
-        (self.sort_key == BY_MAKING).then_some(Page {
+        self.is_by_making().then_some(Page {
             after,
             limit: self.limit,
             descending: self.descending,
         })
     }
 
-    /// Sorts whole lists that the store cannot sort; equal ones stay in order of making.
-    pub fn cut<R: Serialize>(
-        &self,
-        mut records: Vec<R>,
-        made: impl Fn(&R) -> Sequence,
-        is_marker: impl Fn(&R) -> bool,
-    ) -> Vec<R> {
-        records.sort_by_cached_key(|record| (Column::of(record, self.sort_key.1), made(record)));
+    /// Where the record stands in the order that was asked for.
+    pub fn rank<R: Columns, K>(&self, record: &R, made: Sequence, key: K) -> Ranked<K> {
+        let column = record.column(self.sort_key).unwrap_or(Column::Null).into_owned();
+        Ranked { column, made, key }
+    }
+
+    /// The keys of one page behind `marker`, of a list that the store cannot sort.
+    pub fn pick<K: Ord>(&self, mut ranked: Vec<Ranked<K>>, marker: Option<&K>) -> Vec<K> {
+        ranked.sort_unstable();
         if self.descending {
-            records.reverse();
+            ranked.reverse();
         }
-        let skip = match self.marker {
-            Some(_) => records.iter().position(is_marker).map_or(records.len(), |at| at + 1),
+        let skip = match marker {
+            Some(marker) => {
+                let at = ranked.iter().position(|one| one.key == *marker);
+                at.map_or(ranked.len(), |at| at + 1)
+            }
             None => 0,
         };
-        records.into_iter().skip(skip).take(self.limit).collect()
+        ranked.into_iter().skip(skip).take(self.limit).map(|one| one.key).collect()
     }
 
     /// The address of the next page: only when this one is full.
@@ -193,65 +202,31 @@ impl Listing {
         let direction = if self.descending { "desc" } else { "asc" };
         Some(format!(
             "{base}/v1/{path}?sort_key={}&sort_dir={direction}&limit={}&marker={}",
-            self.sort_key.0, self.limit, last
+            self.sort_key, self.limit, last
         ))
-    }
-}
-
-/// One value to sort by: nothing first, then numbers, then text.
-#[derive(Clone, Debug, PartialEq)]
-struct Column(Value);
-
-impl Column {
-    fn of<R: Serialize>(record: &R, column: &str) -> Self {
-        let value = serde_json::to_value(record).unwrap_or_default();
-        Self(match value {
-            Value::Object(mut columns) => columns.remove(column).unwrap_or_default(),
-            _ => Value::Null,
-        })
-    }
-
-    fn rank(&self) -> u8 {
-        match self.0 {
-            Value::Null => 0,
-            Value::Bool(_) => 1,
-            Value::Number(_) => 2,
-            _ => 3,
-        }
-    }
-}
-
-impl Eq for Column {}
-
-impl PartialOrd for Column {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Column {
-    fn cmp(&self, other: &Self) -> Ordering {
-        match (&self.0, &other.0) {
-            (Value::Bool(a), Value::Bool(b)) => a.cmp(b),
-            (Value::Number(a), Value::Number(b)) => a.as_i64().cmp(&b.as_i64()),
-            (Value::String(a), Value::String(b)) => a.cmp(b),
-            (a, b) if self.rank() == 3 && other.rank() == 3 => a.to_string().cmp(&b.to_string()),
-            _ => self.rank().cmp(&other.rank()),
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
 
     use super::*;
 
-    const KEYS: &[SortKey] = &[("name", "name"), ("size", "size")];
+    #[derive(Clone, Debug)]
+    struct Thing(Option<&'static str>);
+
+    impl Columns for Thing {
+        const NAMES: &[&str] = &["name"];
+
+        fn column(&self, name: &str) -> Option<Column<'_>> {
+            let text = self.0.map_or(Column::Null, |text| Column::Text(text.into()));
+            (name == "name").then_some(text)
+        }
+    }
 
     fn listing(query: &str) -> Result<Listing, String> {
-        let read = Listing::read(&Query::parse(Some(query)), KEYS, 1000);
+        let read = Listing::read::<Thing>(&Query::parse(Some(query)), 1000);
         read.map_err(|e| e.detail().to_owned())
     }
 
@@ -275,26 +250,19 @@ mod tests {
 
     #[test]
     fn whole_lists_are_sorted_and_cut_behind_the_marker() {
-        let record = |made: u64, name: Value| json!({ "sequence": made, "name": name });
-        let records = vec![
-            record(1, json!("b")),
-            record(2, json!("a")),
-            record(3, Value::Null),
-            record(4, json!("a")),
-        ];
-        let order = |query: &str, marker: u64| {
-            let cut = listing(query).unwrap().cut(
-                records.clone(),
-                |r| Sequence(r["sequence"].as_u64().unwrap()),
-                |r| r["sequence"] == marker,
-            );
-            cut.iter().map(|r| r["sequence"].as_u64().unwrap()).collect::<Vec<_>>()
+        let things = [(1, Some("b")), (2, Some("a")), (3, None), (4, Some("a"))];
+        let order = |query: &str, marker: Option<u64>| {
+            let listing = listing(query).unwrap();
+            let ranked =
+                things.map(|(made, name)| listing.rank(&Thing(name), Sequence(made), made));
+            listing.pick(ranked.to_vec(), marker.as_ref())
         };
-        let marker = "00000000-0000-4000-8000-000000000000";
-        assert_eq!(order("sort_key=name", 0), [3, 2, 4, 1]);
-        assert_eq!(order("sort_key=name&sort_dir=desc", 0), [1, 4, 2, 3]);
-        assert_eq!(order("sort_key=name&limit=2", 0), [3, 2]);
-        assert_eq!(order(&format!("sort_key=name&limit=2&marker={marker}"), 2), [4, 1]);
+        assert_eq!(order("sort_key=name", None), [3, 2, 4, 1]);
+        assert_eq!(order("sort_key=name&sort_dir=desc", None), [1, 4, 2, 3]);
+        assert_eq!(order("sort_key=name&limit=2", None), [3, 2]);
+        assert_eq!(order("sort_key=name&limit=2", Some(2)), [4, 1]);
+        assert_eq!(order("sort_key=name", Some(9)), Vec::<u64>::new());
+        assert_eq!(order("sort_dir=desc", None), [4, 3, 2, 1]);
     }
 
     #[test]
@@ -314,7 +282,7 @@ mod tests {
         fn no_query_panics(text in "[a-z_=&%+0-9.é-]{0,60}") {
             let query = Query::parse(Some(&text));
             let _ = query.only(&LIST_ARGUMENTS);
-            let _ = Listing::read(&query, KEYS, 1000);
+            let _ = Listing::read::<Thing>(&query, 1000);
         }
     }
 }

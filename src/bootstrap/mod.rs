@@ -29,7 +29,9 @@ use crate::model::certificate::Certificate;
 use crate::model::cluster::Cluster;
 use crate::model::node::{Node, Phase, PhaseState};
 use crate::model::nodegroup::NodeGroup;
+use crate::pki::PkiError;
 use crate::pki::authority::Authority;
+use crate::pki::desk::Desk;
 use crate::pki::enrolment::{Enrolment, EnrolmentKey};
 use crate::store::{Change, Store, StoreError, Stored};
 use admission::Guest;
@@ -58,6 +60,7 @@ pub struct Bootstrap {
     enrolment: EnrolmentKey,
     clock: Clock,
     entropy: Entropy,
+    desk: Desk,
 }
 
 /// What the bootstrap door puts up with.
@@ -83,7 +86,7 @@ struct Caller {
 impl Bootstrap {
     pub fn new(parts: Parts) -> Self {
         let Parts { store, conductor, enrolment, clock, entropy } = parts;
-        Self { store, conductor, enrolment, clock, entropy }
+        Self { store, conductor, enrolment, clock, entropy, desk: Desk::default() }
     }
 
     async fn answer(&self, request: &Request) -> Result<Response, Fault> {
@@ -236,23 +239,28 @@ impl Bootstrap {
         let kind = purpose.authority();
         let stored = self.store.read(|view| {
             Ok(match renews {
-                true => view.next_certificate(caller.cluster, kind)?.map(|c| c.record.0),
-                false => view.certificate(caller.cluster, kind)?.map(|c| c.record),
+                true => view
+                    .next_certificate(caller.cluster, kind)?
+                    .map(|next| (next.revision, next.record.0)),
+                false => view
+                    .certificate(caller.cluster, kind)?
+                    .map(|stored| (stored.revision, stored.record)),
             })
         })?;
-        let Some(Certificate { pem: ca, key, .. }) = stored else {
+        let Some((revision, Certificate { pem: ca, key, .. })) = stored else {
             return Err(Fault::later("The cluster has no keys yet."));
         };
-        let (store, entropy) = (self.store.clone(), self.entropy.clone());
-        let (owner, authority) = (Certificate::owner(caller.cluster, kind), ca.clone());
-        let now = self.clock.now();
-        let signing = tokio::task::spawn_blocking(move || {
-            let key = store.sealer().open_text(&owner, &key).map_err(|e| Fault::ours(&e))?;
-            let authority = Authority::load(&authority, &key)?;
-            let validity = authority.ends_at().since(now);
-            Ok::<_, Fault>(authority.issue(&request, &leaf, validity, now, &entropy)?)
-        });
-        let certificate = signing.await.map_err(|e| Fault::ours(&e))??;
+        let owner = Certificate::owner(caller.cluster, kind);
+        let (store, sealed, authority) = (self.store.clone(), owner.clone(), ca.clone());
+        let load = move || {
+            let key = store.sealer().open_text(&sealed, &key);
+            Authority::load(&authority, &key.map_err(|e| PkiError::Material(e.to_string()))?)
+        };
+        let (now, entropy) = (self.clock.now(), self.entropy.clone());
+        let issue = move |ca: &Authority| {
+            ca.issue(&request, &leaf, ca.ends_at().since(now), now, &entropy)
+        };
+        let certificate = self.desk.with(owner, revision, load, issue).await?;
         info!(cluster = %caller.cluster, node = caller.guest.name, ?purpose, "certificate issued");
         Ok(json_response(StatusCode::OK, &json!({ "certificate": certificate, "ca": ca })))
     }

@@ -165,6 +165,11 @@ impl Conductor {
         self.order(id, |moment| {
             let now = found(moment, group.id)?;
             may_change(moment, Some(now))?;
+            if now.revision != group.revision {
+                // What shall be was made from what the caller read: laid over anything newer it
+                // would undo that.
+                return Err(StoreError::Stale.into());
+            }
             let mut next = now.record.clone();
             next.min_node_count = changed.min_node_count;
             next.max_node_count = changed.max_node_count;

@@ -10,7 +10,7 @@ use super::update::forget_departed;
 use super::{Conductor, StepError};
 use crate::model::nodegroup::NodeGroup;
 use crate::model::status::Status;
-use crate::store::{Change, Page, Scope};
+use crate::store::{Change, Scope};
 
 /// At most so many looks begin in a second, however many clusters there are.
 const SPACING: Duration = Duration::from_millis(50);
@@ -18,11 +18,13 @@ const SPACING: Duration = Duration::from_millis(50);
 impl Conductor {
     /// Asks for one look at every cluster at rest, spread over the interval.
     pub(super) fn sync_soon(&self) {
-        let clusters = match self.inner.store.read(|v| v.clusters(Scope::Everyone, Page::ALL)) {
-            Ok(clusters) => clusters,
-            Err(error) => return warn!(%error, "clusters at rest cannot be read"),
-        };
-        let resting: Vec<_> = clusters.iter().filter(|c| rests(c.status)).map(|c| c.id).collect();
+        let mut resting = Vec::new();
+        let read = self.inner.store.read(|view| {
+            view.each_cluster(Scope::Everyone, |c| resting.extend(rests(c.status).then_some(c.id)))
+        });
+        if let Err(error) = read {
+            return warn!(%error, "clusters at rest cannot be read");
+        }
         let count = u32::try_from(resting.len()).unwrap_or(u32::MAX).max(1);
         let spacing = (self.inner.settings.sync_interval / count).max(SPACING).min(
             // A few clusters need not be spread.

@@ -129,6 +129,15 @@ impl Config {
         if self.api.tls.cert.is_some() != self.api.tls.key.is_some() {
             return Err(("api.tls", "needs both cert and key, or neither".to_owned()));
         }
+        // What a browser sends as Origin, to the letter.
+        let is_origin = |origin: &String| {
+            let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+            origin == "*" || host.is_some_and(|host| !host.is_empty() && !host.contains('/'))
+        };
+        if let Some(odd) = self.api.cors.allowed_origins.iter().find(|o| !is_origin(o)) {
+            let reason = format!("holds '{odd}', which is neither * nor like https://host:port");
+            return Err(("api.cors.allowed_origins", reason));
+        }
         let between = |key, value: u64, least: u64, most: u64| match (least..=most).contains(&value)
         {
             true => Ok(()),

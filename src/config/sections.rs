@@ -37,6 +37,14 @@ section! {
         max_connections: usize = 4096,
         trust_proxy_headers: bool = false,
         healthcheck_disable_file: Option<PathBuf> = None,
+        cors: Cors = Cors::default(),
+    }
+}
+
+section! {
+    /// Whose web pages may ask the REST API.
+    Cors {
+        allowed_origins: Vec<String> = Vec::new(),
     }
 }
 

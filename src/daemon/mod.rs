@@ -195,6 +195,7 @@ impl Daemon {
                 own_url: settings::own_url(config, addresses.api, &host),
                 max_limit: config.api.max_limit,
                 trust_proxy_headers: config.api.trust_proxy_headers,
+                cors_origins: config.api.cors.allowed_origins.clone(),
                 healthcheck_disable_file: config.api.healthcheck_disable_file.clone(),
                 service_down_time: config.runtime.service_down_time.0,
                 csr_rules: settings::csr_rules(config),

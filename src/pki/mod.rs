@@ -5,6 +5,7 @@
 
 pub mod authority;
 pub mod csr;
+pub mod desk;
 pub mod enrolment;
 pub mod listener;
 pub mod material;

@@ -107,6 +107,44 @@ impl<'t> View<'t> {
         Ok(count)
     }
 
+    /// Shows `look` every cluster of the scope, one at a time and in no order.
+    pub fn each_cluster(&self, scope: Scope<'_>, mut look: impl FnMut(&Cluster)) -> Reads<()> {
+        let Scope::Project(project) = scope else {
+            return self.scan(table::CLUSTER, &Key::new(), |_, value| {
+                look(&stored(value)?.record);
+                Ok(true)
+            });
+        };
+        let open = self.open(table::CLUSTER)?;
+        self.scan(table::CLUSTER_BY_PROJECT, &Key::new().text(project), |key, _| {
+            if let Some(value) = open.get(&key[key.len() - 16..]).map_err(disk)? {
+                look(&stored(value.value())?.record);
+            }
+            Ok(true)
+        })
+    }
+
+    /// Shows `look` every node group of the scope, one at a time and in no order.
+    pub fn each_nodegroup(&self, scope: Scope<'_>, mut look: impl FnMut(&NodeGroup)) -> Reads<()> {
+        let open = self.open(table::NODEGROUP)?;
+        let mut each = |_: &[u8], value: &[u8]| {
+            look(&stored(value)?.record);
+            Ok(true)
+        };
+        let Scope::Project(project) = scope else {
+            return within(&open, &Key::new(), each);
+        };
+        self.scan(table::CLUSTER_BY_PROJECT, &Key::new().text(project), |key, _| {
+            within(&open, &Key(key[key.len() - 16..].to_vec()), &mut each)?;
+            Ok(true)
+        })
+    }
+
+    /// Clusters by uuid, in the order of `ids`.
+    pub fn clusters_of(&self, ids: &[ClusterId]) -> Reads<Vec<Stored<Cluster>>> {
+        self.get_all(ids.iter().map(|id| Key::new().uuid(id.uuid())).collect())
+    }
+
     pub fn template(&self, id: TemplateId) -> Reads<Option<Stored<ClusterTemplate>>> {
         self.get(&Key::new().uuid(id.uuid()))
     }
@@ -141,6 +179,24 @@ impl<'t> View<'t> {
         let mut groups: Vec<Stored<NodeGroup>> = self.all(&Key::new().uuid(cluster.uuid()))?;
         groups.sort_by_key(|g| g.sequence);
         Ok(groups)
+    }
+
+    /// The groups of several clusters, from a table that is opened once.
+    pub fn nodegroups_of<'c>(
+        &self,
+        clusters: impl IntoIterator<Item = &'c ClusterId>,
+    ) -> Reads<Vec<Vec<NodeGroup>>> {
+        let open = self.open(table::NODEGROUP)?;
+        let of = |cluster: &ClusterId| {
+            let mut groups: Vec<NodeGroup> = Vec::new();
+            within(&open, &Key::new().uuid(cluster.uuid()), |_, value| {
+                groups.push(stored(value)?.record);
+                Ok(true)
+            })?;
+            groups.sort_by_key(|g| g.sequence);
+            Ok(groups)
+        };
+        clusters.into_iter().map(of).collect()
     }
 
     pub fn nodegroup(
@@ -330,22 +386,33 @@ impl<'t> View<'t> {
         &self,
         table: &'static str,
         prefix: &Key,
-        mut each: impl FnMut(&[u8], &[u8]) -> Reads<bool>,
+        each: impl FnMut(&[u8], &[u8]) -> Reads<bool>,
     ) -> Reads<()> {
-        let open = self.open(table)?;
-        let end = end_of(prefix);
-        for entry in open.range(prefix.0.as_slice()..end.0.as_slice()).map_err(disk)? {
-            let (key, value) = entry.map_err(disk)?;
-            if !each(key.value(), value.value())? {
-                break;
-            }
-        }
-        Ok(())
+        within(&self.open(table)?, prefix, each)
     }
 
-    fn open(&self, name: &'static str) -> Reads<redb::ReadOnlyTable<&'static [u8], &'static [u8]>> {
+    fn open(&self, name: &'static str) -> Reads<Open> {
         self.transaction.open_table(table::definition(name)).map_err(disk)
     }
+}
+
+/// An open table.
+type Open = redb::ReadOnlyTable<&'static [u8], &'static [u8]>;
+
+/// Shows `each` the entries whose keys begin with `prefix`, until it says no.
+fn within(
+    open: &Open,
+    prefix: &Key,
+    mut each: impl FnMut(&[u8], &[u8]) -> Reads<bool>,
+) -> Reads<()> {
+    let end = end_of(prefix);
+    for entry in open.range(prefix.0.as_slice()..end.0.as_slice()).map_err(disk)? {
+        let (key, value) = entry.map_err(disk)?;
+        if !each(key.value(), value.value())? {
+            break;
+        }
+    }
+    Ok(())
 }
 
 impl Scope<'_> {

@@ -75,7 +75,13 @@ pub async fn one(address: SocketAddr, request: &[u8], wanted: u16, count: usize)
 }
 
 /// Answers per second on `lines` connections.
-pub async fn many(address: SocketAddr, request: &[u8], lines: usize, length: Duration) -> f64 {
+pub async fn many(
+    address: SocketAddr,
+    request: &[u8],
+    wanted: u16,
+    lines: usize,
+    length: Duration,
+) -> f64 {
     let began = Instant::now();
     let mut running = JoinSet::new();
     for _ in 0..lines {
@@ -84,7 +90,7 @@ pub async fn many(address: SocketAddr, request: &[u8], lines: usize, length: Dur
             let mut line = Line::open(address).await;
             let mut count = 0_u64;
             while began.elapsed() < length {
-                assert_eq!(line.ask(&request).await.0, 200);
+                assert_eq!(line.ask(&request).await.0, wanted);
                 count += 1;
             }
             count

@@ -6,16 +6,32 @@ use std::path::Path;
 use magnumd::base::clock::{Clock, Timestamp};
 use magnumd::base::id::Entropy;
 use magnumd::base::secret::Sealer;
+use magnumd::model::certificate::Certificate;
 use magnumd::model::cluster::Cluster;
 use magnumd::model::cluster_template::{ClusterTemplate, Coe, ServerType};
 use magnumd::model::labels::Labels;
 use magnumd::model::nodegroup::{DEFAULT_MASTER, DEFAULT_WORKER, MASTER, NodeGroup, WORKER};
 use magnumd::model::status::Status;
 use magnumd::model::{ClusterId, NodeGroupId, TemplateId};
+use magnumd::pki::material;
+use magnumd::pki::mill::Mill;
 use magnumd::store::{Change, Store};
+use rcgen::KeyPair;
 
-/// Writes `count` clusters of one project; returns the uuid of one of them.
-pub async fn clusters(place: &Path, count: usize, project: &str, user: &str) -> String {
+/// Clusters that travel in one commit.
+const TOGETHER: usize = 100;
+
+/// What a seeded state file has in it.
+pub struct Seeded {
+    /// In order of making.
+    pub clusters: Vec<ClusterId>,
+    /// One of the clusters, whole.
+    pub one: Cluster,
+}
+
+/// Writes `count` clusters of one project. The first two have authorities: RSA, as magnumd
+/// draws them, and P-256.
+pub async fn clusters(place: &Path, count: usize, project: &str, user: &str) -> Seeded {
     let entropy = Entropy::new();
     let key: [u8; Sealer::KEY_BYTES] = entropy.bytes();
     std::fs::write(place.join("sealing.key"), key).unwrap();
@@ -23,16 +39,33 @@ pub async fn clusters(place: &Path, count: usize, project: &str, user: &str) -> 
     let now = Clock::real().now();
     let template = template(&store, &entropy, project, user, now);
     store.commit(Change::new().put(&template)).await.unwrap();
-    let mut last = String::new();
-    for number in 0..count {
-        let cluster = cluster(&store, &entropy, &template, number, now);
-        let groups = [(DEFAULT_MASTER, MASTER), (DEFAULT_WORKER, WORKER)]
-            .map(|(name, role)| group(&store, &entropy, &cluster, name, role, now));
-        let change = Change::new().put(&cluster).put(&groups[0]).put(&groups[1]);
+    let (mut ids, mut one) = (Vec::with_capacity(count), None);
+    while ids.len() < count {
+        let mut change = Change::new();
+        for _ in 0..TOGETHER.min(count - ids.len()) {
+            let cluster = cluster(&store, &entropy, &template, ids.len(), now);
+            let groups = [(DEFAULT_MASTER, MASTER), (DEFAULT_WORKER, WORKER)]
+                .map(|(name, role)| group(&store, &entropy, &cluster, name, role, now));
+            change = change.put(&cluster).put(&groups[0]).put(&groups[1]);
+            ids.push(cluster.id);
+            one = Some(cluster);
+        }
         store.commit(change).await.unwrap();
-        last = cluster.id.to_string();
     }
-    last
+    let rsa: Vec<KeyPair> = Mill::start(2, 2048).unwrap().draw(material::KEYS).await.unwrap();
+    let elliptic: Vec<KeyPair> =
+        (0..material::KEYS).map(|_| KeyPair::generate().unwrap()).collect();
+    for (id, keys) in ids.iter().zip([rsa, elliptic]) {
+        let year = std::time::Duration::from_secs(31_536_000);
+        let mut change = Change::new();
+        for (kind, pair) in material::assemble("k", &keys, year, now, &entropy).unwrap() {
+            let owner = Certificate::owner(*id, kind);
+            let key = store.sealer().seal(&owner, pair.key.expose().as_bytes());
+            change = change.put(&Certificate { cluster_id: *id, kind, pem: pair.pem, key });
+        }
+        store.commit(change).await.unwrap();
+    }
+    Seeded { clusters: ids, one: one.unwrap() }
 }
 
 fn template(

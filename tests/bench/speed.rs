@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark prints and unwraps")]
 
+mod craft;
 mod load;
 mod look;
 mod seed;
@@ -24,6 +25,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 const CLUSTERS: usize = 1000;
+const MANY_CLUSTERS: usize = 100_000;
 
 struct Row(&'static str, String, &'static str);
 
@@ -41,7 +43,8 @@ async fn main() {
     };
     let cloud = LabCloud::start(options, stop.clone()).await.unwrap();
     let (token, project, user) = log_in(&cloud.identity_url()).await;
-    let some = seed::clusters(place.path(), CLUSTERS, &project, &user).await;
+    let seeded = seed::clusters(place.path(), CLUSTERS, &project, &user).await;
+    let some = seeded.one.id;
     let config = configuration(place.path(), &cloud.identity_url(), port);
 
     let mut rows = Vec::new();
@@ -59,15 +62,22 @@ async fn main() {
     let times = load::one(address, &show, 200, 20_000).await;
     rows.push(Row("GET cluster, 1 connection, p50", millis(times.percentile(0.5)), "≤ 0.3 ms"));
     rows.push(Row("GET cluster, 1 connection, p99", millis(times.percentile(0.99)), ""));
-    let rate = load::many(address, &show, 16, Duration::from_secs(5)).await;
+    let rate = load::many(address, &show, 200, 16, Duration::from_secs(5)).await;
     rows.push(Row("GET cluster, 16 connections", format!("{rate:.0}/s"), "≥ 20 000/s"));
 
-    let list = load::get("/v1/clusters", &token);
     let before = cloud.calls().len();
-    let times = load::one(address, &list, 200, 200).await;
+    let few = Pages::measure(address, &token, &seeded).await;
     assert_eq!(cloud.calls().len(), before, "a list asks OpenStack nothing");
-    rows.push(Row("list of 1 000 clusters, p99", millis(times.percentile(0.99)), "≤ 50 ms"));
+    rows.push(Row("list of 1 000 clusters, p99", millis(few.list), "≤ 50 ms"));
+    rows.push(Row("detail of 1 000 clusters, p99", millis(few.detail), ""));
 
+    for (number, what) in [(0, "CSR, RSA-2048 authority"), (1, "CSR, P-256 authority")] {
+        let asked = json!({"cluster_uuid": seeded.clusters[number], "csr": craft::csr()});
+        let asked = load::post("/v1/certificates", &token, &asked.to_string());
+        load::one(address, &asked, 201, 50).await;
+        let rate = load::many(address, &asked, 201, 16, Duration::from_secs(5)).await;
+        rows.push(Row(what, format!("{rate:.0}/s"), "≥ 1 000/s"));
+    }
     rows.push(Row("POST cluster to 202, p99", post(address, &token).await, "≤ 20 ms"));
 
     let time = look::into_a_cluster(stop.clone()).await;
@@ -78,15 +88,93 @@ async fn main() {
     load::one(bare, &show, 200, 200).await;
     let times = load::one(bare, &show, 200, 20_000).await;
     rows.push(Row("bare hyper, 1 connection, p50", millis(times.percentile(0.5)), "(limit)"));
-    let rate = load::many(bare, &show, 16, Duration::from_secs(5)).await;
+    let rate = load::many(bare, &show, 200, 16, Duration::from_secs(5)).await;
     rows.push(Row("bare hyper, 16 connections", format!("{rate:.0}/s"), "(limit)"));
     daemon.end();
+
+    for (rsa, loads, signs) in [
+        (true, "  load an RSA-2048 authority", "  sign with it, on one thread"),
+        (false, "  load a P-256 authority", "  sign with it, on one thread"),
+    ] {
+        let craft::Signing { load, sign } = craft::signing(rsa).await;
+        rows.push(Row(loads, millis(load), ""));
+        rows.push(Row(signs, millis(sign), ""));
+    }
+    let (usual, slowest) = craft::policy(&seeded.one);
+    rows.push(Row("rule cluster:get", micros(usual), "≤ 5 µs"));
+    rows.push(Row("the slowest rule", micros(slowest), "≤ 5 µs"));
+
+    rows.extend(many_clusters(&cloud, &token, &project, &user, &few).await);
     stop.cancel();
 
     println!("\n{:<36} {:>14}   target", "what", "measured");
     for Row(what, figure, target) in rows {
         println!("{what:<36} {figure:>14}   {target}");
     }
+}
+
+/// How long the 99th of a hundred pages of 1 000 clusters takes.
+struct Pages {
+    list: Duration,
+    detail: Duration,
+    /// Behind a marker in the middle.
+    middle: Duration,
+    by_name: Duration,
+    stats: Duration,
+}
+
+impl Pages {
+    async fn measure(address: SocketAddr, token: &str, seeded: &seed::Seeded) -> Self {
+        let marker = seeded.clusters[seeded.clusters.len() / 2];
+        let time = async |path: &str, count: usize| {
+            let asked = load::get(path, token);
+            load::one(address, &asked, 200, 10).await;
+            load::one(address, &asked, 200, count).await.percentile(0.99)
+        };
+        Self {
+            list: time("/v1/clusters", 200).await,
+            detail: time("/v1/clusters/detail", 200).await,
+            middle: time(&format!("/v1/clusters?marker={marker}"), 200).await,
+            by_name: time("/v1/clusters?sort_key=name", 20).await,
+            stats: time("/v1/stats", 20).await,
+        }
+    }
+}
+
+/// The same pages of a hundred times as many clusters.
+async fn many_clusters(
+    cloud: &LabCloud,
+    token: &str,
+    project: &str,
+    user: &str,
+    few: &Pages,
+) -> Vec<Row> {
+    let place = tempfile::tempdir().unwrap();
+    let seeded = seed::clusters(place.path(), MANY_CLUSTERS, project, user).await;
+    let port = free_port();
+    let config = configuration(place.path(), &cloud.identity_url(), port);
+    let began = Instant::now();
+    let mut daemon = Daemon::start(&config);
+    let address: SocketAddr = ([127, 0, 0, 1], port).into();
+    until_ready(address).await;
+    let started = began.elapsed();
+    // The conductor's first look at all of them is over.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let many = Pages::measure(address, token, &seeded).await;
+    let ratio = |many: Duration, few: Duration| {
+        format!("{} ({:.1}×)", millis(many), many.as_secs_f64() / few.as_secs_f64())
+    };
+    let rows = vec![
+        Row("start to ready, 100 000 clusters", millis(started), ""),
+        Row("1 000 of 100 000, list, p99", ratio(many.list, few.list), "≤ 2×"),
+        Row("1 000 of 100 000, detail, p99", ratio(many.detail, few.detail), "≤ 2×"),
+        Row("1 000 from the middle, p99", ratio(many.middle, few.list), "≤ 2×"),
+        Row("1 000 of 100 000 by name, p99", millis(many.by_name), ""),
+        Row("stats of 100 000, p99", millis(many.stats), ""),
+        Row("resident memory, after that", daemon.resident(), ""),
+    ];
+    daemon.end();
+    rows
 }
 
 /// Creations of clusters without end; each answer is durable when it comes.
@@ -108,6 +196,10 @@ async fn post(address: SocketAddr, token: &str) -> String {
 
 fn millis(time: Duration) -> String {
     format!("{:.2} ms", time.as_secs_f64() * 1e3)
+}
+
+fn micros(time: Duration) -> String {
+    format!("{:.2} µs", time.as_secs_f64() * 1e6)
 }
 
 /// Answers every request with the same bytes.

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use hyper::StatusCode;
+use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::harness::{Lab, template};
+use crate::harness::{Lab, Running, template};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_creations_under_a_quota_of_twenty_give_exactly_twenty() {
@@ -33,7 +33,7 @@ async fn fifty_creations_under_a_quota_of_twenty_give_exactly_twenty() {
     assert!(refused.iter().all(|r| r.contains("27")), "{refused:?}");
 }
 
-async fn create_fifty(daemon: &Arc<crate::harness::Running>, token: &str) -> (usize, Vec<String>) {
+async fn create_fifty(daemon: &Arc<Running>, token: &str) -> (usize, Vec<String>) {
     let mut asked = JoinSet::new();
     for n in 0..50 {
         let (daemon, token) = (Arc::clone(daemon), token.to_owned());
@@ -54,8 +54,8 @@ async fn create_fifty(daemon: &Arc<crate::harness::Running>, token: &str) -> (us
     (accepted, refused)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn two_hundred_patches_of_one_cluster_lose_none() {
+/// A lab with one cluster in it: whose token, which daemon, which cluster.
+async fn built() -> (Lab, String, Arc<Running>, String) {
     let mut lab = Lab::new().await;
     // What the conductor finds would come between the patches.
     lab.configure("[periodic]", "health_interval = '0s'");
@@ -63,28 +63,113 @@ async fn two_hundred_patches_of_one_cluster_lose_none() {
     let daemon = Arc::new(lab.daemon().await);
     let uuid = daemon.create(&demo, "k1").await;
     daemon.settled(&demo, &uuid).await;
-    let path = format!("/v1/clusters/{uuid}");
+    (lab, demo, daemon, uuid)
+}
+
+/// So many at once, each with a patch of its own; all of them must be taken.
+async fn patch_at_once(
+    daemon: &Arc<Running>,
+    token: &str,
+    path: &str,
+    status: StatusCode,
+    patches: impl IntoIterator<Item = Value>,
+) {
     let mut asked = JoinSet::new();
-    for n in 0..200 {
-        let (daemon, token, path) = (Arc::clone(&daemon), demo.clone(), path.clone());
+    for body in patches {
+        let (daemon, token, path) = (Arc::clone(daemon), token.to_owned(), path.to_owned());
         asked.spawn(async move {
-            let member = format!("/health_status_reason/node-{n}");
-            let body = json!([
-                {"op": "replace", "path": "/health_status", "value": "HEALTHY"},
-                {"op": "add", "path": member, "value": "Ready"},
-            ]);
-            daemon.patch(&token, &path, body).await
+            let answer = daemon.ask(&token, Method::PATCH, &path, Some(body.clone())).await;
+            (body, answer)
         });
     }
     while let Some(answer) = asked.join_next().await {
-        let (status, body) = answer.unwrap();
-        assert_eq!(status, StatusCode::ACCEPTED, "{body}");
+        let (body, (got, answer)) = answer.unwrap();
+        assert_eq!(got, status, "{body}: {answer}");
     }
+}
+
+/// How many of the members 0 to `most` of a map are there with the value they were given.
+fn kept(map: &Value, most: usize) -> usize {
+    let map = map.as_object().unwrap();
+    (0..most).filter(|n| map.get(&format!("node-{n}")) == Some(&Value::from("Ready"))).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_patches_of_one_cluster_lose_none() {
+    let (_lab, demo, daemon, uuid) = built().await;
+    let path = format!("/v1/clusters/{uuid}");
+    let health = |n: usize| {
+        json!([
+            {"op": "replace", "path": "/health_status", "value": "HEALTHY"},
+            {"op": "add", "path": format!("/health_status_reason/node-{n}"), "value": "Ready"},
+        ])
+    };
+    patch_at_once(&daemon, &demo, &path, StatusCode::ACCEPTED, (0..200).map(health)).await;
     let (_, cluster) = daemon.get(&demo, &path).await;
     assert_eq!(cluster["health_status"], "HEALTHY");
-    let reasons = cluster["health_status_reason"].as_object().unwrap();
-    let kept =
-        (0..200).filter(|n| reasons.get(&format!("node-{n}")) == Some(&Value::from("Ready")));
-    assert_eq!(kept.count(), 200, "{cluster}");
+    assert_eq!(kept(&cluster["health_status_reason"], 200), 200, "{cluster}");
     assert_eq!(cluster["status"], "CREATE_COMPLETE", "{cluster}");
+}
+
+/// Counts and reports of health cross each other and the conductor, who resizes meanwhile.
+/// What was accepted last stands, in the record and in the cloud, and no report is undone.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_patches_of_counts_and_health_end_in_one_cluster() {
+    let (lab, demo, daemon, uuid) = built().await;
+    let path = format!("/v1/clusters/{uuid}");
+    let patch = |n: usize| match n % 2 {
+        0 => json!([{"op": "replace", "path": "/node_count", "value": 1 + n / 2 % 5}]),
+        _ => {
+            let member = format!("/health_status_reason/node-{}", n / 2);
+            json!([{"op": "add", "path": member, "value": "Ready"}])
+        }
+    };
+    patch_at_once(&daemon, &demo, &path, StatusCode::ACCEPTED, (0..200).map(patch)).await;
+    let (_, at_once) = daemon.get(&demo, &path).await;
+    let count = at_once["node_count"].as_u64().unwrap();
+    assert!((1..=5).contains(&count), "{at_once}");
+    assert_eq!(kept(&at_once["health_status_reason"], 100), 100, "{at_once}");
+    let cluster = daemon.settled(&demo, &uuid).await;
+    assert_eq!(cluster["status"], "UPDATE_COMPLETE", "{cluster}");
+    assert_eq!(cluster["node_count"], count, "what was accepted last");
+    assert_eq!(cluster["node_addresses"].as_array().unwrap().len() as u64, count, "{cluster}");
+    assert_eq!(lab.cloud.count("servers") as u64, count + 1, "a master, and no server too many");
+    assert_eq!(kept(&cluster["health_status_reason"], 100), 100, "{cluster}");
+    daemon.delete(&demo, &path).await;
+    daemon.gone(&demo, &uuid).await;
+    assert_eq!(lab.cloud.leftovers(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_many_add_to_a_template_or_a_group_is_all_there() {
+    let (lab, demo, daemon, uuid) = built().await;
+    let admin = lab.token("admin").await;
+    let spare = json!({"name": "spare", "coe": "kubernetes", "image_id": "ubuntu"});
+    let (status, made) = daemon.post(&demo, "/v1/clustertemplates", spare).await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+    let path = format!("/v1/clustertemplates/{}", made["uuid"].as_str().unwrap());
+    let add = |map: &'static str| move |n: usize| json!([{"op": "add", "path": format!("/{map}/node-{n}"), "value": "Ready"}]);
+    patch_at_once(&daemon, &demo, &path, StatusCode::OK, (0..200).map(add("labels"))).await;
+    let (_, template) = daemon.get(&demo, &path).await;
+    assert_eq!(kept(&template["labels"], 200), 200, "{template}");
+
+    let path = format!("/v1/clusters/{uuid}/nodegroups/default-worker");
+    let limit = json!([{"op": "replace", "path": "/max_node_count", "value": 9}]);
+    let patches = (0..50).map(add("node_labels")).chain([limit]);
+    patch_at_once(&daemon, &demo, &path, StatusCode::ACCEPTED, patches).await;
+    let group = daemon.group(&demo, &uuid, "default-worker").await;
+    assert_eq!(kept(&group["node_labels"], 50), 50, "{group}");
+    assert_eq!(group["max_node_count"], 9);
+
+    let project = made["project_id"].as_str().unwrap();
+    let quota = json!({"project_id": project, "resource": "Cluster", "hard_limit": 1});
+    daemon.post(&admin, "/v1/quotas", quota).await;
+    let path = format!("/v1/quotas/{project}/Cluster");
+    let limits = (0..50).map(|n| json!({"hard_limit": n}));
+    patch_at_once(&daemon, &admin, &path, StatusCode::ACCEPTED, limits).await;
+    let (status, quota) = daemon.patch(&admin, &path, json!({"hard_limit": 1})).await;
+    assert_eq!((status, &quota["hard_limit"]), (StatusCode::ACCEPTED, &json!(1)), "{quota}");
+    let asked = json!({"name": "k2", "cluster_template_id": "k8s"});
+    let (status, body) = daemon.post(&demo, "/v1/clusters", asked).await;
+    assert_eq!(status, StatusCode::FORBIDDEN, "the last limit stands: {body}");
 }

@@ -5,9 +5,12 @@ use std::collections::HashMap;
 
 use tracing::error;
 
+use super::DEFAULT;
 use super::parse::{Check, Pattern, Piece};
+use crate::api::column::{Column, Columns};
 use crate::model::cluster::Cluster;
 use crate::model::cluster_template::ClusterTemplate;
+use crate::model::labels::Labels;
 use crate::model::requester::Requester;
 
 /// Who asks, as rules see it.
@@ -49,39 +52,29 @@ impl<'t> Target<'t> {
         Self { object: Object::Template(template), trustee_domain_id }
     }
 
+    /// The attribute of that name, as text. What an object does not have yet, such as its
+    /// trustee, has no text that a caller could be equal to.
     fn get(&self, key: &str) -> Option<Cow<'t, str>> {
-        if key == "trustee_domain_id" {
-            return self.trustee_domain_id.map(Cow::Borrowed);
+        match (self.object, key) {
+            (_, "trustee_domain_id") => self.trustee_domain_id.map(Cow::Borrowed),
+            (Object::Own(requester), "project_id") => {
+                requester.project_id.as_deref().map(Cow::Borrowed)
+            }
+            (Object::Own(requester), "user_id") => Some(Cow::Borrowed(&requester.user_id)),
+            (Object::Own(_), _) => None,
+            (Object::Cluster(cluster), "trustee_user_id") => {
+                cluster.trustee_user_id.as_deref().map(Cow::Borrowed)
+            }
+            (Object::Cluster(cluster), _) => column(cluster, &cluster.labels, key),
+            (Object::Template(template), _) => column(template, &template.labels, key),
         }
-        match self.object {
-            Object::Own(requester) => match key {
-                "project_id" => requester.project_id.as_deref().map(Cow::Borrowed),
-                "user_id" => Some(Cow::Borrowed(&requester.user_id)),
-                _ => None,
-            },
-            Object::Cluster(cluster) => match key {
-                "project_id" => Some(Cow::Borrowed(&cluster.project_id)),
-                "user_id" => Some(Cow::Borrowed(&cluster.user_id)),
-                "uuid" => Some(Cow::Owned(cluster.id.to_string())),
-                "name" => Some(Cow::Borrowed(&cluster.name)),
-                "status" => Some(Cow::Borrowed(cluster.status.as_str())),
-                "stack_id" => cluster.stack_id.as_deref().map(Cow::Borrowed),
-                "keypair" => cluster.keypair.as_deref().map(Cow::Borrowed),
-                "cluster_template_id" => Some(Cow::Owned(cluster.template_id.to_string())),
-                "trustee_user_id" => cluster.trustee_user_id.as_deref().map(Cow::Borrowed),
-                _ => cluster.labels.get(key.strip_prefix("labels.")?).map(Cow::Borrowed),
-            },
-            Object::Template(template) => match key {
-                "project_id" => Some(Cow::Borrowed(&template.project_id)),
-                "user_id" => Some(Cow::Borrowed(&template.user_id)),
-                "uuid" => Some(Cow::Owned(template.id.to_string())),
-                "name" => Some(Cow::Borrowed(&template.name)),
-                "image_id" => Some(Cow::Borrowed(&template.image_id)),
-                "public" => Some(Cow::Borrowed(truth(template.public))),
-                "hidden" => Some(Cow::Borrowed(truth(template.hidden))),
-                _ => template.labels.get(key.strip_prefix("labels.")?).map(Cow::Borrowed),
-            },
-        }
+    }
+}
+
+fn column<'t>(record: &'t impl Columns, labels: &'t Labels, key: &str) -> Option<Cow<'t, str>> {
+    match key.strip_prefix("labels.") {
+        Some(label) => labels.get(label).map(Cow::Borrowed),
+        None => record.column(key).map(Column::printed),
     }
 }
 
@@ -101,6 +94,8 @@ impl Credentials<'_> {
             "user_domain_name" | "domain_name" => Some(r.user_domain_name.as_str()),
             "system_scope" => r.system_scope.then_some("all"),
             "is_admin" => Some(truth(self.is_admin)),
+            // Only clouds that name a project of administrators say otherwise.
+            "is_admin_project" => Some(truth(true)),
             "roles" => return r.roles.iter().any(|role| role == wanted),
             _ => None,
         };
@@ -113,9 +108,12 @@ const fn truth(value: bool) -> &'static str {
     if value { "True" } else { "False" }
 }
 
-/// The walk cannot come to an end: neither yes nor no.
-#[derive(Debug)]
-struct Endless;
+/// The walk has no outcome: neither yes nor no, whatever `not` stands before it.
+#[derive(Clone, Copy, Debug)]
+enum Undecided<'w> {
+    Endless,
+    Remote(&'w str),
+}
 
 /// Names may lead in circles and trees may branch at every one: both are bounded.
 struct Walk<'w> {
@@ -137,24 +135,28 @@ pub fn evaluate(
     let mut walk = Walk { rules, who, target, steps: MOST_STEPS };
     match walk.rule(rule, DEEPEST) {
         Ok(allowed) => allowed,
-        Err(Endless) => {
-            error!(rule, "a policy rule has no end or needs a remote check; it allows nobody");
+        Err(Undecided::Endless) => {
+            error!(rule, "a policy rule has no end; it allows nobody");
+            false
+        }
+        Err(Undecided::Remote(url)) => {
+            error!(rule, url, "a policy rule asks another service, which magnumd does not; denied");
             false
         }
     }
 }
 
 impl<'w> Walk<'w> {
-    fn rule(&mut self, name: &str, depth: u32) -> Result<bool, Endless> {
-        match self.rules.get(name).or_else(|| self.rules.get("default")) {
+    fn rule(&mut self, name: &str, depth: u32) -> Result<bool, Undecided<'w>> {
+        match self.rules.get(name).or_else(|| self.rules.get(DEFAULT)) {
             Some(check) => self.check(check, depth),
             None => Ok(false),
         }
     }
 
-    fn check(&mut self, check: &'w Check, depth: u32) -> Result<bool, Endless> {
-        let deeper = depth.checked_sub(1).ok_or(Endless)?;
-        self.steps = self.steps.checked_sub(1).ok_or(Endless)?;
+    fn check(&mut self, check: &'w Check, depth: u32) -> Result<bool, Undecided<'w>> {
+        let deeper = depth.checked_sub(1).ok_or(Undecided::Endless)?;
+        self.steps = self.steps.checked_sub(1).ok_or(Undecided::Endless)?;
         Ok(match check {
             Check::Always => true,
             Check::Never => false,
@@ -185,7 +187,7 @@ impl<'w> Walk<'w> {
             Check::Literal { text, pattern } => {
                 self.fill(pattern).is_some_and(|wanted| *text == *wanted)
             }
-            Check::Remote(_) => return Err(Endless),
+            Check::Remote(url) => return Err(Undecided::Remote(url)),
         })
     }
 

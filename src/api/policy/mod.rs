@@ -2,7 +2,8 @@
 //! rules keep their meaning.
 //!
 //! Rules are parsed once, into trees; a check walks one without allocating. What cannot be
-//! parsed, resolved or finished denies, whatever `not` stands before it.
+//! parsed or finished denies, whatever `not` stands before it. A name without a rule stands
+//! for the rule `default`, and for no where there is none, as in oslo.policy.
 
 mod defaults;
 mod eval;
@@ -12,13 +13,16 @@ mod parse;
 use std::collections::HashMap;
 
 use serde_json::Value;
-use tracing::error;
+use tracing::{error, warn};
 
 pub use eval::{Credentials, Target};
 pub use files::{PolicyError, Source, Watch};
 use parse::Check;
 
 use crate::model::requester::Requester;
+
+/// The rule that stands for names without one.
+const DEFAULT: &str = "default";
 
 /// Every rule by name, ready to be asked.
 #[derive(Clone, Debug)]
@@ -48,7 +52,40 @@ impl Policy {
             }
             policy.rules.insert(name, check.unwrap_or(Check::Never));
         }
+        policy.complain();
         policy
+    }
+
+    /// Tells the operator of rules that cannot mean what was meant.
+    fn complain(&self) {
+        for (rule, check) in &self.rules {
+            if check.is_remote() {
+                error!(rule, "a policy rule asks another service, which magnumd does not");
+            }
+            for named in check.named_rules() {
+                if !self.rules.contains_key(named) && !self.rules.contains_key(DEFAULT) {
+                    warn!(rule, named, "a policy rule names one that does not exist");
+                }
+            }
+            if self.leads_back(rule) {
+                error!(rule, "a policy rule leads back to itself; it allows nobody");
+            }
+        }
+    }
+
+    fn leads_back(&self, rule: &str) -> bool {
+        let mut seen: Vec<&str> = Vec::new();
+        let mut next = self.rules.get(rule).map(Check::named_rules).unwrap_or_default();
+        while let Some(name) = next.pop() {
+            if name == rule {
+                return true;
+            }
+            if !seen.contains(&name) {
+                seen.push(name);
+                next.extend(self.rules.get(name).map(Check::named_rules).unwrap_or_default());
+            }
+        }
+        false
     }
 
     /// Whether `rule` allows it.
@@ -91,11 +128,13 @@ pub fn sample() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
-    use crate::api::tests::place::requester;
+    use crate::api::tests::place::{Place, requester};
 
     fn allows(policy: &Policy, rule: &str, who: &Requester, owner: &Requester) -> bool {
         let is_admin = policy.is_admin(who);
@@ -176,6 +215,75 @@ mod tests {
             assert!(!allows(&policy, rule, &owner, &owner), "{rule}");
         }
         assert!(allows(&policy, "unknown:rule", &owner, &owner), "the default rule");
+    }
+
+    /// What the log is told meanwhile.
+    fn told(work: impl FnOnce()) -> String {
+        #[derive(Clone, Default)]
+        struct Sink(Arc<Mutex<Vec<u8>>>);
+        impl std::io::Write for Sink {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                self.0.lock().unwrap().write(bytes)
+            }
+
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let sink = Sink::default();
+        let writer = sink.clone();
+        let log = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone());
+        tracing::subscriber::with_default(log.finish(), work);
+        let bytes = sink.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn the_operator_is_told_of_rules_that_cannot_be_meant() {
+        let owner = requester("u1", "p1", &["member"]);
+        let with = |rule: serde_json::Value| Policy::with_overrides([("ours".to_owned(), rule)]);
+        let table = [
+            (json!("not http://example.org/check"), "asks another service"),
+            (json!("not rule:ours"), "leads back to itself"),
+            (json!("role:a or rule:typo"), "names one that does not exist"),
+            (json!("role:a role:b"), "cannot be understood"),
+        ];
+        for (rule, sentence) in table {
+            let read = told(|| drop(with(rule.clone())));
+            assert!(read.contains(sentence) && read.contains("ours"), "{rule}: {read}");
+        }
+        assert_eq!(told(|| drop(with(json!("rule:context_is_admin")))), "");
+        let remote = with(json!("role:admin or http://example.org/check"));
+        let asked = told(|| assert!(!allows(&remote, "ours", &owner, &owner)));
+        assert!(asked.contains("http://example.org/check") && asked.contains("denied"), "{asked}");
+        let admin = requester("u5", "p3", &["admin"]);
+        assert!(allows(&remote, "ours", &admin, &owner), "who needs no service to be asked");
+    }
+
+    #[test]
+    fn every_stored_attribute_can_be_compared_with() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let cluster = runtime.block_on(async { Place::new().cluster(7, "p1", "k1").await });
+        let table = [
+            ("'k1':%(name)s", true),
+            ("'CREATE_COMPLETE':%(status)s", true),
+            ("False:%(master_lb_enabled)s", true),
+            ("30:%(create_timeout)s", true),
+            ("None:%(health_status)s", true),
+            ("'v1.30.9':%(labels.kube_tag)s", true),
+            ("user_id:%(trustee_user_id)s", false),
+            ("'x':%(no_such_thing)s", false),
+            ("not 'x':%(no_such_thing)s", true),
+            ("project_id:p%%1", false),
+            ("is_admin_project:True", true),
+        ];
+        for (rule, expected) in table {
+            let policy = Policy::with_overrides([("ours".to_owned(), json!(rule))]);
+            let owner = requester("u1", "p1", &["member"]);
+            let who = Credentials { requester: &owner, is_admin: false };
+            let target = Target::cluster(&cluster, Some("trustees"));
+            assert_eq!(policy.allows("ours", &who, &target), expected, "{rule}");
+        }
     }
 
     proptest! {

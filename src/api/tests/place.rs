@@ -117,6 +117,7 @@ impl Place {
             own_url: "http://127.0.0.1:9511".to_owned(),
             max_limit: 1000,
             trust_proxy_headers: false,
+            cors_origins: Vec::new(),
             healthcheck_disable_file: Some(folder.path().join("disabled")),
             service_down_time: Duration::from_secs(180),
             csr_rules: csr::Rules::default(),

@@ -4,10 +4,15 @@ use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::place::{Place, admin, alt, demo, mate, read, reader, request, requester, trustee};
+use crate::api::column::Columns;
 use crate::api::{Policy, Service};
 use crate::base::clock::{Clock, Timestamp};
 use crate::base::id::Entropy;
+use crate::model::NodeGroupId;
 use crate::model::certificate::{Certificate, CertificateKind};
+use crate::model::cluster::Cluster;
+use crate::model::cluster_template::ClusterTemplate;
+use crate::model::nodegroup::NodeGroup;
 use crate::model::service;
 use crate::model::status::Status;
 use crate::pki::material;
@@ -115,10 +120,19 @@ async fn every_sort_key_is_a_column() {
     let place = Place::new();
     place.put(&place.template(1, "p1", "base")).await;
     place.cluster(7, "p1", "k1").await;
-    let keys = ["id", "uuid", "name", "cluster_template_id", "labels", "status", "created_at"];
-    for key in keys {
-        let answer = place.get(demo(), &format!("/v1/clusters?sort_key={key}")).await;
-        assert_eq!(answer.status, StatusCode::OK, "{key}");
+    for (path, keys) in [
+        ("/v1/clusters", Cluster::NAMES),
+        ("/v1/clusters/detail", Cluster::NAMES),
+        ("/v1/clustertemplates", ClusterTemplate::NAMES),
+        ("/v1/clusters/k1/nodegroups", NodeGroup::NAMES),
+    ] {
+        for key in keys.iter().chain(&["id"]) {
+            for direction in ["asc", "desc"] {
+                let query = format!("{path}?sort_key={key}&sort_dir={direction}");
+                let answer = place.get(demo(), &query).await;
+                assert_eq!(answer.status, StatusCode::OK, "{query}: {}", answer.text);
+            }
+        }
     }
     for key in ["node_count", "master_count", "node_addresses", "sequence"] {
         let answer = place.get(demo(), &format!("/v1/clusters?sort_key={key}")).await;
@@ -338,11 +352,75 @@ async fn node_groups_are_shown_from_1_9_on() {
 }
 
 #[tokio::test]
+async fn pages_of_node_groups_keep_to_a_role() {
+    let place = Place::new();
+    let cluster = place.cluster(7, "p1", "k1").await;
+    let worker = place.store.read(|v| v.nodegroups(cluster.id)).unwrap().remove(1).record;
+    for (number, name, role) in [(1, "a", "gpu + ssd"), (2, "b", "other"), (3, "c", "gpu + ssd")] {
+        let mut group = worker.clone();
+        group.id = NodeGroupId::new(uuid::Uuid::from_u128(number));
+        group.sequence = place.store.next_sequence();
+        (group.name, group.role) = (name.to_owned(), role.to_owned());
+        place.put(&group).await;
+    }
+    let start = "/v1/clusters/k1/nodegroups?role=gpu%20%2B%20ssd&limit=1";
+    let (mut seen, mut path) = (Vec::new(), Some(start.to_owned()));
+    while let Some(next) = path {
+        let page = place.get(demo(), &next).await.body;
+        seen.push(names(&page, "nodegroups"));
+        path = page["next"].as_str().map(|url| url.replace("http://magnum.example:9511", ""));
+    }
+    assert_eq!(seen, [vec!["a"], vec!["c"], vec![]], "full pages, then an empty one");
+}
+
+#[tokio::test]
+async fn links_lead_back_through_the_proxy_that_the_operator_named() {
+    let hostile = [
+        ("x-forwarded-proto", "javascript"),
+        ("x-forwarded-host", "evil.example/\"><script>"),
+        ("x-forwarded-prefix", "//evil.example"),
+    ];
+    let proxied = [
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-host", "cloud.example"),
+        ("x-forwarded-prefix", "/container-infra"),
+        // Not ours: whoever sets X-Forwarded-* may well pass on what a client says here.
+        ("forwarded", "proto=http;host=evil.example"),
+    ];
+    for (trusted, how, base) in [
+        (true, &proxied[..], "https://cloud.example/container-infra"),
+        (false, &proxied[..], "http://magnum.example:9511"),
+        (true, &hostile[..], "http://magnum.example:9511"),
+        (false, &hostile[..], "http://magnum.example:9511"),
+        (true, &[][..], "http://magnum.example:9511"),
+    ] {
+        let with = |settings| crate::api::Settings { trust_proxy_headers: trusted, ..settings };
+        let place = Place::with(with, Policy::builtin());
+        place.put(&place.template(1, "p1", "base")).await;
+        let cluster = place.cluster(7, "p1", "k1").await;
+        let get = async |path: &str| place.ask(demo(), Method::GET, path, how, b"").await.body;
+        let root = get("/").await;
+        assert_eq!(root["versions"][0]["links"][0]["href"], format!("{base}/v1/"));
+        assert_eq!(get("/v1").await["stats"][1]["href"], format!("{base}/stats/"));
+        let one = get("/clusters/k1").await;
+        assert_eq!(one["links"][0]["href"], format!("{base}/v1/clusters/{}", cluster.id));
+        assert_eq!(one["links"][1]["href"], format!("{base}/clusters/{}", cluster.id));
+        let list = get("/v1/clusters?limit=1").await;
+        let next = list["next"].as_str().unwrap();
+        assert!(next.starts_with(&format!("{base}/v1/clusters?")), "{next}");
+        assert!(!format!("{root}{one}{list}").contains("evil"));
+    }
+}
+
+#[tokio::test]
 async fn counts_and_signs_of_life() {
     let place = Place::new();
     place.cluster(7, "p1", "k1").await;
     place.cluster(8, "p2", "k2").await;
     let stats = |who| async { place.get(who, "/v1/stats").await.body };
+    assert_eq!(stats(alt()).await, json!({ "clusters": 1, "nodes": 3 }));
+    let of_p2 = place.get(admin(), "/v1/stats?project_id=p2&type=cluster").await.body;
+    assert_eq!(of_p2, json!({ "clusters": 1, "nodes": 3 }));
     assert_eq!(stats(demo()).await, json!({ "clusters": 1, "nodes": 3 }));
     assert_eq!(stats(admin()).await, json!({ "clusters": 2, "nodes": 6 }));
     let service = service::Service {

@@ -3,7 +3,7 @@
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::place::{LATEST, Place, admin, alt, demo, read, reader, request};
+use super::place::{LATEST, Place, admin, alt, demo, read, reader, request, trustee};
 use crate::base::http::server::BodyError;
 use crate::model::status::Status;
 
@@ -24,6 +24,17 @@ async fn routes_methods_and_versions() {
         (Method::GET, "/v1/clusters/k1/actions/resize", &LATEST, 405),
         (Method::DELETE, "/v1/clusters", &LATEST, 400),
         (Method::PATCH, "/v1/clustertemplates", &LATEST, 400),
+        (Method::HEAD, "/", &LATEST, 200),
+        (Method::POST, "/", &LATEST, 405),
+        (Method::PATCH, "/v1/clusters/detail", &LATEST, 404),
+        (Method::GET, "/v1/clusters/k1/detail", &LATEST, 404),
+        (Method::GET, "/v1/federations?limit=0", &LATEST, 400),
+        (Method::GET, "/v1/federations?sort_key=name&limit=3", &LATEST, 200),
+        (Method::GET, "/v1/federations/f", &LATEST, 404),
+        (Method::POST, "/v1/federations?colour=red", &LATEST, 400),
+        (Method::GET, "/v1/mservices?limit=1", &LATEST, 400),
+        (Method::GET, "/v1/stats?limit=1", &LATEST, 400),
+        (Method::GET, "/v1/quotas/p1/Cluster?x=1", &LATEST, 400),
         (Method::GET, "/v1/clusters?foo=1", &LATEST, 400),
         (Method::GET, "/v1/clusters?limit=0", &LATEST, 400),
         (Method::GET, "/v1/clusters", &[("openstack-api-version", "container-infra 1.15")], 406),
@@ -353,6 +364,34 @@ async fn changes_that_cannot_be() {
     }
     let stored = place.store.read(|v| v.cluster(cluster.id)).unwrap().unwrap();
     assert_eq!(stored.record, cluster, "nothing was changed");
+}
+
+#[tokio::test]
+async fn a_trustee_reports_on_its_own_cluster_and_changes_nothing() {
+    let place = Place::new();
+    let cluster = place.cluster(1, "p1", "k1").await;
+    place.cluster(2, "p1", "k2").await;
+    let health = json!({ "op": "replace", "path": "/health_status", "value": "UNHEALTHY" });
+    let count = json!({ "op": "replace", "path": "/node_count", "value": 3 });
+    let name = json!({ "op": "replace", "path": "/name", "value": "x" });
+    let table = [
+        ("k1", json!([count]), 403, "cluster:update "),
+        ("k1", json!([health, count]), 403, "cluster:update "),
+        ("k1", json!([name]), 400, "property(ies) name"),
+        ("k2", json!([health]), 404, "Cluster k2"),
+    ];
+    for (cluster, body, status, sentence) in table {
+        let path = format!("/v1/clusters/{cluster}");
+        let answer = place.send(trustee(), Method::PATCH, &path, &body).await;
+        assert_eq!(answer.status.as_u16(), status, "{body}: {}", answer.text);
+        assert!(answer.detail().contains(sentence), "{body}: {}", answer.text);
+    }
+    let stored = place.store.read(|v| v.cluster(cluster.id)).unwrap().unwrap();
+    assert_eq!(stored.record, cluster, "nothing was changed");
+    let told = place.send(trustee(), Method::PATCH, "/v1/clusters/k1", &json!([health])).await;
+    assert_eq!(told.status.as_u16(), 202, "{}", told.text);
+    let shown = place.get(trustee(), "/v1/clusters/k1").await;
+    assert_eq!(shown.body["health_status"], "UNHEALTHY");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::super::coerce::{Fields, mandatory};
-use super::super::context::Context;
+use super::super::context::{Context, find_cluster};
 use super::super::error::{ApiError, Outcome};
 use super::super::link::{Link, links};
 use super::super::reply::Reply;
@@ -12,7 +12,6 @@ use crate::model::certificate::{Certificate, CertificateKind};
 use crate::model::cluster::Cluster;
 use crate::pki::PkiError;
 use crate::pki::authority::Authority;
-use crate::store::Stored;
 
 /// No request with a key of any sensible size is longer.
 const MOST_CSR: usize = 64 << 10;
@@ -43,9 +42,14 @@ fn certificate_view<'c>(
 pub fn show(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
     let query = cx.query(&["ca_cert_type"])?;
     let kind = CertificateKind::of_ca_cert_type(query.get("ca_cert_type"));
-    let cluster = cx.cluster(id, None)?;
+    let reach = cx.reach(None)?;
+    let (cluster, authority) = cx.read(|view| {
+        let cluster = find_cluster(view, id, reach)?;
+        let authority = view.certificate(cluster.id, kind)?;
+        Ok((cluster, authority))
+    })?;
     cx.allow_cluster("certificate:get", &cluster)?;
-    let authority = authority(cx, &cluster, kind)?;
+    let authority = authority.ok_or_else(|| not_drawn(&cluster))?;
     Reply::shown(&certificate_view(cx.base, cluster.id, &authority.pem, None, None))
 }
 
@@ -62,21 +66,19 @@ pub async fn sign(cx: &Context<'_>) -> Outcome<Reply> {
     let cluster = cx.cluster(&ident, None).map_err(ApiError::in_a_body)?;
     cx.allow_cluster("certificate:create", &cluster)?;
     let kind = CertificateKind::of_ca_cert_type(kind_asked.as_deref());
-    let authority = authority(cx, &cluster, kind)?;
-    let owner = Certificate::owner(cluster.id, kind);
-    let key = cx.api.store.sealer().open_text(&owner, &authority.key);
-    let key = key.map_err(|e| ApiError::internal().because(e))?;
+    let authority = cx.read(|view| Ok(view.certificate(cluster.id, kind)?))?;
+    let authority = authority.ok_or_else(|| not_drawn(&cluster))?;
+    let (owner, revision) = (Certificate::owner(cluster.id, kind), authority.revision);
     let settings = &cx.api.settings;
     let (rules, validity) = (settings.csr_rules.clone(), settings.certificate_validity);
     let (now, entropy) = (cx.api.clock.now(), cx.api.entropy.clone());
-    let request = csr.clone();
-    let pem = authority.record.pem;
-    // RSA takes its time: not on a thread that answers others.
-    let signed = tokio::task::spawn_blocking(move || {
-        Authority::load(&pem, &key)?.sign(&request, &rules, validity, now, &entropy)
-    });
-    let signed = signed.await.map_err(|e| ApiError::internal().because(e))?;
-    let signed = signed.map_err(|e| match e {
+    let (store, sealed, asked) = (cx.api.store.clone(), owner.clone(), csr.clone());
+    let load = move || {
+        let key = store.sealer().open_text(&sealed, &authority.key);
+        Authority::load(&authority.pem, &key.map_err(|e| PkiError::Material(e.to_string()))?)
+    };
+    let sign = move |ca: &Authority| ca.sign(&asked, &rules, validity, now, &entropy);
+    let signed = cx.api.desk.with(owner, revision, load, sign).await.map_err(|e| match e {
         e @ PkiError::Request(_) => ApiError::invalid(e.to_string()),
         e @ PkiError::Material(_) => ApiError::internal().because(e),
     })?;
@@ -99,17 +101,10 @@ pub async fn rotate(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
     Reply::accepted(cluster.id)
 }
 
-fn authority(
-    cx: &Context<'_>,
-    cluster: &Cluster,
-    kind: CertificateKind,
-) -> Outcome<Stored<Certificate>> {
-    let found = cx.read(|view| Ok(view.certificate(cluster.id, kind)?))?;
-    found.ok_or_else(|| {
-        ApiError::missing_sentence(format!(
-            "The CA of cluster {} could not be found. It is drawn soon after the cluster was \
-             accepted; try again.",
-            cluster.id
-        ))
-    })
+fn not_drawn(cluster: &Cluster) -> ApiError {
+    ApiError::missing_sentence(format!(
+        "The CA of cluster {} could not be found. It is drawn soon after the cluster was \
+         accepted; try again.",
+        cluster.id
+    ))
 }

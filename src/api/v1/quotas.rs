@@ -1,25 +1,20 @@
 //! Quotas: how many clusters a project may have. Without one of its own it has the
 //! configured limit.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde_json::json;
 
 use super::super::coerce::{Fields, mandatory};
 use super::super::context::Context;
 use super::super::error::{ApiError, Outcome};
-use super::super::page::{LIST_ARGUMENTS, Listing, SortKey};
+use super::super::page::{LIST_ARGUMENTS, Listing};
 use super::super::reply::Reply;
 use super::text;
 use crate::model::quota::{self, Quota};
 use crate::store::{Change, StoreError, Stored};
 
-const SORT_KEYS: &[SortKey] = &[
-    ("project_id", "project_id"),
-    ("resource", "sequence"),
-    ("hard_limit", "hard_limit"),
-    ("created_at", "created_at"),
-    ("updated_at", "updated_at"),
-];
 const KNOWN: [&str; 4] = ["id", "project_id", "resource", "hard_limit"];
 const READ_ONLY: [&str; 2] = ["created_at", "updated_at"];
 
@@ -57,19 +52,20 @@ pub fn list(cx: &Context<'_>) -> Outcome<Reply> {
     let query = cx.query(&[marker, limit, key, direction, "all_tenants"])?;
     cx.allow("quota:get_all")?;
     let everyone = query.flag("all_tenants")?.unwrap_or(false);
-    let (listing, marker) = Listing::numbered(query, SORT_KEYS, cx.api.settings.max_limit)?;
+    let (listing, marker) = Listing::numbered::<Quota>(query, cx.api.settings.max_limit)?;
     let own = cx.requester().project_id.as_deref();
-    let mut quotas: Vec<Quota> =
-        cx.read(|view| Ok(view.quotas()?))?.into_iter().map(|q| q.record).collect();
-    quotas.retain(|q| everyone || own == Some(&q.project_id));
-    let whole = listing.whole();
-    let mut quotas = whole.cut(quotas, |q| q.sequence, |_| false);
-    if let Some(marker) = marker {
-        let at = quotas.iter().position(|q| q.sequence.0 == marker);
-        let at = at.ok_or_else(|| ApiError::missing("Quota", marker))?;
-        quotas.drain(..=at);
+    let mut quotas: BTreeMap<u64, Quota> = BTreeMap::new();
+    for quota in cx.read(|view| Ok(view.quotas()?))? {
+        if everyone || own == Some(&quota.project_id) {
+            quotas.insert(quota.sequence.0, quota.record);
+        }
     }
-    quotas.truncate(listing.limit);
+    if let Some(marker) = marker.filter(|marker| !quotas.contains_key(marker)) {
+        return Err(ApiError::missing("Quota", marker));
+    }
+    let ranked = quotas.values().map(|q| listing.rank(q, q.sequence, q.sequence.0)).collect();
+    let picked = listing.pick(ranked, marker.as_ref());
+    let quotas: Vec<Quota> = picked.iter().filter_map(|id| quotas.remove(id)).collect();
     let last = quotas.last().map(|q| q.sequence.0);
     Reply::shown(&List {
         next: listing.next(cx.base, "quotas", quotas.len(), last),
@@ -134,12 +130,19 @@ pub async fn update(cx: &Context<'_>, project: &str, resource: &str) -> Outcome<
     fields.choice("resource", &[quota::CLUSTER], |_| Some(()))?;
     let hard_limit = fields.whole("hard_limit", 0..=i32::MAX as u32)?;
     let hard_limit = hard_limit.ok_or_else(|| mandatory("hard_limit"))?;
-    let stored = find(cx, project, resource)?;
-    let mut quota = stored.record.clone();
-    quota.hard_limit = hard_limit;
-    quota.updated_at = Some(cx.api.clock.now());
-    cx.api.store.commit(Change::new().expect(&stored).put(&quota)).await?;
-    Reply::accepted_with(&quota_view(&quota))
+    let turn = cx.api.lines.stand(project).await;
+    loop {
+        let stored = find(cx, project, resource)?;
+        let mut quota = stored.record.clone();
+        quota.hard_limit = hard_limit;
+        quota.updated_at = Some(cx.api.clock.now());
+        let change = Change::new().expect(&stored).put(&quota);
+        match cx.api.store.commit(change).await.map_err(ApiError::from) {
+            Ok(()) => return Reply::accepted_with(&quota_view(&quota)),
+            Err(e) if turn.goes_on_after(&e) => {}
+            Err(e) => return Err(e),
+        }
+    }
 }
 
 /// `DELETE /v1/quotas/{project}/{resource}`

@@ -5,11 +5,10 @@ use serde_json::json;
 use super::super::context::Context;
 use super::super::error::{ApiError, Outcome};
 use super::super::reply::Reply;
-use crate::model::nodegroup::counts;
-use crate::store::{Page, Scope};
+use crate::store::Scope;
 
 /// `GET /v1/stats`
-pub fn show(cx: &Context<'_>) -> Outcome<Reply> {
+pub async fn show(cx: &Context<'_>) -> Outcome<Reply> {
     let query = cx.query(&["project_id", "type"])?;
     cx.allow("stats:get_all")?;
     if let Some(kind) = query.get("type").filter(|kind| *kind != "cluster") {
@@ -27,15 +26,11 @@ pub fn show(cx: &Context<'_>) -> Outcome<Reply> {
             Scope::Project(own)
         }
     };
-    let (clusters, nodes) = cx.read(|view| {
-        let clusters = view.clusters(scope, Page::ALL)?;
+    let count = cx.scan(scope, |view, scope| {
         let mut nodes = 0_u64;
-        for cluster in &clusters {
-            let groups = view.nodegroups(cluster.id)?;
-            let (masters, workers) = counts(groups.iter().map(|g| &g.record));
-            nodes += u64::from(masters) + u64::from(workers);
-        }
-        Ok((clusters.len(), nodes))
-    })?;
+        view.each_nodegroup(scope, |group| nodes += u64::from(group.node_count))?;
+        Ok((view.count_clusters(scope)?, nodes))
+    });
+    let (clusters, nodes) = count.await?;
     Reply::shown(&json!({ "clusters": clusters, "nodes": nodes }))
 }

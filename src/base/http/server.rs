@@ -144,8 +144,7 @@ impl Door {
         http.http1()
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.header_time)
-            .max_buf_size(16 << 10)
-            .pipeline_flush(true);
+            .max_buf_size(16 << 10);
         http.http2().timer(TokioTimer::new()).max_concurrent_streams(64);
         let http = Arc::new(http);
         loop {

@@ -1,7 +1,5 @@
 //! Changes of clusters that exist: patched, resized, upgraded.
 
-use std::time::{Duration, Instant};
-
 use serde_json::{Map, Value};
 
 use super::super::super::coerce::{Fields, mandatory};
@@ -43,8 +41,6 @@ const PATCH_RULES: Rules = Rules {
 const HEALTHS: [&str; 3] = ["HEALTHY", "UNHEALTHY", "UNKNOWN"];
 /// More nodes than any cloud gives one cluster.
 const MOST_NODES: u32 = 100_000;
-/// How long a patch stands in line behind other changes of the same cluster.
-const IN_LINE: Duration = Duration::from_secs(30);
 
 /// `PATCH /v1/clusters/{id}`
 pub async fn update(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
@@ -63,7 +59,7 @@ pub async fn update(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
         cx.allow("cluster:update_health_status")?;
     }
     let patch = Patch::read(&cx.body("patch")?, &PATCH_RULES)?;
-    let began = Instant::now();
+    let turn = cx.api.lines.stand(&uuid.to_string()).await;
     let mut is_counted = false;
     loop {
         let (cluster, groups) = cx.read(|view| {
@@ -91,7 +87,7 @@ pub async fn update(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
             Ok(()) if wish.node_count.is_some() => is_counted = true,
             Ok(()) => return Reply::accepted(uuid),
             // Somebody was faster: the patch is laid over what they left.
-            Err(e) if e.is_conflict() && began.elapsed() < IN_LINE => {
+            Err(e) if turn.goes_on_after(&e) => {
                 let now = cx.read(|view| Ok(view.cluster(uuid)?))?;
                 if now.is_some_and(|now| now.revision == cluster.revision) {
                     return Err(e);

@@ -5,6 +5,7 @@ mod form;
 mod view;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 pub use change::{resize, update, upgrade};
 use form::{KNOWN, Origin, READ_ONLY, Wish};
@@ -13,102 +14,87 @@ use view::{ClusterList, Shown, full_view, short_view};
 use super::super::coerce::Fields;
 use super::super::context::{Context, find_cluster};
 use super::super::error::{ApiError, Outcome};
-use super::super::page::{LIST_ARGUMENTS, Listing, SortKey};
+use super::super::page::{LIST_ARGUMENTS, Listing};
 use super::super::reply::Reply;
 use super::super::version::Version;
 use crate::model::cluster::Cluster;
 use crate::model::labels::Labels;
 use crate::model::nodegroup::NodeGroup;
 use crate::model::{ClusterId, TemplateId, name};
-use crate::store::{Page, View};
-
-const SORT_KEYS: &[SortKey] = &[
-    ("uuid", "id"),
-    ("name", "name"),
-    ("project_id", "project_id"),
-    ("user_id", "user_id"),
-    ("cluster_template_id", "template_id"),
-    ("keypair", "keypair"),
-    ("docker_volume_size", "docker_volume_size"),
-    ("labels", "labels"),
-    ("master_flavor_id", "master_flavor_id"),
-    ("flavor_id", "flavor_id"),
-    ("fixed_network", "fixed_network"),
-    ("fixed_subnet", "fixed_subnet"),
-    ("floating_ip_enabled", "floating_ip_enabled"),
-    ("master_lb_enabled", "master_lb_enabled"),
-    ("create_timeout", "create_timeout"),
-    ("discovery_url", "discovery_url"),
-    ("api_address", "api_address"),
-    ("coe_version", "coe_version"),
-    ("container_version", "container_version"),
-    ("stack_id", "stack_id"),
-    ("status", "status"),
-    ("status_reason", "status_reason"),
-    ("health_status", "health_status"),
-    ("health_status_reason", "health_status_reason"),
-    ("created_at", "created_at"),
-    ("updated_at", "updated_at"),
-];
+use crate::store::{Scope, View};
 
 /// `GET /v1/clusters` and `/detail`
-pub fn list(cx: &Context<'_>, detail: bool) -> Outcome<Reply> {
+pub async fn list(cx: &Context<'_>, detail: bool) -> Outcome<Reply> {
     let query = cx.query(&LIST_ARGUMENTS)?;
     let (rule, everywhere, path) = match detail {
         false => ("cluster:get_all", "cluster:get_all_all_projects", "clusters"),
         true => ("cluster:detail", "cluster:detail_all_projects", "clusters/detail"),
     };
     cx.allow(rule)?;
-    let reach = cx.reach(Some(everywhere))?;
-    let scope = reach.scope().ok_or_else(|| ApiError::policy(rule))?;
-    let listing = Listing::read(query, SORT_KEYS, cx.api.settings.max_limit)?;
-    let (found, templates) = cx.read(|view| {
-        let marker = match listing.marker {
-            None => None,
-            Some(id) => {
-                let found = view.cluster(ClusterId::new(id))?.filter(|c| reach.covers(c));
-                Some(found.ok_or_else(|| ApiError::missing("Cluster", id))?.sequence)
-            }
-        };
-        let records = |page: Page| -> Outcome<Vec<Cluster>> {
-            Ok(view.clusters(scope, page)?.into_iter().map(|c| c.record).collect())
-        };
-        let clusters = match listing.page(marker) {
-            Some(page) => records(page)?,
-            None => listing.cut(
-                records(Page::ALL)?,
-                |c| c.sequence,
-                |c| Some(c.id.uuid()) == listing.marker,
-            ),
-        };
-        let mut templates = HashMap::new();
-        let mut found = Vec::with_capacity(clusters.len());
-        for cluster in clusters {
-            if detail && !templates.contains_key(&cluster.template_id) {
-                let labels = parent_labels(view, cluster.template_id)?;
-                templates.insert(cluster.template_id, labels);
-            }
-            let groups = groups(view, cluster.id)?;
-            found.push((cluster, groups));
+    let scope = cx.reach(Some(everywhere))?.scope().ok_or_else(|| ApiError::policy(rule))?;
+    let listing = Listing::read::<Cluster>(query, cx.api.settings.max_limit)?;
+    let found = match listing.is_by_making() {
+        true => cx.read(|view| Found::read(view, &listing, scope, detail))?,
+        false => {
+            let look =
+                move |view: &View, scope: Scope<'_>| Found::read(view, &listing, scope, detail);
+            cx.scan(scope, look).await?
         }
-        Ok((found, templates))
-    })?;
+    };
     let none = Labels::default();
-    let last = found.last().map(|(cluster, _)| cluster.id.uuid());
-    let clusters = found.iter().map(|(cluster, groups)| {
+    let clusters = found.clusters.iter().zip(&found.groups).map(|(cluster, groups)| {
         let shown = Shown { cluster, groups };
         match detail {
             false => short_view(shown, cx.base, cx.asked.version),
             true => {
-                let parent = templates.get(&cluster.template_id).unwrap_or(&none);
+                let parent = found.parents.get(&cluster.template_id).unwrap_or(&none);
                 full_view(shown, parent, cx.base, cx.asked.version)
             }
         }
     });
+    let last = found.clusters.last().map(|cluster| cluster.id);
     Reply::shown(&ClusterList {
         clusters: clusters.collect(),
-        next: listing.next(cx.base, path, found.len(), last),
+        next: listing.next(cx.base, path, found.clusters.len(), last),
     })
+}
+
+/// One page, read at one moment.
+struct Found {
+    clusters: Vec<Cluster>,
+    /// Of each of them.
+    groups: Vec<Vec<NodeGroup>>,
+    /// The labels of their templates, for details.
+    parents: HashMap<TemplateId, Labels>,
+}
+
+impl Found {
+    fn read(view: &View, listing: &Listing, scope: Scope<'_>, detail: bool) -> Outcome<Self> {
+        let marker = match listing.marker.map(ClusterId::new) {
+            None => None,
+            Some(id) => {
+                let found = view.cluster(id)?.filter(|c| scope.covers(&c.project_id));
+                Some(found.ok_or_else(|| ApiError::missing("Cluster", id))?)
+            }
+        };
+        let stored = match listing.page(marker.as_ref().map(|c| c.sequence)) {
+            Some(page) => view.clusters(scope, page)?,
+            None => {
+                let mut ranked = Vec::new();
+                view.each_cluster(scope, |c| ranked.push(listing.rank(c, c.sequence, c.id)))?;
+                view.clusters_of(&listing.pick(ranked, marker.map(|c| c.id).as_ref()))?
+            }
+        };
+        let clusters: Vec<Cluster> = stored.into_iter().map(|c| c.record).collect();
+        let groups = view.nodegroups_of(clusters.iter().map(|c| &c.id))?;
+        let mut parents = HashMap::new();
+        for cluster in clusters.iter().filter(|_| detail) {
+            if let Entry::Vacant(place) = parents.entry(cluster.template_id) {
+                place.insert(parent_labels(view, cluster.template_id)?);
+            }
+        }
+        Ok(Self { clusters, groups, parents })
+    }
 }
 
 /// `GET /v1/clusters/{id}`

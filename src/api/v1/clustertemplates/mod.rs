@@ -12,50 +12,12 @@ use view::{TemplateList, template_view};
 use super::super::coerce::Fields;
 use super::super::context::{Context, Reach};
 use super::super::error::{ApiError, Outcome};
-use super::super::page::{LIST_ARGUMENTS, Listing, SortKey};
+use super::super::page::{LIST_ARGUMENTS, Listing};
 use super::super::patch::{Patch, Rules};
 use super::super::reply::Reply;
 use crate::model::cluster_template::ClusterTemplate;
 use crate::model::{TemplateId, name};
 use crate::store::{Change, Page, Scope, StoreError, Stored, View};
-
-const SORT_KEYS: &[SortKey] = &[
-    ("uuid", "id"),
-    ("name", "name"),
-    ("coe", "coe"),
-    ("project_id", "project_id"),
-    ("user_id", "user_id"),
-    ("image_id", "image_id"),
-    ("flavor_id", "flavor_id"),
-    ("master_flavor_id", "master_flavor_id"),
-    ("keypair_id", "keypair_id"),
-    ("external_network_id", "external_network_id"),
-    ("fixed_network", "fixed_network"),
-    ("fixed_subnet", "fixed_subnet"),
-    ("dns_nameserver", "dns_nameserver"),
-    ("network_driver", "network_driver"),
-    ("volume_driver", "volume_driver"),
-    ("apiserver_port", "apiserver_port"),
-    ("docker_volume_size", "docker_volume_size"),
-    ("docker_storage_driver", "docker_storage_driver"),
-    ("cluster_distro", "cluster_distro"),
-    ("http_proxy", "http_proxy"),
-    ("https_proxy", "https_proxy"),
-    ("no_proxy", "no_proxy"),
-    ("insecure_registry", "insecure_registry"),
-    ("registry_enabled", "registry_enabled"),
-    ("tls_disabled", "tls_disabled"),
-    ("public", "public"),
-    ("hidden", "hidden"),
-    ("master_lb_enabled", "master_lb_enabled"),
-    ("floating_ip_enabled", "floating_ip_enabled"),
-    ("labels", "labels"),
-    ("server_type", "server_type"),
-    ("tags", "tags"),
-    ("driver", "driver"),
-    ("created_at", "created_at"),
-    ("updated_at", "updated_at"),
-];
 
 const PATCH_RULES: Rules = Rules {
     internal: &[],
@@ -89,7 +51,7 @@ pub fn list(cx: &Context<'_>, detail: bool) -> Outcome<Reply> {
     };
     cx.allow(rule)?;
     let reach = cx.reach(Some(everywhere))?;
-    let listing = Listing::read(query, SORT_KEYS, cx.api.settings.max_limit)?;
+    let listing = Listing::read::<ClusterTemplate>(query, cx.api.settings.max_limit)?;
     let templates = cx.read(|view| page(view, &listing, reach))?;
     let last = templates.last().map(|t| t.id.uuid());
     Reply::shown(&TemplateList {
@@ -121,8 +83,11 @@ fn page(view: &View, listing: &Listing, reach: Reach<'_>) -> Outcome<Vec<Cluster
         }
     };
     if wanted.is_none() {
-        let is_marker = |t: &ClusterTemplate| Some(t.id.uuid()) == listing.marker;
-        return Ok(listing.cut(templates, |t| t.sequence, is_marker));
+        let ranked = templates.iter().enumerate();
+        let ranked = ranked.map(|(at, t)| listing.rank(t, t.sequence, at)).collect();
+        let marker = templates.iter().position(|t| Some(t.id.uuid()) == listing.marker);
+        let picked = listing.pick(ranked, marker.as_ref());
+        return Ok(picked.into_iter().map(|at| templates[at].clone()).collect());
     }
     templates.sort_by_key(|t| t.sequence);
     if listing.descending {
@@ -183,7 +148,31 @@ pub async fn update(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
     let stored = cx.template(id, Some("clustertemplate:update_all_projects"))?;
     cx.allow_template("clustertemplate:update", &stored)?;
     let patch = Patch::read(&cx.body("patch")?, &PATCH_RULES)?;
-    let before = attributes(&stored);
+    let uuid = stored.id.to_string();
+    let turn = cx.api.lines.stand(&uuid).await;
+    let mut stored = cx.template(&uuid, None)?;
+    loop {
+        match lay_over(cx, &stored, &patch).await {
+            Ok(template) => return Reply::shown(&template_view(&template, cx.base)),
+            Err(e) if turn.goes_on_after(&e) => {
+                let now = cx.template(&uuid, None)?;
+                if now.revision == stored.revision && !is_used(cx, now.id)? {
+                    return Err(e);
+                }
+                stored = now;
+            }
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// Writes what the patch makes of the template, unless that has changed since it was read.
+async fn lay_over(
+    cx: &Context<'_>,
+    stored: &Stored<ClusterTemplate>,
+    patch: &Patch,
+) -> Outcome<ClusterTemplate> {
+    let before = attributes(stored);
     let after = patch.apply(before.clone())?;
     let origin = Origin {
         id: stored.id,
@@ -201,8 +190,8 @@ pub async fn update(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
         .map(|(name, _)| name.as_str())
         .filter(|name| !READ_ONLY.contains(name))
         .collect();
-    let is_used = cx.read(|view| Ok(view.is_template_used(stored.id)?))?;
-    if is_used && !is_harmless(&changed, &template) {
+    let is_harmless = is_harmless(&changed, &template);
+    if !is_harmless && is_used(cx, stored.id)? {
         return Err(used(stored.id));
     }
     if changed.iter().any(|name| matches!(*name, "public" | "hidden")) {
@@ -215,15 +204,13 @@ pub async fn update(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
         true => stored.updated_at,
         false => Some(cx.api.clock.now()),
     };
-    let mut change = Change::new().expect(&stored).put(&template);
-    if !is_used {
-        // Unless only the harmless changed, a cluster must not have come meanwhile.
-        if !is_harmless(&changed, &template) {
-            change = change.expect_unused(stored.id);
-        }
+    let mut change = Change::new().expect(stored).put(&template);
+    if !is_harmless {
+        // A cluster must not have come meanwhile.
+        change = change.expect_unused(stored.id);
     }
     cx.api.store.commit(change).await?;
-    Reply::shown(&template_view(&template, cx.base))
+    Ok(template)
 }
 
 /// `DELETE /v1/clustertemplates/{id}`
@@ -231,16 +218,19 @@ pub async fn delete(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
     cx.query(&[])?;
     let stored = cx.template(id, Some("clustertemplate:delete_all_projects"))?;
     cx.allow_template("clustertemplate:delete", &stored)?;
-    let is_used = || cx.read(|view| Ok(view.is_template_used(stored.id)?));
-    if is_used()? {
+    if is_used(cx, stored.id)? {
         return Err(used(stored.id));
     }
     let change = Change::new().expect(&stored).expect_unused(stored.id).delete(&stored.record);
     match cx.api.store.commit(change).await {
         Ok(()) => Ok(Reply::gone()),
-        Err(StoreError::Stale) if is_used()? => Err(used(stored.id)),
+        Err(StoreError::Stale) if is_used(cx, stored.id)? => Err(used(stored.id)),
         Err(e) => Err(e.into()),
     }
+}
+
+fn is_used(cx: &Context<'_>, id: TemplateId) -> Outcome<bool> {
+    cx.read(|view| Ok(view.is_template_used(id)?))
 }
 
 fn used(id: TemplateId) -> ApiError {

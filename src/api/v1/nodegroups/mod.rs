@@ -2,7 +2,7 @@
 
 mod form;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use form::{KNOWN, Origin, READ_ONLY};
 use serde::Serialize;
@@ -13,7 +13,7 @@ use super::super::coerce::Fields;
 use super::super::context::{Context, find_cluster, only};
 use super::super::error::{ApiError, Outcome};
 use super::super::link::{Link, links};
-use super::super::page::{LIST_ARGUMENTS, Listing, SortKey};
+use super::super::page::{LIST_ARGUMENTS, Listing, encoded};
 use super::super::patch::{Patch, Rules};
 use super::super::reply::Reply;
 use super::super::version::Version;
@@ -23,29 +23,6 @@ use crate::model::labels::{LabelDiff, Labels};
 use crate::model::nodegroup::{NodeGroup, Taint};
 use crate::model::{ClusterId, NodeGroupId};
 use crate::store::{Stored, View};
-
-const SORT_KEYS: &[SortKey] = &[
-    ("uuid", "id"),
-    ("name", "name"),
-    ("cluster_id", "cluster_id"),
-    ("project_id", "project_id"),
-    ("docker_volume_size", "docker_volume_size"),
-    ("labels", "labels"),
-    ("flavor_id", "flavor_id"),
-    ("image_id", "image_id"),
-    ("node_addresses", "node_addresses"),
-    ("node_count", "node_count"),
-    ("role", "role"),
-    ("min_node_count", "min_node_count"),
-    ("max_node_count", "max_node_count"),
-    ("is_default", "is_default"),
-    ("stack_id", "stack_id"),
-    ("status", "status"),
-    ("status_reason", "status_reason"),
-    ("version", "version"),
-    ("created_at", "created_at"),
-    ("updated_at", "updated_at"),
-];
 
 const PATCH_RULES: Rules = Rules {
     internal: &[
@@ -193,7 +170,7 @@ pub fn list(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
     cx.since(Version::NODEGROUPS, "get_one")?;
     let [marker, limit, key, direction] = LIST_ARGUMENTS;
     let query = cx.query(&[marker, limit, key, direction, "role"])?;
-    let listing = Listing::read(query, SORT_KEYS, cx.api.settings.max_limit)?;
+    let listing = Listing::read::<NodeGroup>(query, cx.api.settings.max_limit)?;
     let reach = cx.reach(Some("nodegroup:get_all_all_projects"))?;
     let (cluster, groups) = cx.read(|view| {
         let cluster = find_cluster(view, id, reach)?;
@@ -207,15 +184,22 @@ pub fn list(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
         return Err(missing(&marker.to_string()));
     }
     let role = query.get("role");
-    let groups: Vec<NodeGroup> = groups.into_iter().map(|g| g.record).collect();
-    let shown: Vec<NodeGroup> = listing
-        .cut(groups, |g| g.sequence, |g| Some(g.id.uuid()) == listing.marker)
-        .into_iter()
-        .filter(|g| role.is_none_or(|role| g.role == role))
-        .collect();
+    let mut groups: HashMap<Uuid, NodeGroup> =
+        groups.into_iter().map(|g| (g.id.uuid(), g.record)).collect();
+    // The marker keeps its place, whatever its role.
+    let is_meant = |g: &NodeGroup| {
+        role.is_none_or(|role| g.role == role) || Some(g.id.uuid()) == listing.marker
+    };
+    let ranked = groups.values().filter(|g| is_meant(g));
+    let ranked = ranked.map(|g| listing.rank(g, g.sequence, g.id.uuid())).collect();
+    let picked = listing.pick(ranked, listing.marker.as_ref());
+    let shown: Vec<NodeGroup> = picked.iter().filter_map(|id| groups.remove(id)).collect();
     let path = format!("clusters/{}/nodegroups", cluster.id);
     let last = shown.last().map(|g| g.id.uuid());
-    let next = listing.next(cx.base, &path, shown.len(), last);
+    let mut next = listing.next(cx.base, &path, shown.len(), last);
+    if let (Some(next), Some(role)) = (&mut next, role) {
+        next.push_str(&format!("&role={}", encoded(role)));
+    }
     Reply::shown(&List { nodegroups: shown.iter().map(short_view).collect(), next })
 }
 
@@ -274,18 +258,33 @@ pub async fn update(cx: &Context<'_>, id: &str, ident: &str) -> Outcome<Reply> {
     let body = cx.body("patch")?;
     let patch = Patch::read(&body, &PATCH_RULES)?;
     knows_node_labels(cx, |name| patch.touches(name))?;
-    let before = full_view(&group, &cluster, "", Version::NODE_LABELS);
-    let Ok(Value::Object(before)) = serde_json::to_value(before) else {
-        return Err(ApiError::internal());
-    };
-    let mut changed = form::changed(Fields::of(patch.apply(before)?), &group)?;
-    if changed == group.record {
-        return Reply::accepted_with(&full_view(&group, &cluster, cx.base, cx.asked.version));
+    let uuids = (cluster.id.to_string(), group.id.to_string());
+    let turn = cx.api.lines.stand(&uuids.1).await;
+    let (mut cluster, mut group) = find(cx, &uuids.0, &uuids.1, None, "patch")?;
+    loop {
+        let before = full_view(&group, &cluster, "", Version::NODE_LABELS);
+        let Ok(Value::Object(before)) = serde_json::to_value(before) else {
+            return Err(ApiError::internal());
+        };
+        let mut changed = form::changed(Fields::of(patch.apply(before)?), &group)?;
+        if changed == group.record {
+            return Reply::accepted_with(&full_view(&group, &cluster, cx.base, cx.asked.version));
+        }
+        changed.updated_at = Some(cx.api.clock.now());
+        let tenant = cx.tenant();
+        let order = cx.api.conductor.update_nodegroup(&tenant, &cluster, &group, changed);
+        let outcome = order.await.map_err(ApiError::from);
+        let read = group.revision;
+        (cluster, group) = find(cx, &uuids.0, &uuids.1, None, "patch")?;
+        match outcome {
+            Ok(()) => {
+                let shown = full_view(&group, &cluster, cx.base, cx.asked.version);
+                return Reply::accepted_with(&shown);
+            }
+            Err(e) if turn.goes_on_after(&e) && group.revision != read => {}
+            Err(e) => return Err(e),
+        }
     }
-    changed.updated_at = Some(cx.api.clock.now());
-    cx.api.conductor.update_nodegroup(&cx.tenant(), &cluster, &group, changed).await?;
-    let (cluster, group) = find(cx, id, ident, None, "patch")?;
-    Reply::accepted_with(&full_view(&group, &cluster, cx.base, cx.asked.version))
 }
 
 /// `DELETE /v1/clusters/{id}/nodegroups/{group}`
