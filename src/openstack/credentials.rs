@@ -211,10 +211,7 @@ impl Credentials {
     }
 }
 
-fn proof(
-    get: &impl Fn(&str) -> Option<String>,
-    place: &str,
-) -> Result<Proof, CredentialsError> {
+fn proof(get: &impl Fn(&str) -> Option<String>, place: &str) -> Result<Proof, CredentialsError> {
     let user = Identity {
         id: get("user_id"),
         name: get("username"),

@@ -321,8 +321,11 @@ impl Keystone {
         trustor: &str,
         trustee: &str,
     ) -> Result<Vec<String>, CloudError> {
-        let url =
-            format!("{}/OS-TRUST/trusts?trustor_user_id={}", self.accounts.auth_url, encode(trustor));
+        let url = format!(
+            "{}/OS-TRUST/trusts?trustor_user_id={}",
+            self.accounts.auth_url,
+            encode(trustor)
+        );
         let call = Call::get(Service::Keystone, url, token, "the trusts");
         let body = self.caller.json(call).await?;
         let trusts = body["trusts"].as_array().map(Vec::as_slice).unwrap_or_default();

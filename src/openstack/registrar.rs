@@ -110,7 +110,11 @@ impl Registrar {
     }
 
     /// Entries that fit a query such as `name=magnum&domain_id=default`, as Keystone shows them.
-    pub async fn list(&self, register: Register, query: &[(&str, &str)]) -> Result<Vec<Value>, CloudError> {
+    pub async fn list(
+        &self,
+        register: Register,
+        query: &[(&str, &str)],
+    ) -> Result<Vec<Value>, CloudError> {
         let query: Vec<String> = query.iter().map(|(k, v)| format!("{k}={}", encode(v))).collect();
         let path = format!("{}?{}", register.path(), query.join("&"));
         let mut body = self.caller.json(self.call(&path, register.singular())).await?;

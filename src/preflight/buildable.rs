@@ -24,12 +24,7 @@ pub async fn check(scene: &Scene) -> Look {
         Err(CloudError::Refused { reason, status: 400.., .. }) => Some(reason),
         Err(e) => return Err(e.into()),
     };
-    Ok(judge(
-        &drawing.driver,
-        drawing.census.resources(),
-        drawing.census.bytes,
-        refusal.as_deref(),
-    ))
+    Ok(judge(&drawing.driver, drawing.census.resources(), drawing.census.bytes, refusal.as_deref()))
 }
 
 fn judge(driver: &str, resources: u64, bytes: usize, refusal: Option<&str>) -> Judgement {
@@ -40,7 +35,8 @@ fn judge(driver: &str, resources: u64, bytes: usize, refusal: Option<&str>) -> J
             "correct what Heat names in the cluster template; look at the line heat",
         );
     }
-    let sentence = format!("{driver} draws {resources} resources in {kib} KiB, and Heat takes them");
+    let sentence =
+        format!("{driver} draws {resources} resources in {kib} KiB, and Heat takes them");
     if resources > MOST_RESOURCES || bytes > LARGEST_TEMPLATE {
         return Judgement::warn(
             format!("{sentence}; its defaults are {MOST_RESOURCES} and 512"),

@@ -28,7 +28,11 @@ fn judge(all: &[Dated], now: Timestamp) -> Judgement {
     for one in all {
         let Some(end) = end_of(&one.pem) else {
             return Judgement::fail(
-                format!("cluster {}: its certificate {} is unreadable", one.cluster, one.kind.as_str()),
+                format!(
+                    "cluster {}: its certificate {} is unreadable",
+                    one.cluster,
+                    one.kind.as_str()
+                ),
                 "the state is damaged: restore it from a backup",
             );
         };
@@ -44,7 +48,10 @@ fn judge(all: &[Dated], now: Timestamp) -> Judgement {
     ending.sort_by_key(|(_, (days, _))| *days);
     let cure = "openstack coe ca rotate CLUSTER";
     let (Some(first), last) = (ending.first(), ending.len()) else {
-        return Judgement::ok(format!("no certificate of {} ends soon", count(clusters, "cluster")));
+        return Judgement::ok(format!(
+            "no certificate of {} ends soon",
+            count(clusters, "cluster")
+        ));
     };
     let (cluster, (days, kind)) = first;
     let others = match last {
@@ -53,11 +60,17 @@ fn judge(all: &[Dated], now: Timestamp) -> Judgement {
     };
     match *days < 0 {
         true => Judgement::fail(
-            format!("certificate {kind} of cluster {cluster} ended {} ago{others}", count(days.unsigned_abs(), "day")),
+            format!(
+                "certificate {kind} of cluster {cluster} ended {} ago{others}",
+                count(days.unsigned_abs(), "day")
+            ),
             cure,
         ),
         false => Judgement::warn(
-            format!("certificate {kind} of cluster {cluster} ends in {}{others}", count(days.unsigned_abs(), "day")),
+            format!(
+                "certificate {kind} of cluster {cluster} ends in {}{others}",
+                count(days.unsigned_abs(), "day")
+            ),
             cure,
         ),
     }

@@ -68,7 +68,8 @@ mod tests {
 
     #[test]
     fn room_and_privacy() {
-        let of = |free, files_left, mode| judge("/s", &Facts { free: free * MIB, files_left, mode });
+        let of =
+            |free, files_left, mode| judge("/s", &Facts { free: free * MIB, files_left, mode });
         assert_eq!(of(5000, 1000, 0o700), Judgement::ok("/s has 4 GiB left"));
         assert_eq!(of(500, 1000, 0o700).verdict, Verdict::Warn);
         assert_eq!(of(50, 1000, 0o700).sentence, "/s has 50 MiB and 1000 files left");

@@ -24,11 +24,7 @@ pub async fn check(scene: &Scene) -> Look {
 }
 
 /// A flavor by id or name.
-pub async fn find(
-    scene: &Scene,
-    actor: &Actor,
-    wanted: Option<&str>,
-) -> Result<Flavor, Judgement> {
+pub async fn find(scene: &Scene, actor: &Actor, wanted: Option<&str>) -> Result<Flavor, Judgement> {
     let Some(wanted) = wanted else {
         return Err(Judgement::fail(
             "no flavor is named",
@@ -94,7 +90,10 @@ fn judge(master: &Flavor, worker: &Flavor, image: Option<&Image>, boot_volume: u
     }
     if master.vcpus < MASTER_CPUS {
         all.push(Judgement::warn(
-            format!("flavor {} has 1 CPU, and kubeadm wants {MASTER_CPUS} for masters", master.name),
+            format!(
+                "flavor {} has 1 CPU, and kubeadm wants {MASTER_CPUS} for masters",
+                master.name
+            ),
             "choose a larger master_flavor_id; with one CPU masters start slowly",
         ));
     }

@@ -42,8 +42,7 @@ mod tests {
     #[test]
     fn every_answer_has_its_sentence() {
         let service = Service::Keystone;
-        let refused =
-            |status| CloudError::Refused { service, status, reason: "no".to_owned() };
+        let refused = |status| CloudError::Refused { service, status, reason: "no".to_owned() };
         let busy = CloudError::Busy { service, reason: "refused".to_owned(), retry_after: None };
         let missing = CloudError::Missing { service, what: "the login".to_owned() };
         let table = [

@@ -27,7 +27,6 @@ pub struct Options {
     pub external_network: Option<String>,
     pub fixed_network: Option<String>,
     pub fixed_subnet: Option<String>,
-    pub keypair: Option<String>,
     pub network_driver: Option<String>,
     pub dns_nameserver: Option<String>,
     pub docker_volume_size: Option<u32>,
@@ -100,14 +99,12 @@ async fn named(scene: &Scene, name: &str) -> Result<(ClusterTemplate, String), J
     }
     // A daemon holds the state, so it can tell.
     let actor = scene.actor().await?;
-    let body = scene.cloud.own_template(&actor, name).await.map_err(|e| {
-        match e.is_missing() {
-            true => missing(name, std::iter::empty()),
-            false => Judgement::unseen(
-                format!("the running magnumd did not show template {name}: {e}"),
-                "set OS_CLOUD to its owner's credentials",
-            ),
-        }
+    let body = scene.cloud.own_template(&actor, name).await.map_err(|e| match e.is_missing() {
+        true => missing(name, std::iter::empty()),
+        false => Judgement::unseen(
+            format!("the running magnumd did not show template {name}: {e}"),
+            "set OS_CLOUD to its owner's credentials",
+        ),
     })?;
     let template = of_api(&body).ok_or_else(|| {
         let cure = "see that the catalogue's container-infra entry leads to magnumd";
@@ -163,7 +160,10 @@ fn of_api(body: &Value) -> Option<ClusterTemplate> {
         master_lb_enabled: flag("master_lb_enabled"),
         floating_ip_enabled: flag("floating_ip_enabled"),
         labels: labels.map(|(k, v)| (k.as_str(), v)).collect(),
-        server_type: body["server_type"].as_str().and_then(ServerType::parse).unwrap_or(ServerType::Vm),
+        server_type: body["server_type"]
+            .as_str()
+            .and_then(ServerType::parse)
+            .unwrap_or(ServerType::Vm),
         tags: text("tags"),
         driver: text("driver"),
         ..blank()
@@ -223,7 +223,6 @@ fn over(mut template: ClusterTemplate, options: Options) -> ClusterTemplate {
         (&mut template.external_network_id, options.external_network),
         (&mut template.fixed_network, options.fixed_network),
         (&mut template.fixed_subnet, options.fixed_subnet),
-        (&mut template.keypair_id, options.keypair),
         (&mut template.network_driver, options.network_driver),
         (&mut template.dns_nameserver, options.dns_nameserver),
     ];

@@ -18,9 +18,9 @@ pub async fn check(scene: &Scene) -> Look {
 fn judge(life: Duration, timeout: Duration) -> Judgement {
     let (life, timeout) = (minutes(life), minutes(timeout));
     match life >= timeout {
-        true => Judgement::ok(format!(
-            "tokens live {life} min, and a creation may take {timeout} min"
-        )),
+        true => {
+            Judgement::ok(format!("tokens live {life} min, and a creation may take {timeout} min"))
+        }
         false => Judgement::warn(
             format!(
                 "tokens live {life} min, but a creation may take {timeout} min: Heat may find its \

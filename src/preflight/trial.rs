@@ -30,10 +30,10 @@ pub async fn run(scene: &Scene, stop: &CancellationToken) -> Vec<Finding> {
         let judgement = look.unwrap_or_else(|unseen| unseen);
         Finding { check, judgement, took: began.elapsed() }
     };
-    let (trust, boot) = tokio::join!(
-        async { finding("trial-trust", trust(scene, stop).await) },
-        async { finding("trial-boot", boot(scene, stop).await) },
-    );
+    let (trust, boot) =
+        tokio::join!(async { finding("trial-trust", trust(scene, stop).await) }, async {
+            finding("trial-boot", boot(scene, stop).await)
+        },);
     vec![trust, boot]
 }
 
@@ -88,8 +88,7 @@ async fn delegate(
         some => some,
     };
     let token = &guest.session.token;
-    let trust =
-        keystone.create_trust(token, &requester.user_id, &trustee, project, roles).await?;
+    let trust = keystone.create_trust(token, &requester.user_id, &trustee, project, roles).await?;
     let session = keystone.trustee(&trustee, &password, Some(&trust)).await?;
     Ok(session.roles)
 }
@@ -170,12 +169,7 @@ fn hot(image: &str, flavor: &str) -> Value {
     })
 }
 
-async fn build(
-    scene: &Scene,
-    heat: &Heat<'_>,
-    image: &str,
-    flavor: &str,
-) -> Result<bool, String> {
+async fn build(scene: &Scene, heat: &Heat<'_>, image: &str, flavor: &str) -> Result<bool, String> {
     let words = |e: CloudError| e.to_string();
     let template = hot(image, flavor).to_string();
     let order = NewStack {

@@ -42,10 +42,7 @@ fn judge(who: &str, guest: Option<&Guest>, delegated: &[String]) -> Judgement {
     if !lacking.is_empty() {
         let project = requester.project_name.as_deref().unwrap_or_default();
         return Judgement::fail(
-            format!(
-                "the {who} lacks {}, which trust.roles wants to delegate",
-                lacking.join(", ")
-            ),
+            format!("the {who} lacks {}, which trust.roles wants to delegate", lacking.join(", ")),
             format!(
                 "openstack role add --user {} --project {project} {}, or change trust.roles",
                 requester.user_name, lacking[0]

@@ -31,7 +31,9 @@ pub async fn make(
     maker.account(user, fits, &names.user, "default", &file.password, &place).await?;
     let domain = match &facts.domain {
         Some(domain) => domain.id.clone(),
-        None => maker.create(Register::Domains, json!({ "name": names.domain }), &names.domain).await?,
+        None => {
+            maker.create(Register::Domains, json!({ "name": names.domain }), &names.domain).await?
+        }
     };
     let keeper = facts.keeper.as_ref().map(|entry| entry.id.as_str());
     let place = Place::Domain(domain.clone());

@@ -71,12 +71,6 @@ impl Plan {
     pub fn changes(&self) -> bool {
         self.lines.iter().any(|line| matches!(line.action, Action::Create | Action::Change))
     }
-
-    /// Sentences about what is in the way; nothing is done while there are any.
-    pub fn obstacles(&self) -> Vec<&str> {
-        let refused = self.lines.iter().filter(|line| line.action == Action::Refuse);
-        refused.map(|line| line.what.as_str()).collect()
-    }
 }
 
 impl<'s> Setup<'s> {

@@ -165,7 +165,10 @@ pub fn removal(ours: &Ours) -> Vec<Line> {
         let domain = ours.domain.as_ref().map_or("", |(_, name)| name);
         lines.push(line(
             Action::Refuse,
-            format!("domain {domain} has {} users of clusters; delete the clusters first", ours.trustees),
+            format!(
+                "domain {domain} has {} users of clusters; delete the clusters first",
+                ours.trustees
+            ),
         ));
     }
     for (_, interface) in &ours.endpoints {
@@ -211,7 +214,10 @@ mod tests {
 
     #[test]
     fn an_empty_cloud_gets_everything_and_a_ready_one_nothing() {
-        assert_eq!(actions(&in_keystone(&names(), &Facts::default())), "create create create create");
+        assert_eq!(
+            actions(&in_keystone(&names(), &Facts::default())),
+            "create create create create"
+        );
         let ready = Facts {
             regions: vec!["R1".to_owned()],
             project: entry(false),

@@ -69,8 +69,7 @@ pub async fn look(
     if let (Some(user), Some(project)) = (&facts.user, &facts.project) {
         let place = Place::Project(project.id.clone());
         facts.user_is_admin = is_admin(registrar, &user.id, &place).await?;
-        facts.user_logs_in =
-            logs_in(credentials, &user.id, &file.password, &place).await?;
+        facts.user_logs_in = logs_in(credentials, &user.id, &file.password, &place).await?;
     }
     if let Some(domain) = &facts.domain {
         let (keeper, place) = (names.keeper(), Place::Domain(domain.id.clone()));
