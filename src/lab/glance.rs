@@ -14,6 +14,10 @@ pub(super) struct Image {
     pub id: String,
     pub name: String,
     pub os_distro: Option<String>,
+    /// GiB and MiB that it needs.
+    pub min_disk: u64,
+    pub min_ram: u64,
+    pub kube_version: Option<String>,
     pub owner: String,
     pub created_at: Timestamp,
 }
@@ -124,8 +128,8 @@ fn view(image: &Image) -> Value {
         "owner": image.owner,
         "disk_format": "raw",
         "container_format": "bare",
-        "min_disk": 1,
-        "min_ram": 0,
+        "min_disk": image.min_disk,
+        "min_ram": image.min_ram,
         "size": 1024,
         "virtual_size": Value::Null,
         "checksum": "5d41402abc4b2a76b9719d911017c592",
@@ -136,6 +140,9 @@ fn view(image: &Image) -> Value {
         "file": format!("/v2/images/{}/file", image.id),
         "schema": "/v2/schemas/image",
     });
+    if let Some(version) = &image.kube_version {
+        view["kube_version"] = json!(version);
+    }
     if let Some(distro) = &image.os_distro {
         view["os_distro"] = json!(distro);
     }

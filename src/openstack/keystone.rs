@@ -57,6 +57,8 @@ pub struct Accounts {
 #[derive(Clone, Debug)]
 pub struct Session {
     pub token: Secret<String>,
+    /// By Keystone's clock, in whole seconds.
+    pub issued_at: Timestamp,
     pub expires_at: Timestamp,
     pub user_id: String,
     pub roles: Vec<String>,
@@ -94,6 +96,13 @@ impl Keystone {
         let scope = json!({ "project": self.accounts.service_project.json() });
         let (user, password) = (&self.accounts.service_user, &self.accounts.service_password);
         self.kept(&self.service, user, password, scope).await
+    }
+
+    /// What time it is at Keystone: when it says that it made a token, just now.
+    pub async fn time(&self) -> Result<Timestamp, CloudError> {
+        let scope = json!({ "project": self.accounts.service_project.json() });
+        let (user, password) = (&self.accounts.service_user, &self.accounts.service_password);
+        Ok(self.login(user, password, Some(scope)).await?.issued_at)
     }
 
     /// The session of the trustee domain's administrator.
@@ -388,14 +397,17 @@ pub(super) async fn log_in(
     let token = answer.header("x-subject-token").map(str::to_owned);
     let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let body = &body["token"];
-    let expires_at = body["expires_at"].as_str().and_then(Timestamp::parse);
-    let (Some(token), Some(expires_at)) = (token, expires_at) else {
+    let date = |key: &str| body[key].as_str().and_then(Timestamp::parse);
+    let (Some(token), Some(issued_at), Some(expires_at)) =
+        (token, date("issued_at"), date("expires_at"))
+    else {
         let reason = "the login's answer holds no token".to_owned();
         return Err(CloudError::Unknown { service: Service::Keystone, reason });
     };
     let project_id = text(&body["project"]["id"]);
     let session = Session {
         token: Secret::new(token),
+        issued_at,
         expires_at,
         user_id: text(&body["user"]["id"]),
         roles: names(&body["roles"]),

@@ -128,7 +128,7 @@ impl Cloud {
         self.look(Service::Magnum, url, actor, "the template").await
     }
 
-    /// Keystone's version document, which needs no account, for the date that comes with it.
+    /// The date of Keystone's answers, asked without an account; not every server sends one.
     pub async fn time_of_keystone(&self) -> Result<Option<Timestamp>, CloudError> {
         let call = Call {
             service: Service::Keystone,

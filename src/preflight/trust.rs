@@ -79,6 +79,7 @@ mod tests {
         };
         let session = Session {
             token: Secret::new(String::new()),
+            issued_at: Timestamp::EPOCH,
             expires_at: Timestamp::EPOCH,
             user_id: String::new(),
             roles: Vec::new(),
