@@ -60,7 +60,7 @@ impl Operator {
             identity = cloud.identity_url(),
             discovery = free_port(),
             bootstrap = free_port(),
-            state = place.path().display(),
+            state = place.path().join("state").display(),
         );
         let guest = Some(variables(&cloud, "demo", &[]));
         Self { cloud, place, configuration, guest }
@@ -582,7 +582,9 @@ pitfall!(
     |operator, options| {
         use std::os::unix::fs::PermissionsExt;
         let mode = std::fs::Permissions::from_mode(0o755);
-        std::fs::set_permissions(operator.place.path(), mode).unwrap();
+        let state = operator.place.path().join("state");
+        std::fs::create_dir(&state).unwrap();
+        std::fs::set_permissions(state, mode).unwrap();
     }
 );
 pitfall!(

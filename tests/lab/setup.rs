@@ -94,12 +94,12 @@ async fn a_run_that_was_cut_off_is_finished_by_the_next() {
     for fault in [
         "keystone:POST:/users:status=500:times=1",
         "keystone:POST:/users:after:status=500:times=1",
-        "keystone:POST:/users:after=1:status=500:times=1",
+        "keystone:POST:/users:status=500:times=1:after=1",
         "keystone:PUT:/projects/*:status=500:times=1",
         "keystone:POST:/domains:after:drop:times=1",
         "keystone:PUT:/domains/*:status=500:times=1",
         "keystone:POST:/services:after:status=500:times=1",
-        "keystone:POST:/endpoints:after=1:status=500:times=1",
+        "keystone:POST:/endpoints:status=500:times=1:after=1",
     ] {
         let cloud = bare_cloud().await;
         let before = cloud.registered();
