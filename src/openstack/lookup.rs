@@ -216,7 +216,8 @@ impl Cloud {
         .await
     }
 
-    async fn get(
+    /// One document of a service, as the actor is shown it.
+    pub(super) async fn get(
         &self,
         service: Service,
         url: String,

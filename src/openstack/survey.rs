@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use hyper::Method;
-use hyper::header::HeaderName;
 use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
@@ -12,8 +11,6 @@ use super::call::{Call, encode};
 use super::error::{CloudError, Service};
 use super::{Actor, Cloud};
 use crate::base::clock::Timestamp;
-
-const NOVA_VERSION: HeaderName = HeaderName::from_static("openstack-api-version");
 
 /// How much of something a project may have, and has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +46,7 @@ impl Cloud {
     ) -> Result<Allowances, CloudError> {
         let base = self.url(Service::Nova, &actor.project_id).await?;
         let url = format!("{base}/os-quota-sets/{}/detail", encode(project));
-        let body = self.look(Service::Nova, url, actor, "the project's quota").await?;
+        let body = self.get(Service::Nova, url, actor, "the project's quota").await?;
         Ok(allowances(&body["quota_set"], "in_use"))
     }
 
@@ -60,7 +57,7 @@ impl Cloud {
         project: &str,
     ) -> Result<Allowances, CloudError> {
         let url = self.neutron_url(actor, &format!("quotas/{}/details", encode(project))).await?;
-        let body = self.look(Service::Neutron, url, actor, "the project's quota").await?;
+        let body = self.get(Service::Neutron, url, actor, "the project's quota").await?;
         Ok(allowances(&body["quota"], "used"))
     }
 
@@ -76,7 +73,7 @@ impl Cloud {
             false => format!("{base}/{}", actor.project_id),
         };
         let url = format!("{base}/os-quota-sets/{}?usage=True", encode(project));
-        let body = self.look(Service::Cinder, url, actor, "the project's quota").await?;
+        let body = self.get(Service::Cinder, url, actor, "the project's quota").await?;
         Ok(allowances(&body["quota_set"], "in_use"))
     }
 
@@ -88,7 +85,7 @@ impl Cloud {
     ) -> Result<Option<Addresses>, CloudError> {
         let path = format!("network-ip-availabilities?network_id={}", encode(network));
         let url = self.neutron_url(actor, &path).await?;
-        let body = match self.look(Service::Neutron, url, actor, "the addresses").await {
+        let body = match self.get(Service::Neutron, url, actor, "the addresses").await {
             Ok(body) => body,
             // Without the extension, or without the right to look.
             Err(CloudError::Missing { .. } | CloudError::Refused { .. }) => return Ok(None),
@@ -107,7 +104,7 @@ impl Cloud {
     /// Names of the networks that lead outside.
     pub async fn external_networks(&self, actor: &Actor) -> Result<Vec<String>, CloudError> {
         let url = self.neutron_url(actor, "networks?router:external=True").await?;
-        let body = self.look(Service::Neutron, url, actor, "the networks").await?;
+        let body = self.get(Service::Neutron, url, actor, "the networks").await?;
         let all = body["networks"].as_array().map(Vec::as_slice).unwrap_or_default();
         Ok(all.iter().filter_map(|n| n["name"].as_str()).map(str::to_owned).collect())
     }
@@ -116,7 +113,7 @@ impl Cloud {
     pub async fn resource_types(&self, actor: &Actor) -> Result<Vec<String>, CloudError> {
         let base = self.url(Service::Heat, &actor.project_id).await?;
         let url = format!("{base}/resource_types");
-        let body = self.look(Service::Heat, url, actor, "the resource types").await?;
+        let body = self.get(Service::Heat, url, actor, "the resource types").await?;
         let all = body["resource_types"].as_array().map(Vec::as_slice).unwrap_or_default();
         Ok(all.iter().filter_map(Value::as_str).map(str::to_owned).collect())
     }
@@ -125,7 +122,7 @@ impl Cloud {
     pub async fn own_template(&self, actor: &Actor, name: &str) -> Result<Value, CloudError> {
         let base = self.url(Service::Magnum, &actor.project_id).await?;
         let url = format!("{base}/clustertemplates/{}", encode(name));
-        self.look(Service::Magnum, url, actor, "the template").await
+        self.get(Service::Magnum, url, actor, "the template").await
     }
 
     /// The date of Keystone's answers, asked without an account; not every server sends one.
@@ -146,21 +143,6 @@ impl Cloud {
     async fn neutron_url(&self, actor: &Actor, path: &str) -> Result<String, CloudError> {
         let base = self.url(Service::Neutron, &actor.project_id).await?;
         Ok(format!("{}/v2.0/{path}", base.trim_end_matches("/v2.0")))
-    }
-
-    async fn look(
-        &self,
-        service: Service,
-        url: String,
-        actor: &Actor,
-        what: &str,
-    ) -> Result<Value, CloudError> {
-        let call = Call::get(service, url, &actor.token, what);
-        let call = match service {
-            Service::Nova => call.header(NOVA_VERSION, "compute 2.1"),
-            _ => call,
-        };
-        self.inner.caller.json(call).await
     }
 }
 
