@@ -17,6 +17,9 @@ use crate::model::cluster_template::ClusterTemplate;
 use crate::model::requester::Requester;
 use crate::openstack::{Actor, Cloud, CloudError, Credentials, Session};
 
+/// How long looking for the template may hold up everything else.
+const FINDING: Duration = Duration::from_secs(4);
+
 /// What a preflight is made of.
 pub struct Parts {
     pub config: Config,
@@ -70,7 +73,11 @@ impl Scene {
             drawing: OnceCell::new(),
         };
         if let Some(wanted) = parts.wanted {
-            scene.wish = Some(template::find(&scene, wanted).await);
+            let found = tokio::time::timeout(FINDING, template::find(&scene, wanted)).await;
+            scene.wish = Some(found.unwrap_or_else(|_| {
+                let sentence = format!("the template was not found within {FINDING:?}");
+                Err(Judgement::unseen(sentence, "see the lines keystone and catalogue"))
+            }));
         }
         scene
     }

@@ -1,7 +1,8 @@
 //! The configuration: what it says already, and what setup makes of it.
 
+use std::fs::Permissions;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::edit::{quoted, set, unset};
@@ -110,7 +111,7 @@ impl File {
         self.before.as_deref() != Some(&self.after)
     }
 
-    /// Whole or not at all, readable by its owner alone. Who owns the file stays.
+    /// Whole or not at all, unreadable to others. Who owns the file stays.
     pub fn write(&self) -> Result<(), SetupError> {
         if !self.changes() {
             return Ok(());
@@ -136,10 +137,11 @@ impl File {
             .map_err(fail)?;
         file.write_all(self.after.as_bytes()).and_then(|()| file.sync_all()).map_err(fail)?;
         if let Ok(old) = std::fs::metadata(&self.path) {
-            use std::os::unix::fs::MetadataExt;
-            // Only root may give files away, and nobody else has to.
+            // Only root may give files away, and nobody else has to. A group that may read it,
+            // such as the daemon's, still may; others never.
             let kept = std::os::unix::fs::fchown(&file, Some(old.uid()), Some(old.gid()));
-            kept.map_err(fail)?;
+            let mode = Permissions::from_mode(0o600 | (old.mode() & 0o040));
+            kept.and_then(|()| file.set_permissions(mode)).map_err(fail)?;
         }
         std::fs::rename(&beside, &self.path).map_err(fail)
     }
@@ -175,8 +177,6 @@ fn wrong(path: &Path, reason: std::io::Error) -> SetupError {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     fn names(address: &str) -> Names {
@@ -224,9 +224,12 @@ mod tests {
         let path = place.path().join("magnumd.toml");
         let own = SAMPLE.replace("#lanes = 32", "lanes = 7 # mine");
         std::fs::write(&path, own).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         let file = File::read(&path, &names("::1"), &credentials(), &Entropy::new()).unwrap();
         file.write().unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o640, "the daemon's group keeps its right, others lose theirs");
         assert!(text.contains("lanes = 7 # mine") && !text.contains("change-me"));
         assert!(text.contains("http://[::1]:9512") && text.contains("\nallow_loopback = true"));
         std::fs::write(&path, "[api]\nlissten = 1").unwrap();

@@ -33,9 +33,7 @@ enum Verb {
     Serve(serve::Serve),
     /// Parse a configuration and everything it names; open nothing.
     Check(check::Check),
-    /// Make what a cloud needs for magnumd, and write its configuration.
     Setup(Box<setup::Setup>),
-    /// Look whether a cloud is ready for magnumd, and for a cluster.
     Preflight(Box<preflight::Preflight>),
     /// Show the built-in policy.
     Policy(policy::Policy),

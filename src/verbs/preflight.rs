@@ -18,11 +18,12 @@ use tokio_util::sync::CancellationToken;
 use super::paint::{Colour, paint};
 use super::{Output, WRONG_CONFIGURATION, complain, credentials, signals};
 
-/// Looks at everything that a lab gets wrong, and says what cures it.
+/// Look whether a cloud is ready for magnumd, and for a cluster.
 ///
-/// With OS_CLOUD, or OS_AUTH_URL and the rest, in the environment the cloud is seen with these
+/// Every line is ok, warn or fail, with what cures it. With OS_CLOUD, or OS_AUTH_URL and the rest, in the environment the cloud is seen with these
 /// credentials, those of the tenant who wants a cluster; else with the service account's. Exit
-/// code 0 when nothing fails, 1 when something does, 78 when the configuration is not usable.
+/// code 0 when nothing fails, 1 when something does, 78 when the configuration or the environment
+/// is not usable.
 #[derive(Debug, Args)]
 pub struct Preflight {
     /// A cluster template, by name or UUID: also look whether a cluster of it would be built.
@@ -40,40 +41,54 @@ pub struct Preflight {
     asked: Asked,
 }
 
-/// What to look at beside or instead of a template's own, named as `openstack coe` names it.
+// What to look at beside or instead of a template's own, named as `openstack coe` names it. No
+// documentation comment: clap would show it as the verb's.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "A cluster without a template, or with other options than its")]
 struct Asked {
+    /// With it no template is needed.
     #[arg(long, value_name = "IMAGE")]
     image: Option<String>,
+    /// Of workers.
     #[arg(long, value_name = "FLAVOR")]
     flavor: Option<String>,
     /// Default: the workers' flavor.
     #[arg(long, value_name = "FLAVOR")]
     master_flavor: Option<String>,
+    /// To which the cluster's router leads.
     #[arg(long, value_name = "NETWORK")]
     external_network: Option<String>,
+    /// Instead of a network of the cluster's own.
     #[arg(long, value_name = "NETWORK")]
     fixed_network: Option<String>,
+    /// Of the fixed network.
     #[arg(long, value_name = "SUBNET")]
     fixed_subnet: Option<String>,
+    /// Such as flannel.
     #[arg(long, value_name = "DRIVER")]
     network_driver: Option<String>,
+    /// One address, or several with commas.
     #[arg(long, value_name = "ADDRESS")]
     dns_nameserver: Option<String>,
+    /// Of a volume for every node.
     #[arg(long, value_name = "GIB")]
     docker_volume_size: Option<u32>,
+    /// A floating IP for every node.
     #[arg(long)]
     floating_ip_enabled: bool,
+    /// A load balancer before the masters.
     #[arg(long)]
     master_lb_enabled: bool,
+    /// As the template's field of that name.
     #[arg(long)]
     tls_disabled: bool,
-    /// May be repeated.
+    /// Labels of the cluster; may be repeated.
     #[arg(long, value_name = "NAME=VALUE", value_delimiter = ',', value_parser = label)]
     labels: Vec<(String, String)>,
+    /// Masters.
     #[arg(long, value_name = "N", default_value_t = 1)]
     master_count: u32,
+    /// Workers.
     #[arg(long, value_name = "N", default_value_t = 1)]
     node_count: u32,
     /// Default: what the configuration says.

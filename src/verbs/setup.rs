@@ -14,7 +14,7 @@ use serde_json::json;
 use super::paint::{Colour, paint};
 use super::{Output, complain, credentials};
 
-/// Makes what a cloud needs for magnumd, and writes its configuration.
+/// Make what a cloud needs for magnumd, and write its configuration.
 ///
 /// Run it as an administrator, with OS_CLOUD or OS_AUTH_URL and the rest in the environment. The
 /// plan is shown first. What setup has not made it neither changes nor removes. A second run
