@@ -116,10 +116,6 @@ impl Drawing {
 fn cluster(scene: &Scene, id: ClusterId, driver: &str) -> Cluster {
     let wish = scene.wish().expect("a drawing is made of one");
     let template = &wish.template;
-    let mut labels = template.labels.clone();
-    if labels.get("boot_volume_size").is_none() && scene.config.volumes.boot_size_gb > 0 {
-        labels.insert("boot_volume_size", scene.config.volumes.boot_size_gb.to_string());
-    }
     Cluster {
         id,
         sequence: Sequence(0),
@@ -129,7 +125,7 @@ fn cluster(scene: &Scene, id: ClusterId, driver: &str) -> Cluster {
         template_id: template.id,
         keypair: template.keypair_id.clone(),
         docker_volume_size: template.docker_volume_size,
-        labels,
+        labels: template.labels.clone(),
         master_flavor_id: template.master_flavor_id.clone(),
         flavor_id: template.flavor_id.clone(),
         fixed_network: template.fixed_network.clone(),

@@ -176,8 +176,8 @@ fn wrong(path: &Path, reason: std::io::Error) -> SetupError {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use super::*;
+    use std::collections::BTreeMap;
 
     fn names(address: &str) -> Names {
         Names {
