@@ -44,8 +44,12 @@ fn variables(cloud: &LabCloud, user: &str, more: &[(&str, &str)]) -> Credentials
 
 impl Operator {
     async fn new() -> Self {
+        Self::at_speed(10.0).await
+    }
+
+    async fn at_speed(speed: f64) -> Self {
         tls::install_provider();
-        let options = LabOptions { speed: 10.0, ..LabOptions::default() };
+        let options = LabOptions { speed, ..LabOptions::default() };
         let cloud = LabCloud::start(options, CancellationToken::new()).await.unwrap();
         let place = tempfile::tempdir().unwrap();
         let configuration = format!(
@@ -839,4 +843,51 @@ async fn trials_clean_up_in_every_outcome() {
     let (_, sentence, _) = line(&found, "trial-boot");
     assert!(sentence.contains("it was cut off"), "{sentence}");
     assert_eq!(operator.cloud.leftovers(), Vec::<String>::new());
+}
+
+/// What programs see: one JSON document, and an exit code.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_verb_speaks_json_and_exit_codes() {
+    // The program lives by the wall's clock.
+    let operator = Operator::at_speed(1.0).await;
+    let config = operator.place.path().join("magnumd.toml");
+    std::fs::write(&config, &operator.configuration).unwrap();
+    let run = async |config: std::path::PathBuf, more: &'static [&'static str]| {
+        let url = operator.cloud.identity_url();
+        let run = move || {
+            std::process::Command::new(env!("CARGO_BIN_EXE_magnumd"))
+                .args(["preflight", "--output", "json", "--config"])
+                .arg(config)
+                .args(more)
+                .env_clear()
+                .envs([
+                    ("OS_AUTH_URL", url.as_str()),
+                    ("OS_USERNAME", "demo"),
+                    ("OS_PASSWORD", "secret"),
+                    ("OS_PROJECT_NAME", "demo"),
+                ])
+                .output()
+                .unwrap()
+        };
+        let output = tokio::task::spawn_blocking(run).await.unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        (output.status.code(), body, String::from_utf8(output.stderr).unwrap())
+    };
+    const CLUSTER: &[&str] =
+        &["--image", "ubuntu", "--flavor", "m1.medium", "--external-network", "public"];
+    let (code, body, _) = run(config.clone(), CLUSTER).await;
+    assert_eq!((code, &body["verdict"]), (Some(0), &serde_json::json!("ok")), "{body}");
+    assert!(body["checks"].as_array().unwrap().len() > 20);
+    let (code, body, _) = run(config.clone(), &["--image", "nope"]).await;
+    assert_eq!((code, &body["verdict"]), (Some(1), &serde_json::json!("fail")), "{body}");
+    let image = body["checks"].as_array().unwrap().iter().find(|c| c["check"] == "image").unwrap();
+    assert_eq!(image["sentence"], "there is no image nope");
+    assert!(image["cure"].as_str().unwrap().contains("openstack image list"));
+    std::fs::write(&config, "[keystone]\nuser = 'x'\n").unwrap();
+    let (code, _, said) = run(config, &[]).await;
+    assert_eq!(code, Some(78));
+    assert!(
+        said.contains("did you mean 'username'") || said.contains("unknown key 'user'"),
+        "{said}"
+    );
 }
