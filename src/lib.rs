@@ -8,6 +8,7 @@
 //! - [`driver`], the craft: a cluster goes in, what Heat shall build comes out.
 //! - [`conductor`], the will: brings the cloud into line with what tenants were promised.
 //! - Doors: [`api`], [`discovery`], [`bootstrap`].
+//! - [`preflight`], which looks at a cloud before a cluster does; [`setup`], which prepares one.
 //! - [`config`], what the operator decided; [`daemon`], which builds, starts and stops it all.
 //! - [`lab`], a small cloud to try and test it in, which knows none of the others.
 
@@ -27,4 +28,6 @@ pub mod lab;
 pub mod model;
 pub mod openstack;
 pub mod pki;
+pub mod preflight;
+pub mod setup;
 pub mod store;

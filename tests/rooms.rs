@@ -20,6 +20,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("api", &["conductor", "store", "pki", "openstack::token", "model", "base"]),
     ("discovery", &["conductor", "store", "pki", "openstack::token", "model", "base"]),
     ("bootstrap", &["conductor", "store", "pki", "openstack::token", "model", "base"]),
+    // It sees what the daemon would, and refuses what the conductor would, without running one.
+    ("preflight", &["conductor", "driver", "store", "openstack", "pki", "config", "model", "base"]),
+    ("setup", &["openstack", "config", "model", "base"]),
     (
         "daemon",
         &[

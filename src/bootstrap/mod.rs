@@ -260,7 +260,9 @@ impl Bootstrap {
         let issue = move |ca: &Authority| {
             ca.issue(&request, &leaf, ca.ends_at().since(now), now, &entropy)
         };
-        let certificate = self.desk.with(owner, revision, load, issue).await?;
+        // Revisions are counted for each record alone, and both have the same owner.
+        let place = if renews { format!("next {owner}") } else { owner };
+        let certificate = self.desk.with(place, revision, load, issue).await?;
         info!(cluster = %caller.cluster, node = caller.guest.name, ?purpose, "certificate issued");
         Ok(json_response(StatusCode::OK, &json!({ "certificate": certificate, "ca": ca })))
     }

@@ -12,6 +12,7 @@ use crate::model::facts::CloudFacts;
 use crate::model::labels::Labels;
 use crate::model::nodegroup::{self, NodeGroup};
 use crate::model::operation::{Detail, Operation, OperationKind, Step};
+use crate::model::requester::Requester;
 use crate::model::status::Status;
 use crate::model::{ClusterId, NodeGroupId};
 use crate::openstack::{Actor, CloudError, Flavor, Found, Image, Network, Service, Subnet};
@@ -73,8 +74,8 @@ impl Conductor {
         };
         let found = self.gather(&actor(tenant)?, named).await?;
         let driver = self.choose(template, &found.image, &found.os_distro)?;
-        self.check_network_driver(template, &*driver)?;
-        self.check_root_volume(&template.labels, &[&found.flavor, &found.master_flavor])?;
+        check_network_driver(template, &*driver, &self.inner.settings.allowed_network_drivers)?;
+        self.has_root(&template.labels, &found)?;
         let driver = driver.name().to_owned();
         Ok(TemplateIngredients { cluster_distro: found.os_distro, driver })
     }
@@ -111,7 +112,7 @@ impl Conductor {
         template: &ClusterTemplate,
     ) -> Result<ClusterId, Refusal> {
         let actor = actor(tenant)?;
-        can_make_trusts(tenant)?;
+        can_make_trusts(tenant.requester)?;
         let cluster = &order.cluster;
         let named = Named {
             image: &template.image_id,
@@ -128,7 +129,7 @@ impl Conductor {
             async { self.inner.cloud.has(Service::Cinder).await.map_err(Refusal::from) },
         )?;
         let driver = self.choose(template, &found.image, &found.os_distro)?;
-        self.check_root_volume(&cluster.labels, &[&found.flavor, &found.master_flavor])?;
+        self.has_root(&cluster.labels, &found)?;
         let (Some(worker_flavor), Some(master_flavor)) = (&found.flavor, &found.master_flavor)
         else {
             return Err(Refusal::Invalid(
@@ -174,34 +175,13 @@ impl Conductor {
         let store = &self.inner.store;
         let ClusterOrder { mut cluster, node_count, master_count } = order;
         cluster.status = Status::CreateInProgress;
-        let group = |name: &str, role: &str, count: u32, flavor: &Option<String>| NodeGroup {
-            id: NodeGroupId::new(self.inner.entropy.uuid()),
-            sequence: store.next_sequence(),
-            cluster_id: cluster.id,
-            project_id: cluster.project_id.clone(),
-            name: name.to_owned(),
-            role: role.to_owned(),
-            flavor_id: flavor.clone(),
-            image_id: Some(template.image_id.clone()),
-            node_count: count,
-            min_node_count: 0,
-            max_node_count: None,
-            docker_volume_size: cluster.docker_volume_size,
-            labels: cluster.labels.clone(),
-            is_default: true,
-            stack_id: None,
-            status: Status::CreateInProgress,
-            status_reason: None,
-            node_addresses: Vec::new(),
-            version: None,
-            node_labels: std::collections::BTreeMap::new(),
-            node_taints: Vec::new(),
-            created_at: now,
-            updated_at: None,
+        let group = |role: &'static str, count: u32| {
+            let id = NodeGroupId::new(self.inner.entropy.uuid());
+            NodeGroup::default_of(&cluster, &template.image_id, role, count)
+                .identified(id, store.next_sequence())
         };
-        let (master, worker) = (nodegroup::DEFAULT_MASTER, nodegroup::DEFAULT_WORKER);
-        let masters = group(master, nodegroup::MASTER, master_count, &cluster.master_flavor_id);
-        let mut workers = group(worker, nodegroup::WORKER, node_count, &cluster.flavor_id);
+        let masters = group(nodegroup::MASTER, master_count);
+        let mut workers = group(nodegroup::WORKER, node_count);
         if let Some(least) = cluster.labels.get("min_node_count") {
             workers.min_node_count = whole(least, "min_node_count")?;
         }
@@ -256,6 +236,12 @@ impl Conductor {
         Ok(id)
     }
 
+    fn has_root(&self, labels: &Labels, found: &Ingredients) -> Result<(), Refusal> {
+        let default = self.inner.settings.default_boot_volume_size;
+        let flavors = [found.flavor.as_ref(), found.master_flavor.as_ref()];
+        check_root_volume(labels, default, &flavors)
+    }
+
     /// Looks up all that is named, at once.
     async fn gather(&self, actor: &Actor, named: Named<'_>) -> Result<Ingredients, Refusal> {
         let (image, flavor, master_flavor, external_network, fixed_network, fixed_subnet) = tokio::try_join!(
@@ -288,13 +274,7 @@ impl Conductor {
             }
             (_, subnet) => subnet,
         };
-        let os_distro = image.os_distro.clone().ok_or_else(|| {
-            Refusal::Invalid(format!(
-                "Image {} doesn't contain os_distro field. Set it with: openstack image set \
-                 --property os_distro=ubuntu {}",
-                named.image, named.image
-            ))
-        })?;
+        let os_distro = os_distro(&image, named.image)?;
         Ok(Ingredients {
             image,
             os_distro,
@@ -392,51 +372,61 @@ impl Conductor {
             template.coe,
         )
     }
+}
 
-    fn check_network_driver(
-        &self,
-        template: &ClusterTemplate,
-        driver: &dyn Driver,
-    ) -> Result<(), Refusal> {
-        let Some(wanted) = template.network_driver.as_deref() else { return Ok(()) };
-        let known = driver.network_drivers();
-        if !known.contains(&wanted) {
-            return Err(Refusal::Invalid(format!(
-                "Network driver type {wanted} is not supported, expecting a {} network driver: {}.",
-                template.coe,
-                known.join(", ")
-            )));
-        }
-        let allowed = &self.inner.settings.allowed_network_drivers;
-        if !allowed.is_empty() && !allowed.iter().any(|a| a == wanted || a == "all") {
-            return Err(Refusal::Invalid(format!(
-                "Network driver type {wanted} is not an allowed {} network driver; allowed: {}.",
-                template.coe,
-                allowed.join(", ")
-            )));
-        }
-        Ok(())
+/// What every image must say of itself, so that a driver can be chosen.
+pub fn os_distro(image: &Image, named: &str) -> Result<String, Refusal> {
+    image.os_distro.clone().ok_or_else(|| {
+        Refusal::Invalid(format!(
+            "Image {named} doesn't contain os_distro field. Set it with: openstack image set \
+             --property os_distro=ubuntu {named}"
+        ))
+    })
+}
+
+/// The network driver of a template must be one that the driver knows and the operator allows.
+pub fn check_network_driver(
+    template: &ClusterTemplate,
+    driver: &dyn Driver,
+    allowed: &[String],
+) -> Result<(), Refusal> {
+    let Some(wanted) = template.network_driver.as_deref() else { return Ok(()) };
+    let known = driver.network_drivers();
+    if !known.contains(&wanted) {
+        return Err(Refusal::Invalid(format!(
+            "Network driver type {wanted} is not supported, expecting a {} network driver: {}.",
+            template.coe,
+            known.join(", ")
+        )));
     }
+    if !allowed.is_empty() && !allowed.iter().any(|a| a == wanted || a == "all") {
+        return Err(Refusal::Invalid(format!(
+            "Network driver type {wanted} is not an allowed {} network driver; allowed: {}.",
+            template.coe,
+            allowed.join(", ")
+        )));
+    }
+    Ok(())
+}
 
-    /// A flavor without a disk needs a root volume.
-    fn check_root_volume(
-        &self,
-        labels: &Labels,
-        flavors: &[&Option<Flavor>],
-    ) -> Result<(), Refusal> {
-        let size = match labels.get("boot_volume_size") {
-            Some(text) => whole(text, "boot_volume_size")?,
-            None => self.inner.settings.default_boot_volume_size,
-        };
-        let diskless = flavors.iter().filter_map(|f| f.as_ref()).find(|f| f.disk == 0);
-        match diskless {
-            Some(flavor) if size == 0 => Err(Refusal::Invalid(format!(
-                "Flavor with zero root volume size ({}) needs a boot volume: set the label \
-                 boot_volume_size, or choose another flavor.",
-                flavor.name
-            ))),
-            _ => Ok(()),
-        }
+/// A flavor without a disk needs a root volume, of `default` GiB where no label says more.
+pub fn check_root_volume(
+    labels: &Labels,
+    default: u32,
+    flavors: &[Option<&Flavor>],
+) -> Result<(), Refusal> {
+    let size = match labels.get("boot_volume_size") {
+        Some(text) => whole(text, "boot_volume_size")?,
+        None => default,
+    };
+    let diskless = flavors.iter().filter_map(|f| *f).find(|f| f.disk == 0);
+    match diskless {
+        Some(flavor) if size == 0 => Err(Refusal::Invalid(format!(
+            "Flavor with zero root volume size ({}) needs a boot volume: set the label \
+             boot_volume_size, or choose another flavor.",
+            flavor.name
+        ))),
+        _ => Ok(()),
     }
 }
 
@@ -462,8 +452,8 @@ pub(super) fn actor(tenant: &Tenant<'_>) -> Result<Actor, Refusal> {
 
 /// Keystone lets neither a restricted application credential nor a trust make a trust, and a
 /// cluster cannot live without one.
-pub(super) fn can_make_trusts(tenant: &Tenant<'_>) -> Result<(), Refusal> {
-    if tenant.requester.restricted_credential {
+pub fn can_make_trusts(requester: &Requester) -> Result<(), Refusal> {
+    if requester.restricted_credential {
         return Err(Refusal::Forbidden(
             "The token was got with a restricted application credential, and Keystone does \
              not let it create the trust that a cluster needs. Use a password, or make the \
@@ -471,7 +461,7 @@ pub(super) fn can_make_trusts(tenant: &Tenant<'_>) -> Result<(), Refusal> {
                 .to_owned(),
         ));
     }
-    if tenant.requester.trust.is_some() {
+    if requester.trust.is_some() {
         return Err(Refusal::Forbidden(
             "The token is scoped to a trust, and Keystone does not let it create the trust \
              that a cluster needs. Use the credentials of the user itself."

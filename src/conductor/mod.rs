@@ -52,7 +52,10 @@ use crate::pki::enrolment::EnrolmentKey;
 use crate::pki::mill::Mill;
 use crate::store::{Change, Store, StoreError};
 
-pub use admit::{ClusterOrder, TemplateIngredients};
+pub use admit::{
+    ClusterOrder, TemplateIngredients, can_make_trusts, check_network_driver, check_root_volume,
+    os_distro,
+};
 use moment::Moment;
 pub use orders::{ResizeOrder, UpgradeOrder};
 use queue::{Queue, Turn};

@@ -96,7 +96,7 @@ impl Conductor {
     ) -> Result<NodeGroup, Refusal> {
         // The tenant's own token makes the stack: Heat makes a trust of its own from it.
         own_project(tenant, cluster, "create a node group")?;
-        can_make_trusts(tenant)?;
+        can_make_trusts(tenant.requester)?;
         if group.is_master() {
             return Err(Refusal::Invalid(
                 "Invalid input for field role. Value: 'master'. Masters are made with the \
@@ -247,7 +247,7 @@ impl Conductor {
         cluster: &Stored<Cluster>,
     ) -> Result<(), Refusal> {
         own_project(tenant, cluster, "rotate its credential")?;
-        can_make_trusts(tenant)?;
+        can_make_trusts(tenant.requester)?;
         let id = cluster.id;
         let password = self.inner.entropy.password();
         self.order(id, |moment| {

@@ -34,6 +34,8 @@ use crate::pki::{PkiError, listener};
 use crate::store::{OpenError, Store, StoreError};
 use settings::Advertised;
 
+pub use settings::preflight;
+
 /// Why the daemon did not start; one sentence with place and cure.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {

@@ -91,6 +91,8 @@ fn services(config: &Config) -> HashMap<Service, ServiceSettings> {
         Service::Glance => &clients.glance,
         Service::Octavia => &clients.octavia,
         Service::Cinder => &clients.cinder,
+        // Only looked up in the catalogue.
+        Service::Barbican => &clients.default,
         Service::Magnum => &clients.magnum,
     };
     let settings = |service| {
@@ -134,6 +136,16 @@ pub fn conductor(config: &Config, advertised: &Advertised, host: &str) -> conduc
         default_driver: config.drivers.default.clone(),
         discovery_url: advertised.discovery.clone(),
     }
+}
+
+/// What a preflight needs to see the cloud as the daemon would, and to draw its stacks.
+pub fn preflight(config: &Config) -> (CloudSettings, plan::Settings) {
+    let advertised = Advertised {
+        discovery: config.discovery.advertise_url.clone(),
+        bootstrap: config.bootstrap.advertise_url.trim_end_matches('/').to_owned(),
+        bootstrap_ca: String::new(),
+    };
+    (cloud(config), conductor(config, &advertised, "").driver)
 }
 
 pub fn certificate_validity(config: &Config) -> Duration {

@@ -91,6 +91,8 @@ pub(super) struct Compute {
     pub groups: BTreeMap<String, ServerGroup>,
     /// Limits that differ from the defaults, by project and resource.
     pub quotas: HashMap<(String, String), u64>,
+    /// Whether the hosts lack what makes config drives.
+    pub driveless: bool,
 }
 
 impl Compute {

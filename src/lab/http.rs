@@ -10,9 +10,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Either, Full};
 use hyper::body::Frame;
-use hyper::header::CONTENT_LENGTH;
+use hyper::header::{CONTENT_LENGTH, DATE, HeaderValue};
+use time::format_description::well_known::Rfc2822;
 use tokio_util::sync::CancellationToken;
 
+use crate::base::clock::Timestamp;
 use crate::base::http::server::{Door, Limits, Request, Response, Service};
 
 use super::fault::{Harm, Outcome};
@@ -142,8 +144,12 @@ impl Front {
                 response = Some(self.answer(&ask, &request).await);
             }
         }
-        let (note, response) = self.harmed(outcome, response).await;
+        let (note, mut response) = self.harmed(outcome, response).await;
         self.world.record(service, &method, &path, note);
+        let now = self.world.clock.now().plus(self.world.lock().skew);
+        if let Ok(date) = HeaderValue::from_str(&http_date(now)) {
+            response.headers_mut().insert(DATE, date);
+        }
         response
     }
 
@@ -206,6 +212,12 @@ impl Front {
         let owner = Owner { project_id, user_id, roles };
         heat::Caller { owner, token: token.to_owned(), username, admin }
     }
+}
+
+/// A date by the lab's clock: hyper would say the wall's.
+fn http_date(at: Timestamp) -> String {
+    let at = at.to_offset().format(&Rfc2822).unwrap_or_default();
+    at.replace("+0000", "GMT")
 }
 
 /// Opens a service's listener; port 0 takes a free one.

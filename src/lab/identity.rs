@@ -15,6 +15,8 @@ const CHAIN: [&str; 4] = ["admin", "manager", "member", "reader"];
 pub(super) struct Domain {
     pub id: String,
     pub name: String,
+    pub description: String,
+    pub enabled: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -22,6 +24,7 @@ pub(super) struct Project {
     pub id: String,
     pub name: String,
     pub domain_id: String,
+    pub description: String,
 }
 
 #[derive(Clone, Debug)]

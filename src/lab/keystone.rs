@@ -98,7 +98,24 @@ pub(super) fn answer(world: &World, ask: &Ask) -> Answer<Reply> {
         ["OS-TRUST", "trusts", rest @ ..] => trusts::answer(world, state, &token, ask, rest),
         ["users"] | ["users", _] => users(world, state, &token, ask),
         ["projects", project, "users", user, "roles", role] => {
-            grants(&mut state.identity, &token, ask, [project, user, role])
+            let place = Scope::Project((*project).to_owned());
+            grants(&mut state.identity, &token, ask, place, [user, role])
+        }
+        ["domains", domain, "users", user, "roles", role] => {
+            let place = Scope::Domain((*domain).to_owned());
+            grants(&mut state.identity, &token, ask, place, [user, role])
+        }
+        [kind @ ("services" | "endpoints"), rest @ ..] if ask.method != "GET" => {
+            if !is_admin(&token) {
+                return Err(forbidden("change_catalog"));
+            }
+            state.registry.change(&world.entropy, ask, kind, rest.first().copied())
+        }
+        [kind @ ("domains" | "projects"), rest @ ..] if ask.method != "GET" => {
+            if !is_admin(&token) {
+                return Err(forbidden("change_resource"));
+            }
+            state.identity.change_place(&world.entropy, ask, kind, rest.first().copied())
         }
         _ if ask.method == "GET" => lists(state, &token, ask),
         _ => Err(Refused::missing("(http://localhost/): The resource could not be found.")),
@@ -135,40 +152,13 @@ fn tokens(
     }
 }
 
-/// The catalogue of a scoped token; endpoints that need a project are left out without one.
+/// The catalogue of a scoped token.
 fn catalog(state: &State, token: &Token) -> Value {
-    let project = match &token.scope {
-        Scope::Unscoped => return json!([]),
-        Scope::Project(id) => Some(id),
-        _ => None,
-    };
-    let entries = state.endpoints.iter().filter_map(|e| {
-        let url = match (e.url.contains("%(tenant_id)s"), project) {
-            (true, None) => return None,
-            (true, Some(project)) => e.url.replace("%(tenant_id)s", project),
-            (false, _) => e.url.clone(),
-        };
-        Some(json!({
-            "id": format!("{}-service", e.name),
-            "type": e.kind,
-            "name": e.name,
-            "endpoints": endpoints(e.name, &url),
-        }))
-    });
-    entries.collect()
-}
-
-fn endpoints(name: &str, url: &str) -> Vec<Value> {
-    let of = |interface: &&str| {
-        json!({
-            "id": format!("{name}-{interface}"),
-            "interface": interface,
-            "region": REGION,
-            "region_id": REGION,
-            "url": url,
-        })
-    };
-    ["public", "internal", "admin"].iter().map(of).collect()
+    match &token.scope {
+        Scope::Unscoped => json!([]),
+        Scope::Project(id) => state.registry.catalog(Some(id)),
+        _ => state.registry.catalog(None),
+    }
 }
 
 fn users(world: &World, state: &mut State, token: &Token, ask: &Ask) -> Answer<Reply> {
@@ -239,20 +229,25 @@ fn users(world: &World, state: &mut State, token: &Token, ask: &Ask) -> Answer<R
     }
 }
 
-/// Roles given to users on projects, and taken away.
+/// Roles given to users on projects and domains, and taken away.
 fn grants(
     identity: &mut Identity,
     token: &Token,
     ask: &Ask,
-    [project, user, role]: [&str; 3],
+    scope: Scope,
+    [user, role]: [&str; 2],
 ) -> Answer<Reply> {
     if !is_admin(token) {
         return Err(forbidden("create_grant"));
     }
     let role = identity.role(role).ok_or_else(|| absent("role", role))?.name.clone();
     identity.user(user).ok_or_else(|| absent("user", user))?;
-    identity.project(project).ok_or_else(|| absent("project", project))?;
-    let grant = Grant { user: user.to_owned(), scope: Scope::Project(project.to_owned()), role };
+    match &scope {
+        Scope::Domain(id) => drop(identity.domain(id).ok_or_else(|| absent("domain", id))?),
+        Scope::Project(id) => drop(identity.project(id).ok_or_else(|| absent("project", id))?),
+        Scope::System | Scope::Unscoped => {}
+    }
+    let grant = Grant { user: user.to_owned(), scope, role };
     let has = identity.grants.contains(&grant);
     match ask.method.as_str() {
         "PUT" if !has => identity.grants.push(grant),
@@ -279,7 +274,8 @@ fn lists(state: &State, token: &Token, ask: &Ask) -> Answer<Reply> {
     };
     let project = |p: &super::identity::Project| {
         json!({"id": p.id, "name": p.name, "domain_id": p.domain_id, "parent_id": p.domain_id,
-               "enabled": true, "is_domain": false, "description": "", "tags": [], "options": {}})
+               "enabled": true, "is_domain": false, "description": p.description, "tags": [],
+               "options": {}})
     };
     let (key, all): (&str, Vec<Value>) = match path {
         ["auth", "catalog"] => ("catalog", value_list(catalog(state, token))),
@@ -305,31 +301,15 @@ fn lists(state: &State, token: &Token, ask: &Ask) -> Answer<Reply> {
         }
         ["projects", ..] => ("projects", identity.projects.iter().map(project).collect()),
         ["domains", ..] => {
-            let of = |d: &super::identity::Domain| json!({"id": d.id, "name": d.name, "enabled": true, "description": "", "options": {}});
+            let of = |d: &super::identity::Domain| json!({"id": d.id, "name": d.name, "enabled": d.enabled, "description": d.description, "options": {}});
             ("domains", identity.domains.iter().map(of).collect())
         }
         ["roles", ..] => {
             let of = |r: &super::identity::Role| json!({"id": r.id, "name": r.name, "domain_id": Value::Null, "options": {}});
             ("roles", identity.roles.iter().map(of).collect())
         }
-        ["services", ..] => {
-            let of = |e: &super::world::Endpoint| {
-                json!({"id": format!("{}-service", e.name), "name": e.name, "type": e.kind,
-                       "enabled": true, "description": ""})
-            };
-            ("services", state.endpoints.iter().map(of).collect())
-        }
-        ["endpoints", ..] => {
-            let of = |e: &super::world::Endpoint| {
-                let mut all = endpoints(e.name, &e.url);
-                for one in &mut all {
-                    one["service_id"] = json!(format!("{}-service", e.name));
-                    one["enabled"] = json!(true);
-                }
-                all
-            };
-            ("endpoints", state.endpoints.iter().flat_map(of).collect())
-        }
+        ["services", ..] => ("services", state.registry.service_views()),
+        ["endpoints", ..] => ("endpoints", state.registry.endpoint_views()),
         ["regions", ..] => {
             ("regions", vec![json!({"id": REGION, "description": "", "parent_region_id": null})])
         }

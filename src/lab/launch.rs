@@ -99,7 +99,7 @@ impl World {
             flavor,
             keypair: wanted.keypair,
             user_data: wanted.user_data,
-            config_drive: wanted.config_drive,
+            config_drive: wanted.config_drive && !state.compute.driveless,
             metadata: wanted.metadata,
             group: wanted.group,
             created_at: now,

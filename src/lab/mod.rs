@@ -9,6 +9,7 @@ mod auth;
 mod cidr;
 mod compute;
 mod credentials;
+mod edits;
 mod fault;
 mod glance;
 mod guest;
@@ -21,9 +22,11 @@ mod make;
 mod network;
 mod neutron;
 mod nova;
+mod places;
 mod plugins;
 mod range;
 mod refusal;
+mod registry;
 mod seed;
 mod server_view;
 mod services;
@@ -47,7 +50,7 @@ use crate::base::clock::Clock;
 use heat::Heat;
 use http::{Front, Part};
 use range::Range;
-use world::{Endpoint, World};
+use world::World;
 
 pub use fault::{Fault, FaultError};
 
@@ -147,19 +150,11 @@ impl LabCloud {
         }
         {
             let mut state = world.lock();
-            state.endpoints = doors
-                .iter()
-                .map(|(part, _, port)| Endpoint {
-                    name: part.name(),
-                    kind: part.kind(),
-                    url: format!("http://127.0.0.1:{port}{}", part.root()),
-                })
-                .collect();
-            state.endpoints.push(Endpoint {
-                name: "magnum",
-                kind: "container-infra",
-                url: api_url,
-            });
+            for (part, _, port) in &doors {
+                let url = format!("http://127.0.0.1:{port}{}", part.root());
+                state.registry.enter(part.name(), part.kind(), &url);
+            }
+            state.registry.enter("magnum", "container-infra", &api_url);
         }
         guest::keep(Arc::clone(&world), born, stop.clone());
         let heat = Heat::new(Arc::clone(&world), world.clock.clone(), world.entropy.clone());
@@ -179,22 +174,19 @@ impl LabCloud {
     }
 
     fn endpoint(&self, kind: &str) -> String {
-        let state = self.world.lock();
-        let found = state.endpoints.iter().find(|e| e.kind == kind);
-        found.map(|e| e.url.clone()).unwrap_or_default()
+        self.world.lock().registry.url(kind).unwrap_or_default().to_owned()
     }
 
     /// Every service's type and address.
     pub fn endpoints(&self) -> Vec<(&'static str, String)> {
-        self.world.lock().endpoints.iter().map(|e| (e.kind, e.url.clone())).collect()
+        let state = self.world.lock();
+        let kinds = Part::ALL.map(Part::kind).into_iter().chain(["container-infra"]);
+        kinds.filter_map(|kind| Some((kind, state.registry.url(kind)?.to_owned()))).collect()
     }
 
     /// Changes the catalogue's `container-infra` entry, for an API on a port drawn later.
     pub fn set_api_url(&self, url: &str) {
-        let mut state = self.world.lock();
-        for endpoint in state.endpoints.iter_mut().filter(|e| e.kind == "container-infra") {
-            url.clone_into(&mut endpoint.url);
-        }
+        self.world.lock().registry.set_url("container-infra", url);
     }
 
     /// A `clouds.yaml` with an entry per account.

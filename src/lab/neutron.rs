@@ -80,7 +80,14 @@ pub(super) fn answer(world: &World, caller: &Caller, ask: &Ask) -> Answer<Reply>
                 }
             }
         }
-        ("GET", ["quotas", project, ..]) => {
+        ("GET", ["network-ip-availabilities"]) => {
+            let all = net.nets.values().filter(|n| caller.sees(&n.project_id));
+            let wanted = ask.query("network_id");
+            let all = all.filter(|n| wanted.is_none_or(|id| id == n.id));
+            let views: Vec<Value> = all.map(|n| availability(net, &n.id, &n.name)).collect();
+            Ok(Reply::json(200, &json!({ "network_ip_availabilities": views })))
+        }
+        ("GET", ["quotas", project, rest @ ..]) => {
             if !caller.sees(project) {
                 return Err(Refused::new(
                     403,
@@ -90,7 +97,14 @@ pub(super) fn answer(world: &World, caller: &Caller, ask: &Ask) -> Answer<Reply>
             }
             let limits = KINDS.iter().map(|(kind, usual)| {
                 let key = ((*project).to_owned(), (*kind).to_owned());
-                (singular(kind), json!(net.quotas.get(&key).copied().unwrap_or(*usual)))
+                let limit = net.quotas.get(&key).copied().unwrap_or(*usual);
+                let owned = |id: &String| net.owner(kind, id) == Some(*project);
+                let used = net.ids(kind).iter().filter(|id| owned(id)).count();
+                let shown = match rest.first() {
+                    Some(_) => json!({"limit": limit, "used": used, "reserved": 0}),
+                    None => json!(limit),
+                };
+                (singular(kind), shown)
             });
             Ok(Reply::json(200, &json!({"quota": limits.collect::<serde_json::Map<_, _>>()})))
         }
@@ -151,6 +165,19 @@ pub(super) fn answer(world: &World, caller: &Caller, ask: &Ask) -> Answer<Reply>
         }
         _ => Err(Refused::new(404, "HTTPNotFound", "The resource could not be found.")),
     }
+}
+
+/// How many addresses a network has and how many are taken.
+fn availability(net: &Network, id: &str, name: &str) -> Value {
+    let subnets = net.subnets.values().filter(|s| s.network_id == id);
+    let pools = subnets.flat_map(|s| s.pools.iter());
+    let total: u32 = pools.map(|(first, last)| u32::from(*last) - u32::from(*first) + 1).sum();
+    let ports = net.ports.values().filter(|p| p.network_id == id).count();
+    let gateways = net.routers.values().filter_map(|r| r.gateway.as_ref());
+    let gateways = gateways.filter(|(network, _)| network == id).count();
+    let floating = net.floating.values().filter(|f| f.network_id == id).count();
+    json!({"network_id": id, "network_name": name, "total_ips": total,
+           "used_ips": ports + gateways + floating, "subnet_ip_availability": []})
 }
 
 fn known(kind: &str) -> Answer<&'static str> {

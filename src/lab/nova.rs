@@ -74,16 +74,29 @@ fn dispatch(world: &World, caller: &Caller, ask: &Ask, version: Version) -> Answ
             read(world, caller, ask, version, path)
         }
         ("GET", ["extensions"]) => Ok(Reply::json(200, &json!({"extensions": []}))),
-        ("GET", ["os-quota-sets", project, ..]) => {
+        ("GET", ["os-quota-sets", project, rest @ ..]) => {
+            if !caller.sees(project) {
+                return Err(Refused::forbidden(
+                    "Policy doesn't allow this action to be performed.",
+                ));
+            }
             let state = world.lock();
-            let limit = |what| state.compute.limit(project, what);
-            Ok(Reply::json(
-                200,
-                &json!({"quota_set": {
-                    "id": project, "instances": limit("instances"), "cores": limit("cores"),
-                    "ram": limit("ram"), "key_pairs": 100, "server_groups": 100,
-                }}),
-            ))
+            let detail = rest.first() == Some(&"detail");
+            let groups = state.compute.groups.values().filter(|g| g.project_id == *project);
+            let others = [("key_pairs", 0), ("server_groups", groups.count() as u64)];
+            let used = state.compute.used(project).into_iter().chain(others);
+            let mut set = json!({ "id": project });
+            for (what, in_use) in used {
+                let limit = match what {
+                    "key_pairs" | "server_groups" => 100,
+                    what => state.compute.limit(project, what),
+                };
+                set[what] = match detail {
+                    true => json!({"limit": limit, "in_use": in_use, "reserved": 0}),
+                    false => json!(limit),
+                };
+            }
+            Ok(Reply::json(200, &json!({ "quota_set": set })))
         }
         _ if !caller.may_write() => {
             Err(Refused::forbidden("Policy doesn't allow this action to be performed."))

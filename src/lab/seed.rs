@@ -67,7 +67,8 @@ pub(super) fn seed(world: &World, public_cidr: &str) {
     let identity = &mut state.identity;
     for name in ["Default", "heat", "magnum"] {
         let id = if name == "Default" { "default".to_owned() } else { entropy.hex_token() };
-        identity.domains.push(Domain { id, name: name.to_owned() });
+        let (name, description) = (name.to_owned(), String::new());
+        identity.domains.push(Domain { id, name, description, enabled: true });
     }
     identity.roles = ROLES
         .iter()
@@ -75,7 +76,8 @@ pub(super) fn seed(world: &World, public_cidr: &str) {
         .collect();
     for name in ["admin", "service", "demo", "alt"] {
         let (id, domain_id) = (entropy.hex_token(), "default".to_owned());
-        identity.projects.push(Project { id, name: name.to_owned(), domain_id });
+        let (name, description) = (name.to_owned(), String::new());
+        identity.projects.push(Project { id, name, domain_id, description });
     }
     let project = |identity: &super::identity::Identity, name: &str| {
         let found = identity.projects.iter().find(|p| p.name == name);
@@ -124,6 +126,8 @@ pub(super) fn seed(world: &World, public_cidr: &str) {
             os_distro: os_distro.map(str::to_owned),
             kube_version: kube_version.map(str::to_owned),
             owner: owner.clone(),
+            min_disk: 1,
+            min_ram: 0,
             created_at: now,
         });
     }

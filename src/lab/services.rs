@@ -173,7 +173,8 @@ impl Services for World {
 
     /// No Cinder, no Octavia, no Barbican here.
     fn has_kind(&self, kind: &str) -> bool {
-        place(kind).is_some() || kind.starts_with("OS::Heat::")
+        let lost = self.lock().lost_kinds.contains(kind);
+        !lost && (place(kind).is_some() || kind.starts_with("OS::Heat::"))
     }
 
     fn stack_trust(&self, token: &str) -> Result<String, Refused> {

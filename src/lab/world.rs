@@ -18,6 +18,7 @@ use super::glance::Image;
 use super::heat::services::Owner;
 use super::identity::{Identity, Scope, Token};
 use super::network::Network;
+use super::registry::Registry;
 
 /// How long a token lives; longer than Keystone's usual hour, because a lab's clock may run fast.
 const TOKEN_LIFE: Duration = Duration::from_secs(12 * 3600);
@@ -43,16 +44,11 @@ pub(super) struct State {
     /// Ids that were there at the beginning.
     pub seeded: BTreeSet<String>,
     pub token_life: Duration,
-    pub endpoints: Vec<Endpoint>,
-}
-
-/// One line of the service catalogue.
-#[derive(Clone, Debug)]
-pub(super) struct Endpoint {
-    pub name: &'static str,
-    pub kind: &'static str,
-    /// May hold `%(tenant_id)s`.
-    pub url: String,
+    pub registry: Registry,
+    /// Resource types that Heat has no plugin for, though the service is there.
+    pub lost_kinds: BTreeSet<String>,
+    /// How much the dates of answers are ahead of the lab's clock.
+    pub skew: Duration,
 }
 
 /// Whoever makes or asks for something at a service.
@@ -108,7 +104,9 @@ impl World {
             images: Vec::new(),
             seeded: BTreeSet::new(),
             token_life: TOKEN_LIFE,
-            endpoints: Vec::new(),
+            registry: Registry::default(),
+            lost_kinds: BTreeSet::new(),
+            skew: Duration::ZERO,
         };
         let entropy = Entropy::new();
         let (faults, calls) = (Faults::default(), Mutex::default());

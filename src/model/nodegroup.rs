@@ -56,6 +56,43 @@ pub struct Taint {
 }
 
 impl NodeGroup {
+    /// A new cluster's default group of masters or workers; its identity comes later.
+    pub fn default_of(cluster: &Cluster, image: &str, role: &'static str, count: u32) -> Self {
+        let (name, flavor) = match role {
+            MASTER => (DEFAULT_MASTER, &cluster.master_flavor_id),
+            _ => (DEFAULT_WORKER, &cluster.flavor_id),
+        };
+        Self {
+            id: NodeGroupId::new(uuid::Uuid::nil()),
+            sequence: Sequence(0),
+            cluster_id: cluster.id,
+            project_id: cluster.project_id.clone(),
+            name: name.to_owned(),
+            role: role.to_owned(),
+            flavor_id: flavor.clone(),
+            image_id: Some(image.to_owned()),
+            node_count: count,
+            min_node_count: 0,
+            max_node_count: None,
+            docker_volume_size: cluster.docker_volume_size,
+            labels: cluster.labels.clone(),
+            is_default: true,
+            stack_id: None,
+            status: Status::CreateInProgress,
+            status_reason: None,
+            node_addresses: Vec::new(),
+            version: None,
+            node_labels: BTreeMap::new(),
+            node_taints: Vec::new(),
+            created_at: cluster.created_at,
+            updated_at: None,
+        }
+    }
+
+    pub fn identified(self, id: NodeGroupId, sequence: Sequence) -> Self {
+        Self { id, sequence, ..self }
+    }
+
     /// The name of the stack that holds its servers.
     pub fn stack_name(&self, cluster: &Cluster) -> String {
         match self.is_default {

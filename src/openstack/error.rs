@@ -18,12 +18,13 @@ pub enum Service {
     Glance,
     Octavia,
     Cinder,
+    Barbican,
     /// Ourselves, as nodes find us.
     Magnum,
 }
 
 impl Service {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Keystone,
         Self::Heat,
         Self::Nova,
@@ -31,6 +32,7 @@ impl Service {
         Self::Glance,
         Self::Octavia,
         Self::Cinder,
+        Self::Barbican,
         Self::Magnum,
     ];
 
@@ -44,6 +46,7 @@ impl Service {
             Self::Glance => &["image"],
             Self::Octavia => &["load-balancer"],
             Self::Cinder => &["block-storage", "volumev3", "block-store", "volume"],
+            Self::Barbican => &["key-manager"],
             Self::Magnum => &["container-infrastructure-management", "container-infra"],
         }
     }
@@ -57,6 +60,7 @@ impl Service {
             Self::Glance => "Glance",
             Self::Octavia => "Octavia",
             Self::Cinder => "Cinder",
+            Self::Barbican => "Barbican",
             Self::Magnum => "Magnum",
         }
     }

@@ -8,8 +8,9 @@ use hyper::header::HeaderName;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-use super::call::{Call, SharedCaller, encode};
+use super::call::{Call, Caller, SharedCaller, encode};
 use super::catalog::Catalog;
+use super::credentials::Credentials;
 use super::error::{CloudError, Service};
 use crate::base::clock::{Clock, Timestamp};
 use crate::base::secret::Secret;
@@ -25,7 +26,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         if let Some(id) = &self.id {
             return json!({ "id": id });
         }
@@ -56,8 +57,11 @@ pub struct Accounts {
 #[derive(Clone, Debug)]
 pub struct Session {
     pub token: Secret<String>,
+    /// By Keystone's clock, in whole seconds.
+    pub issued_at: Timestamp,
     pub expires_at: Timestamp,
     pub user_id: String,
+    pub roles: Vec<String>,
     pub project_id: String,
     /// Set for a domain-scoped token.
     pub domain_id: String,
@@ -83,11 +87,22 @@ impl Keystone {
         Self { caller, clock, accounts, service: Mutex::new(None), domain_admin: Mutex::new(None) }
     }
 
+    pub fn auth_url(&self) -> &str {
+        &self.accounts.auth_url
+    }
+
     /// Our own project-scoped session, renewed when it is about to end.
     pub async fn service(&self) -> Result<Arc<Session>, CloudError> {
         let scope = json!({ "project": self.accounts.service_project.json() });
         let (user, password) = (&self.accounts.service_user, &self.accounts.service_password);
         self.kept(&self.service, user, password, scope).await
+    }
+
+    /// What time it is at Keystone: when it says that it made a token, just now.
+    pub async fn time(&self) -> Result<Timestamp, CloudError> {
+        let scope = json!({ "project": self.accounts.service_project.json() });
+        let (user, password) = (&self.accounts.service_user, &self.accounts.service_password);
+        Ok(self.login(user, password, Some(scope)).await?.issued_at)
     }
 
     /// The session of the trustee domain's administrator.
@@ -156,33 +171,16 @@ impl Keystone {
         if let Some(scope) = scope {
             auth["scope"] = scope;
         }
-        let call = Call {
-            service: Service::Keystone,
-            method: Method::POST,
-            url: format!("{}/auth/tokens", self.accounts.auth_url),
-            token: None,
-            headers: Vec::new(),
-            body: Some(json!({ "auth": auth })),
-            what: "the login",
-        };
-        let answer = self.caller.send(call).await?;
-        let token = answer.header("x-subject-token").map(str::to_owned);
-        let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-        let body = &body["token"];
-        let expires_at = body["expires_at"].as_str().and_then(Timestamp::parse);
-        let (Some(token), Some(expires_at)) = (token, expires_at) else {
-            let reason = "the login's answer holds no token".to_owned();
-            return Err(CloudError::Unknown { service: Service::Keystone, reason });
-        };
-        let project_id = text(&body["project"]["id"]);
-        Ok(Session {
-            token: Secret::new(token),
-            expires_at,
-            user_id: text(&body["user"]["id"]),
-            catalog: Arc::new(Catalog::parse(&body["catalog"], &project_id)),
-            project_id,
-            domain_id: text(&body["domain"]["id"]),
-        })
+        let (session, _) = log_in(&self.caller, &self.accounts.auth_url, auth).await?;
+        Ok(session)
+    }
+
+    /// A session of somebody else, and who they are, as far as their token has a scope.
+    pub async fn log_in(
+        &self,
+        credentials: &Credentials,
+    ) -> Result<(Session, Option<Requester>), CloudError> {
+        log_in(&self.caller, &credentials.auth_url, credentials.auth()).await
     }
 
     /// Who owns a token. [`CloudError::Missing`] means the token is not valid.
@@ -325,6 +323,25 @@ impl Keystone {
         Ok(trusts.iter().filter_map(|t| t["id"].as_str()).map(str::to_owned).collect())
     }
 
+    /// Trusts from one user to another, asked by the first.
+    pub async fn trusts_between(
+        &self,
+        token: &Secret<String>,
+        trustor: &str,
+        trustee: &str,
+    ) -> Result<Vec<String>, CloudError> {
+        let url = format!(
+            "{}/OS-TRUST/trusts?trustor_user_id={}",
+            self.accounts.auth_url,
+            encode(trustor)
+        );
+        let call = Call::get(Service::Keystone, url, token, "the trusts");
+        let body = self.caller.json(call).await?;
+        let trusts = body["trusts"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let to = trusts.iter().filter(|t| t["trustee_user_id"] == trustee);
+        Ok(to.filter_map(|t| t["id"].as_str()).map(str::to_owned).collect())
+    }
+
     /// A trust from the token's owner to `trustee` for one project and some roles.
     pub async fn create_trust(
         &self,
@@ -361,6 +378,51 @@ impl Keystone {
     }
 }
 
+/// One login at one Keystone.
+pub(super) async fn log_in(
+    caller: &Caller,
+    auth_url: &str,
+    auth: Value,
+) -> Result<(Session, Option<Requester>), CloudError> {
+    let call = Call {
+        service: Service::Keystone,
+        method: Method::POST,
+        url: format!("{auth_url}/auth/tokens"),
+        token: None,
+        headers: Vec::new(),
+        body: Some(json!({ "auth": auth })),
+        what: "the login",
+    };
+    let answer = caller.send(call).await?;
+    let token = answer.header("x-subject-token").map(str::to_owned);
+    let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let body = &body["token"];
+    let date = |key: &str| body[key].as_str().and_then(Timestamp::parse);
+    let (Some(token), Some(issued_at), Some(expires_at)) =
+        (token, date("issued_at"), date("expires_at"))
+    else {
+        let reason = "the login's answer holds no token".to_owned();
+        return Err(CloudError::Unknown { service: Service::Keystone, reason });
+    };
+    let project_id = text(&body["project"]["id"]);
+    let session = Session {
+        token: Secret::new(token),
+        issued_at,
+        expires_at,
+        user_id: text(&body["user"]["id"]),
+        roles: names(&body["roles"]),
+        catalog: Arc::new(Catalog::parse(&body["catalog"], &project_id)),
+        project_id,
+        domain_id: text(&body["domain"]["id"]),
+    };
+    Ok((session, requester(body)))
+}
+
+fn names(list: &Value) -> Vec<String> {
+    let list = list.as_array().map(Vec::as_slice).unwrap_or_default();
+    list.iter().map(|one| text(&one["name"])).collect()
+}
+
 fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
@@ -373,7 +435,6 @@ fn requester(token: &Value) -> Option<Requester> {
         id,
         trustee_user_id: text(&token["OS-TRUST:trust"]["trustee_user"]["id"]),
     });
-    let roles = token["roles"].as_array().map(Vec::as_slice).unwrap_or_default();
     // Keystone omits the object for other methods; a restricted one may not make trusts.
     let credential = &token["application_credential"];
     Some(Requester {
@@ -386,7 +447,7 @@ fn requester(token: &Value) -> Option<Requester> {
         project_domain_id: optional(&token["project"]["domain"]["id"]),
         domain_id: optional(&token["domain"]["id"]),
         system_scope: token["system"].is_object(),
-        roles: roles.iter().map(|role| text(&role["name"])).collect(),
+        roles: names(&token["roles"]),
         trust,
         restricted_credential: credential["restricted"].as_bool().unwrap_or(credential.is_object()),
         expires_at: token["expires_at"].as_str().and_then(Timestamp::parse)?,

@@ -21,6 +21,9 @@ pub struct Image {
     pub kube_version: Option<String>,
     /// A driver asked for by the image, as upstream's out-of-tree drivers do.
     pub magnum_driver: Option<String>,
+    /// GiB of disk and MiB of memory below which Nova does not boot it.
+    pub min_disk: u64,
+    pub min_ram: u64,
 }
 
 /// What Nova says of a flavor.
@@ -92,6 +95,8 @@ impl Cloud {
                 os_distro: text("os_distro").filter(|v| !v.is_empty()),
                 kube_version: text("kube_version").filter(|v| !v.is_empty()),
                 magnum_driver: text("magnum_driver").filter(|v| !v.is_empty()),
+                min_disk: image["min_disk"].as_u64().unwrap_or(0),
+                min_ram: image["min_ram"].as_u64().unwrap_or(0),
             })
         }))
     }
@@ -211,7 +216,8 @@ impl Cloud {
         .await
     }
 
-    async fn get(
+    /// One document of a service, as the actor is shown it.
+    pub(super) async fn get(
         &self,
         service: Service,
         url: String,

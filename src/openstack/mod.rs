@@ -5,10 +5,13 @@
 
 mod call;
 mod catalog;
+mod credentials;
 mod error;
 mod heat;
 mod keystone;
 mod lookup;
+mod registrar;
+mod survey;
 pub mod token;
 
 use std::collections::HashMap;
@@ -26,10 +29,13 @@ use catalog::Selection;
 use lookup::LookupKey;
 
 pub use call::ServiceSettings;
+pub use credentials::{Credentials, CredentialsError};
 pub use error::{CloudError, Service};
 pub use heat::{FailedResource, Heat, NewStack, StackUpdate};
 pub use keystone::{Accounts, Identity, Keystone, Session};
 pub use lookup::{Flavor, Found, Image, Network, Subnet};
+pub use registrar::{Place, Register, Registrar, RegistrarError};
+pub use survey::{Addresses, Allowance, Allowances};
 pub use token::Tokens;
 
 /// How to reach a cloud.

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use magnumd::config::Config;
 use serde_json::json;
 
-use super::WRONG_CONFIGURATION;
+use super::{Output, WRONG_CONFIGURATION};
 
 #[derive(Debug, Args)]
 pub struct Check {
@@ -17,12 +17,6 @@ pub struct Check {
     /// How to say it.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Output {
-    Text,
-    Json,
 }
 
 impl Check {

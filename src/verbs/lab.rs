@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use magnumd::base::id::Entropy;
 use magnumd::base::points::Points;
 use magnumd::config::{Config, Log};
@@ -13,7 +13,7 @@ use magnumd::daemon::{Daemon, Environment};
 use magnumd::lab::{Fault, LabCloud, LabOptions};
 use tokio_util::sync::CancellationToken;
 
-use super::{complain, logging, signals};
+use super::{Output, complain, logging, signals};
 
 mod demo;
 
@@ -41,12 +41,6 @@ pub struct Lab {
     /// How to print the endpoints.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Text,
-    Json,
 }
 
 /// Where everything of the lab listens.

@@ -1,16 +1,20 @@
 //! The verbs of the command line.
 
 mod check;
+mod credentials;
 #[cfg(feature = "lab")]
 mod lab;
 mod logging;
+mod paint;
 mod policy;
+mod preflight;
 mod serve;
+mod setup;
 mod signals;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 /// The file could be read but not used (sysexits.h EX_CONFIG).
 const WRONG_CONFIGURATION: u8 = 78;
@@ -29,6 +33,8 @@ enum Verb {
     Serve(serve::Serve),
     /// Parse a configuration and everything it names; open nothing.
     Check(check::Check),
+    Setup(Box<setup::Setup>),
+    Preflight(Box<preflight::Preflight>),
     /// Show the built-in policy.
     Policy(policy::Policy),
     /// Run a small simulated cloud with magnumd in it, and build a cluster there.
@@ -41,11 +47,20 @@ impl Arguments {
         match self.verb {
             Verb::Serve(serve) => serve.run(),
             Verb::Check(check) => check.run(),
+            Verb::Setup(setup) => setup.run(),
+            Verb::Preflight(preflight) => preflight.run(),
             Verb::Policy(policy) => policy.run(),
             #[cfg(feature = "lab")]
             Verb::Lab(lab) => lab.run(),
         }
     }
+}
+
+/// For people, or for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Json,
 }
 
 /// The last words of a verb that failed.

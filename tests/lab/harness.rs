@@ -89,6 +89,12 @@ impl Lab {
         };
     }
 
+    /// The configuration of daemons started from now on.
+    pub fn config(&self) -> Config {
+        let path = self.place.path().join("magnumd.toml");
+        Config::parse(&path, &self.configuration).unwrap()
+    }
+
     pub async fn daemon(&self) -> Running {
         self.daemon_with(Points::none()).await
     }
@@ -108,8 +114,7 @@ impl Lab {
     }
 
     pub async fn try_daemon(&self, points: Points) -> Result<Running, StartError> {
-        let path = self.place.path().join("magnumd.toml");
-        let config = Config::parse(&path, &self.configuration).unwrap();
+        let config = self.config();
         let environment =
             Environment { clock: self.cloud.clock(), entropy: Entropy::new(), points };
         let stop = CancellationToken::new();
@@ -367,7 +372,7 @@ async fn call(
 }
 
 /// A port below those that the system gives to outgoing connections, different at every call.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let first = std::process::id().wrapping_mul(97);
     loop {

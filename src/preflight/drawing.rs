@@ -1,0 +1,182 @@
+//! The stack that a cluster would be: drawn as the conductor draws it, and not built.
+
+use std::collections::HashMap;
+
+use super::census::Census;
+use super::scene::Scene;
+use super::{Judgement, flavor, image};
+use crate::base::secret::Secret;
+use crate::conductor::{check_network_driver, check_root_volume};
+use crate::driver::Bundle;
+use crate::driver::plan::{ClusterPlan, Enrolment};
+use crate::model::cluster::Cluster;
+use crate::model::facts::CloudFacts;
+use crate::model::nodegroup::{self, NodeGroup};
+use crate::model::status::Status;
+use crate::model::{ClusterId, Sequence};
+use crate::openstack::{Flavor, Found, Network, Service, Subnet};
+
+pub struct Drawing {
+    pub driver: String,
+    pub bundle: Bundle,
+    pub census: Census,
+    /// The flavors in it, by id.
+    pub flavors: HashMap<String, Flavor>,
+}
+
+impl Drawing {
+    /// Looks up what the template names, chooses the driver, renders and counts.
+    pub async fn make(scene: &Scene) -> Result<Self, Judgement> {
+        let Some(wish) = scene.wish() else {
+            return Err(Judgement::unseen("no template is asked about", "name one"));
+        };
+        let template = &wish.template;
+        let actor = scene.actor().await?;
+        let (image, worker, master, external, network, subnet) = tokio::join!(
+            image::find(scene, &actor),
+            flavor::find(scene, &actor, template.flavor_id.as_deref()),
+            flavor::find(scene, &actor, template.master_flavor_id.as_deref()),
+            network(scene, template.external_network_id.as_deref(), "external_network_id"),
+            network(scene, template.fixed_network.as_deref(), "fixed_network"),
+            subnet(scene, template.fixed_subnet.as_deref()),
+        );
+        let (image, worker, master) = (image?, worker?, master?);
+        let (external, network, mut subnet) = (external?, network?, subnet?);
+        if let (Some(network), None) = (&network, &subnet)
+            && let [only] = network.subnets.as_slice()
+        {
+            subnet = self::subnet(scene, Some(only)).await?;
+        }
+        let refused = |sentence: String| Judgement::fail(sentence, "change the cluster template");
+        let driver = image::driver(scene, template, &image)?;
+        let allowed = &scene.config.kubernetes.allowed_network_drivers;
+        check_network_driver(template, &*driver, allowed).map_err(|e| refused(e.to_string()))?;
+        let default = scene.config.volumes.boot_size_gb;
+        check_root_volume(&template.labels, default, &[Some(&worker), Some(&master)])
+            .map_err(|e| refused(e.to_string()))?;
+        let id = ClusterId::new(scene.entropy.uuid());
+        let facts = CloudFacts {
+            cluster_id: id,
+            image_id: image.id.clone(),
+            os_distro: image.os_distro.clone().unwrap_or_default(),
+            kube_version: image.kube_version.clone(),
+            master_flavor: master.id.clone(),
+            worker_flavor: worker.id.clone(),
+            external_network_id: external.map(|n| n.id),
+            fixed_network_id: network.map(|n| n.id),
+            fixed_subnet_id: subnet.as_ref().map(|s| s.id.clone()),
+            fixed_subnet_cidr: subnet.map(|s| s.cidr),
+            ssh_public_key: None,
+            region: scene.driver_settings.region.clone(),
+            has_octavia: scene.cloud.has(Service::Octavia).await?,
+            has_cinder: scene.cloud.has(Service::Cinder).await?,
+            master_addresses: Vec::new(),
+            api_internal: None,
+            api_public: Vec::new(),
+            foundation: None,
+        };
+        let cluster = cluster(scene, id, driver.name());
+        let group = |role, count| NodeGroup::default_of(&cluster, &template.image_id, role, count);
+        let groups =
+            vec![group(nodegroup::MASTER, wish.masters), group(nodegroup::WORKER, wish.nodes)];
+        // As long as real ones, for the size of the user data.
+        let token = || Secret::new("0".repeat(256));
+        let plan = ClusterPlan {
+            enrolment: Enrolment {
+                masters: (0..wish.masters).map(|_| token()).collect(),
+                workers: vec![(nodegroup::DEFAULT_WORKER.to_owned(), token())],
+            },
+            cluster,
+            template: template.clone(),
+            groups,
+            facts,
+            settings: scene.driver_settings.clone(),
+            foundation: None,
+            revision: String::new(),
+            removals: Vec::new(),
+        };
+        let error = |e: crate::driver::DriverError| {
+            let sentence = e.to_string();
+            // What, and then what to do about it: the driver's sentences are made that way.
+            let (what, cure) = sentence.rsplit_once(". ").unwrap_or((&sentence, "change it"));
+            Judgement::fail(what, cure.trim_end_matches('.'))
+        };
+        driver.check(&plan).map_err(error)?;
+        let bundle = driver.bundle(&plan).map_err(error)?;
+        let census = Census::take(&bundle).map_err(|reason| {
+            let cure = format!("mend the templates of driver {}", driver.name());
+            Judgement::fail(format!("the stack's template is not usable: {reason}"), cure)
+        })?;
+        let flavors = [master, worker].into_iter().map(|f| (f.id.clone(), f)).collect();
+        Ok(Self { driver: driver.name().to_owned(), bundle, census, flavors })
+    }
+}
+
+/// The cluster that a tenant would get by naming nothing but the template.
+fn cluster(scene: &Scene, id: ClusterId, driver: &str) -> Cluster {
+    let wish = scene.wish().expect("a drawing is made of one");
+    let template = &wish.template;
+    Cluster {
+        id,
+        sequence: Sequence(0),
+        project_id: template.project_id.clone(),
+        user_id: template.user_id.clone(),
+        name: "preflight".to_owned(),
+        template_id: template.id,
+        keypair: template.keypair_id.clone(),
+        docker_volume_size: template.docker_volume_size,
+        labels: template.labels.clone(),
+        master_flavor_id: template.master_flavor_id.clone(),
+        flavor_id: template.flavor_id.clone(),
+        fixed_network: template.fixed_network.clone(),
+        fixed_subnet: template.fixed_subnet.clone(),
+        floating_ip_enabled: template.floating_ip_enabled,
+        master_lb_enabled: template.master_lb_enabled,
+        create_timeout: wish.timeout,
+        discovery_url: None,
+        api_address: None,
+        coe_version: None,
+        container_version: None,
+        stack_id: None,
+        status: Status::CreateInProgress,
+        status_reason: None,
+        health_status: None,
+        health_status_reason: Default::default(),
+        driver: driver.to_owned(),
+        trustee_user_id: None,
+        created_at: scene.clock.now(),
+        updated_at: None,
+    }
+}
+
+async fn network(
+    scene: &Scene,
+    wanted: Option<&str>,
+    field: &str,
+) -> Result<Option<Network>, Judgement> {
+    let Some(wanted) = wanted else { return Ok(None) };
+    let actor = scene.actor().await?;
+    match scene.cloud.network(&actor, wanted).await? {
+        Found::One(network) => Ok(Some(network)),
+        Found::None => Err(Judgement::fail(
+            format!("there is no network {wanted}"),
+            format!("set {field} in the cluster template to one that is there"),
+        )),
+        Found::Several => Err(Judgement::fail(
+            format!("several networks are called {wanted}"),
+            format!("give an id in {field} of the cluster template"),
+        )),
+    }
+}
+
+async fn subnet(scene: &Scene, wanted: Option<&str>) -> Result<Option<Subnet>, Judgement> {
+    let Some(wanted) = wanted else { return Ok(None) };
+    let actor = scene.actor().await?;
+    match scene.cloud.subnet(&actor, wanted).await? {
+        Found::One(subnet) => Ok(Some(subnet)),
+        Found::None | Found::Several => Err(Judgement::fail(
+            format!("there is not exactly one subnet {wanted}"),
+            "give the id of a subnet of fixed_network in fixed_subnet of the cluster template",
+        )),
+    }
+}

@@ -1,0 +1,893 @@
+//! Every check of the preflight, made to fail once, with its sentence.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use magnumd::base::http::tls;
+use magnumd::base::id::Entropy;
+use magnumd::config::Config;
+use magnumd::lab::{LabCloud, LabOptions};
+use magnumd::openstack::{Cloud, Credentials};
+use magnumd::preflight::{self, Finding, Options, Parts, Scene, Verdict, Wanted, trial};
+use magnumd::{daemon, lab::Fault};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+use crate::harness::{Lab, free_port};
+
+/// A cloud, and an operator who looks at it.
+struct Operator {
+    cloud: LabCloud,
+    place: TempDir,
+    configuration: String,
+    guest: Option<Credentials>,
+}
+
+fn variables(cloud: &LabCloud, user: &str, more: &[(&str, &str)]) -> Credentials {
+    let identity = cloud.identity_url();
+    let usual = [
+        ("OS_AUTH_URL", identity.as_str()),
+        ("OS_USERNAME", user),
+        ("OS_PASSWORD", "secret"),
+        ("OS_PROJECT_NAME", user),
+        ("OS_USER_DOMAIN_NAME", "Default"),
+        ("OS_PROJECT_DOMAIN_NAME", "Default"),
+    ];
+    let all: BTreeMap<String, String> = usual
+        .iter()
+        .chain(more)
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
+    Credentials::of_variables(&all).unwrap().unwrap()
+}
+
+impl Operator {
+    async fn new() -> Self {
+        Self::at_speed(10.0).await
+    }
+
+    async fn at_speed(speed: f64) -> Self {
+        tls::install_provider();
+        let options = LabOptions { speed, ..LabOptions::default() };
+        let cloud = LabCloud::start(options, CancellationToken::new()).await.unwrap();
+        let place = tempfile::tempdir().unwrap();
+        let configuration = format!(
+            "[keystone]\nauth_url = '{identity}'\nusername = 'magnum'\npassword = 'secret'\n\
+             [trust]\ndomain_name = 'magnum'\nadmin_name = 'magnum_domain_admin'\n\
+             admin_password = 'secret'\n\
+             [discovery]\nlisten = '127.0.0.1:{discovery}'\n\
+             advertise_url = 'http://127.0.0.1:{discovery}'\nallow_loopback = true\n\
+             [bootstrap]\nlisten = '127.0.0.1:{bootstrap}'\n\
+             advertise_url = 'https://127.0.0.1:{bootstrap}'\n\
+             [storage]\npath = '{state}'\n",
+            identity = cloud.identity_url(),
+            discovery = free_port(),
+            bootstrap = free_port(),
+            state = place.path().join("state").display(),
+        );
+        let guest = Some(variables(&cloud, "demo", &[]));
+        Self { cloud, place, configuration, guest }
+    }
+
+    fn replace(&mut self, from: &str, to: &str) {
+        assert!(self.configuration.contains(from), "{from}");
+        self.configuration = self.configuration.replace(from, to);
+    }
+
+    fn parts(&self, wanted: Option<Wanted>) -> Parts {
+        let path = self.place.path().join("magnumd.toml");
+        let config = Config::parse(&path, &self.configuration).unwrap();
+        let (settings, driver_settings) = daemon::preflight(&config);
+        let clock = self.cloud.clock();
+        Parts {
+            cloud: Cloud::new(settings, clock.clone()).unwrap(),
+            config,
+            driver_settings,
+            clock,
+            entropy: Entropy::new(),
+            guest: self.guest.clone(),
+            wanted,
+        }
+    }
+
+    async fn look(&self, wanted: Option<Wanted>) -> Vec<Finding> {
+        let scene = Arc::new(Scene::set(self.parts(wanted)).await);
+        preflight::run(&scene, Duration::from_secs(5)).await
+    }
+
+    /// A line of the report about a cluster.
+    async fn line(&self, check: &str, options: Options) -> (Verdict, String, String) {
+        let wanted = Wanted { template: None, options };
+        line(&self.look(Some(wanted)).await, check)
+    }
+}
+
+/// A cluster that every lab can build.
+fn options() -> Options {
+    Options {
+        image: Some("ubuntu".to_owned()),
+        flavor: Some("m1.medium".to_owned()),
+        external_network: Some("public".to_owned()),
+        masters: 1,
+        nodes: 2,
+        ..Options::default()
+    }
+}
+
+fn line(found: &[Finding], check: &str) -> (Verdict, String, String) {
+    let finding = found.iter().find(|f| f.check == check);
+    let judgement =
+        finding.unwrap_or_else(|| panic!("{check} is not among {found:?}")).judgement.clone();
+    (judgement.verdict, judgement.sentence, judgement.cure.unwrap_or_default())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_is_well_in_an_untouched_lab() {
+    let operator = Operator::new().await;
+    for wanted in [None, Some(Wanted { template: None, options: options() })] {
+        let found = operator.look(wanted).await;
+        assert!(found.len() >= 13);
+        let bad: Vec<_> = found.iter().filter(|f| f.judgement.verdict != Verdict::Ok).collect();
+        assert!(bad.is_empty(), "{bad:#?}");
+    }
+    assert_eq!(operator.cloud.leftovers(), Vec::<String>::new());
+}
+
+/// One thing that is wrong, and the line that must say so.
+macro_rules! pitfall {
+    ($name:ident, $check:literal, $verdict:ident, $sentence:literal, $cure:literal,
+     |$operator:ident, $options:ident| $spoil:block) => {
+        #[tokio::test(flavor = "multi_thread")]
+        async fn $name() {
+            #[allow(unused_mut, reason = "not every pitfall changes everything")]
+            let (mut $operator, mut $options) = (Operator::new().await, options());
+            $spoil
+            let (verdict, sentence, cure) = $operator.line($check, $options).await;
+            assert!(sentence.contains($sentence), "{sentence}");
+            assert!(cure.contains($cure), "{cure}");
+            assert_eq!(verdict, Verdict::$verdict, "{sentence}");
+        }
+    };
+}
+
+pitfall!(
+    keystone_is_away,
+    "keystone",
+    Fail,
+    "does not answer: Keystone is unavailable",
+    "auth_url",
+    |operator, options| {
+        operator.cloud.stop_service("keystone");
+    }
+);
+pitfall!(
+    the_password_is_wrong,
+    "keystone",
+    Fail,
+    "does not accept the service account magnum",
+    "magnumd setup",
+    |operator, options| {
+        operator.cloud.set_password("magnum", "other");
+    }
+);
+pitfall!(
+    another_line_is_blind_without_keystone,
+    "roles",
+    Warn,
+    "not looked at, because Keystone",
+    "see the line keystone",
+    |operator, options| {
+        operator.cloud.set_password("magnum", "other");
+    }
+);
+pitfall!(the_clocks_differ, "clock", Fail, "clock is 9", "chrony", |operator, options| {
+    operator.cloud.set_skew(Duration::from_secs(95));
+});
+pitfall!(
+    the_service_user_is_no_admin,
+    "roles",
+    Fail,
+    "magnum may not validate tokens",
+    "openstack role add --user magnum --project service admin",
+    |operator, options| {
+        operator.cloud.give_role("magnum", "service", "reader");
+        operator.cloud.take_role("magnum", "admin");
+        operator.cloud.take_role("magnum", "service");
+    }
+);
+pitfall!(
+    the_domain_has_no_administrator,
+    "trustee-domain",
+    Fail,
+    "lets nobody into domain magnum as magnum_domain_admin",
+    "magnumd setup",
+    |operator, options| {
+        operator.cloud.take_role("magnum_domain_admin", "admin");
+    }
+);
+pitfall!(
+    the_catalogue_lacks_us,
+    "catalogue",
+    Fail,
+    "has no entry container-infra",
+    "magnumd setup",
+    |operator, options| {
+        operator.cloud.forget_service("container-infra");
+    }
+);
+pitfall!(
+    the_catalogue_lacks_glance,
+    "catalogue",
+    Fail,
+    "has no endpoint of Glance",
+    "catalog list",
+    |operator, options| {
+        operator.cloud.forget_service("image");
+    }
+);
+pitfall!(
+    tokens_are_short,
+    "token-life",
+    Warn,
+    "tokens live 10 min",
+    "reauthentication_auth_method",
+    |operator, options| {
+        operator.cloud.set_token_life(Duration::from_secs(600));
+    }
+);
+pitfall!(
+    heat_lacks_a_plugin,
+    "heat",
+    Fail,
+    "Heat lacks OS::Neutron::Router",
+    "install Neutron",
+    |operator, options| {
+        operator.cloud.lose_resource_type("OS::Neutron::Router");
+    }
+);
+pitfall!(
+    heat_is_broken,
+    "heat",
+    Fail,
+    "Heat gave no clear answer: 500",
+    "see that Heat runs",
+    |operator, options| {
+        operator.fault("heat:GET:/resource_types:status=500");
+    }
+);
+pitfall!(
+    heat_is_silent,
+    "heat",
+    Fail,
+    "no answer within 5s",
+    "look at the service",
+    |operator, options| {
+        operator.fault("heat:GET:/resource_types:delay=30s");
+    }
+);
+pitfall!(
+    heat_refuses_the_stack,
+    "stack",
+    Fail,
+    "Heat does not take the stack of driver k8s_kubeadm_v1",
+    "look at the line heat",
+    |operator, options| {
+        operator.cloud.lose_resource_type("OS::Neutron::Router");
+    }
+);
+pitfall!(no_image, "image", Fail, "there is no image nope", "image list", |operator, options| {
+    options.image = Some("nope".to_owned());
+});
+pitfall!(
+    an_image_without_os_distro,
+    "image",
+    Fail,
+    "doesn't contain os_distro field",
+    "openstack image set --property os_distro",
+    |operator, options| {
+        options.image = Some("no-distro".to_owned());
+    }
+);
+pitfall!(
+    an_image_that_no_driver_boots,
+    "image",
+    Fail,
+    "no driver boots image fedora-atomic",
+    "another os_distro",
+    |operator, options| {
+        options.image = Some("fedora-atomic".to_owned());
+    }
+);
+pitfall!(
+    image_and_label_disagree,
+    "image",
+    Fail,
+    "but kube_tag asks for v1.30.2",
+    "kube_tag",
+    |operator, options| {
+        operator.cloud.describe_image("ubuntu", 1, 0, "v1.31.4");
+        options.labels = vec![("kube_tag".to_owned(), "v1.30.2".to_owned())];
+    }
+);
+pitfall!(
+    the_image_does_not_fit_the_flavor,
+    "flavor",
+    Fail,
+    "image ubuntu needs 100 GiB of disk",
+    "boot_volume_size",
+    |operator, options| {
+        operator.cloud.describe_image("ubuntu", 100, 0, "v1.31.4");
+    }
+);
+pitfall!(
+    the_flavor_is_tiny,
+    "flavor",
+    Fail,
+    "a control plane needs 1700",
+    "master_flavor_id",
+    |operator, options| {
+        options.master_flavor = Some("m1.tiny".to_owned());
+    }
+);
+pitfall!(
+    one_processor_is_slow,
+    "flavor",
+    Warn,
+    "has 1 CPU",
+    "master_flavor_id",
+    |operator, options| {
+        options.master_flavor = Some("m1.small".to_owned());
+    }
+);
+pitfall!(
+    no_flavor,
+    "flavor",
+    Fail,
+    "there is no flavor nope",
+    "flavor list",
+    |operator, options| {
+        options.flavor = Some("nope".to_owned());
+    }
+);
+pitfall!(
+    the_external_network_is_internal,
+    "external-network",
+    Fail,
+    "private is not external",
+    "external_network_id",
+    |operator, options| {
+        options.external_network = Some("private".to_owned());
+    }
+);
+pitfall!(
+    the_external_network_is_missing,
+    "external-network",
+    Fail,
+    "there is no network nope",
+    "one of: public",
+    |operator, options| {
+        options.external_network = Some("nope".to_owned());
+    }
+);
+pitfall!(
+    the_external_network_is_full,
+    "external-network",
+    Fail,
+    "addresses free, and 4 are needed",
+    "floating_ip_enabled",
+    |operator, options| {
+        operator.cloud.shrink_network("public", 3);
+        options.floating_ips = true;
+    }
+);
+pitfall!(
+    no_quota_for_servers,
+    "quota",
+    Fail,
+    "3 instances are needed and 2 left",
+    "quota set",
+    |operator, options| {
+        operator.cloud.set_quota("demo", "instances", 2);
+    }
+);
+pitfall!(
+    no_quota_for_cores,
+    "quota",
+    Fail,
+    "6 cores are needed and 5 left",
+    "quota set",
+    |operator, options| {
+        operator.cloud.set_quota("demo", "cores", 5);
+    }
+);
+pitfall!(
+    no_quota_for_ram,
+    "quota",
+    Fail,
+    "12288 MiB of RAM are needed and 12000 left",
+    "quota set",
+    |operator, options| {
+        operator.cloud.set_quota("demo", "ram", 12_000);
+    }
+);
+pitfall!(
+    no_quota_for_ports,
+    "quota",
+    Fail,
+    "4 ports are needed and 3 left",
+    "quota set",
+    |operator, options| {
+        operator.cloud.set_quota("demo", "ports", 3);
+    }
+);
+pitfall!(
+    no_quota_for_networks,
+    "quota",
+    Fail,
+    "1 networks are needed and 0 left",
+    "quota set",
+    |operator, options| {
+        operator.cloud.set_quota("demo", "networks", 0);
+    }
+);
+pitfall!(
+    no_quota_for_routers,
+    "quota",
+    Fail,
+    "1 routers are needed and 0 left",
+    "quota set",
+    |operator, options| {
+        operator.cloud.set_quota("demo", "routers", 0);
+    }
+);
+pitfall!(
+    no_quota_for_groups,
+    "quota",
+    Fail,
+    "2 security groups are needed and 1 left",
+    "quota set",
+    |operator, options| {
+        operator.cloud.set_quota("demo", "security-groups", 2);
+    }
+);
+pitfall!(
+    no_quota_for_floating_ips,
+    "quota",
+    Fail,
+    "3 floating IPs are needed and 2 left",
+    "quota set",
+    |operator, options| {
+        operator.cloud.set_quota("demo", "floatingips", 2);
+        options.floating_ips = true;
+    }
+);
+pitfall!(
+    no_octavia,
+    "stack",
+    Fail,
+    "master_lb_enabled needs the load balancer service (Octavia)",
+    "Set master_lb_enabled to false",
+    |operator, options| {
+        options.master_lb = true;
+    }
+);
+pitfall!(
+    no_cinder,
+    "stack",
+    Fail,
+    "docker_volume_size 5 needs the volume service (Cinder)",
+    "Leave docker_volume_size away",
+    |operator, options| {
+        options.docker_volume_size = Some(5);
+    }
+);
+pitfall!(
+    no_tls,
+    "stack",
+    Fail,
+    "tls_disabled is not possible",
+    "Set tls_disabled to false",
+    |operator, options| {
+        options.tls_disabled = true;
+    }
+);
+pitfall!(
+    a_balancer_for_one,
+    "extras",
+    Warn,
+    "a load balancer for one master",
+    "master_lb_enabled",
+    |operator, options| {
+        operator.cloud.announce_service("octavia", "load-balancer");
+        options.master_lb = true;
+    }
+);
+pitfall!(
+    heat_has_not_heard_of_octavia,
+    "heat",
+    Fail,
+    "Heat lacks OS::Octavia::HealthMonitor, OS::Octavia::Listener",
+    "install Octavia",
+    |operator, options| {
+        operator.cloud.announce_service("octavia", "load-balancer");
+        options.master_lb = true;
+    }
+);
+pitfall!(
+    a_volume_beside_a_large_disk,
+    "extras",
+    Warn,
+    "a docker volume of 5 GiB for every node, whose flavor has 40 GiB",
+    "docker_volume_size",
+    |operator, options| {
+        operator.cloud.announce_service("cinder", "block-storage");
+        options.docker_volume_size = Some(5);
+    }
+);
+pitfall!(
+    cinder_is_away,
+    "quota",
+    Fail,
+    "Cinder is unavailable",
+    "see that Cinder runs",
+    |operator, options| {
+        operator.cloud.announce_service("cinder", "block-storage");
+        options.docker_volume_size = Some(5);
+    }
+);
+pitfall!(
+    a_floating_ip_for_every_node,
+    "extras",
+    Warn,
+    "a floating IP for every node",
+    "floating_ip_enabled",
+    |operator, options| {
+        operator.configuration.push_str("[cluster]\nprofile = 'nested'\n");
+        options.floating_ips = true;
+    }
+);
+pitfall!(
+    a_public_resolver,
+    "dns",
+    Warn,
+    "8.8.8.8 is a resolver of the internet",
+    "of this site",
+    |operator, options| {
+        operator.configuration.push_str("[cluster]\nprofile = 'nested'\n");
+        options.dns_nameserver = Some("8.8.8.8".to_owned());
+    }
+);
+pitfall!(
+    discovery_is_a_name,
+    "discovery",
+    Warn,
+    "is a name",
+    "an IP address",
+    |operator, options| {
+        operator.replace("advertise_url = 'http://127.0.0.1", "advertise_url = 'http://localhost");
+    }
+);
+pitfall!(
+    discovery_is_loopback,
+    "discovery",
+    Fail,
+    "to them 127.0.0.1 is themselves",
+    "discovery.advertise_url",
+    |operator, options| {
+        operator.replace("allow_loopback = true", "allow_loopback = false");
+    }
+);
+pitfall!(
+    discovery_listens_elsewhere,
+    "discovery",
+    Fail,
+    "does not answer: cannot connect",
+    "discovery.advertise_url",
+    |operator, options| {
+        operator
+            .replace("advertise_url = 'http://127.0.0.1:", "advertise_url = 'http://127.0.0.1:1#");
+    }
+);
+pitfall!(
+    bootstrap_cannot_listen,
+    "bootstrap",
+    Fail,
+    "bootstrap.listen 192.0.2.77:9513 cannot be opened",
+    "address of this machine",
+    |operator, options| {
+        let listen = operator.configuration.split("[bootstrap]\nlisten = '").nth(1).unwrap();
+        let listen = format!("[bootstrap]\nlisten = '{}'", listen.split('\'').next().unwrap());
+        operator.replace(&listen, "[bootstrap]\nlisten = '192.0.2.77:9513'");
+    }
+);
+pitfall!(
+    the_api_s_certificate_is_missing,
+    "tls",
+    Fail,
+    "/nowhere.pem is not usable",
+    "PEM chain",
+    |operator, options| {
+        operator.configuration.push_str("[api.tls]\ncert = '/nowhere.pem'\nkey = '/nowhere.key'\n");
+    }
+);
+pitfall!(
+    anybody_is_believed,
+    "tls",
+    Warn,
+    "clients.heat accepts any certificate",
+    "ca_file",
+    |operator, options| {
+        operator.configuration.push_str("[clients.heat]\ninsecure = true\n");
+    }
+);
+pitfall!(
+    the_state_can_be_read_by_others,
+    "disk",
+    Warn,
+    "can be read by others (mode 755)",
+    "chmod 700",
+    |operator, options| {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::Permissions::from_mode(0o755);
+        let state = operator.place.path().join("state");
+        std::fs::create_dir(&state).unwrap();
+        std::fs::set_permissions(state, mode).unwrap();
+    }
+);
+pitfall!(
+    the_tenant_s_password_is_wrong,
+    "trust",
+    Fail,
+    "does not accept the user demo",
+    "OS_CLOUD",
+    |operator, options| {
+        operator.cloud.set_password("demo", "other");
+    }
+);
+pitfall!(
+    nobody_lent_credentials,
+    "trust",
+    Warn,
+    "no tenant's credentials were lent",
+    "OS_CLOUD",
+    |operator, options| {
+        operator.guest = None;
+    }
+);
+pitfall!(
+    the_tenant_lacks_a_role,
+    "trust",
+    Fail,
+    "lacks observer",
+    "change trust.roles",
+    |operator, options| {
+        operator.replace("[trust]", "[trust]\nroles = ['observer']");
+    }
+);
+pitfall!(
+    no_such_driver,
+    "image",
+    Fail,
+    "no driver boots image ubuntu",
+    "drivers here: ",
+    |operator, options| {
+        operator.configuration.push_str("[drivers]\ndefault = 'nope'\n");
+    }
+);
+
+impl Operator {
+    fn fault(&self, line: &str) {
+        self.cloud.inject(line.parse::<Fault>().unwrap());
+    }
+}
+
+/// etcd gives up after five seconds; a slow address is noticed before a cluster meets it.
+#[tokio::test(flavor = "multi_thread")]
+async fn discovery_that_is_slow() {
+    let operator = Operator::new().await;
+    let address = operator.configuration.split("[discovery]\nlisten = '").nth(1).unwrap();
+    let address = address.split('\'').next().unwrap().to_owned();
+    let listener = tokio::net::TcpListener::bind(&address).await.unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                use tokio::io::AsyncWriteExt;
+                tokio::time::sleep(Duration::from_millis(1200)).await;
+                let answer = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
+                stream.write_all(answer).await.unwrap();
+            });
+        }
+    });
+    let (verdict, sentence, _) = line(&operator.look(None).await, "discovery");
+    assert!(sentence.contains("answers in 12"), "{sentence}");
+    assert_eq!(verdict, Verdict::Warn);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_credential_may_not_make_trusts() {
+    let mut operator = Operator::new().await;
+    let (id, secret) = operator.cloud.application_credential("demo");
+    let identity = operator.cloud.identity_url();
+    let all = BTreeMap::from([
+        ("OS_AUTH_URL".to_owned(), identity),
+        ("OS_APPLICATION_CREDENTIAL_ID".to_owned(), id),
+        ("OS_APPLICATION_CREDENTIAL_SECRET".to_owned(), secret),
+    ]);
+    operator.guest = Credentials::of_variables(&all).unwrap();
+    let (verdict, sentence, cure) = operator.line("trust", options()).await;
+    assert_eq!(verdict, Verdict::Fail);
+    assert!(sentence.contains("restricted application credential"), "{sentence}");
+    assert!(cure.contains("--unrestricted"), "{cure}");
+}
+
+/// What the state tells: read where no daemon holds it, asked of the daemon where one does.
+#[tokio::test(flavor = "multi_thread")]
+async fn templates_certificates_and_times_of_a_state() {
+    // Five seconds on the wall are fifty on the lab's clock.
+    let slow = ["keystone:POST:/users:delay=2500ms", "heat:POST:/stacks:delay=2500ms"];
+    let mut lab = Lab::with_faults(&slow).await;
+    lab.configure("[ca]", "validity_days = 30");
+    let token = lab.token("demo").await;
+    let daemon = lab.daemon().await;
+    let uuid = daemon.create(&token, "k1").await;
+    daemon.settled(&token, &uuid).await;
+    let guest = Some(variables(&lab.cloud, "demo", &[]));
+    let look = async |template: &str| {
+        let config = lab.config();
+        let (settings, driver_settings) = daemon::preflight(&config);
+        let clock = lab.cloud.clock();
+        let options = Options { masters: 1, nodes: 1, timeout: 1, ..Options::default() };
+        let scene = Scene::set(Parts {
+            cloud: Cloud::new(settings, clock.clone()).unwrap(),
+            config,
+            driver_settings,
+            clock,
+            entropy: Entropy::new(),
+            guest: guest.clone(),
+            wanted: Some(Wanted { template: Some(template.to_owned()), options }),
+        });
+        preflight::run(&Arc::new(scene.await), Duration::from_secs(5)).await
+    };
+    let running = look("k8s").await;
+    let (verdict, sentence, _) = line(&running, "template");
+    assert_eq!(
+        (verdict, sentence.as_str()),
+        (Verdict::Ok, "template k8s of the running magnumd with 1 master and 1 worker")
+    );
+    assert_eq!(line(&running, "stack").0, Verdict::Ok);
+    let (verdict, sentence, _) = line(&running, "certificates");
+    assert_eq!(verdict, Verdict::Warn);
+    assert!(sentence.contains("not looked at, because a running magnumd holds"), "{sentence}");
+    let (verdict, sentence, _) = line(&look("nope").await, "template");
+    assert_eq!((verdict, sentence.as_str()), (Verdict::Fail, "there is no cluster template nope"));
+    daemon.end().await;
+
+    let stopped = look("k8s").await;
+    assert_eq!(
+        line(&stopped, "template").1,
+        "template k8s of the state with 1 master and 1 worker"
+    );
+    let (verdict, sentence, cure) = line(&stopped, "certificates");
+    assert_eq!(verdict, Verdict::Warn, "{sentence}");
+    assert!(sentence.contains("of cluster k1 ends in 29 days"), "{sentence}");
+    assert_eq!(cure, "openstack coe ca rotate CLUSTER");
+    let (verdict, sentence, cure) = line(&look("nope").await, "template");
+    assert_eq!((verdict, sentence.as_str()), (Verdict::Fail, "there is no cluster template nope"));
+    assert_eq!(cure, "name one of: k8s");
+    let (verdict, sentence, _) = line(&stopped, "timeouts");
+    assert_eq!(verdict, Verdict::Warn, "{sentence}");
+    assert!(sentence.starts_with("a creation may take 1 min, but earlier ones took"), "{sentence}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trials_prove_trust_and_config_drive_and_leave_nothing() {
+    let operator = Operator::new().await;
+    let wanted = || Some(Wanted { template: None, options: options() });
+    let scene = Scene::set(operator.parts(wanted())).await;
+    let found = trial::run(&scene, &CancellationToken::new()).await;
+    let (verdict, sentence, _) = line(&found, "trial-trust");
+    assert_eq!(verdict, Verdict::Ok, "{sentence}");
+    assert!(sentence.contains("a trust was made, delegates ") && sentence.contains("member"));
+    let (verdict, sentence, _) = line(&found, "trial-boot");
+    assert_eq!(verdict, Verdict::Ok, "{sentence}");
+    assert!(sentence.contains("with a config drive"), "{sentence}");
+    assert_eq!(operator.cloud.leftovers(), Vec::<String>::new());
+    assert!(operator.cloud.calls().iter().any(|c| c.starts_with("POST nova /servers 2")));
+
+    operator.cloud.lose_config_drives();
+    let found = trial::run(&scene, &CancellationToken::new()).await;
+    let (verdict, sentence, cure) = line(&found, "trial-boot");
+    assert_eq!(verdict, Verdict::Fail);
+    assert!(sentence.contains("without the config drive") && cure.contains("genisoimage"));
+    assert_eq!(operator.cloud.leftovers(), Vec::<String>::new());
+}
+
+/// Whatever goes wrong in the middle, the trial takes back what it made.
+#[tokio::test(flavor = "multi_thread")]
+async fn trials_clean_up_in_every_outcome() {
+    let faults = [
+        ("keystone:POST:/OS-TRUST/trusts:status=403:times=1", "trial-trust", "could not be made"),
+        ("keystone:POST:/OS-TRUST/trusts:after:drop:times=1", "trial-trust", "could not be made"),
+        ("keystone:POST:/users:after:drop:times=1", "trial-trust", "could not be made"),
+        (
+            "nova:POST:/servers:error=No valid host was found.",
+            "trial-boot",
+            "No valid host was found",
+        ),
+        ("heat:POST:/stacks:after:drop:times=1", "trial-boot", "could not be built"),
+    ];
+    for (fault, check, part) in faults {
+        let operator = Operator::new().await;
+        let wanted = Some(Wanted { template: None, options: options() });
+        let scene = Scene::set(operator.parts(wanted)).await;
+        operator.fault(fault);
+        let found = trial::run(&scene, &CancellationToken::new()).await;
+        let (verdict, sentence, _) = line(&found, check);
+        assert_eq!(verdict, Verdict::Fail, "{fault}: {sentence}");
+        assert!(sentence.contains(part), "{fault}: {sentence}");
+        assert_eq!(operator.cloud.leftovers(), Vec::<String>::new(), "{fault}");
+    }
+    // An impatient operator.
+    let operator = Operator::new().await;
+    let wanted = Some(Wanted { template: None, options: options() });
+    let scene = Scene::set(operator.parts(wanted)).await;
+    let stop = CancellationToken::new();
+    operator.fault("heat:GET:/stacks/*:delay=1s:times=1");
+    let interrupt = async {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        stop.cancel();
+    };
+    let (found, ()) = tokio::join!(trial::run(&scene, &stop), interrupt);
+    let (_, sentence, _) = line(&found, "trial-boot");
+    assert!(sentence.contains("it was cut off"), "{sentence}");
+    assert_eq!(operator.cloud.leftovers(), Vec::<String>::new());
+}
+
+/// What programs see: one JSON document, and an exit code.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_verb_speaks_json_and_exit_codes() {
+    // The program lives by the wall's clock.
+    let operator = Operator::at_speed(1.0).await;
+    let config = operator.place.path().join("magnumd.toml");
+    std::fs::write(&config, &operator.configuration).unwrap();
+    let run = async |config: std::path::PathBuf, more: &'static [&'static str]| {
+        let url = operator.cloud.identity_url();
+        let run = move || {
+            std::process::Command::new(env!("CARGO_BIN_EXE_magnumd"))
+                .args(["preflight", "--output", "json", "--config"])
+                .arg(config)
+                .args(more)
+                .env_clear()
+                .envs([
+                    ("OS_AUTH_URL", url.as_str()),
+                    ("OS_USERNAME", "demo"),
+                    ("OS_PASSWORD", "secret"),
+                    ("OS_PROJECT_NAME", "demo"),
+                ])
+                .output()
+                .unwrap()
+        };
+        let output = tokio::task::spawn_blocking(run).await.unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        (output.status.code(), body, String::from_utf8(output.stderr).unwrap())
+    };
+    const CLUSTER: &[&str] =
+        &["--image", "ubuntu", "--flavor", "m1.medium", "--external-network", "public"];
+    let (code, body, _) = run(config.clone(), CLUSTER).await;
+    assert_eq!((code, &body["verdict"]), (Some(0), &serde_json::json!("ok")), "{body}");
+    assert!(body["checks"].as_array().unwrap().len() > 20);
+    let (code, body, _) = run(config.clone(), &["--image", "nope"]).await;
+    assert_eq!((code, &body["verdict"]), (Some(1), &serde_json::json!("fail")), "{body}");
+    let image = body["checks"].as_array().unwrap().iter().find(|c| c["check"] == "image").unwrap();
+    assert_eq!(image["sentence"], "there is no image nope");
+    assert!(image["cure"].as_str().unwrap().contains("openstack image list"));
+    std::fs::write(&config, "[keystone]\nuser = 'x'\n").unwrap();
+    let (code, _, said) = run(config, &[]).await;
+    assert_eq!(code, Some(78));
+    assert!(
+        said.contains("did you mean 'username'") || said.contains("unknown key 'user'"),
+        "{said}"
+    );
+}
