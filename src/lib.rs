@@ -6,7 +6,7 @@
 //! - Hands: [`store`], the memory; [`openstack`], the clients; [`pki`], keys and certificates.
 //! - [`driver`], the craft: a cluster goes in, what Heat shall build comes out.
 //! - [`conductor`], the will: brings the cloud into line with what tenants were promised.
-//! - Doors: [`api`], [`discovery`], [`bootstrap`].
+//! - Doors: [`api`], [`discovery`], [`bootstrap`]; [`ops`] for the operator.
 //! - [`config`], what the operator decided; [`daemon`], which builds, starts and stops it all.
 //! - [`lab`], a small cloud to try and test it in, which knows none of the others.
 
@@ -24,5 +24,6 @@ pub mod driver;
 pub mod lab;
 pub mod model;
 pub mod openstack;
+pub mod ops;
 pub mod pki;
 pub mod store;

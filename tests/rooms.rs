@@ -19,12 +19,14 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("api", &["conductor", "store", "pki", "openstack::token", "model", "base"]),
     ("discovery", &["conductor", "store", "pki", "openstack::token", "model", "base"]),
     ("bootstrap", &["conductor", "store", "pki", "openstack::token", "model", "base"]),
+    ("ops", &["conductor", "store", "pki", "openstack::token", "model", "base"]),
     (
         "daemon",
         &[
             "api",
             "discovery",
             "bootstrap",
+            "ops",
             "conductor",
             "driver",
             "store",

@@ -29,10 +29,14 @@ use crate::config::Config;
 use crate::discovery::{self, Discovery};
 use crate::driver::Drivers;
 use crate::openstack::Cloud;
+use crate::ops::control::{Control, Keeper};
 use crate::pki::mill::Mill;
 use crate::pki::{PkiError, listener};
+use crate::store::restore::STATE;
 use crate::store::{OpenError, Store, StoreError};
 use settings::Advertised;
+
+pub use keys::{SEALING_KEY, read_sealer};
 
 /// Why the daemon did not start; one sentence with place and cure.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +95,9 @@ pub struct Daemon {
     policy_watch: PolicyWatch,
     discovery: Arc<Discovery>,
     bootstrap: Arc<Bootstrap>,
+    /// None where the state's directory takes no socket.
+    control: Option<Control>,
+    keeper: Arc<Keeper>,
     stop: CancellationToken,
 }
 
@@ -115,7 +122,7 @@ impl Daemon {
     ) -> Result<Self, StartError> {
         let Environment { clock, entropy, points } = environment;
         let directory = keys::make_directory(&config.storage.path)?;
-        let state = directory.join("magnumd.redb");
+        let state = directory.join(STATE);
         let configured = config.storage.sealing_key_file.as_deref();
         let sealer = keys::sealer(&directory, &state, configured, &entropy)?;
         let store = Store::open(&state, sealer)?;
@@ -212,6 +219,12 @@ impl Daemon {
             advertise_url: advertised.discovery,
             stop: stop.clone(),
         });
+        let control = Control::bind(&directory)
+            .inspect_err(|error| {
+                warn!(%error, "no control socket: backup and its like need magnumd stopped");
+            })
+            .ok();
+        let keeper = Keeper { store: store.clone(), clock: clock.clone() };
         let bootstrap = Bootstrap::new(bootstrap::Parts {
             store,
             conductor: conductor.clone(),
@@ -235,6 +248,8 @@ impl Daemon {
             policy_watch,
             discovery: Arc::new(discovery),
             bootstrap: Arc::new(bootstrap),
+            control,
+            keeper: Arc::new(keeper),
             stop,
         })
     }
@@ -269,6 +284,9 @@ impl Daemon {
         serving.spawn(doors.api.serve(api, stop.clone()));
         serving.spawn(doors.discovery.serve(Arc::clone(&discovery), stop.clone()));
         serving.spawn(doors.bootstrap.serve(bootstrap, stop.clone()));
+        if let Some(control) = self.control {
+            serving.spawn(control.serve(self.keeper, stop.clone()));
+        }
         serving.spawn({
             let stop = stop.clone();
             async move {

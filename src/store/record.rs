@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::table::{self, Key};
 use crate::base::secret::Sealed;
+use crate::model::ClusterId;
 use crate::model::certificate::Certificate;
 use crate::model::cluster::Cluster;
 use crate::model::cluster_template::ClusterTemplate;
@@ -42,6 +43,16 @@ pub trait Record: Serialize + DeserializeOwned + Clone {
 
     /// Every index entry that leads here: index and key.
     fn indexes(&self) -> Vec<(&'static str, Key)> {
+        Vec::new()
+    }
+
+    /// The records without which this one makes no sense: table and key.
+    fn needs(&self) -> Vec<(&'static str, Key)> {
+        Vec::new()
+    }
+
+    /// Every sealed value in it, and what each is bound to.
+    fn sealed(&mut self) -> Vec<(String, &mut Sealed)> {
         Vec::new()
     }
 }
@@ -89,15 +100,8 @@ pub fn decode<R: Record>(encoded: &[u8]) -> Result<(R, u64), CodecError> {
     Ok((decode_body(body).map_err(damaged)?, revision(encoded)))
 }
 
-/// The index entries of an encoded record of any table, for the writer.
-pub fn indexes_of(table: &str, encoded: &[u8]) -> Result<Vec<(&'static str, Key)>, CodecError> {
-    Ok(match table {
-        table::CLUSTER => decode::<Cluster>(encoded)?.0.indexes(),
-        table::CLUSTER_TEMPLATE => decode::<ClusterTemplate>(encoded)?.0.indexes(),
-        table::OPERATION => decode::<Operation>(encoded)?.0.indexes(),
-        table::DISCOVERY => decode::<DiscoveryToken>(encoded)?.0.indexes(),
-        _ => Vec::new(),
-    })
+fn of_cluster(id: ClusterId) -> (&'static str, Key) {
+    (table::CLUSTER, Key::new().uuid(id.uuid()))
 }
 
 impl Record for ClusterTemplate {
@@ -143,6 +147,10 @@ impl Record for Cluster {
             (table::CLUSTER_BY_TEMPLATE, Key::new().uuid(self.template_id.uuid()).uuid(id)),
         ]
     }
+
+    fn needs(&self) -> Vec<(&'static str, Key)> {
+        vec![(table::CLUSTER_TEMPLATE, Key::new().uuid(self.template_id.uuid()))]
+    }
 }
 
 impl Record for NodeGroup {
@@ -150,6 +158,10 @@ impl Record for NodeGroup {
 
     fn key(&self) -> Key {
         Key::new().uuid(self.cluster_id.uuid()).uuid(self.id.uuid())
+    }
+
+    fn needs(&self) -> Vec<(&'static str, Key)> {
+        vec![of_cluster(self.cluster_id)]
     }
 }
 
@@ -159,6 +171,14 @@ impl Record for Certificate {
     fn key(&self) -> Key {
         Key::new().uuid(self.cluster_id.uuid()).byte(self.kind.tag())
     }
+
+    fn needs(&self) -> Vec<(&'static str, Key)> {
+        vec![of_cluster(self.cluster_id)]
+    }
+
+    fn sealed(&mut self) -> Vec<(String, &mut Sealed)> {
+        vec![(Self::owner(self.cluster_id, self.kind), &mut self.key)]
+    }
 }
 
 impl Record for Credential {
@@ -167,6 +187,16 @@ impl Record for Credential {
     fn key(&self) -> Key {
         Key::new().uuid(self.cluster_id.uuid())
     }
+
+    fn needs(&self) -> Vec<(&'static str, Key)> {
+        vec![of_cluster(self.cluster_id)]
+    }
+
+    fn sealed(&mut self) -> Vec<(String, &mut Sealed)> {
+        let owner = Self::owner(self.cluster_id);
+        let passwords = [&mut self.trustee_password].into_iter().chain(&mut self.next_password);
+        passwords.map(|password| (owner.clone(), password)).collect()
+    }
 }
 
 impl Record for CloudFacts {
@@ -174,6 +204,10 @@ impl Record for CloudFacts {
 
     fn key(&self) -> Key {
         Key::new().uuid(self.cluster_id.uuid())
+    }
+
+    fn needs(&self) -> Vec<(&'static str, Key)> {
+        vec![of_cluster(self.cluster_id)]
     }
 }
 
@@ -188,6 +222,18 @@ impl Record for Operation {
         let key = Key::new().uuid(self.cluster_id.uuid()).number(self.sequence.0);
         vec![(table::OPERATION_BY_CLUSTER, key)]
     }
+
+    fn needs(&self) -> Vec<(&'static str, Key)> {
+        let group = self.detail.nodegroup.map(|group| {
+            (table::NODEGROUP, Key::new().uuid(self.cluster_id.uuid()).uuid(group.uuid()))
+        });
+        [of_cluster(self.cluster_id)].into_iter().chain(group).collect()
+    }
+
+    fn sealed(&mut self) -> Vec<(String, &mut Sealed)> {
+        let owner = Self::token_owner(self.cluster_id);
+        self.token.iter_mut().map(|token| (owner.clone(), token)).collect()
+    }
 }
 
 impl Record for DiscoveryToken {
@@ -201,6 +247,10 @@ impl Record for DiscoveryToken {
         let key = Key::new().uuid(self.cluster_id.uuid()).text(&self.token);
         vec![(table::DISCOVERY_BY_CLUSTER, key)]
     }
+
+    fn needs(&self) -> Vec<(&'static str, Key)> {
+        vec![of_cluster(self.cluster_id)]
+    }
 }
 
 impl Record for Node {
@@ -208,6 +258,10 @@ impl Record for Node {
 
     fn key(&self) -> Key {
         Key::new().uuid(self.cluster_id.uuid()).text(&self.name)
+    }
+
+    fn needs(&self) -> Vec<(&'static str, Key)> {
+        vec![of_cluster(self.cluster_id)]
     }
 }
 
@@ -239,8 +293,15 @@ pub struct KeyringEntry {
     pub name: String,
     /// What may be shown, such as a certificate in PEM; may be empty.
     pub public: String,
-    /// Sealed for `keyring/<name>`.
+    /// Sealed for [`KeyringEntry::owner`].
     pub private: Sealed,
+}
+
+impl KeyringEntry {
+    /// What the private part is bound to when sealed.
+    pub fn owner(name: &str) -> String {
+        format!("keyring/{name}")
+    }
 }
 
 impl Record for KeyringEntry {
@@ -248,5 +309,9 @@ impl Record for KeyringEntry {
 
     fn key(&self) -> Key {
         Key::new().text(&self.name)
+    }
+
+    fn sealed(&mut self) -> Vec<(String, &mut Sealed)> {
+        vec![(Self::owner(&self.name), &mut self.private)]
     }
 }

@@ -1,12 +1,18 @@
 //! The verbs of the command line.
 
+mod backup;
 mod check;
+mod compact;
+mod export;
 #[cfg(feature = "lab")]
 mod lab;
 mod logging;
 mod policy;
+mod restore;
 mod serve;
 mod signals;
+mod state;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -31,6 +37,18 @@ enum Verb {
     Check(check::Check),
     /// Show the built-in policy.
     Policy(policy::Policy),
+    /// Write the whole state into one file, while magnumd runs or not.
+    Backup(backup::Backup),
+    /// Make the state from a backup.
+    Restore(restore::Restore),
+    /// Check every record, index, secret and reference of the state or of a backup.
+    Verify(verify::Verify),
+    /// Give back the space of deleted records; magnumd must not run.
+    Compact(compact::Compact),
+    /// Write the state as JSON lines, without secrets unless asked.
+    Export(export::Export),
+    /// Make the state from an export with secrets, sealed with another key if need be.
+    Import(restore::Import),
     /// Run a small simulated cloud with magnumd in it, and build a cluster there.
     #[cfg(feature = "lab")]
     Lab(lab::Lab),
@@ -42,6 +60,12 @@ impl Arguments {
             Verb::Serve(serve) => serve.run(),
             Verb::Check(check) => check.run(),
             Verb::Policy(policy) => policy.run(),
+            Verb::Backup(backup) => backup.run(),
+            Verb::Restore(restore) => restore.run(),
+            Verb::Verify(verify) => verify.run(),
+            Verb::Compact(compact) => compact.run(),
+            Verb::Export(export) => export.run(),
+            Verb::Import(import) => import.run(),
             #[cfg(feature = "lab")]
             Verb::Lab(lab) => lab.run(),
         }
