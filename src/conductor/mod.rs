@@ -7,6 +7,7 @@
 
 mod admit;
 mod create;
+pub mod custodian;
 mod decide;
 mod delete;
 mod groups;

@@ -24,6 +24,7 @@ use crate::base::http::tls::{self, TlsError};
 use crate::base::id::Entropy;
 use crate::base::points::Points;
 use crate::bootstrap::{self, Bootstrap};
+use crate::conductor::custodian::Custodian;
 use crate::conductor::{Conductor, Parts};
 use crate::config::Config;
 use crate::discovery::{self, Discovery};
@@ -224,7 +225,11 @@ impl Daemon {
                 warn!(%error, "no control socket: backup and its like need magnumd stopped");
             })
             .ok();
-        let keeper = Keeper { store: store.clone(), clock: clock.clone() };
+        let keeper = Keeper {
+            store: store.clone(),
+            clock: clock.clone(),
+            custodian: Custodian::new(store.clone(), cloud.clone(), clock.clone()),
+        };
         let bootstrap = Bootstrap::new(bootstrap::Parts {
             store,
             conductor: conductor.clone(),
@@ -326,6 +331,13 @@ impl Daemon {
         }
         info!("stopped");
     }
+}
+
+/// A custodian for a state that no daemon has open.
+pub fn custodian(config: &Config, store: Store) -> Result<Custodian, StartError> {
+    let clock = Clock::real();
+    let cloud = Cloud::new(settings::cloud(config), clock.clone())?;
+    Ok(Custodian::new(store, cloud, clock))
 }
 
 /// Asks Keystone until it answers; a cloud may come up after us.

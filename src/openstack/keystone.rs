@@ -64,6 +64,26 @@ pub struct Session {
     pub catalog: Arc<Catalog>,
 }
 
+/// A user of the trustee domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trustee {
+    pub id: String,
+    pub name: String,
+    /// Whether its description is the one that we give.
+    pub is_ours: bool,
+}
+
+/// A trust as its trustee sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trust {
+    pub id: String,
+    pub trustor_user_id: String,
+    pub project_id: String,
+}
+
+/// What marks the trustees that we make.
+const TRUSTEE: &str = "Acts for a Magnum cluster through a trust.";
+
 /// Speaks to Keystone as the service, as the domain's administrator, as trustees.
 #[derive(Debug)]
 pub struct Keystone {
@@ -243,6 +263,22 @@ impl Keystone {
         Ok(body["users"][0]["id"].as_str().map(str::to_owned))
     }
 
+    /// Every user of the trustee domain; false when Keystone shows no more than a part of them.
+    pub async fn trustees(&self) -> Result<(Vec<Trustee>, bool), CloudError> {
+        let admin = self.domain_admin().await?;
+        let domain = self.trustee_domain_id().await?;
+        let url = format!("{}/users?domain_id={}", self.accounts.auth_url, encode(&domain));
+        let call = Call::get(Service::Keystone, url, &admin.token, "the trustee domain");
+        let body = self.accepted(self.caller.json(call).await).await?;
+        let trustee = |user: &Value| Trustee {
+            id: text(&user["id"]),
+            name: text(&user["name"]),
+            is_ours: user["description"] == TRUSTEE,
+        };
+        let users = body["users"].as_array().map(Vec::as_slice).unwrap_or_default();
+        Ok((users.iter().map(trustee).collect(), !body["truncated"].as_bool().unwrap_or(false)))
+    }
+
     pub async fn create_trustee(
         &self,
         name: &str,
@@ -254,7 +290,7 @@ impl Keystone {
             "password": password.expose(),
             "domain_id": self.trustee_domain_id().await?,
             "enabled": true,
-            "description": "Acts for a Magnum cluster through a trust.",
+            "description": TRUSTEE,
         }});
         let url = format!("{}/users", self.accounts.auth_url);
         let call = Call::get(Service::Keystone, url, &admin.token, "the trustee domain")
@@ -314,15 +350,31 @@ impl Keystone {
         password: &Secret<String>,
     ) -> Result<Vec<String>, CloudError> {
         let trustee = self.trustee(user_id, password, None).await?;
+        let trusts = self.trusts_given_to(user_id, &trustee.token).await?;
+        Ok(trusts.into_iter().map(|trust| trust.id).collect())
+    }
+
+    /// A trustee's trusts, for whoever may see them: the trustee and administrators.
+    pub async fn trusts_given_to(
+        &self,
+        user_id: &str,
+        token: &Secret<String>,
+    ) -> Result<Vec<Trust>, CloudError> {
         let url = format!(
             "{}/OS-TRUST/trusts?trustee_user_id={}",
             self.accounts.auth_url,
             encode(user_id)
         );
-        let call = Call::get(Service::Keystone, url, &trustee.token, "the trust");
-        let body = self.caller.json(call).await?;
+        let body = self.caller.json(Call::get(Service::Keystone, url, token, "the trust")).await?;
         let trusts = body["trusts"].as_array().map(Vec::as_slice).unwrap_or_default();
-        Ok(trusts.iter().filter_map(|t| t["id"].as_str()).map(str::to_owned).collect())
+        let trust = |trust: &Value| {
+            Some(Trust {
+                id: trust["id"].as_str()?.to_owned(),
+                trustor_user_id: text(&trust["trustor_user_id"]),
+                project_id: text(&trust["project_id"]),
+            })
+        };
+        Ok(trusts.iter().filter_map(trust).collect())
     }
 
     /// A trust from the token's owner to `trustee` for one project and some roles.

@@ -9,6 +9,7 @@ mod error;
 mod heat;
 mod keystone;
 mod lookup;
+mod octavia;
 pub mod token;
 
 use std::collections::HashMap;
@@ -27,9 +28,10 @@ use lookup::LookupKey;
 
 pub use call::ServiceSettings;
 pub use error::{CloudError, Service};
-pub use heat::{FailedResource, Heat, NewStack, StackUpdate};
-pub use keystone::{Accounts, Identity, Keystone, Session};
+pub use heat::{FailedResource, Heat, ListedStack, NewStack, Projects, StackUpdate};
+pub use keystone::{Accounts, Identity, Keystone, Session, Trust, Trustee};
 pub use lookup::{Flavor, Found, Image, Network, Subnet};
+pub use octavia::Balancer;
 pub use token::Tokens;
 
 /// How to reach a cloud.

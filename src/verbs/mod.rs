@@ -2,11 +2,13 @@
 
 mod backup;
 mod check;
+mod cluster;
 mod compact;
 mod export;
 #[cfg(feature = "lab")]
 mod lab;
 mod logging;
+mod orphans;
 mod policy;
 mod restore;
 mod serve;
@@ -49,6 +51,10 @@ enum Verb {
     Export(export::Export),
     /// Make the state from an export with secrets, sealed with another key if need be.
     Import(restore::Import),
+    /// Find and delete what clusters left behind in OpenStack.
+    Orphans(orphans::OrphansVerb),
+    /// Do something about one cluster.
+    Cluster(cluster::Cluster),
     /// Run a small simulated cloud with magnumd in it, and build a cluster there.
     #[cfg(feature = "lab")]
     Lab(lab::Lab),
@@ -66,6 +72,8 @@ impl Arguments {
             Verb::Compact(compact) => compact.run(),
             Verb::Export(export) => export.run(),
             Verb::Import(import) => import.run(),
+            Verb::Orphans(orphans) => orphans.run(),
+            Verb::Cluster(cluster) => cluster.run(),
             #[cfg(feature = "lab")]
             Verb::Lab(lab) => lab.run(),
         }

@@ -7,8 +7,9 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use magnumd::base::secret::Sealer;
+use magnumd::conductor::custodian::Custodian;
 use magnumd::config::{Config, ConfigError};
-use magnumd::daemon::{SEALING_KEY, StartError, read_sealer};
+use magnumd::daemon::{self, SEALING_KEY, StartError, read_sealer};
 use magnumd::ops::control::{Client, ControlError};
 use magnumd::store::restore::STATE;
 use magnumd::store::{OpenError, Store};
@@ -57,6 +58,8 @@ pub enum Failure {
     Restore(#[from] magnumd::store::restore::RestoreError),
     #[error(transparent)]
     Control(#[from] ControlError),
+    #[error(transparent)]
+    Custody(#[from] magnumd::conductor::custodian::CustodyError),
     #[error("{0}: {1}")]
     File(PathBuf, std::io::Error),
     #[error("{0}")]
@@ -133,6 +136,11 @@ impl Place {
         let (_, sealer) = self.key_for(&directory)?;
         let store = Store::open_existing(&directory.join(STATE), sealer)?;
         Ok(Reader::File(Box::new(store)))
+    }
+
+    /// Whoever looks after orphans while no magnumd runs; this needs OpenStack.
+    pub fn custodian(&self, store: Store) -> Result<Custodian, Failure> {
+        Ok(daemon::custodian(&Config::load(&self.config)?, store)?)
     }
 
     /// Refuses while a magnumd runs on the state.

@@ -4,10 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use hyper::Method;
 use magnumd::store::backup::Backup;
 use magnumd::store::verify::Report;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::state::{self, Failure, Output, Place, Reader};
 
@@ -33,9 +32,7 @@ impl Verify {
                 backup.verify(&sealer)?
             }
             None => match self.place.reader().await? {
-                Reader::Daemon(mut client) => {
-                    client.ask(Method::GET, "/verify", &Value::Null).await?
-                }
+                Reader::Daemon(mut client) => client.get("/verify").await?,
                 Reader::File(store) => store.verify()?,
             },
         };

@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{CONTENT_TYPE, HOST};
 use hyper_util::rt::TokioIo;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::UnixStream;
@@ -52,15 +53,20 @@ impl Client {
     }
 
     /// The whole answer as JSON.
-    pub async fn ask<T: DeserializeOwned>(
+    pub async fn get<T: DeserializeOwned>(&mut self, path: &str) -> Result<T, ControlError> {
+        let answer = self.send(Method::GET, path, Bytes::new()).await?;
+        read(answer).await
+    }
+
+    /// The answer to a wish.
+    pub async fn post<T: DeserializeOwned>(
         &mut self,
-        method: Method,
         path: &str,
-        body: &Value,
+        wish: &impl Serialize,
     ) -> Result<T, ControlError> {
-        let answer = self.send(method, path, body).await?;
-        let bytes = answer.collect().await.map_err(broken)?.to_bytes();
-        serde_json::from_slice(&bytes).map_err(broken)
+        let wish = serde_json::to_vec(wish).map_err(broken)?;
+        let answer = self.send(Method::POST, path, Bytes::from(wish)).await?;
+        read(answer).await
     }
 
     /// Writes the answer to `out` as it comes; `progress` learns of every part's length.
@@ -70,7 +76,7 @@ impl Client {
         out: &mut dyn Write,
         progress: &dyn Fn(usize),
     ) -> Result<(), ControlError> {
-        let mut answer = self.send(Method::GET, path, &Value::Null).await?;
+        let mut answer = self.send(Method::GET, path, Bytes::new()).await?;
         while let Some(frame) = answer.frame().await {
             if let Some(data) = frame.map_err(broken)?.data_ref() {
                 out.write_all(data).map_err(ControlError::Write)?;
@@ -84,9 +90,8 @@ impl Client {
         &mut self,
         method: Method,
         path: &str,
-        body: &Value,
+        body: Bytes,
     ) -> Result<Incoming, ControlError> {
-        let body = if body.is_null() { Bytes::new() } else { Bytes::from(body.to_string()) };
         let request = hyper::Request::builder()
             .method(method)
             .uri(path)
@@ -104,6 +109,11 @@ impl Client {
         let sentence = said["error"].as_str().unwrap_or(head.status.as_str());
         Err(ControlError::Answered(sentence.to_owned()))
     }
+}
+
+async fn read<T: DeserializeOwned>(answer: Incoming) -> Result<T, ControlError> {
+    let bytes = answer.collect().await.map_err(broken)?.to_bytes();
+    serde_json::from_slice(&bytes).map_err(broken)
 }
 
 fn broken(error: impl std::fmt::Display) -> ControlError {

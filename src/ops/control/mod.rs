@@ -7,6 +7,7 @@
 mod client;
 mod stream;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,9 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Method, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde_json::json;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +27,7 @@ use tracing::{debug, info, warn};
 
 use crate::base::clock::Clock;
 use crate::base::http::server::{self, Response};
+use crate::conductor::custodian::{AdoptOrder, Custodian, CustodyError};
 use crate::store::dump::Secrets;
 use crate::store::{Store, StoreError};
 
@@ -39,10 +43,26 @@ const MOST_BODY: usize = 64 << 10;
 /// How long open requests get when we stop.
 const DRAIN: Duration = Duration::from_secs(10);
 
+/// Which orphans.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct OrphanWish {
+    /// What is younger is left alone.
+    pub grace_seconds: u64,
+    /// Whose orphans to clean.
+    pub clusters: BTreeSet<String>,
+}
+
+impl OrphanWish {
+    pub const fn grace(&self) -> Duration {
+        Duration::from_secs(self.grace_seconds)
+    }
+}
+
 /// What an operator can be answered with.
 pub struct Keeper {
     pub store: Store,
     pub clock: Clock,
+    pub custodian: Custodian,
 }
 
 /// A bound control socket.
@@ -136,7 +156,7 @@ async fn speak(stream: UnixStream, keeper: Arc<Keeper>) {
 impl Keeper {
     async fn answer(&self, request: hyper::Request<Incoming>) -> Response {
         let (head, body) = request.into_parts();
-        let Ok(_body) = Limited::new(body, MOST_BODY).collect().await else {
+        let Ok(body) = Limited::new(body, MOST_BODY).collect().await else {
             return refuse(StatusCode::BAD_REQUEST, "the request is too long or incomplete");
         };
         info!(method = %head.method, path = head.uri.path(), "asked on the control socket");
@@ -156,6 +176,25 @@ impl Keeper {
                 self.streamed(move |store, now, out| store.export(secrets, now, out).map(drop))
             }
             (&Method::GET, "/verify") => self.verify().await,
+            (&Method::POST, "/orphans") => {
+                self.custody(&body.to_bytes(), |custodian, wish: OrphanWish| async move {
+                    custodian.orphans(wish.grace()).await.map(|found| json!(found))
+                })
+                .await
+            }
+            (&Method::POST, "/orphans/clean") => {
+                self.custody(&body.to_bytes(), |custodian, wish: OrphanWish| async move {
+                    let cleaned = custodian.clean(wish.grace(), &wish.clusters).await;
+                    cleaned.map(|cleaned| json!(cleaned))
+                })
+                .await
+            }
+            (&Method::POST, "/adopt") => {
+                self.custody(&body.to_bytes(), |custodian, order: AdoptOrder| async move {
+                    custodian.adopt(&order).await.map(|adopted| json!(adopted))
+                })
+                .await
+            }
             _ => refuse(StatusCode::NOT_FOUND, "this magnumd knows no such request"),
         }
     }
@@ -174,6 +213,25 @@ impl Keeper {
         let (store, now) = (self.store.clone(), self.clock.now());
         let body = stream::written(move |out| work(&store, now, out));
         hyper::Response::new(Either::Right(body))
+    }
+
+    /// Reads a wish and has the custodian fulfil it.
+    async fn custody<W: DeserializeOwned, F>(
+        &self,
+        body: &[u8],
+        fulfil: impl FnOnce(Custodian, W) -> F,
+    ) -> Response
+    where
+        F: Future<Output = Result<Value, CustodyError>>,
+    {
+        let wish = match serde_json::from_slice(body) {
+            Ok(wish) => wish,
+            Err(e) => return refuse(StatusCode::BAD_REQUEST, &e.to_string()),
+        };
+        match fulfil(self.custodian.clone(), wish).await {
+            Ok(answer) => server::json(StatusCode::OK, &answer),
+            Err(e) => refuse(StatusCode::CONFLICT, &e.to_string()),
+        }
     }
 
     async fn verify(&self) -> Response {
