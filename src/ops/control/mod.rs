@@ -37,7 +37,7 @@ pub use client::{Client, ControlError};
 pub const SOCKET: &str = "control.sock";
 
 /// Longer than anything here takes; a client that stalls must not hold a moment for ever.
-const MOST_TIME: Duration = Duration::from_secs(900);
+const MOST_TIME: Duration = Duration::from_secs(3600);
 const MOST_CONNECTIONS: usize = 16;
 const MOST_BODY: usize = 64 << 10;
 /// How long open requests get when we stop.
