@@ -40,11 +40,13 @@ pub static KINDS: &[Kind] = &[
 #[derive(Clone, Copy, Debug)]
 pub struct Kind {
     pub table: &'static str,
-    pub decode: fn(&[u8]) -> Result<(Box<dyn AnyRecord>, u64), CodecError>,
+    pub decode: fn(&[u8]) -> Result<Decoded, CodecError>,
     pub from_json: fn(Value) -> Result<Box<dyn AnyRecord>, serde_json::Error>,
     indexes: fn(&[u8]) -> Result<Indexes, CodecError>,
 }
 
+/// A record and its revision.
+type Decoded = (Box<dyn AnyRecord>, u64);
 type Indexes = Vec<(&'static str, Key)>;
 
 impl Kind {

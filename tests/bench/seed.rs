@@ -6,8 +6,10 @@ use std::path::Path;
 use magnumd::base::clock::{Clock, Timestamp};
 use magnumd::base::id::Entropy;
 use magnumd::base::secret::Sealer;
+use magnumd::model::certificate::{Certificate, CertificateKind};
 use magnumd::model::cluster::Cluster;
 use magnumd::model::cluster_template::{ClusterTemplate, Coe, ServerType};
+use magnumd::model::credential::Credential;
 use magnumd::model::labels::Labels;
 use magnumd::model::nodegroup::{DEFAULT_MASTER, DEFAULT_WORKER, MASTER, NodeGroup, WORKER};
 use magnumd::model::status::Status;
@@ -24,15 +26,39 @@ pub async fn clusters(place: &Path, count: usize, project: &str, user: &str) -> 
     let template = template(&store, &entropy, project, user, now);
     store.commit(Change::new().put(&template)).await.unwrap();
     let mut last = String::new();
+    let mut change = Change::new();
     for number in 0..count {
         let cluster = cluster(&store, &entropy, &template, number, now);
         let groups = [(DEFAULT_MASTER, MASTER), (DEFAULT_WORKER, WORKER)]
             .map(|(name, role)| group(&store, &entropy, &cluster, name, role, now));
-        let change = Change::new().put(&cluster).put(&groups[0]).put(&groups[1]);
-        store.commit(change).await.unwrap();
+        change = change.put(&cluster).put(&groups[0]).put(&groups[1]);
+        change = with_secrets(change, &store, &cluster);
         last = cluster.id.to_string();
+        if number % 100 == 99 || number + 1 == count {
+            store.commit(std::mem::take(&mut change)).await.unwrap();
+        }
     }
     last
+}
+
+/// Keys and certificates of their usual sizes, and the trustee's credential.
+fn with_secrets(mut change: Change, store: &Store, cluster: &Cluster) -> Change {
+    let id = cluster.id;
+    for kind in CertificateKind::ALL {
+        let key = store.sealer().seal(&Certificate::owner(id, kind), &[b'k'; 1704]);
+        change = change.put(&Certificate { cluster_id: id, kind, pem: "c".repeat(1172), key });
+    }
+    let password = store.sealer().seal(&Credential::owner(id), &[b'p'; 32]);
+    change.put(&Credential {
+        cluster_id: id,
+        trustee_name: format!("{id}_{}", cluster.project_id),
+        trustee_password: password,
+        trustee_user_id: cluster.trustee_user_id.clone(),
+        trust_id: Some("0123456789abcdef0123456789abcdef".to_owned()),
+        next_password: None,
+        next_trust: None,
+        former_trust: None,
+    })
 }
 
 fn template(

@@ -53,6 +53,21 @@ impl Adopted {
     }
 }
 
+/// The output with the addresses of workers.
+const MINIONS: &str = "kube_minions";
+
+/// What is left of a cluster whose record is gone.
+struct Remnant {
+    id: ClusterId,
+    project: String,
+    /// The trustee's user id.
+    trustee: String,
+    owner: Option<String>,
+    main: Stack,
+    /// The stacks of its further groups.
+    groups: Vec<Stack>,
+}
+
 fn refused<T>(sentence: impl Into<String>) -> Result<T, CustodyError> {
     Err(CustodyError::Refused(sentence.into()))
 }
@@ -284,14 +299,15 @@ impl Custodian {
                 name::stack_tag(id)
             ));
         };
-        let cluster = self.cluster(id, order, &template, &project, owner, &user, &main)?;
+        let remnant = Remnant { id, project, trustee: user, owner, main, groups };
+        let cluster = self.cluster(&remnant, order, &template)?;
         let mut change = Change::new().expect_absent(&cluster).put(&cluster).put(&credential);
-        for group in self.groups(&cluster, &main, &groups) {
+        for group in self.groups(&cluster, &remnant) {
             change = change.put(&group);
         }
         self.store.commit(change).await?;
         adopted.done = true;
-        adopted.say(format!("record made for stack {}: cluster {}", main.id, cluster.name));
+        adopted.say(format!("record made for stack {}: cluster {}", remnant.main.id, cluster.name));
         adopted.say(
             "it can be shown and deleted; its CA and keys are lost, so no certificate can be \
              signed, no node can join, and it cannot be resized",
@@ -317,23 +333,20 @@ impl Custodian {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "each is one fact about the lost cluster")]
     fn cluster(
         &self,
-        id: ClusterId,
+        remnant: &Remnant,
         order: &AdoptOrder,
         template: &ClusterTemplate,
-        project: &str,
-        owner: Option<String>,
-        trustee: &str,
-        main: &Stack,
     ) -> Result<Cluster, CustodyError> {
+        let Remnant { id, project, trustee, owner, main, .. } = remnant;
+        let id = *id;
         let derived = main.name.strip_suffix(&format!("-{}", id.short()));
         let name = order.name.as_deref().or(derived).unwrap_or_default().to_owned();
         if !name::is_cluster_name(&name) {
             return refused(format!("'{name}' is no name for a cluster; give one with --name"));
         }
-        let Some(user_id) = owner else {
+        let Some(user_id) = owner.clone() else {
             return refused("nobody is known as its owner; give a user id with --owner");
         };
         let drivers = Drivers::builtin(&[]);
@@ -342,7 +355,7 @@ impl Custodian {
         Ok(Cluster {
             id,
             sequence: self.store.next_sequence(),
-            project_id: project.to_owned(),
+            project_id: project.clone(),
             user_id,
             name,
             template_id: template.id,
@@ -370,61 +383,71 @@ impl Custodian {
             health_status: None,
             health_status_reason: Default::default(),
             driver: driver.to_owned(),
-            trustee_user_id: Some(trustee.to_owned()),
+            trustee_user_id: Some(trustee.clone()),
             created_at: now,
             updated_at: Some(now),
         })
     }
 
-    fn groups(&self, cluster: &Cluster, main: &Stack, further: &[Stack]) -> Vec<NodeGroup> {
-        let workers = |stack: &Stack| servers(stack).map_or(0, |s| s.len());
-        let masters = main.list("kube_masters_private");
-        let defaults = [
-            (DEFAULT_MASTER.to_owned(), MASTER, masters.len(), main.list("kube_masters"), main),
-            (DEFAULT_WORKER.to_owned(), WORKER, workers(main), main.list("kube_minions"), main),
+    fn groups(&self, cluster: &Cluster, remnant: &Remnant) -> Vec<NodeGroup> {
+        let main = &remnant.main;
+        let workers = |stack: &Stack| servers(stack).map_or(0, |servers| servers.len());
+        let masters = (main.list("kube_masters_private").len(), main.list("kube_masters"));
+        let mut groups = vec![
+            self.group(cluster, main, DEFAULT_MASTER, MASTER, masters),
+            self.group(cluster, main, DEFAULT_WORKER, WORKER, (workers(main), main.list(MINIONS))),
         ];
-        let further = further.iter().filter_map(|stack| {
-            let tagged = |tag: &String| {
-                Uuid::parse_str(tag.strip_prefix("magnum-nodegroup-")?).ok().map(NodeGroupId::new)
+        for stack in &remnant.groups {
+            let tagged =
+                |tag: &String| Uuid::parse_str(tag.strip_prefix("magnum-nodegroup-")?).ok();
+            let Some(id) = stack.tags.iter().find_map(tagged).map(NodeGroupId::new) else {
+                continue;
             };
-            let id = stack.tags.iter().find_map(tagged)?;
-            // The stack has up to nine characters of its name, before the id.
-            let name = stack.name.strip_suffix(&format!("-{}", id.short()))?;
-            let name = name.rsplit('-').next().unwrap_or(name).to_owned();
-            Some((Some(id), (name, WORKER, workers(stack), stack.list("kube_minions"), stack)))
-        });
-        let now = self.clock.now();
-        let made = |(id, (name, role, count, addresses, stack)): (
-            Option<NodeGroupId>,
-            (String, &str, usize, Vec<String>, &Stack),
-        )| NodeGroup {
-            id: id.unwrap_or_else(|| NodeGroupId::new(self.entropy.uuid())),
+            // The stack has up to nine characters of the group's name, before the id.
+            let known = stack.name.strip_suffix(&format!("-{}", id.short()));
+            let name = known.unwrap_or(&stack.name).rsplit('-').next().unwrap_or_default();
+            let nodes = (workers(stack), stack.list(MINIONS));
+            let group = self.group(cluster, stack, name, WORKER, nodes);
+            groups.push(NodeGroup { id, is_default: false, ..group });
+        }
+        groups
+    }
+
+    fn group(
+        &self,
+        cluster: &Cluster,
+        stack: &Stack,
+        name: &str,
+        role: &str,
+        (node_count, node_addresses): (usize, Vec<String>),
+    ) -> NodeGroup {
+        NodeGroup {
+            id: NodeGroupId::new(self.entropy.uuid()),
             sequence: self.store.next_sequence(),
             cluster_id: cluster.id,
             project_id: cluster.project_id.clone(),
-            name,
+            name: name.to_owned(),
             role: role.to_owned(),
             flavor_id: match role {
                 MASTER => cluster.master_flavor_id.clone(),
                 _ => cluster.flavor_id.clone(),
             },
             image_id: None,
-            node_count: u32::try_from(count).unwrap_or(u32::MAX),
+            node_count: u32::try_from(node_count).unwrap_or(u32::MAX),
             min_node_count: 0,
             max_node_count: None,
             docker_volume_size: cluster.docker_volume_size,
             labels: cluster.labels.clone(),
-            is_default: id.is_none(),
+            is_default: true,
             stack_id: Some(stack.id.clone()),
             status: Status::AdoptComplete,
             status_reason: cluster.status_reason.clone(),
-            node_addresses: addresses,
+            node_addresses,
             version: None,
             node_labels: Default::default(),
             node_taints: Vec::new(),
-            created_at: now,
-            updated_at: Some(now),
-        };
-        defaults.map(|group| (None, group)).into_iter().chain(further).map(made).collect()
+            created_at: cluster.created_at,
+            updated_at: cluster.updated_at,
+        }
     }
 }

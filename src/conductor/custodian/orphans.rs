@@ -245,7 +245,7 @@ mod tests {
     fn said(scene: &Scene, known: &[(u128, Known)]) -> Vec<String> {
         let known = known.iter().map(|(n, k)| (id(*n), k.clone())).collect();
         let shown = |o: Orphan| {
-            let kept = o.kept.map_or_else(|| "clean".to_owned(), |why| why);
+            let kept = o.kept.unwrap_or_else(|| "clean".to_owned());
             format!("{:?} {}: {kept}", o.kind, o.id)
         };
         decide(scene, &known, NOW, GRACE).into_iter().map(shown).collect()

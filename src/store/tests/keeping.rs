@@ -530,14 +530,20 @@ async fn every_kind_of_damage_is_found_where_it_is() {
 async fn compacting_gives_space_back_and_loses_nothing() {
     let place = Place::new();
     let store = full(&place).await;
-    for n in 100..900 {
-        let mut made = cluster(&store, n, "p", "k");
-        made.status_reason = Some("x".repeat(4000));
-        store.commit(Change::new().put(&made)).await.unwrap();
+    let numbers: Vec<u128> = (100..900).collect();
+    for some in numbers.chunks(100) {
+        let put = some.iter().fold(Change::new(), |change, n| {
+            let mut made = cluster(&store, *n, "p", "k");
+            made.status_reason = Some("x".repeat(4000));
+            change.put(&made)
+        });
+        store.commit(put).await.unwrap();
     }
-    for n in 100..900 {
-        let gone = ClusterId::new(Uuid::from_u128(n));
-        store.commit(Change::new().delete_cluster(gone)).await.unwrap();
+    for some in numbers.chunks(100) {
+        let gone = some.iter().fold(Change::new(), |change, n| {
+            change.delete_cluster(ClusterId::new(Uuid::from_u128(*n)))
+        });
+        store.commit(gone).await.unwrap();
     }
     drop(store);
     let before = contents(&place.path);
