@@ -179,6 +179,7 @@ impl Daemon {
         let host = config.runtime.host.clone().unwrap_or_else(host_name);
         let enrolment = keys::enrolment(&store, &entropy).await?;
         let cloud = Cloud::new(settings::cloud(config), clock.clone())?;
+        cloud.keystone().works_for(&store.instance()?);
         let conductor = Conductor::new(Parts {
             store: store.clone(),
             cloud: cloud.clone(),
@@ -337,6 +338,7 @@ impl Daemon {
 pub fn custodian(config: &Config, store: Store) -> Result<Custodian, StartError> {
     let clock = Clock::real();
     let cloud = Cloud::new(settings::cloud(config), clock.clone())?;
+    cloud.keystone().works_for(&store.instance()?);
     Ok(Custodian::new(store, cloud, clock))
 }
 

@@ -1,6 +1,6 @@
 //! Keystone: tokens, trustee users, trusts.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use hyper::Method;
@@ -69,8 +69,17 @@ pub struct Session {
 pub struct Trustee {
     pub id: String,
     pub name: String,
-    /// Whether its description is the one that we give.
-    pub is_ours: bool,
+    pub maker: Maker,
+}
+
+/// Who made a trustee, by its description.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Maker {
+    /// A magnumd on this state.
+    Us,
+    /// A magnumd on another state, or on this one before it was lost.
+    AnotherMagnumd,
+    Somebody,
 }
 
 /// A trust as its trustee sees it.
@@ -81,7 +90,7 @@ pub struct Trust {
     pub project_id: String,
 }
 
-/// What marks the trustees that we make.
+/// How the descriptions of trustees begin that a magnumd makes.
 const TRUSTEE: &str = "Acts for a Magnum cluster through a trust.";
 
 /// Speaks to Keystone as the service, as the domain's administrator, as trustees.
@@ -92,6 +101,8 @@ pub struct Keystone {
     accounts: Accounts,
     service: Mutex<Option<Arc<Session>>>,
     domain_admin: Mutex<Option<Arc<Session>>>,
+    /// The name of the state that we work for.
+    instance: OnceLock<String>,
 }
 
 const SUBJECT_TOKEN: HeaderName = HeaderName::from_static("x-subject-token");
@@ -100,7 +111,26 @@ const MARGIN: Duration = Duration::from_secs(60);
 
 impl Keystone {
     pub(super) fn new(caller: SharedCaller, clock: Clock, accounts: Accounts) -> Self {
-        Self { caller, clock, accounts, service: Mutex::new(None), domain_admin: Mutex::new(None) }
+        Self {
+            caller,
+            clock,
+            accounts,
+            service: Mutex::new(None),
+            domain_admin: Mutex::new(None),
+            instance: OnceLock::new(),
+        }
+    }
+
+    /// Marks the trustees made from now on, so that no other magnumd takes them for its own.
+    pub fn works_for(&self, instance: &str) {
+        self.instance.get_or_init(|| instance.to_owned());
+    }
+
+    fn description(&self) -> String {
+        match self.instance.get() {
+            Some(instance) => format!("{TRUSTEE} Made by magnumd {instance}."),
+            None => TRUSTEE.to_owned(),
+        }
     }
 
     /// Our own project-scoped session, renewed when it is about to end.
@@ -270,10 +300,15 @@ impl Keystone {
         let url = format!("{}/users?domain_id={}", self.accounts.auth_url, encode(&domain));
         let call = Call::get(Service::Keystone, url, &admin.token, "the trustee domain");
         let body = self.accepted(self.caller.json(call).await).await?;
+        let own = self.description();
         let trustee = |user: &Value| Trustee {
             id: text(&user["id"]),
             name: text(&user["name"]),
-            is_ours: user["description"] == TRUSTEE,
+            maker: match user["description"].as_str().unwrap_or_default() {
+                text if text == own => Maker::Us,
+                text if text.starts_with(TRUSTEE) => Maker::AnotherMagnumd,
+                _ => Maker::Somebody,
+            },
         };
         let users = body["users"].as_array().map(Vec::as_slice).unwrap_or_default();
         Ok((users.iter().map(trustee).collect(), !body["truncated"].as_bool().unwrap_or(false)))
@@ -290,7 +325,7 @@ impl Keystone {
             "password": password.expose(),
             "domain_id": self.trustee_domain_id().await?,
             "enabled": true,
-            "description": TRUSTEE,
+            "description": self.description(),
         }});
         let url = format!("{}/users", self.accounts.auth_url);
         let call = Call::get(Service::Keystone, url, &admin.token, "the trustee domain")

@@ -29,7 +29,7 @@ use lookup::LookupKey;
 pub use call::ServiceSettings;
 pub use error::{CloudError, Service};
 pub use heat::{FailedResource, Heat, ListedStack, NewStack, Projects, StackUpdate};
-pub use keystone::{Accounts, Identity, Keystone, Session, Trust, Trustee};
+pub use keystone::{Accounts, Identity, Keystone, Maker, Session, Trust, Trustee};
 pub use lookup::{Flavor, Found, Image, Network, Subnet};
 pub use octavia::Balancer;
 pub use token::Tokens;

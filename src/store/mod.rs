@@ -193,6 +193,14 @@ impl Store {
         &self.inner.sealer
     }
 
+    /// The name that this state was given when it was made.
+    pub fn instance(&self) -> Result<String, StoreError> {
+        let disk = |e: &dyn std::fmt::Display| StoreError::Disk(e.to_string());
+        let transaction = self.inner.database.begin_read().map_err(|e| disk(&e))?;
+        let meta = Meta::read(&transaction).map_err(|e| disk(&e))?;
+        Ok(meta.and_then(|meta| meta.instance).unwrap_or_default())
+    }
+
     /// Commits and changes so far, for metrics.
     pub fn commits(&self) -> (u64, u64) {
         self.inner.commits.read()

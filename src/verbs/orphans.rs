@@ -5,9 +5,10 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use magnumd::conductor::custodian::{Cleaned, Orphan, OrphanKind, Orphans};
-use magnumd::ops::control::OrphanWish;
+use magnumd::conductor::custodian::{Cleaned, Orphan, OrphanKind, OrphanWish, Orphans};
+use magnumd::ops::control::CleanOrder;
 use serde_json::json;
+use uuid::Uuid;
 
 use super::state::{self, Failure, Output, Place, Reader};
 
@@ -30,6 +31,9 @@ struct List {
     /// Seconds for which a stack without a record is left alone.
     #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     grace: u64,
+    /// Only this cluster's, even where another magnumd made its trustee. May be repeated.
+    #[arg(long, value_name = "UUID")]
+    cluster: Vec<Uuid>,
     #[command(flatten)]
     place: Place,
 }
@@ -55,17 +59,18 @@ impl OrphansVerb {
 }
 
 impl List {
-    fn wish(&self, clusters: BTreeSet<String>) -> OrphanWish {
+    fn wish(&self) -> OrphanWish {
+        let clusters = self.cluster.iter().copied().collect();
         OrphanWish { grace_seconds: self.grace, clusters }
     }
 
     async fn find(&self) -> Result<Orphans, Failure> {
-        let wish = self.wish(BTreeSet::new());
+        let wish = self.wish();
         match self.place.reader().await? {
             Reader::Daemon(mut client) => Ok(client.post("/orphans", &wish).await?),
             Reader::File(store) => {
                 let custodian = self.place.custodian(*store)?;
-                Ok(custodian.orphans(wish.grace()).await?)
+                Ok(custodian.orphans(&wish).await?)
             }
         }
     }
@@ -88,7 +93,7 @@ impl Clean {
             show(&orphans);
         }
         let going = orphans.found.iter().filter(|o| o.kept.is_none());
-        let clusters: BTreeSet<String> = going.map(|o| o.cluster.clone()).collect();
+        let clusters: BTreeSet<&str> = going.map(|o| o.cluster.as_str()).collect();
         if clusters.is_empty() {
             match text {
                 true => print(&"nothing to clean"),
@@ -102,12 +107,12 @@ impl Clean {
             }
             return Err(Failure::Other("nothing was deleted; --yes carries the plan out".into()));
         }
-        let wish = self.list.wish(clusters);
+        let order = CleanOrder { wish: self.list.wish(), plan: orphans.found.clone() };
         let cleaned: Vec<Cleaned> = match self.list.place.reader().await? {
-            Reader::Daemon(mut client) => client.post("/orphans/clean", &wish).await?,
+            Reader::Daemon(mut client) => client.post("/orphans/clean", &order).await?,
             Reader::File(store) => {
                 let custodian = self.list.place.custodian(*store)?;
-                custodian.clean(wish.grace(), &wish.clusters).await?
+                custodian.clean(&order.wish, &order.plan).await?
             }
         };
         match text {

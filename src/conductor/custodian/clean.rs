@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tracing::info;
 
-use super::orphans::{Orphan, OrphanKind, Scene, decide};
+use super::orphans::{Orphan, OrphanKind, OrphanWish, Scene, decide};
 use super::{Custodian, CustodyError, Spoken, tagged, tagged_cluster};
 use crate::base::secret::Secret;
 use crate::conductor::delete::is_over;
@@ -41,17 +41,22 @@ impl<E: Into<CustodyError>> From<E> for Halt {
 }
 
 impl Custodian {
-    /// Deletes what belongs to the given clusters, as far as it is an orphan at this moment.
+    /// Deletes what is to be deleted of a plan, as far as it still is at this moment.
     pub async fn clean(
         &self,
-        grace: Duration,
-        wanted: &BTreeSet<String>,
+        wish: &OrphanWish,
+        plan: &[Orphan],
     ) -> Result<Vec<Cleaned>, CustodyError> {
+        let wanted: BTreeSet<&str> =
+            plan.iter().filter(|o| o.kept.is_none()).map(|o| o.cluster.as_str()).collect();
+        let grace = wish.grace();
         let scene = self.look().await?;
         let mut clusters: BTreeMap<ClusterId, Vec<Orphan>> = BTreeMap::new();
-        for orphan in decide(&scene, &self.records()?, self.clock.now(), grace) {
+        for orphan in decide(&scene, &self.records()?, wish, self.clock.now()) {
             let id = uuid::Uuid::parse_str(&orphan.cluster).map(ClusterId::new);
-            if let (Ok(id), None, true) = (id, &orphan.kept, wanted.contains(&orphan.cluster)) {
+            if let (Ok(id), None, true) =
+                (id, &orphan.kept, wanted.contains(orphan.cluster.as_str()))
+            {
                 clusters.entry(id).or_default().push(orphan);
             }
         }

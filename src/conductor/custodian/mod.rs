@@ -7,7 +7,6 @@ mod clean;
 mod orphans;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use tracing::warn;
 use uuid::Uuid;
@@ -23,7 +22,7 @@ use crate::store::{Page, Scope, Store, StoreError};
 
 pub use adopt::{AdoptOrder, Adopted};
 pub use clean::Cleaned;
-pub use orphans::{Orphan, OrphanKind, Orphans};
+pub use orphans::{Orphan, OrphanKind, OrphanWish, Orphans};
 use orphans::{Scene, SeenBalancer, SeenStack, decide};
 
 /// Why the custodian did not do it.
@@ -70,10 +69,11 @@ impl Custodian {
         Self { store, cloud, clock, entropy: Entropy::new() }
     }
 
-    /// Everything that carries our names and has no record, and records whose stack is gone.
-    pub async fn orphans(&self, grace: Duration) -> Result<Orphans, CustodyError> {
+    /// Everything that carries our names and has no record, and records whose stack is gone;
+    /// of the named clusters only, if any are named.
+    pub async fn orphans(&self, wish: &OrphanWish) -> Result<Orphans, CustodyError> {
         let scene = self.look().await?;
-        let found = decide(&scene, &self.records()?, self.clock.now(), grace);
+        let found = decide(&scene, &self.records()?, wish, self.clock.now());
         Ok(Orphans { found, unseen: scene.unseen })
     }
 

@@ -10,7 +10,7 @@ use super::{Known, tagged, tagged_cluster};
 use crate::base::clock::Timestamp;
 use crate::model::ClusterId;
 use crate::model::status::Status;
-use crate::openstack::{Balancer, ListedStack, Trustee};
+use crate::openstack::{Balancer, ListedStack, Maker, Trustee};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -42,6 +42,21 @@ pub struct Orphans {
     pub found: Vec<Orphan>,
     /// What could not be seen, a sentence each.
     pub unseen: Vec<String>,
+}
+
+/// Which orphans.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrphanWish {
+    /// What is younger is left alone.
+    pub grace_seconds: u64,
+    /// Only these clusters', even where another magnumd made their trustee; empty means all.
+    pub clusters: BTreeSet<Uuid>,
+}
+
+impl OrphanWish {
+    pub const fn grace(&self) -> Duration {
+        Duration::from_secs(self.grace_seconds)
+    }
 }
 
 /// The cloud as it was seen.
@@ -88,15 +103,22 @@ pub fn trustee_of(name: &str) -> Option<(ClusterId, &str)> {
 pub fn decide(
     scene: &Scene,
     known: &BTreeMap<ClusterId, Known>,
+    wish: &OrphanWish,
     now: Timestamp,
-    grace: Duration,
 ) -> Vec<Orphan> {
-    // A stack or balancer is ours where its trustee is in our trustee domain: another magnumd
-    // of the same cloud has another one.
+    let grace = wish.grace();
+    let is_named = |cluster: ClusterId| wish.clusters.contains(&cluster.uuid());
+    let is_ours = |trustee: &Trustee| match (trustee.maker, trustee_of(&trustee.name)) {
+        (Maker::Us, _) => true,
+        (Maker::AnotherMagnumd, Some((cluster, _))) => is_named(cluster),
+        _ => false,
+    };
+    // A stack or balancer is ours where its trustee is: other magnumds of the same cloud have
+    // stacks that look alike.
     let anchors: BTreeSet<ClusterId> = scene
         .trustees
         .iter()
-        .filter(|t| t.is_ours)
+        .filter(|t| is_ours(t))
         .filter_map(|t| Some(trustee_of(&t.name)?.0))
         .collect();
     let is_young = |s: &ListedStack| s.created_at.is_some_and(|at| now.since(at) < grace);
@@ -108,8 +130,7 @@ pub fn decide(
         .collect();
     let too_young = || format!("its stack is younger than {} s", grace.as_secs());
     let foreign = || {
-        "its trustee is not in this magnumd's trustee domain: it may be another magnumd's; \
-         delete it by hand if it is not"
+        "its trustee was not made by this magnumd, or is gone: it may be another magnumd's"
             .to_owned()
     };
     let kept = |cluster: &ClusterId| match (anchors.contains(cluster), young.contains(cluster)) {
@@ -166,9 +187,15 @@ pub fn decide(
             name: trustee.name.clone(),
             project_id: project.to_owned(),
             cluster: cluster.to_string(),
-            kept: match trustee.is_ours {
-                true => kept(&cluster),
-                false => Some("it was not made by magnumd, by its description".to_owned()),
+            kept: match (is_ours(trustee), trustee.maker) {
+                (true, _) => kept(&cluster),
+                (false, Maker::Somebody) => {
+                    Some("it was not made by magnumd, by its description".to_owned())
+                }
+                (false, _) => Some(format!(
+                    "it was made by another magnumd, or by this one before its state was lost; \
+                     if so: --cluster {cluster}"
+                )),
             },
         });
     }
@@ -199,6 +226,9 @@ pub fn decide(
             });
         }
     }
+    if !wish.clusters.is_empty() {
+        found.retain(|o| Uuid::parse_str(&o.cluster).is_ok_and(|id| wish.clusters.contains(&id)));
+    }
     found.sort_by(|a, b| (&a.cluster, a.kind, &a.id).cmp(&(&b.cluster, b.kind, &b.id)));
     found
 }
@@ -208,7 +238,6 @@ mod tests {
     use super::*;
 
     const NOW: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
-    const GRACE: Duration = Duration::from_secs(3600);
 
     fn id(n: u128) -> ClusterId {
         ClusterId::new(Uuid::from_u128(n))
@@ -228,8 +257,8 @@ mod tests {
         }
     }
 
-    fn trustee(n: u128, is_ours: bool) -> Trustee {
-        Trustee { id: format!("u{n}"), name: format!("{}_p", id(n)), is_ours }
+    fn trustee(n: u128, maker: Maker) -> Trustee {
+        Trustee { id: format!("u{n}"), name: format!("{}_p", id(n)), maker }
     }
 
     fn record(stack: Option<&str>) -> Known {
@@ -243,18 +272,24 @@ mod tests {
     }
 
     fn said(scene: &Scene, known: &[(u128, Known)]) -> Vec<String> {
+        said_of(scene, known, &[])
+    }
+
+    fn said_of(scene: &Scene, known: &[(u128, Known)], named: &[u128]) -> Vec<String> {
+        let clusters = named.iter().map(|n| id(*n).uuid()).collect();
+        let wish = OrphanWish { grace_seconds: 3600, clusters };
         let known = known.iter().map(|(n, k)| (id(*n), k.clone())).collect();
         let shown = |o: Orphan| {
             let kept = o.kept.unwrap_or_else(|| "clean".to_owned());
             format!("{:?} {}: {kept}", o.kind, o.id)
         };
-        decide(scene, &known, NOW, GRACE).into_iter().map(shown).collect()
+        decide(scene, &known, &wish, NOW).into_iter().map(shown).collect()
     }
 
     #[test]
     fn what_has_a_record_is_nobodys_orphan() {
         let scene = Scene {
-            trustees: vec![trustee(1, true)],
+            trustees: vec![trustee(1, Maker::Us)],
             stacks: vec![stack(1, 90)],
             ..Scene::default()
         };
@@ -269,7 +304,11 @@ mod tests {
         let mut untagged = stack(5, 90);
         untagged.listed.tags = vec!["magnum-cluster-nonsense".to_owned(), "x".to_owned()];
         let scene = Scene {
-            trustees: vec![trustee(1, true), trustee(2, false), trustee(4, true)],
+            trustees: vec![
+                trustee(1, Maker::Us),
+                trustee(2, Maker::Somebody),
+                trustee(4, Maker::Us),
+            ],
             stacks: vec![stack(1, 30), stack(2, 90), stack(3, 90), going, untagged],
             ..Scene::default()
         };
@@ -290,6 +329,23 @@ mod tests {
     }
 
     #[test]
+    fn another_magnumds_are_left_alone_unless_they_are_named() {
+        let scene = Scene {
+            trustees: vec![trustee(1, Maker::AnotherMagnumd), trustee(2, Maker::Somebody)],
+            stacks: vec![stack(1, 90), stack(2, 90)],
+            ..Scene::default()
+        };
+        let lines = said(&scene, &[]);
+        assert!(lines.len() == 4 && lines.iter().all(|l| !l.ends_with("clean")), "{lines:#?}");
+        assert!(lines[1].ends_with(&format!("--cluster {}", id(1))), "{lines:#?}");
+        assert_eq!(said_of(&scene, &[], &[1]), ["Stack s1: clean", "Trustee u1: clean"]);
+        // A name makes nothing ours that no magnumd made, and no orphan of what has a record.
+        let named = said_of(&scene, &[], &[2]);
+        assert!(named.len() == 2 && named.iter().all(|l| !l.ends_with("clean")), "{named:#?}");
+        assert_eq!(said_of(&scene, &[(1, record(Some("s1")))], &[1]), [""; 0]);
+    }
+
+    #[test]
     fn a_record_without_its_stack_is_shown_where_we_could_have_seen_it() {
         let scene = Scene { stacks: vec![stack(1, 90)], ..Scene::default() };
         let lost = [(1, record(Some("other"))), (2, record(Some("gone"))), (3, record(None))];
@@ -305,8 +361,11 @@ mod tests {
     fn a_group_that_a_recorded_cluster_does_not_have_is_never_touched() {
         let mut group = stack(1, 90);
         group.listed.tags.push(format!("magnum-nodegroup-{}", Uuid::from_u128(9)));
-        let scene =
-            Scene { stacks: vec![group], trustees: vec![trustee(1, true)], ..Scene::default() };
+        let scene = Scene {
+            stacks: vec![group],
+            trustees: vec![trustee(1, Maker::Us)],
+            ..Scene::default()
+        };
         let lines = said(&scene, &[(1, record(None))]);
         assert!(lines.len() == 1 && lines[0].contains("has a record"), "{lines:#?}");
     }
@@ -327,8 +386,11 @@ mod tests {
         let scene = Scene { balancers: vec![seen.clone()], ..Scene::default() };
         assert!(said(&scene, &[])[0].contains("another magnumd's"));
         assert_eq!(said(&scene, &[(1, record(None))]), [""; 0]);
-        let anchored =
-            Scene { balancers: vec![seen], trustees: vec![trustee(1, true)], ..Scene::default() };
+        let anchored = Scene {
+            balancers: vec![seen],
+            trustees: vec![trustee(1, Maker::Us)],
+            ..Scene::default()
+        };
         assert_eq!(said(&anchored, &[]), ["LoadBalancer b: clean", "Trustee u1: clean"]);
     }
 }

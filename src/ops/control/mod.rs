@@ -7,7 +7,6 @@
 mod client;
 mod stream;
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +26,7 @@ use tracing::{debug, info, warn};
 
 use crate::base::clock::Clock;
 use crate::base::http::server::{self, Response};
-use crate::conductor::custodian::{AdoptOrder, Custodian, CustodyError};
+use crate::conductor::custodian::{AdoptOrder, Custodian, CustodyError, Orphan, OrphanWish};
 use crate::store::dump::Secrets;
 use crate::store::{Store, StoreError};
 
@@ -39,23 +38,15 @@ pub const SOCKET: &str = "control.sock";
 /// Longer than anything here takes; a client that stalls must not hold a moment for ever.
 const MOST_TIME: Duration = Duration::from_secs(3600);
 const MOST_CONNECTIONS: usize = 16;
-const MOST_BODY: usize = 64 << 10;
+const MOST_BODY: usize = 16 << 20;
 /// How long open requests get when we stop.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// Which orphans.
+/// What shall be cleaned: what was asked for, and what was shown for it.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct OrphanWish {
-    /// What is younger is left alone.
-    pub grace_seconds: u64,
-    /// Whose orphans to clean.
-    pub clusters: BTreeSet<String>,
-}
-
-impl OrphanWish {
-    pub const fn grace(&self) -> Duration {
-        Duration::from_secs(self.grace_seconds)
-    }
+pub struct CleanOrder {
+    pub wish: OrphanWish,
+    pub plan: Vec<Orphan>,
 }
 
 /// What an operator can be answered with.
@@ -178,13 +169,13 @@ impl Keeper {
             (&Method::GET, "/verify") => self.verify().await,
             (&Method::POST, "/orphans") => {
                 self.custody(&body.to_bytes(), |custodian, wish: OrphanWish| async move {
-                    custodian.orphans(wish.grace()).await.map(|found| json!(found))
+                    custodian.orphans(&wish).await.map(|found| json!(found))
                 })
                 .await
             }
             (&Method::POST, "/orphans/clean") => {
-                self.custody(&body.to_bytes(), |custodian, wish: OrphanWish| async move {
-                    let cleaned = custodian.clean(wish.grace(), &wish.clusters).await;
+                self.custody(&body.to_bytes(), |custodian, order: CleanOrder| async move {
+                    let cleaned = custodian.clean(&order.wish, &order.plan).await;
                     cleaned.map(|cleaned| json!(cleaned))
                 })
                 .await
