@@ -19,6 +19,7 @@ use magnumd::base::http::client::{HttpClient, Outgoing};
 use magnumd::base::http::server::{Door, Limits, Request, Response, Service, response};
 use magnumd::base::http::tls::{self, Trust};
 use magnumd::lab::{LabCloud, LabOptions};
+use seed::Credentials;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -40,7 +41,7 @@ async fn main() {
     };
     let cloud = LabCloud::start(options, stop.clone()).await.unwrap();
     let (token, project, user) = log_in(&cloud.identity_url()).await;
-    let some = seed::clusters(place.path(), CLUSTERS, &project, &user).await;
+    let some = seed::clusters(place.path(), CLUSTERS, &project, &user, Credentials::None).await;
     let config = configuration(place.path(), &cloud.identity_url(), port);
 
     let mut rows = Vec::new();
@@ -90,7 +91,7 @@ async fn main() {
 async fn ten_thousand(identity: &str, project: &str, user: &str) -> [Row; 3] {
     let place = tempfile::tempdir().unwrap();
     let port = free_port();
-    seed::clusters(place.path(), 10_000, project, user).await;
+    seed::clusters(place.path(), 10_000, project, user, Credentials::Seeded).await;
     let config = configuration(place.path(), identity, port);
     let began = Instant::now();
     let mut daemon = Daemon::start(&config);

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use tracing::info;
 use uuid::Uuid;
 
-use super::orphans::trustee_of;
 use super::{Custodian, CustodyError, Spoken};
 use crate::base::secret::Secret;
 use crate::conductor::decide::{StackNext, stack};
@@ -179,8 +178,7 @@ impl Custodian {
                 Err(e) => return Err(e.into()),
             }
         }
-        let of_group = |s: &Stack| s.tags.iter().any(|tag| tag.starts_with("magnum-nodegroup-"));
-        Ok(all.into_iter().partition(|s| !of_group(s)))
+        Ok(all.into_iter().partition(|s| name::tagged_group(&s.tags).is_none()))
     }
 
     /// The credential on record is void, as after a rotation that came after the backup: a
@@ -255,7 +253,7 @@ impl Custodian {
     ) -> Result<(), CustodyError> {
         let (trustees, _) = self.cloud.keystone().trustees().await?;
         let found = trustees.iter().find_map(|trustee| {
-            let (cluster, project) = trustee_of(&trustee.name)?;
+            let (cluster, project) = name::trustee_of(&trustee.name)?;
             (cluster == id).then(|| (trustee.id.clone(), project.to_owned()))
         });
         let Some((user, project)) = found else {
@@ -398,11 +396,7 @@ impl Custodian {
             self.group(cluster, main, DEFAULT_WORKER, WORKER, (workers(main), main.list(MINIONS))),
         ];
         for stack in &remnant.groups {
-            let tagged =
-                |tag: &String| Uuid::parse_str(tag.strip_prefix("magnum-nodegroup-")?).ok();
-            let Some(id) = stack.tags.iter().find_map(tagged).map(NodeGroupId::new) else {
-                continue;
-            };
+            let Some(id) = name::tagged_group(&stack.tags) else { continue };
             // The stack has up to nine characters of the group's name, before the id.
             let known = stack.name.strip_suffix(&format!("-{}", id.short()));
             let name = known.unwrap_or(&stack.name).rsplit('-').next().unwrap_or_default();

@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 use tracing::info;
 
 use super::orphans::{Orphan, OrphanKind, OrphanWish, Scene, decide};
-use super::{Custodian, CustodyError, Spoken, tagged, tagged_cluster};
+use super::{Custodian, CustodyError, Spoken};
 use crate::base::secret::Secret;
 use crate::conductor::delete::is_over;
 use crate::model::ClusterId;
+use crate::model::name::{tagged_cluster, tagged_group};
 use crate::openstack::{Actor, CloudError, ListedStack, Projects};
 
 /// What came of one cluster's orphans.
@@ -107,7 +108,7 @@ impl Custodian {
             }
         }
         if !reached && of(OrphanKind::Stack).next().is_some() {
-            let all = scene.stacks.iter().filter(|s| tagged_cluster(&s.listed) == Some(id));
+            let all = scene.stacks.iter().filter(|s| tagged_cluster(&s.listed.tags) == Some(id));
             match all.clone().all(|s| s.through.is_none()) {
                 // The service account saw it, so it may try.
                 true => {
@@ -153,7 +154,7 @@ impl Custodian {
     ) -> Result<(), Halt> {
         let listed = self.cloud.heat(actor).await?.all(Projects::Own).await?;
         let ours: Vec<ListedStack> =
-            listed.into_iter().filter(|s| tagged_cluster(s) == Some(id)).collect();
+            listed.into_iter().filter(|s| tagged_cluster(&s.tags) == Some(id)).collect();
         let now = self.clock.now();
         if ours.iter().any(|s| s.created_at.is_some_and(|at| now.since(at) < grace)) {
             let grace = grace.as_secs();
@@ -171,7 +172,7 @@ impl Custodian {
         report: &mut Vec<String>,
     ) -> Result<(), Halt> {
         let (groups, own): (Vec<_>, Vec<_>) =
-            stacks.into_iter().partition(|s| tagged(s, "magnum-nodegroup-").is_some());
+            stacks.into_iter().partition(|s| tagged_group(&s.tags).is_some());
         for stacks in [groups, own] {
             for stack in &stacks {
                 self.still_nobodys(id)?;

@@ -9,15 +9,14 @@ mod orphans;
 use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::warn;
-use uuid::Uuid;
 
 use crate::base::clock::Clock;
 use crate::base::id::Entropy;
 use crate::base::secret::Secret;
-use crate::model::ClusterId;
 use crate::model::credential::Credential;
 use crate::model::status::Status;
-use crate::openstack::{Actor, Cloud, CloudError, ListedStack, Projects, Service, Trust};
+use crate::model::{ClusterId, NodeGroupId};
+use crate::openstack::{Actor, Cloud, CloudError, Projects, Service, Trust};
 use crate::store::{Page, Scope, Store, StoreError};
 
 pub use adopt::{AdoptOrder, Adopted};
@@ -54,7 +53,7 @@ struct Known {
     status: Status,
     stack_id: Option<String>,
     /// Its groups and the stacks of those that have one of their own.
-    groups: BTreeMap<Uuid, Option<String>>,
+    groups: BTreeMap<NodeGroupId, Option<String>>,
 }
 
 /// A trustee that we speak as, and its trusts.
@@ -94,7 +93,7 @@ impl Custodian {
                             .into_iter()
                             .map(|g| {
                                 let own = (!g.is_default).then_some(g.record.stack_id).flatten();
-                                (g.record.id.uuid(), own)
+                                (g.record.id, own)
                             })
                             .collect(),
                     },
@@ -222,13 +221,4 @@ impl Custodian {
         let session = keystone.trustee(&spoken.user_id, &spoken.password, Some(trust)).await?;
         Ok(Actor::from(&session))
     }
-}
-
-/// The cluster whose tag a stack carries.
-fn tagged_cluster(stack: &ListedStack) -> Option<ClusterId> {
-    tagged(stack, "magnum-cluster-").map(ClusterId::new)
-}
-
-fn tagged(stack: &ListedStack, prefix: &str) -> Option<Uuid> {
-    stack.tags.iter().find_map(|tag| Uuid::parse_str(tag.strip_prefix(prefix)?).ok())
 }

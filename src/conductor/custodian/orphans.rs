@@ -6,9 +6,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Known, tagged, tagged_cluster};
+use super::Known;
 use crate::base::clock::Timestamp;
 use crate::model::ClusterId;
+use crate::model::name::{tagged_cluster, tagged_group, trustee_of};
 use crate::model::status::Status;
 use crate::openstack::{Balancer, ListedStack, Maker, Trustee};
 
@@ -94,12 +95,6 @@ impl SeenBalancer {
     }
 }
 
-/// The cluster and the project in a trustee's name.
-pub fn trustee_of(name: &str) -> Option<(ClusterId, &str)> {
-    let (cluster, project) = name.split_once('_')?;
-    Some((ClusterId::new(Uuid::parse_str(cluster).ok()?), project))
-}
-
 pub fn decide(
     scene: &Scene,
     known: &BTreeMap<ClusterId, Known>,
@@ -126,7 +121,7 @@ pub fn decide(
         .stacks
         .iter()
         .filter(|s| is_young(&s.listed))
-        .filter_map(|s| tagged_cluster(&s.listed))
+        .filter_map(|s| tagged_cluster(&s.listed.tags))
         .collect();
     let too_young = || format!("its stack is younger than {} s", grace.as_secs());
     let foreign = || {
@@ -153,8 +148,8 @@ pub fn decide(
         }
     }
     for SeenStack { listed, .. } in &scene.stacks {
-        let Some(cluster) = tagged_cluster(listed) else { continue };
-        let group = tagged(listed, "magnum-nodegroup-");
+        let Some(cluster) = tagged_cluster(&listed.tags) else { continue };
+        let group = tagged_group(&listed.tags);
         let kept = match (known.get(&cluster), group) {
             (None, _) if listed.status == "DELETE_IN_PROGRESS" => {
                 Some("Heat is deleting it already".to_owned())
@@ -209,7 +204,7 @@ pub fn decide(
         let own = cluster.stack_id.iter().map(|stack| (stack, "its stack"));
         let groups = cluster.groups.values().flatten().map(|stack| (stack, "a node group's stack"));
         for (stack, what) in own.chain(groups).filter(|(stack, _)| !seen.contains(stack.as_str())) {
-            let other = scene.stacks.iter().find(|s| tagged_cluster(&s.listed) == Some(*id));
+            let other = scene.stacks.iter().find(|s| tagged_cluster(&s.listed.tags) == Some(*id));
             let cure = match other {
                 Some(other) => {
                     format!("stack {} carries its tag: magnumd cluster adopt {id}", other.listed.id)
