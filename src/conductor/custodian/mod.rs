@@ -7,6 +7,7 @@ mod clean;
 mod orphans;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use tracing::warn;
 
@@ -23,6 +24,9 @@ pub use adopt::{AdoptOrder, Adopted};
 pub use clean::Cleaned;
 pub use orphans::{Orphan, OrphanKind, OrphanWish, Orphans};
 use orphans::{Scene, SeenBalancer, SeenStack, decide};
+
+/// Long enough for Keystone, which counts in seconds.
+const NEXT_SECOND: Duration = Duration::from_millis(1100);
 
 /// Why the custodian did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -211,9 +215,18 @@ impl Custodian {
     ) -> Result<Spoken, CloudError> {
         let keystone = self.cloud.keystone();
         keystone.set_trustee_password(user_id, &password).await?;
-        let session = keystone.trustee(user_id, &password, None).await?;
-        let trusts = keystone.trusts_given_to(user_id, &session.token).await?;
-        Ok(Spoken { trusts, password, user_id: user_id.to_owned() })
+        for _ in 0..3 {
+            let session = keystone.trustee(user_id, &password, None).await?;
+            match keystone.trusts_given_to(user_id, &session.token).await {
+                // A new password ends the tokens of the same second, those that it got too.
+                Err(e) if e.is_unauthorised() => self.clock.sleep(NEXT_SECOND).await,
+                trusts => {
+                    return Ok(Spoken { trusts: trusts?, password, user_id: user_id.to_owned() });
+                }
+            }
+        }
+        let reason = "the trustee's new password is not accepted yet".to_owned();
+        Err(CloudError::Busy { service: Service::Keystone, reason, retry_after: None })
     }
 
     async fn through(&self, spoken: &Spoken, trust: &str) -> Result<Actor, CloudError> {
