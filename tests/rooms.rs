@@ -23,12 +23,14 @@ const ROOMS: &[(&str, &[&str])] = &[
     // It sees what the daemon would, and refuses what the conductor would, without running one.
     ("preflight", &["conductor", "driver", "store", "openstack", "pki", "config", "model", "base"]),
     ("setup", &["openstack", "config", "model", "base"]),
+    ("ops", &["conductor", "store", "pki", "openstack::token", "model", "base"]),
     (
         "daemon",
         &[
             "api",
             "discovery",
             "bootstrap",
+            "ops",
             "conductor",
             "driver",
             "store",

@@ -7,7 +7,10 @@
 use std::fmt;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use serde::{Deserialize, Deserializer};
+use aws_lc_rs::digest;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::id::Entropy;
@@ -50,9 +53,39 @@ impl<'de> Deserialize<'de> for Secret<String> {
     }
 }
 
-/// A ciphertext: 12 bytes of nonce, the encrypted bytes, 16 bytes of tag.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+/// A ciphertext: 12 bytes of nonce, the encrypted bytes, 16 bytes of tag. In JSON it is base64.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sealed(Vec<u8>);
+
+impl Sealed {
+    /// Takes bytes for sealed ones, as an export carries them.
+    pub const fn from_bytes(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Serialize for Sealed {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match serializer.is_human_readable() {
+            true => serializer.serialize_str(&STANDARD.encode(&self.0)),
+            false => serializer.serialize_newtype_struct("Sealed", &self.0),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Sealed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if !deserializer.is_human_readable() {
+            return Vec::deserialize(deserializer).map(Self);
+        }
+        let text = String::deserialize(deserializer)?;
+        STANDARD.decode(text).map(Self).map_err(serde::de::Error::custom)
+    }
+}
 
 /// Why a sealed value did not open.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -62,6 +95,8 @@ pub struct CannotOpen;
 /// Encrypts what must rest on disk.
 pub struct Sealer {
     key: LessSafeKey,
+    /// See [`Sealer::key_id`].
+    key_id: String,
     entropy: Entropy,
 }
 
@@ -69,8 +104,17 @@ impl Sealer {
     pub const KEY_BYTES: usize = 32;
 
     pub fn new(key: &[u8; Self::KEY_BYTES]) -> Self {
+        let mut named = digest::Context::new(&digest::SHA256);
+        named.update(b"magnumd sealing key id");
+        named.update(key);
+        let key_id = named.finish().as_ref()[..4].iter().map(|b| format!("{b:02x}")).collect();
         let key = UnboundKey::new(&AES_256_GCM, key).expect("AES-256 takes 32 bytes");
-        Self { key: LessSafeKey::new(key), entropy: Entropy::new() }
+        Self { key: LessSafeKey::new(key), key_id, entropy: Entropy::new() }
+    }
+
+    /// Eight digits that tell one key from another and say nothing else of it.
+    pub fn key_id(&self) -> &str {
+        &self.key_id
     }
 
     /// Encrypts `plain` for `owner`, which must be given again to open it.
@@ -130,6 +174,25 @@ mod tests {
         assert_eq!(sealer.open("credential/2", &sealed), Err(CannotOpen));
         assert_eq!(Sealer::new(&[8; 32]).open("credential/1", &sealed), Err(CannotOpen));
         assert_eq!(sealer.open("x", &Sealed(vec![1, 2])), Err(CannotOpen));
+    }
+
+    #[test]
+    fn a_sealed_value_is_base64_in_json_and_as_ever_in_the_state() {
+        let sealed = Sealed::from_bytes(vec![1, 2, 255]);
+        assert_eq!(serde_json::to_string(&sealed).unwrap(), "\"AQL/\"");
+        assert_eq!(serde_json::from_str::<Sealed>("\"AQL/\"").unwrap(), sealed);
+        let config = bincode::config::standard();
+        let encoded = bincode::serde::encode_to_vec(&sealed, config).unwrap();
+        assert_eq!(encoded, [3, 1, 2, 255]);
+        let (back, _) = bincode::serde::decode_from_slice::<Sealed, _>(&encoded, config).unwrap();
+        assert_eq!(back, sealed);
+    }
+
+    #[test]
+    fn a_key_has_a_name_of_its_own() {
+        let (one, two) = (Sealer::new(&[7; 32]), Sealer::new(&[8; 32]));
+        assert_eq!(one.key_id(), Sealer::new(&[7; 32]).key_id());
+        assert_ne!(one.key_id(), two.key_id());
     }
 
     #[test]

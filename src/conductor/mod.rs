@@ -8,6 +8,7 @@
 mod admit;
 mod authorities;
 mod create;
+pub mod custodian;
 mod decide;
 mod delete;
 mod duties;

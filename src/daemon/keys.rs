@@ -18,6 +18,33 @@ use crate::store::{Change, KeyringEntry, Store, StoreError};
 const ENROLMENT: &str = "enrolment";
 const BOOTSTRAP_CA: &str = "bootstrap-ca";
 
+/// The sealing key's file in the directory of the state.
+pub const SEALING_KEY: &str = "sealing.key";
+
+/// Reads a sealing key; makes none.
+pub fn read_sealer(path: &Path) -> Result<Sealer, StartError> {
+    let bytes = std::fs::read(path).map_err(|e| StartError::SealingKey {
+        path: path.to_owned(),
+        reason: format!("cannot be read: {e}"),
+    })?;
+    sealer_of(path, Zeroizing::new(bytes))
+}
+
+fn sealer_of(path: &Path, bytes: Zeroizing<Vec<u8>>) -> Result<Sealer, StartError> {
+    warn_if_readable(path);
+    let key: &[u8; Sealer::KEY_BYTES] =
+        bytes.as_slice().try_into().map_err(|_| StartError::SealingKey {
+            path: path.to_owned(),
+            reason: format!(
+                "holds {} bytes, but a sealing key is exactly {}; make one with: \
+                 head -c 32 /dev/urandom > FILE",
+                bytes.len(),
+                Sealer::KEY_BYTES
+            ),
+        })?;
+    Ok(Sealer::new(key))
+}
+
 /// Reads the sealing key, or makes it when there is neither key nor state.
 ///
 /// A state file without its key is worth nothing, so a missing key beside an existing state
@@ -28,23 +55,9 @@ pub fn sealer(
     configured: Option<&Path>,
     entropy: &Entropy,
 ) -> Result<Sealer, StartError> {
-    let path = configured.map_or_else(|| directory.join("sealing.key"), Path::to_path_buf);
+    let path = configured.map_or_else(|| directory.join(SEALING_KEY), Path::to_path_buf);
     match std::fs::read(&path) {
-        Ok(bytes) => {
-            warn_if_readable(&path);
-            let bytes = Zeroizing::new(bytes);
-            let key: &[u8; Sealer::KEY_BYTES] =
-                bytes.as_slice().try_into().map_err(|_| StartError::SealingKey {
-                    path: path.clone(),
-                    reason: format!(
-                        "holds {} bytes, but a sealing key is exactly {}; make one with: \
-                         head -c 32 /dev/urandom > FILE",
-                        bytes.len(),
-                        Sealer::KEY_BYTES
-                    ),
-                })?;
-            Ok(Sealer::new(key))
-        }
+        Ok(bytes) => sealer_of(&path, Zeroizing::new(bytes)),
         Err(e) if e.kind() == ErrorKind::NotFound && configured.is_none() && !state.exists() => {
             let key: Zeroizing<[u8; Sealer::KEY_BYTES]> = Zeroizing::new(entropy.bytes());
             write_new(&path, &key[..]).map_err(|e| StartError::SealingKey {
@@ -137,7 +150,7 @@ async fn kept(
     name: &'static str,
     make: impl FnOnce() -> Result<(String, Vec<u8>), StartError>,
 ) -> Result<(String, Secret<Vec<u8>>), StartError> {
-    let owner = format!("keyring/{name}");
+    let owner = KeyringEntry::owner(name);
     let wrong = |e: &dyn std::fmt::Display| StartError::Keyring { name, reason: e.to_string() };
     let open = |sealed: &Sealed| {
         let opened = store.sealer().open(&owner, sealed).map_err(|e| wrong(&e))?;

@@ -24,16 +24,20 @@ use crate::base::http::tls::{self, TlsError};
 use crate::base::id::Entropy;
 use crate::base::points::Points;
 use crate::bootstrap::{self, Bootstrap};
+use crate::conductor::custodian::Custodian;
 use crate::conductor::{Conductor, Parts};
 use crate::config::Config;
 use crate::discovery::{self, Discovery};
 use crate::driver::Drivers;
 use crate::openstack::Cloud;
+use crate::ops::control::{Control, Keeper};
 use crate::pki::mill::Mill;
 use crate::pki::{PkiError, listener};
+use crate::store::restore::STATE;
 use crate::store::{OpenError, Store, StoreError};
 use settings::Advertised;
 
+pub use keys::{SEALING_KEY, read_sealer};
 pub use settings::preflight;
 
 /// Why the daemon did not start; one sentence with place and cure.
@@ -93,6 +97,9 @@ pub struct Daemon {
     policy_watch: PolicyWatch,
     discovery: Arc<Discovery>,
     bootstrap: Arc<Bootstrap>,
+    /// None where the state's directory takes no socket.
+    control: Option<Control>,
+    keeper: Arc<Keeper>,
     stop: CancellationToken,
 }
 
@@ -117,7 +124,7 @@ impl Daemon {
     ) -> Result<Self, StartError> {
         let Environment { clock, entropy, points } = environment;
         let directory = keys::make_directory(&config.storage.path)?;
-        let state = directory.join("magnumd.redb");
+        let state = directory.join(STATE);
         let configured = config.storage.sealing_key_file.as_deref();
         let sealer = keys::sealer(&directory, &state, configured, &entropy)?;
         let store = Store::open(&state, sealer)?;
@@ -173,6 +180,7 @@ impl Daemon {
         let host = config.runtime.host.clone().unwrap_or_else(host_name);
         let enrolment = keys::enrolment(&store, &entropy).await?;
         let cloud = Cloud::new(settings::cloud(config), clock.clone())?;
+        cloud.keystone().works_for(&store.instance()?);
         let conductor = Conductor::new(Parts {
             store: store.clone(),
             cloud: cloud.clone(),
@@ -215,6 +223,16 @@ impl Daemon {
             advertise_url: advertised.discovery,
             stop: stop.clone(),
         });
+        let control = Control::bind(&directory)
+            .inspect_err(|error| {
+                warn!(%error, "no control socket: backup and its like need magnumd stopped");
+            })
+            .ok();
+        let keeper = Keeper {
+            store: store.clone(),
+            clock: clock.clone(),
+            custodian: Custodian::new(store.clone(), cloud.clone(), clock.clone()),
+        };
         let bootstrap = Bootstrap::new(bootstrap::Parts {
             store,
             conductor: conductor.clone(),
@@ -238,6 +256,8 @@ impl Daemon {
             policy_watch,
             discovery: Arc::new(discovery),
             bootstrap: Arc::new(bootstrap),
+            control,
+            keeper: Arc::new(keeper),
             stop,
         })
     }
@@ -276,6 +296,9 @@ impl Daemon {
         serving.spawn(doors.api.serve(api, stop.clone()));
         serving.spawn(doors.discovery.serve(Arc::clone(&discovery), stop.clone()));
         serving.spawn(doors.bootstrap.serve(bootstrap, stop.clone()));
+        if let Some(control) = self.control {
+            serving.spawn(control.serve(self.keeper, stop.clone()));
+        }
         serving.spawn({
             let stop = stop.clone();
             async move {
@@ -315,6 +338,14 @@ impl Daemon {
         }
         info!("stopped");
     }
+}
+
+/// A custodian for a state that no daemon has open.
+pub fn custodian(config: &Config, store: Store) -> Result<Custodian, StartError> {
+    let clock = Clock::real();
+    let cloud = Cloud::new(settings::cloud(config), clock.clone())?;
+    cloud.keystone().works_for(&store.instance()?);
+    Ok(Custodian::new(store, cloud, clock))
 }
 
 /// Asks Keystone until it answers; a cloud may come up after us.

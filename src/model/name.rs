@@ -1,5 +1,7 @@
 //! The names we give to outside things, and which names we accept.
 
+use uuid::Uuid;
+
 use super::{ClusterId, NodeGroupId};
 
 /// Whether `name` may name a cluster: `^[a-zA-Z][a-zA-Z0-9_.-]*$`, 1–242 characters.
@@ -31,19 +33,42 @@ pub fn group_stack_name(cluster: &str, group: &str, id: NodeGroupId) -> String {
     format!("{}-{}-{}", host_part(cluster, 20), host_part(group, 9), id.short())
 }
 
+const GROUP_TAG: &str = "magnum-nodegroup-";
+const STACK_TAG: &str = "magnum-cluster-";
+
 /// The tag that finds a further node group's stack again, beside the cluster's own tag.
 pub fn group_tag(id: NodeGroupId) -> String {
-    format!("magnum-nodegroup-{id}")
+    format!("{GROUP_TAG}{id}")
 }
 
 /// The tag that finds a cluster's stacks again whatever they are called.
 pub fn stack_tag(id: ClusterId) -> String {
-    format!("magnum-cluster-{id}")
+    format!("{STACK_TAG}{id}")
+}
+
+/// The cluster whose tag is among a stack's.
+pub fn tagged_cluster(tags: &[String]) -> Option<ClusterId> {
+    tagged(tags, STACK_TAG).map(ClusterId::new)
+}
+
+/// The further node group whose tag is among a stack's.
+pub fn tagged_group(tags: &[String]) -> Option<NodeGroupId> {
+    tagged(tags, GROUP_TAG).map(NodeGroupId::new)
+}
+
+fn tagged(tags: &[String], prefix: &str) -> Option<Uuid> {
+    tags.iter().find_map(|tag| Uuid::parse_str(tag.strip_prefix(prefix)?).ok())
 }
 
 /// The trustee user's name: `<cluster uuid>_<project id>`.
 pub fn trustee_name(id: ClusterId, project: &str) -> String {
     format!("{id}_{project}")
+}
+
+/// The cluster and the project in a trustee's name.
+pub fn trustee_of(name: &str) -> Option<(ClusterId, &str)> {
+    let (cluster, project) = name.split_once('_')?;
+    Some((ClusterId::new(Uuid::parse_str(cluster).ok()?), project))
 }
 
 /// The server name of master `index`, counted from 0.
@@ -79,7 +104,6 @@ pub fn generated(kind: &str, drawn: [u8; 2]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use uuid::Uuid;
 
     #[test]
     fn cluster_names() {
@@ -99,6 +123,17 @@ mod tests {
         assert!(master_node(&long, 6).len() <= 63, "a host name");
         let group = NodeGroupId::new(Uuid::from_u128(31));
         assert_eq!(group_stack_name("K_1", "gpu.large-nodes", group), "k-1-gpu-large-aaaaaaaaaaa7");
+    }
+
+    #[test]
+    fn tags_and_trustees_lead_back() {
+        let (cluster, group) =
+            (ClusterId::new(Uuid::from_u128(1)), NodeGroupId::new(Uuid::from_u128(2)));
+        let tags = ["other".to_owned(), stack_tag(cluster), group_tag(group)];
+        assert_eq!((tagged_cluster(&tags), tagged_group(&tags)), (Some(cluster), Some(group)));
+        assert_eq!(tagged_cluster(&["magnum-cluster-nonsense".to_owned()]), None);
+        assert_eq!(trustee_of(&trustee_name(cluster, "p_1")), Some((cluster, "p_1")));
+        assert_eq!(trustee_of("magnum_domain_admin"), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::call::{Call, SharedCaller, encode};
 use super::error::{CloudError, Service};
 use super::{Actor, Cloud};
+use crate::base::clock::Timestamp;
 use crate::model::stack::Stack;
 
 /// Calls to Heat on behalf of one actor.
@@ -38,6 +39,24 @@ pub struct StackUpdate<'b> {
     pub timeout_minutes: u32,
     /// Whether Heat restores the stack if the update fails.
     pub rollback: bool,
+}
+
+/// Whose stacks a list covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Projects {
+    Own,
+    Every,
+}
+
+/// What a list shows of a stack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedStack {
+    pub id: String,
+    pub name: String,
+    pub project_id: String,
+    pub status: String,
+    pub created_at: Option<Timestamp>,
+    pub tags: Vec<String>,
 }
 
 /// A resource that failed, with Heat's own sentence.
@@ -110,11 +129,34 @@ impl Heat<'_> {
 
     /// Live stacks that carry a tag: id and name.
     pub async fn tagged(&self, tag: &str) -> Result<Vec<(String, String)>, CloudError> {
-        let call = self.call(&format!("/stacks?tags={}", encode(tag)), "the stacks");
+        let listed = self.listed(&format!("?tags={}", encode(tag))).await?;
+        Ok(listed.into_iter().map(|s| (s.id, s.name)).collect())
+    }
+
+    /// Every live stack of the actor's project, or of all projects where Heat's policy lets
+    /// the actor see them.
+    pub async fn all(&self, projects: Projects) -> Result<Vec<ListedStack>, CloudError> {
+        self.listed(match projects {
+            Projects::Own => "",
+            Projects::Every => "?global_tenant=True",
+        })
+        .await
+    }
+
+    async fn listed(&self, query: &str) -> Result<Vec<ListedStack>, CloudError> {
+        let call = self.call(&format!("/stacks{query}"), "the stacks");
         let body = self.caller.json(call).await?;
         let stacks = body["stacks"].as_array().map(Vec::as_slice).unwrap_or_default();
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        Ok(stacks.iter().map(|s| (text(&s["id"]), text(&s["stack_name"]))).collect())
+        let listed = |s: &Value| ListedStack {
+            id: text(&s["id"]),
+            name: text(&s["stack_name"]),
+            project_id: text(&s["project"]),
+            status: text(&s["stack_status"]),
+            created_at: s["creation_time"].as_str().and_then(Timestamp::parse),
+            tags: s["tags"].as_array().into_iter().flatten().map(text).collect(),
+        };
+        Ok(stacks.iter().map(listed).collect())
     }
 
     /// One stack, addressed fully: by name or id alone Heat answers with a redirect.

@@ -1,6 +1,6 @@
 //! Keystone: tokens, trustee users, trusts.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use hyper::Method;
@@ -68,6 +68,35 @@ pub struct Session {
     pub catalog: Arc<Catalog>,
 }
 
+/// A user of the trustee domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trustee {
+    pub id: String,
+    pub name: String,
+    pub maker: Maker,
+}
+
+/// Who made a trustee, by its description.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Maker {
+    /// A magnumd on this state.
+    Us,
+    /// A magnumd on another state, or on this one before it was lost.
+    AnotherMagnumd,
+    Somebody,
+}
+
+/// A trust as its trustee sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trust {
+    pub id: String,
+    pub trustor_user_id: String,
+    pub project_id: String,
+}
+
+/// How the descriptions of trustees begin that a magnumd makes.
+const TRUSTEE: &str = "Acts for a Magnum cluster through a trust.";
+
 /// Speaks to Keystone as the service, as the domain's administrator, as trustees.
 #[derive(Debug)]
 pub struct Keystone {
@@ -76,6 +105,8 @@ pub struct Keystone {
     accounts: Accounts,
     service: Mutex<Option<Arc<Session>>>,
     domain_admin: Mutex<Option<Arc<Session>>>,
+    /// The name of the state that we work for.
+    instance: OnceLock<String>,
 }
 
 const SUBJECT_TOKEN: HeaderName = HeaderName::from_static("x-subject-token");
@@ -84,7 +115,26 @@ const MARGIN: Duration = Duration::from_secs(60);
 
 impl Keystone {
     pub(super) fn new(caller: SharedCaller, clock: Clock, accounts: Accounts) -> Self {
-        Self { caller, clock, accounts, service: Mutex::new(None), domain_admin: Mutex::new(None) }
+        Self {
+            caller,
+            clock,
+            accounts,
+            service: Mutex::new(None),
+            domain_admin: Mutex::new(None),
+            instance: OnceLock::new(),
+        }
+    }
+
+    /// Marks the trustees made from now on, so that no other magnumd takes them for its own.
+    pub fn works_for(&self, instance: &str) {
+        self.instance.get_or_init(|| instance.to_owned());
+    }
+
+    fn description(&self) -> String {
+        match self.instance.get() {
+            Some(instance) => format!("{TRUSTEE} Made by magnumd {instance}."),
+            None => TRUSTEE.to_owned(),
+        }
     }
 
     pub fn auth_url(&self) -> &str {
@@ -241,6 +291,27 @@ impl Keystone {
         Ok(body["users"][0]["id"].as_str().map(str::to_owned))
     }
 
+    /// Every user of the trustee domain; false when Keystone shows no more than a part of them.
+    pub async fn trustees(&self) -> Result<(Vec<Trustee>, bool), CloudError> {
+        let admin = self.domain_admin().await?;
+        let domain = self.trustee_domain_id().await?;
+        let url = format!("{}/users?domain_id={}", self.accounts.auth_url, encode(&domain));
+        let call = Call::get(Service::Keystone, url, &admin.token, "the trustee domain");
+        let body = self.accepted(self.caller.json(call).await).await?;
+        let own = self.description();
+        let trustee = |user: &Value| Trustee {
+            id: text(&user["id"]),
+            name: text(&user["name"]),
+            maker: match user["description"].as_str().unwrap_or_default() {
+                text if text == own => Maker::Us,
+                text if text.starts_with(TRUSTEE) => Maker::AnotherMagnumd,
+                _ => Maker::Somebody,
+            },
+        };
+        let users = body["users"].as_array().map(Vec::as_slice).unwrap_or_default();
+        Ok((users.iter().map(trustee).collect(), !body["truncated"].as_bool().unwrap_or(false)))
+    }
+
     pub async fn create_trustee(
         &self,
         name: &str,
@@ -252,7 +323,7 @@ impl Keystone {
             "password": password.expose(),
             "domain_id": self.trustee_domain_id().await?,
             "enabled": true,
-            "description": "Acts for a Magnum cluster through a trust.",
+            "description": self.description(),
         }});
         let url = format!("{}/users", self.accounts.auth_url);
         let call = Call::get(Service::Keystone, url, &admin.token, "the trustee domain")
@@ -312,15 +383,31 @@ impl Keystone {
         password: &Secret<String>,
     ) -> Result<Vec<String>, CloudError> {
         let trustee = self.trustee(user_id, password, None).await?;
+        let trusts = self.trusts_given_to(user_id, &trustee.token).await?;
+        Ok(trusts.into_iter().map(|trust| trust.id).collect())
+    }
+
+    /// A trustee's trusts, for whoever may see them: the trustee and administrators.
+    pub async fn trusts_given_to(
+        &self,
+        user_id: &str,
+        token: &Secret<String>,
+    ) -> Result<Vec<Trust>, CloudError> {
         let url = format!(
             "{}/OS-TRUST/trusts?trustee_user_id={}",
             self.accounts.auth_url,
             encode(user_id)
         );
-        let call = Call::get(Service::Keystone, url, &trustee.token, "the trust");
-        let body = self.caller.json(call).await?;
+        let body = self.caller.json(Call::get(Service::Keystone, url, token, "the trust")).await?;
         let trusts = body["trusts"].as_array().map(Vec::as_slice).unwrap_or_default();
-        Ok(trusts.iter().filter_map(|t| t["id"].as_str()).map(str::to_owned).collect())
+        let trust = |trust: &Value| {
+            Some(Trust {
+                id: trust["id"].as_str()?.to_owned(),
+                trustor_user_id: text(&trust["trustor_user_id"]),
+                project_id: text(&trust["project_id"]),
+            })
+        };
+        Ok(trusts.iter().filter_map(trust).collect())
     }
 
     /// Trusts from one user to another, asked by the first.

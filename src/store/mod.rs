@@ -4,11 +4,17 @@
 //! [`Change`] and are answered when it is on disk. Nothing outside this room
 //! knows there is a redb file.
 
+pub mod backup;
 mod change;
+pub mod dump;
+mod kind;
+mod meta;
 mod record;
+pub mod restore;
 mod table;
 #[cfg(test)]
 mod tests;
+pub mod verify;
 mod view;
 mod writer;
 
@@ -16,11 +22,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use redb::{Database, DatabaseError, ReadableDatabase, TableError};
+use redb::{Database, DatabaseError, ReadableDatabase};
 use tokio::sync::mpsc;
 
-use crate::base::secret::{Sealed, Sealer};
+use crate::base::clock::Timestamp;
+use crate::base::secret::Sealer;
 use crate::model::Sequence;
+use meta::Meta;
 
 pub use change::Change;
 pub use record::{CodecError, KeyringEntry, Record};
@@ -28,7 +36,6 @@ pub use view::{Page, Scope, Stored, View};
 
 /// The schema this release writes.
 const SCHEMA: u64 = 1;
-const KEY_CHECK: &[u8] = b"magnumd";
 
 /// Why the store did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +67,8 @@ pub enum OpenError {
     Newer(PathBuf, u64),
     #[error("the sealing key does not fit {0}; give the key with which it was made")]
     WrongKey(PathBuf),
+    #[error("{0} is not there; check storage.path, or start magnumd once to make it")]
+    Missing(PathBuf),
     #[error("{0} cannot be opened: {1}")]
     Disk(PathBuf, String),
 }
@@ -84,10 +93,7 @@ impl Store {
     pub fn open(path: &Path, sealer: Sealer) -> Result<Self, OpenError> {
         let disk =
             |reason: &dyn std::fmt::Display| OpenError::Disk(path.to_owned(), reason.to_string());
-        let database = Database::create(path).map_err(|e| match e {
-            DatabaseError::DatabaseAlreadyOpen => OpenError::Locked(path.to_owned()),
-            e => disk(&e),
-        })?;
+        let database = open_database(path, Database::create)?;
         let sequence = prepare(&database, path, &sealer)?;
         let sequence = Arc::new(AtomicU64::new(sequence));
         let database = Arc::new(database);
@@ -105,6 +111,59 @@ impl Store {
             .map_err(|e| disk(&e))?;
         let writer = std::sync::Mutex::new(Some(writer));
         Ok(Self { inner: Arc::new(Inner { database, writes, sequence, sealer, writer, commits }) })
+    }
+
+    /// Opens what is there and makes nothing.
+    pub fn open_existing(path: &Path, sealer: Sealer) -> Result<Self, OpenError> {
+        match path.exists() {
+            true => Self::open(path, sealer),
+            false => Err(OpenError::Missing(path.to_owned())),
+        }
+    }
+
+    /// Gives back what deleted records held; returns the file's size before and after. Nobody
+    /// else may have it open, so this is for a process that does nothing else.
+    pub fn compact(path: &Path, sealer: Sealer) -> Result<(u64, u64), OpenError> {
+        // The writer has closed the file when this returns.
+        drop(Self::open_existing(path, sealer)?);
+        let disk = |e: &dyn std::fmt::Display| OpenError::Disk(path.to_owned(), e.to_string());
+        let size = || std::fs::metadata(path).map(|m| m.len()).map_err(|e| disk(&e));
+        let before = size()?;
+        let mut database = open_database(path, Database::open)?;
+        // One pass frees what the next can give back.
+        while database.compact().map_err(|e| disk(&e))? {}
+        database.close().map_err(|e| disk(&e))?;
+        Ok((before, size()?))
+    }
+
+    /// Writes one moment of the state to `out`, while others go on writing. Blocks.
+    pub fn backup(
+        &self,
+        made_at: Timestamp,
+        out: &mut dyn std::io::Write,
+    ) -> Result<backup::Header, StoreError> {
+        let transaction =
+            self.inner.database.begin_read().map_err(|e| StoreError::Disk(e.to_string()))?;
+        backup::write(&transaction, self.sealer(), made_at, out)
+    }
+
+    /// Checks every record, index entry, secret and reference of one moment. Blocks.
+    pub fn verify(&self) -> Result<verify::Report, StoreError> {
+        let transaction =
+            self.inner.database.begin_read().map_err(|e| StoreError::Disk(e.to_string()))?;
+        verify::verify(&transaction, self.sealer())
+    }
+
+    /// Writes one moment as JSON lines. Blocks.
+    pub fn export(
+        &self,
+        secrets: dump::Secrets,
+        made_at: Timestamp,
+        out: &mut dyn std::io::Write,
+    ) -> Result<dump::Header, StoreError> {
+        let transaction =
+            self.inner.database.begin_read().map_err(|e| StoreError::Disk(e.to_string()))?;
+        dump::export(&transaction, self.sealer(), secrets, made_at, out)
     }
 
     /// Reads at one moment. The closure must not block: a view is of pages in memory and on disk.
@@ -134,6 +193,14 @@ impl Store {
         &self.inner.sealer
     }
 
+    /// The name that this state was given when it was made.
+    pub fn instance(&self) -> Result<String, StoreError> {
+        let disk = |e: &dyn std::fmt::Display| StoreError::Disk(e.to_string());
+        let transaction = self.inner.database.begin_read().map_err(|e| disk(&e))?;
+        let meta = Meta::read(&transaction).map_err(|e| disk(&e))?;
+        Ok(meta.and_then(|meta| meta.instance).unwrap_or_default())
+    }
+
     /// Commits and changes so far, for metrics.
     pub fn commits(&self) -> (u64, u64) {
         self.inner.commits.read()
@@ -152,50 +219,41 @@ impl Drop for Inner {
     }
 }
 
+fn open_database<'p>(
+    path: &'p Path,
+    open: impl Fn(&'p Path) -> Result<Database, DatabaseError>,
+) -> Result<Database, OpenError> {
+    open(path).map_err(|e| match e {
+        DatabaseError::DatabaseAlreadyOpen => OpenError::Locked(path.to_owned()),
+        e => OpenError::Disk(path.to_owned(), e.to_string()),
+    })
+}
+
 /// Makes the tables, checks schema and key; returns the last sequence given.
 fn prepare(database: &Database, path: &Path, sealer: &Sealer) -> Result<u64, OpenError> {
     let disk = |e: &dyn std::fmt::Display| OpenError::Disk(path.to_owned(), e.to_string());
-    let number = |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).unwrap_or(0);
     let transaction = database.begin_read().map_err(|e| disk(&e))?;
-    let existing = match transaction.open_table(table::META) {
-        Ok(meta) => {
-            let read = |key: &str| -> Result<Option<Vec<u8>>, OpenError> {
-                Ok(meta.get(key).map_err(|e| disk(&e))?.map(|v| v.value().to_vec()))
-            };
-            let schema = read(table::SCHEMA)?.map_or(0, |v| number(&v));
-            if schema > SCHEMA {
-                return Err(OpenError::Newer(path.to_owned(), schema));
-            }
-            let check = read(table::KEY_CHECK)?
-                .and_then(|v| record::decode_body::<Sealed>(&v).ok())
-                .ok_or_else(|| OpenError::WrongKey(path.to_owned()))?;
-            if sealer.open("meta/key_check", &check).is_err() {
-                return Err(OpenError::WrongKey(path.to_owned()));
-            }
-            Some(read(table::SEQUENCE)?.map_or(0, |v| number(&v)))
+    let existing = Meta::read(&transaction).map_err(|e| disk(&e))?;
+    if let Some(meta) = &existing {
+        if meta.schema > SCHEMA {
+            return Err(OpenError::Newer(path.to_owned(), meta.schema));
         }
-        Err(TableError::TableDoesNotExist(_)) => None,
-        Err(e) => return Err(disk(&e)),
-    };
-    drop(transaction);
-    let transaction = database.begin_write().map_err(|e| disk(&e))?;
-    {
-        let mut meta = transaction.open_table(table::META).map_err(|e| disk(&e))?;
-        if existing.is_none() {
-            let check = record::encode_body(&sealer.seal("meta/key_check", KEY_CHECK));
-            let first = [
-                (table::SCHEMA, SCHEMA.to_le_bytes().to_vec()),
-                (table::SEQUENCE, 0_u64.to_le_bytes().to_vec()),
-                (table::KEY_CHECK, check),
-            ];
-            for (key, value) in first {
-                meta.insert(key, value.as_slice()).map_err(|e| disk(&e))?;
-            }
+        if !meta.fits(sealer) {
+            return Err(OpenError::WrongKey(path.to_owned()));
         }
-        for name in table::ALL {
-            transaction.open_table(table::definition(name)).map_err(|e| disk(&e))?;
+        if meta.instance.is_some()
+            && kind::tables().all(|name| transaction.open_table(table::definition(name)).is_ok())
+        {
+            return Ok(meta.sequence);
         }
     }
+    drop(transaction);
+    let meta = existing.unwrap_or_else(|| Meta::first(sealer)).named();
+    let transaction = database.begin_write().map_err(|e| disk(&e))?;
+    meta.write(&transaction).map_err(|e| disk(&e))?;
+    for name in kind::tables() {
+        transaction.open_table(table::definition(name)).map_err(|e| disk(&e))?;
+    }
     transaction.commit().map_err(|e| disk(&e))?;
-    Ok(existing.unwrap_or(0))
+    Ok(meta.sequence)
 }

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::table::{self, Key};
 use crate::base::secret::Sealed;
+use crate::model::ClusterId;
 use crate::model::certificate::{Certificate, NextCertificate};
 use crate::model::cluster::Cluster;
 use crate::model::cluster_template::ClusterTemplate;
@@ -44,6 +45,16 @@ pub trait Record: Serialize + DeserializeOwned + Clone {
 
     /// Every index entry that leads here: index and key.
     fn indexes(&self) -> Vec<(&'static str, Key)> {
+        Vec::new()
+    }
+
+    /// The records without which this one makes no sense: table and key.
+    fn needs(&self) -> Vec<(&'static str, Key)> {
+        Vec::new()
+    }
+
+    /// Every sealed value in it, and what each is bound to.
+    fn sealed(&mut self) -> Vec<(String, &mut Sealed)> {
         Vec::new()
     }
 }
@@ -91,15 +102,8 @@ pub fn decode<R: Record>(encoded: &[u8]) -> Result<(R, u64), CodecError> {
     Ok((decode_body(body).map_err(damaged)?, revision(encoded)))
 }
 
-/// The index entries of an encoded record of any table, for the writer.
-pub fn indexes_of(table: &str, encoded: &[u8]) -> Result<Vec<(&'static str, Key)>, CodecError> {
-    Ok(match table {
-        table::CLUSTER => decode::<Cluster>(encoded)?.0.indexes(),
-        table::CLUSTER_TEMPLATE => decode::<ClusterTemplate>(encoded)?.0.indexes(),
-        table::OPERATION => decode::<Operation>(encoded)?.0.indexes(),
-        table::DISCOVERY => decode::<DiscoveryToken>(encoded)?.0.indexes(),
-        _ => Vec::new(),
-    })
+fn of_cluster(id: ClusterId) -> (&'static str, Key) {
+    (table::CLUSTER, Key::new().uuid(id.uuid()))
 }
 
 impl Record for ClusterTemplate {
@@ -145,6 +149,10 @@ impl Record for Cluster {
             (table::CLUSTER_BY_TEMPLATE, Key::new().uuid(self.template_id.uuid()).uuid(id)),
         ]
     }
+
+    fn needs(&self) -> Vec<(&'static str, Key)> {
+        vec![(table::CLUSTER_TEMPLATE, Key::new().uuid(self.template_id.uuid()))]
+    }
 }
 
 impl Record for NodeGroup {
@@ -152,6 +160,10 @@ impl Record for NodeGroup {
 
     fn key(&self) -> Key {
         Key::new().uuid(self.cluster_id.uuid()).uuid(self.id.uuid())
+    }
+
+    fn needs(&self) -> Vec<(&'static str, Key)> {
+        vec![of_cluster(self.cluster_id)]
     }
 }
 
@@ -161,6 +173,14 @@ impl Record for Certificate {
     fn key(&self) -> Key {
         Key::new().uuid(self.cluster_id.uuid()).byte(self.kind.tag())
     }
+
+    fn needs(&self) -> Vec<(&'static str, Key)> {
+        vec![of_cluster(self.cluster_id)]
+    }
+
+    fn sealed(&mut self) -> Vec<(String, &mut Sealed)> {
+        vec![(Self::owner(self.cluster_id, self.kind), &mut self.key)]
+    }
 }
 
 impl Record for Credential {
@@ -169,6 +189,16 @@ impl Record for Credential {
     fn key(&self) -> Key {
         Key::new().uuid(self.cluster_id.uuid())
     }
+
+    fn needs(&self) -> Vec<(&'static str, Key)> {
+        vec![of_cluster(self.cluster_id)]
+    }
+
+    fn sealed(&mut self) -> Vec<(String, &mut Sealed)> {
+        let owner = Self::owner(self.cluster_id);
+        let passwords = [&mut self.trustee_password].into_iter().chain(&mut self.next_password);
+        passwords.map(|password| (owner.clone(), password)).collect()
+    }
 }
 
 impl Record for CloudFacts {
@@ -176,6 +206,10 @@ impl Record for CloudFacts {
 
     fn key(&self) -> Key {
         Key::new().uuid(self.cluster_id.uuid())
+    }
+
+    fn needs(&self) -> Vec<(&'static str, Key)> {
+        vec![of_cluster(self.cluster_id)]
     }
 }
 
@@ -190,6 +224,18 @@ impl Record for Operation {
         let key = Key::new().uuid(self.cluster_id.uuid()).number(self.sequence.0);
         vec![(table::OPERATION_BY_CLUSTER, key)]
     }
+
+    fn needs(&self) -> Vec<(&'static str, Key)> {
+        let group = self.detail.nodegroup.map(|group| {
+            (table::NODEGROUP, Key::new().uuid(self.cluster_id.uuid()).uuid(group.uuid()))
+        });
+        [of_cluster(self.cluster_id)].into_iter().chain(group).collect()
+    }
+
+    fn sealed(&mut self) -> Vec<(String, &mut Sealed)> {
+        let owner = Self::token_owner(self.cluster_id);
+        self.token.iter_mut().map(|token| (owner.clone(), token)).collect()
+    }
 }
 
 impl Record for DiscoveryToken {
@@ -203,6 +249,10 @@ impl Record for DiscoveryToken {
         let key = Key::new().uuid(self.cluster_id.uuid()).text(&self.token);
         vec![(table::DISCOVERY_BY_CLUSTER, key)]
     }
+
+    fn needs(&self) -> Vec<(&'static str, Key)> {
+        vec![of_cluster(self.cluster_id)]
+    }
 }
 
 impl Record for Node {
@@ -210,6 +260,10 @@ impl Record for Node {
 
     fn key(&self) -> Key {
         Key::new().uuid(self.cluster_id.uuid()).text(&self.name)
+    }
+
+    fn needs(&self) -> Vec<(&'static str, Key)> {
+        vec![of_cluster(self.cluster_id)]
     }
 }
 
@@ -219,6 +273,10 @@ impl Record for Duty {
     fn key(&self) -> Key {
         Key::new().uuid(self.cluster_id.uuid()).text(&self.node)
     }
+
+    fn needs(&self) -> Vec<(&'static str, Key)> {
+        vec![of_cluster(self.cluster_id)]
+    }
 }
 
 impl Record for Rollout {
@@ -227,6 +285,10 @@ impl Record for Rollout {
     fn key(&self) -> Key {
         Key::new().uuid(self.cluster_id.uuid()).uuid(self.nodegroup.uuid())
     }
+
+    fn needs(&self) -> Vec<(&'static str, Key)> {
+        vec![of_cluster(self.cluster_id)]
+    }
 }
 
 impl Record for NextCertificate {
@@ -234,6 +296,14 @@ impl Record for NextCertificate {
 
     fn key(&self) -> Key {
         self.0.key()
+    }
+
+    fn needs(&self) -> Vec<(&'static str, Key)> {
+        self.0.needs()
+    }
+
+    fn sealed(&mut self) -> Vec<(String, &mut Sealed)> {
+        self.0.sealed()
     }
 }
 
@@ -265,8 +335,15 @@ pub struct KeyringEntry {
     pub name: String,
     /// What may be shown, such as a certificate in PEM; may be empty.
     pub public: String,
-    /// Sealed for `keyring/<name>`.
+    /// Sealed for [`KeyringEntry::owner`].
     pub private: Sealed,
+}
+
+impl KeyringEntry {
+    /// What the private part is bound to when sealed.
+    pub fn owner(name: &str) -> String {
+        format!("keyring/{name}")
+    }
 }
 
 impl Record for KeyringEntry {
@@ -274,5 +351,9 @@ impl Record for KeyringEntry {
 
     fn key(&self) -> Key {
         Key::new().text(&self.name)
+    }
+
+    fn sealed(&mut self) -> Vec<(String, &mut Sealed)> {
+        vec![(Self::owner(&self.name), &mut self.private)]
     }
 }

@@ -12,6 +12,8 @@ pub const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("me
 pub const SCHEMA: &str = "schema";
 pub const KEY_CHECK: &str = "key_check";
 pub const SEQUENCE: &str = "sequence";
+/// The name of this state, drawn when it was made; a restored one keeps it.
+pub const INSTANCE: &str = "instance";
 
 pub type Bytes = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
@@ -45,22 +47,8 @@ pub const TEMPLATE_PUBLIC: &str = "template_public";
 pub const OPERATION_BY_CLUSTER: &str = "operation_by_cluster";
 pub const DISCOVERY_BY_CLUSTER: &str = "discovery_by_cluster";
 
-pub const ALL: [&str; 25] = [
-    CLUSTER_TEMPLATE,
-    CLUSTER,
-    NODEGROUP,
-    CERTIFICATE,
-    CREDENTIAL,
-    FACTS,
-    OPERATION,
-    DISCOVERY,
-    NODE,
-    DUTY,
-    ROLLOUT,
-    NEXT_CERTIFICATE,
-    SERVICE,
-    QUOTA,
-    KEYRING,
+/// Every index. Tables of records are listed with what they hold: [`super::kind::KINDS`].
+pub const INDEXES: [&str; 10] = [
     CLUSTER_BY_SEQUENCE,
     CLUSTER_BY_PROJECT,
     CLUSTER_BY_NAME,
@@ -75,6 +63,31 @@ pub const ALL: [&str; 25] = [
 
 pub const fn definition(name: &'static str) -> Bytes {
     TableDefinition::new(name)
+}
+
+/// A key as people read it: its UUIDs, texts and numbers.
+pub fn shown(key: &[u8]) -> String {
+    let mut parts = Vec::new();
+    let mut rest = key;
+    loop {
+        let text = rest.iter().position(|b| *b == 0).and_then(|end| {
+            let text = std::str::from_utf8(&rest[..end]).ok()?;
+            text.bytes().all(|b| (0x20..0x7f).contains(&b)).then_some((text, end + 1))
+        });
+        let (part, used) = match (text, rest.len()) {
+            (_, 0) => break parts.join("/"),
+            (Some((text, used)), _) if used > 1 => (text.to_owned(), used),
+            (_, 8) => (u64::from_be_bytes(rest.try_into().expect("8 bytes")).to_string(), 8),
+            (_, 1) => (rest[0].to_string(), 1),
+            (_, 16..) => {
+                let id: [u8; 16] = rest[..16].try_into().expect("16 bytes");
+                (uuid::Uuid::from_bytes(id).to_string(), 16)
+            }
+            (_, all) => (rest.iter().map(|b| format!("{b:02x}")).collect(), all),
+        };
+        parts.push(part);
+        rest = &rest[used..];
+    }
 }
 
 /// A key built from parts.
@@ -106,5 +119,27 @@ impl Key {
         self.0.extend(text.bytes().filter(|b| *b != 0));
         self.0.push(0);
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_shown_by_their_parts() {
+        let id = uuid::Uuid::from_u128(0xfedc << 112 | 1);
+        let table = [
+            (Key::new().uuid(id), "fedc0000-0000-0000-0000-000000000001"),
+            (Key::new().uuid(id).byte(4), "fedc0000-0000-0000-0000-000000000001/4"),
+            (Key::new().uuid(id).text("m-0"), "fedc0000-0000-0000-0000-000000000001/m-0"),
+            (Key::new().number(77), "77"),
+            (Key::new().text("project"), "project"),
+            (Key(vec![0xff, 0xee]), "ffee"),
+            (Key::new(), ""),
+        ];
+        for (key, wanted) in table {
+            assert_eq!(shown(&key.0), wanted);
+        }
     }
 }

@@ -15,6 +15,8 @@ use crate::model::operation::{Operation, OperationKind, Step};
 use crate::model::status::Status;
 use crate::model::{ClusterId, Sequence, TemplateId};
 
+mod keeping;
+
 struct Place {
     _folder: tempfile::TempDir,
     path: PathBuf,

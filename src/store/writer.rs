@@ -9,6 +9,7 @@ use tracing::{debug, error};
 
 use super::StoreError;
 use super::change::{Change, Expectation, Write};
+use super::kind;
 use super::record;
 use super::table::{self, Key};
 use crate::model::quota::Quota;
@@ -201,7 +202,7 @@ fn put(
     let (revision, old) = {
         let old = open.get(key.0.as_slice()).map_err(|e| e.to_string())?;
         let revision = old.as_ref().map_or(0, |v| record::revision(v.value()));
-        let indexes = old.map(|v| record::indexes_of(table, v.value())).transpose();
+        let indexes = old.map(|v| kind::indexes_of(table, v.value())).transpose();
         (revision, indexes.map_err(|e| e.to_string())?.unwrap_or_default())
     };
     let none = Vec::new();

@@ -1,16 +1,24 @@
 //! The verbs of the command line.
 
+mod backup;
 mod check;
+mod cluster;
+mod compact;
 mod credentials;
+mod export;
 #[cfg(feature = "lab")]
 mod lab;
 mod logging;
+mod orphans;
 mod paint;
 mod policy;
 mod preflight;
+mod restore;
 mod serve;
 mod setup;
 mod signals;
+mod state;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -37,6 +45,22 @@ enum Verb {
     Preflight(Box<preflight::Preflight>),
     /// Show the built-in policy.
     Policy(policy::Policy),
+    /// Write the whole state into one file, while magnumd runs or not.
+    Backup(backup::Backup),
+    /// Make the state from a backup.
+    Restore(restore::Restore),
+    /// Check every record, index, secret and reference of the state or of a backup.
+    Verify(verify::Verify),
+    /// Give back the space of deleted records; magnumd must not run.
+    Compact(compact::Compact),
+    /// Write the state as JSON lines, without secrets unless asked.
+    Export(export::Export),
+    /// Make the state from an export with secrets, sealed with another key if need be.
+    Import(restore::Import),
+    /// Find and delete what clusters left behind in OpenStack.
+    Orphans(orphans::OrphansVerb),
+    /// Do something about one cluster.
+    Cluster(cluster::Cluster),
     /// Run a small simulated cloud with magnumd in it, and build a cluster there.
     #[cfg(feature = "lab")]
     Lab(lab::Lab),
@@ -50,6 +74,14 @@ impl Arguments {
             Verb::Setup(setup) => setup.run(),
             Verb::Preflight(preflight) => preflight.run(),
             Verb::Policy(policy) => policy.run(),
+            Verb::Backup(backup) => backup.run(),
+            Verb::Restore(restore) => restore.run(),
+            Verb::Verify(verify) => verify.run(),
+            Verb::Compact(compact) => compact.run(),
+            Verb::Export(export) => export.run(),
+            Verb::Import(import) => import.run(),
+            Verb::Orphans(orphans) => orphans.run(),
+            Verb::Cluster(cluster) => cluster.run(),
             #[cfg(feature = "lab")]
             Verb::Lab(lab) => lab.run(),
         }

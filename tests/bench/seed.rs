@@ -6,9 +6,10 @@ use std::path::Path;
 use magnumd::base::clock::{Clock, Timestamp};
 use magnumd::base::id::Entropy;
 use magnumd::base::secret::Sealer;
-use magnumd::model::certificate::Certificate;
+use magnumd::model::certificate::{Certificate, CertificateKind};
 use magnumd::model::cluster::Cluster;
 use magnumd::model::cluster_template::{ClusterTemplate, Coe, ServerType};
+use magnumd::model::credential::Credential;
 use magnumd::model::labels::Labels;
 use magnumd::model::nodegroup::{DEFAULT_MASTER, DEFAULT_WORKER, MASTER, NodeGroup, WORKER};
 use magnumd::model::status::Status;
@@ -21,6 +22,12 @@ use rcgen::KeyPair;
 /// Clusters that travel in one commit.
 const TOGETHER: usize = 100;
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Credentials {
+    None,
+    Seeded,
+}
+
 /// What a seeded state file has in it.
 pub struct Seeded {
     /// In order of making.
@@ -30,8 +37,14 @@ pub struct Seeded {
 }
 
 /// Writes `count` clusters of one project. The first two have authorities: RSA, as magnumd
-/// draws them, and P-256.
-pub async fn clusters(place: &Path, count: usize, project: &str, user: &str) -> Seeded {
+/// draws them, and P-256. With credentials magnumd asks the cloud about each of them.
+pub async fn clusters(
+    place: &Path,
+    count: usize,
+    project: &str,
+    user: &str,
+    credentials: Credentials,
+) -> Seeded {
     let entropy = Entropy::new();
     let key: [u8; Sealer::KEY_BYTES] = entropy.bytes();
     std::fs::write(place.join("sealing.key"), key).unwrap();
@@ -47,6 +60,9 @@ pub async fn clusters(place: &Path, count: usize, project: &str, user: &str) -> 
             let groups = [(DEFAULT_MASTER, MASTER), (DEFAULT_WORKER, WORKER)]
                 .map(|(name, role)| group(&store, &entropy, &cluster, name, role, now));
             change = change.put(&cluster).put(&groups[0]).put(&groups[1]);
+            if credentials == Credentials::Seeded {
+                change = with_secrets(change, &store, &cluster);
+            }
             ids.push(cluster.id);
             one = Some(cluster);
         }
@@ -66,6 +82,26 @@ pub async fn clusters(place: &Path, count: usize, project: &str, user: &str) -> 
         store.commit(change).await.unwrap();
     }
     Seeded { clusters: ids, one: one.unwrap() }
+}
+
+/// Keys and certificates of their usual sizes, and the trustee's credential.
+fn with_secrets(mut change: Change, store: &Store, cluster: &Cluster) -> Change {
+    let id = cluster.id;
+    for kind in CertificateKind::ALL {
+        let key = store.sealer().seal(&Certificate::owner(id, kind), &[b'k'; 1704]);
+        change = change.put(&Certificate { cluster_id: id, kind, pem: "c".repeat(1172), key });
+    }
+    let password = store.sealer().seal(&Credential::owner(id), &[b'p'; 32]);
+    change.put(&Credential {
+        cluster_id: id,
+        trustee_name: format!("{id}_{}", cluster.project_id),
+        trustee_password: password,
+        trustee_user_id: cluster.trustee_user_id.clone(),
+        trust_id: Some("0123456789abcdef0123456789abcdef".to_owned()),
+        next_password: None,
+        next_trust: None,
+        former_trust: None,
+    })
 }
 
 fn template(

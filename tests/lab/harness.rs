@@ -95,6 +95,25 @@ impl Lab {
         Config::parse(&path, &self.configuration).unwrap()
     }
 
+    /// Has daemons and verbs use another directory for the state from now on.
+    pub fn move_state(&mut self, to: &std::path::Path) {
+        let line =
+            self.configuration.lines().find(|l| l.starts_with("path = ")).unwrap().to_owned();
+        let moved = format!("path = '{}'", to.display());
+        self.configuration = self.configuration.replace(&line, &moved);
+    }
+
+    /// Runs the binary with this lab's configuration: exit code, output, complaints.
+    pub async fn magnumd(&self, arguments: &[&str]) -> (i32, String, String) {
+        let path = self.place.path().join("magnumd.toml");
+        std::fs::write(&path, &self.configuration).unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_magnumd"));
+        command.args(arguments).arg("--config").arg(path);
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    }
+
     pub async fn daemon(&self) -> Running {
         self.daemon_with(Points::none()).await
     }

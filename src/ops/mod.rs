@@ -1,0 +1,3 @@
+//! Doors for the operator, apart from the ones that tenants and nodes use.
+
+pub mod control;

@@ -1,0 +1,124 @@
+//! Every kind of record, for whoever goes through all of them: what the writer indexes, what
+//! is verified, exported and restored. A kind that is missing here has no table.
+
+use std::any::Any;
+
+use serde_json::Value;
+
+use super::record::{self, CodecError, KeyringEntry, Record};
+use super::table::{self, Key};
+use crate::base::secret::Sealed;
+use crate::model::certificate::{Certificate, NextCertificate};
+use crate::model::cluster::Cluster;
+use crate::model::cluster_template::ClusterTemplate;
+use crate::model::credential::Credential;
+use crate::model::discovery::DiscoveryToken;
+use crate::model::duty::Duty;
+use crate::model::facts::CloudFacts;
+use crate::model::node::Node;
+use crate::model::nodegroup::NodeGroup;
+use crate::model::operation::Operation;
+use crate::model::quota::Quota;
+use crate::model::rollout::Rollout;
+use crate::model::service::Service;
+
+/// What others need comes first; exports and backups go in this order.
+pub static KINDS: &[Kind] = &[
+    Kind::of::<ClusterTemplate>(),
+    Kind::of::<Cluster>(),
+    Kind::of::<NodeGroup>(),
+    Kind::of::<Certificate>(),
+    Kind::of::<Credential>(),
+    Kind::of::<CloudFacts>(),
+    Kind::of::<Operation>(),
+    Kind::of::<DiscoveryToken>(),
+    Kind::of::<Node>(),
+    Kind::of::<Duty>(),
+    Kind::of::<Rollout>(),
+    Kind::of::<NextCertificate>(),
+    Kind::of::<Service>(),
+    Kind::of::<Quota>(),
+    Kind::of::<KeyringEntry>(),
+];
+
+/// What can be done with records of one table without knowing their type.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    pub table: &'static str,
+    pub decode: fn(&[u8]) -> Result<Decoded, CodecError>,
+    pub from_json: fn(Value) -> Result<Box<dyn AnyRecord>, serde_json::Error>,
+    indexes: fn(&[u8]) -> Result<Indexes, CodecError>,
+}
+
+/// A record and its revision.
+type Decoded = (Box<dyn AnyRecord>, u64);
+type Indexes = Vec<(&'static str, Key)>;
+
+impl Kind {
+    const fn of<R: Record + 'static>() -> Self {
+        Self {
+            table: R::TABLE,
+            decode: |encoded| {
+                let (record, revision) = record::decode::<R>(encoded)?;
+                Ok((Box::new(record), revision))
+            },
+            from_json: |value| Ok(Box::new(serde_json::from_value::<R>(value)?)),
+            indexes: |encoded| Ok(record::decode::<R>(encoded)?.0.indexes()),
+        }
+    }
+
+    pub fn named(table: &str) -> Option<&'static Self> {
+        KINDS.iter().find(|kind| kind.table == table)
+    }
+}
+
+/// The names of all tables and indexes.
+pub fn tables() -> impl Iterator<Item = &'static str> {
+    KINDS.iter().map(|kind| kind.table).chain(table::INDEXES)
+}
+
+/// The index entries of an encoded record of any table.
+pub fn indexes_of(table: &str, encoded: &[u8]) -> Result<Indexes, CodecError> {
+    Kind::named(table).map_or_else(|| Ok(Vec::new()), |kind| (kind.indexes)(encoded))
+}
+
+/// A record of whichever type.
+pub trait AnyRecord {
+    fn key(&self) -> Key;
+    fn indexes(&self) -> Indexes;
+    fn needs(&self) -> Vec<(&'static str, Key)>;
+    fn sealed(&mut self) -> Vec<(String, &mut Sealed)>;
+    fn encode(&self) -> Vec<u8>;
+    fn to_json(&self) -> Result<Value, serde_json::Error>;
+    fn as_any(&self) -> &dyn Any;
+}
+
+impl<R: Record + 'static> AnyRecord for R {
+    fn key(&self) -> Key {
+        Record::key(self)
+    }
+
+    fn indexes(&self) -> Indexes {
+        Record::indexes(self)
+    }
+
+    fn needs(&self) -> Vec<(&'static str, Key)> {
+        Record::needs(self)
+    }
+
+    fn sealed(&mut self) -> Vec<(String, &mut Sealed)> {
+        Record::sealed(self)
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        record::encode(self)
+    }
+
+    fn to_json(&self) -> Result<Value, serde_json::Error> {
+        serde_json::to_value(self)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

@@ -1,0 +1,232 @@
+//! What a restore of an older backup has forgotten, and what can be done about it.
+
+use hyper::{Method, StatusCode};
+use magnumd::base::secret::Sealer;
+use magnumd::model::ClusterId;
+use magnumd::store::{Change, Store};
+use serde_json::{Value, json};
+
+use crate::harness::{Lab, ONE_CLUSTER, Running};
+
+/// A backup of the daemon's state at this moment.
+async fn back_up(lab: &Lab) -> String {
+    let file = lab.folder().join("backup").to_str().unwrap().to_owned();
+    let (code, _, complaint) = lab.magnumd(&["backup", &file, "--force"]).await;
+    assert_eq!(code, 0, "{complaint}");
+    file
+}
+
+/// Ends the daemon, goes back to the backup, starts another one.
+async fn go_back(lab: &Lab, daemon: Running, file: &str) -> Running {
+    daemon.end().await;
+    let (code, _, complaint) = lab.magnumd(&["restore", file, "--force"]).await;
+    assert_eq!(code, 0, "{complaint}");
+    lab.daemon().await
+}
+
+async fn orphans(lab: &Lab) -> Value {
+    let (code, said, complaint) = lab.magnumd(&["orphans", "list", "--output", "json"]).await;
+    assert_eq!(code, 0, "{complaint}");
+    serde_json::from_str(&said).unwrap()
+}
+
+fn of_cluster<'o>(orphans: &'o Value, uuid: &str) -> Vec<(&'o str, Option<&'o str>)> {
+    let found = orphans["found"].as_array().unwrap().iter().filter(|o| o["cluster"] == uuid);
+    found.map(|o| (o["kind"].as_str().unwrap(), o["kept"].as_str())).collect()
+}
+
+/// Makes a complete cluster.
+async fn complete(daemon: &Running, token: &str, name: &str) -> String {
+    let uuid = daemon.create(token, name).await;
+    assert_eq!(daemon.settled(token, &uuid).await["status"], "CREATE_COMPLETE");
+    uuid
+}
+
+async fn deleted(lab: &Lab, daemon: Running, token: &str, uuid: &str) {
+    daemon.delete(token, &format!("/v1/clusters/{uuid}")).await;
+    daemon.gone(token, uuid).await;
+    assert_eq!(lab.cloud.leftovers(), Vec::<String>::new());
+    daemon.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orphans_are_shown_then_cleaned_and_nothing_else() {
+    let lab = Lab::new().await;
+    let demo = lab.token("demo").await;
+    let daemon = lab.daemon().await;
+    let kept = complete(&daemon, &demo, "k1").await;
+    let file = back_up(&lab).await;
+    let lost = complete(&daemon, &demo, "k2").await;
+    assert_eq!(orphans(&lab).await["found"], json!([]));
+    let daemon = go_back(&lab, daemon, &file).await;
+
+    let found = orphans(&lab).await;
+    let young = Some("its stack is younger than 3600 s");
+    assert_eq!(of_cluster(&found, &lost), [("stack", young), ("trustee", young)]);
+    assert_eq!(found["found"].as_array().unwrap().len(), 2, "{found}");
+    assert_eq!(found["unseen"], json!([]));
+    let (code, said, _) = lab.magnumd(&["orphans", "clean", "--yes"]).await;
+    assert!(code == 0 && said.contains("nothing to clean"), "{said}");
+    let (code, _, complaint) = lab.magnumd(&["orphans", "clean", "--grace", "0"]).await;
+    assert!(code == 1 && complaint.contains("--yes carries the plan out"), "{complaint}");
+    assert_eq!(lab.cloud.count("stacks"), 2);
+
+    let (code, said, complaint) = lab.magnumd(&["orphans", "clean", "--grace", "0", "--yes"]).await;
+    assert_eq!(code, 0, "{said}{complaint}");
+    assert!(said.contains(&format!("trustee {lost}_")), "{said}");
+    for (kind, count) in ONE_CLUSTER {
+        assert_eq!(lab.cloud.count(kind), count, "{kind}");
+    }
+    let (code, said, _) = lab.magnumd(&["orphans", "clean", "--grace", "0", "--yes"]).await;
+    assert!(code == 0 && said.contains("nothing to clean"), "{said}");
+    let (status, cluster) = daemon.get(&demo, &format!("/v1/clusters/{kept}")).await;
+    assert_eq!((status, &cluster["status"]), (StatusCode::OK, &json!("CREATE_COMPLETE")));
+
+    // Somebody deletes the stack of a cluster that we know.
+    let (url, _) = lab.stack(&demo, &cluster).await;
+    let (status, body) = lab.cloud_call(Method::DELETE, &url, &demo, None).await;
+    assert_eq!(status, StatusCode::NO_CONTENT, "{body}");
+    while lab.cloud.count("stacks") > 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let found = orphans(&lab).await;
+    let [("record", Some(why))] = of_cluster(&found, &kept)[..] else { panic!("{found}") };
+    assert!(why.contains("its owner must delete the cluster"), "{why}");
+    deleted(&lab, daemon, &demo, &kept).await;
+}
+
+/// As on a cloud with Heat's own policy, where nobody lists the stacks of all projects.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_view_of_all_projects_trusts_lead_to_the_stacks() {
+    let lab = Lab::new().await;
+    let (demo, alt, admin) =
+        (lab.token("demo").await, lab.token("alt").await, lab.token("admin").await);
+    let identity = lab.cloud.identity_url();
+    let find = async |kind: &str, name: &str| {
+        let url = format!("{identity}/{kind}?name={name}");
+        let (_, body) = lab.cloud_call(Method::GET, &url, &admin, None).await;
+        body[kind][0]["id"].as_str().unwrap().to_owned()
+    };
+    let (project, user, role) = (
+        find("projects", "service").await,
+        find("users", "magnum").await,
+        find("roles", "admin").await,
+    );
+    let url = format!("{identity}/projects/{project}/users/{user}/roles/{role}");
+    let (status, body) = lab.cloud_call(Method::DELETE, &url, &admin, None).await;
+    assert_eq!(status, StatusCode::NO_CONTENT, "{body}");
+
+    let daemon = lab.daemon().await;
+    let known = complete(&daemon, &demo, "k1").await;
+    let file = back_up(&lab).await;
+    let beside = complete(&daemon, &demo, "k2").await;
+    let alone = complete(&daemon, &alt, "k3").await;
+    let daemon = go_back(&lab, daemon, &file).await;
+    let found = orphans(&lab).await;
+    assert_eq!(of_cluster(&found, &beside).len(), 2, "{found}");
+    // Nobody on record is in that project: its stack shows when its trustee is cleaned.
+    assert_eq!(of_cluster(&found, &alone), [("trustee", None)], "{found}");
+    let unseen = found["unseen"][0].as_str().unwrap();
+    assert!(unseen.contains("stacks:global_index"), "{unseen}");
+    // Young, which shows as late as that.
+    let (code, said, _) = lab.magnumd(&["orphans", "clean", "--yes"]).await;
+    assert!(code == 1 && said.contains("left alone: its stack is younger"), "{said}");
+    assert_eq!(lab.cloud.count("stacks"), 3);
+    daemon.end().await;
+    // Without a daemon, too.
+    let (code, said, complaint) = lab.magnumd(&["orphans", "clean", "--grace", "0", "--yes"]).await;
+    assert_eq!(code, 0, "{said}{complaint}");
+    for (kind, count) in ONE_CLUSTER {
+        assert_eq!(lab.cloud.count(kind), count, "{kind}");
+    }
+    let daemon = lab.daemon().await;
+    deleted(&lab, daemon, &demo, &known).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_finds_its_stack_again() {
+    let lab = Lab::new().await;
+    let demo = lab.token("demo").await;
+    let daemon = lab.daemon().await;
+    let uuid = complete(&daemon, &demo, "k1").await;
+    let (_, before) = daemon.get(&demo, &format!("/v1/clusters/{uuid}")).await;
+    daemon.end().await;
+    {
+        let key: [u8; 32] =
+            std::fs::read(lab.folder().join("sealing.key")).unwrap().try_into().unwrap();
+        let store = Store::open(&lab.state(), Sealer::new(&key)).unwrap();
+        let id = ClusterId::new(uuid.parse().unwrap());
+        let mut cluster = store.read(|v| v.cluster(id)).unwrap().unwrap().record;
+        cluster.stack_id = Some("nonsense".to_owned());
+        let mut change = Change::new().put(&cluster);
+        for group in store.read(|v| v.nodegroups(id)).unwrap() {
+            let mut group = group.record;
+            group.stack_id = None;
+            change = change.put(&group);
+        }
+        store.commit(change).await.unwrap();
+    }
+    let (code, said, complaint) = lab.magnumd(&["cluster", "adopt", &uuid]).await;
+    assert_eq!(code, 0, "{said}{complaint}");
+    assert!(said.contains("on record was nonsense"), "{said}");
+    let daemon = lab.daemon().await;
+    let (_, after) = daemon.get(&demo, &format!("/v1/clusters/{uuid}")).await;
+    assert_eq!(after["stack_id"], before["stack_id"]);
+    let (code, said, _) = lab.magnumd(&["cluster", "adopt", &uuid]).await;
+    assert!(code == 0 && said.contains("is on record"), "{said}");
+    deleted(&lab, daemon, &demo, &uuid).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_that_was_rotated_after_the_backup_is_renewed() {
+    let lab = Lab::new().await;
+    let demo = lab.token("demo").await;
+    let daemon = lab.daemon().await;
+    let uuid = complete(&daemon, &demo, "k1").await;
+    let file = back_up(&lab).await;
+    let path = format!("/v1/credentials/{uuid}");
+    let (status, body) = daemon.ask(&demo, Method::PATCH, &path, None).await;
+    assert!(status.is_success(), "{status} {body}");
+    daemon.settled(&demo, &uuid).await;
+    let daemon = go_back(&lab, daemon, &file).await;
+    let (code, said, complaint) = lab.magnumd(&["cluster", "adopt", &uuid]).await;
+    assert_eq!(code, 0, "{said}{complaint}");
+    assert!(said.contains("has a new password"), "{said}");
+    let (code, said, _) = lab.magnumd(&["verify"]).await;
+    assert_eq!(code, 0, "{said}");
+    deleted(&lab, daemon, &demo, &uuid).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stack_without_a_record_gets_one_that_can_be_shown_and_deleted() {
+    let lab = Lab::new().await;
+    let demo = lab.token("demo").await;
+    let daemon = lab.daemon().await;
+    let first = complete(&daemon, &demo, "first").await;
+    daemon.delete(&demo, &format!("/v1/clusters/{first}")).await;
+    daemon.gone(&demo, &first).await;
+    let file = back_up(&lab).await;
+    let uuid = complete(&daemon, &demo, "k1").await;
+    let daemon = go_back(&lab, daemon, &file).await;
+    let (code, said, complaint) = lab.magnumd(&["cluster", "adopt", &uuid]).await;
+    assert!(code == 1 && said.contains("give --template"), "{said}{complaint}");
+    let (code, _, complaint) =
+        lab.magnumd(&["cluster", "adopt", &uuid, "--template", "other"]).await;
+    assert!(code == 1 && complaint.contains("--template other: there is no"), "{complaint}");
+    let (code, said, complaint) =
+        lab.magnumd(&["cluster", "adopt", &uuid, "--template", "k8s"]).await;
+    assert_eq!(code, 0, "{said}{complaint}");
+    assert!(said.contains("its CA and keys are lost"), "{said}");
+    let (status, cluster) = daemon.get(&demo, &format!("/v1/clusters/{uuid}")).await;
+    assert_eq!(status, StatusCode::OK, "{cluster}");
+    assert_eq!(cluster["status"], "ADOPT_COMPLETE");
+    assert_eq!((&cluster["name"], &cluster["node_count"]), (&json!("k1"), &json!(2)));
+    assert_eq!(cluster["master_count"], json!(1));
+    let (code, said, _) = lab.magnumd(&["verify"]).await;
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(of_cluster(&orphans(&lab).await, &uuid), []);
+    let nobody = "00000000-0000-4000-8000-000000000000";
+    let (code, _, complaint) = lab.magnumd(&["cluster", "adopt", nobody]).await;
+    assert!(code == 1 && complaint.contains("nothing can be adopted"), "{complaint}");
+    deleted(&lab, daemon, &demo, &uuid).await;
+}
