@@ -59,6 +59,19 @@ pub(super) fn answer(world: &World, caller: &Caller, ask: &Ask) -> Answer<Reply>
         .with("vary", "OpenStack-API-Version, X-OpenStack-Nova-API-Version"))
 }
 
+/// A project's limits.
+fn quotas(world: &World, project: &str) -> Reply {
+    let state = world.lock();
+    let limit = |what| state.compute.limit(project, what);
+    Reply::json(
+        200,
+        &json!({"quota_set": {
+            "id": project, "instances": limit("instances"), "cores": limit("cores"),
+            "ram": limit("ram"), "key_pairs": 100, "server_groups": 100,
+        }}),
+    )
+}
+
 fn dispatch(world: &World, caller: &Caller, ask: &Ask, version: Version) -> Answer<Reply> {
     let path = ask.path();
     let path = path.get(1..).unwrap_or_default();
@@ -74,16 +87,23 @@ fn dispatch(world: &World, caller: &Caller, ask: &Ask, version: Version) -> Answ
             read(world, caller, ask, version, path)
         }
         ("GET", ["extensions"]) => Ok(Reply::json(200, &json!({"extensions": []}))),
-        ("GET", ["os-quota-sets", project, ..]) => {
-            let state = world.lock();
-            let limit = |what| state.compute.limit(project, what);
-            Ok(Reply::json(
-                200,
-                &json!({"quota_set": {
-                    "id": project, "instances": limit("instances"), "cores": limit("cores"),
-                    "ram": limit("ram"), "key_pairs": 100, "server_groups": 100,
-                }}),
-            ))
+        ("GET", ["os-quota-sets", project, ..]) => Ok(quotas(world, project)),
+        ("PUT" | "DELETE", ["os-quota-sets", ..]) if !caller.is_admin() => {
+            Err(Refused::forbidden("Policy doesn't allow this action to be performed."))
+        }
+        ("PUT", ["os-quota-sets", project]) => {
+            let body = ask.body()?;
+            for resource in ["instances", "cores", "ram"] {
+                if let Some(limit) = body["quota_set"][resource].as_u64() {
+                    let key = ((*project).to_owned(), resource.to_owned());
+                    world.lock().compute.quotas.insert(key, limit);
+                }
+            }
+            Ok(quotas(world, project))
+        }
+        ("DELETE", ["os-quota-sets", project]) => {
+            world.lock().compute.quotas.retain(|(of, _), _| of != project);
+            Ok(Reply::empty(202))
         }
         _ if !caller.may_write() => {
             Err(Refused::forbidden("Policy doesn't allow this action to be performed."))
