@@ -202,3 +202,17 @@ def refused(words, sentence, cloud="demo", **environment):
     said = openstack(["coe", *words.split()], cloud, **environment)
     has("refused, saying", said.text, sentence)
     check("exit code is not 0", said.code != 0, said.code)
+
+
+def settled(cluster, wanted, cloud="demo"):
+    """Wait for a status, which only that of the way there may precede; the cluster as shown."""
+    kind = wanted.split("_")[0]
+    way = {f"{kind}_IN_PROGRESS", *(["UPDATE_IN_PROGRESS"] if kind == "ROLLBACK" else [])}
+
+    def look():
+        shown = coe(f"cluster show {cluster} -f json", cloud).json()
+        check("status is on its way", shown["status"] in (wanted, *way),
+              f"{shown['status']}: {shown['status_reason']} {shown['faults']}")
+        return shown if shown["status"] == wanted else None
+
+    return await_(wanted, look)
