@@ -88,7 +88,7 @@ resource "openstack_containerinfra_nodegroup_v1" "more" {
 
 data "openstack_containerinfra_cluster_v1" "it" {
   name       = openstack_containerinfra_cluster_v1.it.name
-  depends_on = [openstack_containerinfra_cluster_v1.it]
+  depends_on = [openstack_containerinfra_cluster_v1.it, openstack_containerinfra_nodegroup_v1.more]
 }
 
 data "openstack_containerinfra_clustertemplate_v1" "spare" {
