@@ -222,12 +222,13 @@ impl ApiError {
             _ if status.is_server_error() => "server",
             _ => "client",
         };
-        // magnumclient cannot do without a title.
+        // magnumclient cannot do without a title, and its commands show nothing else: upstream's
+        // cut at the first dot would hide value and cure from their users.
         let title = match self.kind {
             Kind::NoRoute | Kind::WrongMethod(_) | Kind::NotAcceptable => {
                 status.canonical_reason().unwrap_or_default()
             }
-            _ => self.detail.split('.').next().unwrap_or_default(),
+            _ => self.detail.trim_end_matches('.'),
         };
         json!({ "errors": [{
             "request_id": request_id,
@@ -320,6 +321,9 @@ mod tests {
                 "title": "Cluster k1 could not be found",
                 "detail": "Cluster k1 could not be found.", "links": [] }] })
         );
+        let whole = body(ApiError::field("node_count", "x", "Value should be a number.")).await;
+        let title = whole["errors"][0]["title"].as_str().unwrap();
+        assert!(title.contains("'x'") && title.ends_with("should be a number"), "{title}");
         let route = body(ApiError::no_route()).await;
         assert_eq!(route["errors"][0]["title"], "Not Found");
         assert_eq!(route["errors"][0]["code"], "");

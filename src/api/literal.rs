@@ -11,8 +11,15 @@ pub fn parse(text: &str) -> Option<Value> {
         return Some(value);
     }
     let mut reader = Reader { rest: text.trim() };
-    let value = reader.value(DEEPEST)?;
-    reader.rest.trim().is_empty().then_some(value)
+    let value = reader.value(DEEPEST).filter(|_| reader.rest.trim().is_empty());
+    value.or_else(|| unescaped(text))
+}
+
+/// As Terraform writes labels: `{'a':'b','c':'it's'}`, with nothing escaped.
+fn unescaped(text: &str) -> Option<Value> {
+    let inside = text.trim().strip_prefix("{'")?.strip_suffix("'}")?;
+    let pair = |text: &str| text.split_once("':'").map(|(key, value)| (key.into(), value.into()));
+    inside.split("','").map(pair).collect::<Option<Map<_, _>>>().map(Value::Object)
 }
 
 struct Reader<'t> {
@@ -125,6 +132,7 @@ mod tests {
             ("{'a': 'b', 'c': 1, 'd': True}", json!({ "a": "b", "c": 1, "d": true })),
             ("{'a':'b','c':'it\\'s'}", json!({ "a": "b", "c": "it's" })),
             ("{'a': \"it's\",}", json!({ "a": "it's" })),
+            ("{'a':'it's','b c':'x, y: z'}", json!({ "a": "it's", "b c": "x, y: z" })),
             ("{}", json!({})),
             ("{'x': {'y': [1.5, None]}}", json!({ "x": { "y": [1.5, null] } })),
         ];

@@ -1,7 +1,7 @@
 //! Which servers a tenant means.
 
 use super::moment::Moment;
-use super::outlook::servers;
+use super::outlook::members;
 use super::{Conductor, Refusal, StepError};
 use crate::model::name;
 use crate::model::nodegroup::NodeGroup;
@@ -23,13 +23,15 @@ impl Conductor {
             e => Refusal::Unavailable(e.to_string()),
         };
         let shown = self.look_at(moment, group, true).await.map_err(unavailable)?;
-        let known = shown.as_ref().and_then(servers).unwrap_or_default();
+        let known = shown.as_ref().and_then(members).unwrap_or_default();
+        let servers = || known.values().flatten();
         let addresses: Vec<(String, String)> = shown
             .iter()
             .flat_map(|stack| ["kube_minions", "kube_minions_private"].map(|o| stack.list(o)))
             // One address for every member, in the order of their indexes.
             .filter(|listed| listed.len() == known.len())
             .flat_map(|listed| listed.into_iter().zip(known.values().cloned()).collect::<Vec<_>>())
+            .filter_map(|(address, server)| Some((address, server?)))
             .collect();
         let prefix = name::worker_node_prefix(&group.stack_name(&moment.cluster));
         let going: Vec<&String> = moment
@@ -39,11 +41,15 @@ impl Conductor {
             .collect();
         let one = |text: &String| {
             let index = text.strip_prefix(&prefix).unwrap_or(text).parse::<u32>().ok();
-            let of_index = index.and_then(|i| known.get(&i)).cloned();
+            // Heat takes the index of a member that never got a server.
+            let of_index = index.and_then(|i| {
+                known.get(&i).map(|server| server.clone().unwrap_or_else(|| i.to_string()))
+            });
             of_index
-                .or_else(|| known.values().find(|id| *id == text).cloned())
+                // A node may tell its machine's id in capitals.
+                .or_else(|| servers().find(|id| id.eq_ignore_ascii_case(text)).cloned())
                 .or_else(|| addresses.iter().find(|(a, _)| a == text).map(|(_, id)| id.clone()))
-                .or_else(|| going.contains(&text).then(|| text.clone()))
+                .or_else(|| going.iter().find(|id| id.eq_ignore_ascii_case(text)).copied().cloned())
                 .ok_or_else(|| {
                     Refusal::Invalid(format!(
                         "Invalid input for field nodes_to_remove. Value: '{text}'. Node group {} \

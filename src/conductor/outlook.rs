@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
+use uuid::Uuid;
 
 use crate::base::clock::Timestamp;
 use crate::model::node::Node;
@@ -113,10 +114,17 @@ pub fn aggregate<'g>(
     }
 }
 
+/// The members of a group by index, as its stack's outputs tell; None while they do not. One
+/// that never got a server has none: Heat shows nothing, its index or its resource's name then.
+pub fn members(stack: &Stack) -> Option<BTreeMap<u32, Option<String>>> {
+    let shown = stack.outputs.get("server_ids")?.get("workers")?.as_object()?;
+    let server = |id: &Value| id.as_str().filter(|id| Uuid::parse_str(id).is_ok()).map(Into::into);
+    shown.iter().map(|(index, id)| Some((index.parse().ok()?, server(id)))).collect()
+}
+
 /// The servers of a group by index, as its stack's outputs tell; None while they do not.
 pub fn servers(stack: &Stack) -> Option<BTreeMap<u32, String>> {
-    let members = stack.outputs.get("server_ids")?.get("workers")?.as_object()?;
-    members.iter().map(|(i, id)| Some((i.parse().ok()?, id.as_str()?.to_owned()))).collect()
+    Some(members(stack)?.into_iter().filter_map(|(index, id)| Some((index, id?))).collect())
 }
 
 /// The indexes that a group of `count` workers will have once `removals` (server ids) are gone:
@@ -171,7 +179,9 @@ mod tests {
     use crate::model::node::{Phase, PhaseState};
     use serde_json::json;
     use std::time::Duration;
-    use uuid::Uuid;
+
+    const FIRST: &str = "4c30961a-6e2f-42be-be01-5270e1546a89";
+    const THIRD: &str = "0f8f9c3d-3b0e-4d7e-9a51-2f7f4d3c9a10";
 
     fn stack(status: &str, revision: &str) -> Stack {
         Stack {
@@ -180,7 +190,8 @@ mod tests {
             status: status.to_owned(),
             status_reason: "why".to_owned(),
             parameters: [("revision".to_owned(), revision.into())].into(),
-            outputs: [("server_ids".to_owned(), json!({"workers": {"0": "a", "2": "c"}}))].into(),
+            outputs: [("server_ids".to_owned(), json!({"workers": {"0": FIRST, "2": THIRD}}))]
+                .into(),
             tags: Vec::new(),
         }
     }
@@ -267,9 +278,23 @@ mod tests {
     fn a_name_is_free_when_its_server_is_no_more() {
         let servers = servers(&stack("UPDATE_COMPLETE", "9")).unwrap();
         let (stays, replaced) =
-            (node("n-0", "a", PhaseState::Done), node("n-2", "b", PhaseState::Done));
+            (node("n-0", FIRST, PhaseState::Done), node("n-2", "b", PhaseState::Done));
         let nodes = [&stays, &replaced];
         assert_eq!(departed(&nodes, "n-", &servers), [&replaced]);
+    }
+
+    /// Regression: past the quota a member has no server, Heat shows null, the index or the
+    /// resource's name for it, and cluster-autoscaler takes it back by its index. One such value
+    /// made all members unknown, or passed for the id of a server.
+    #[test]
+    fn a_member_that_never_got_a_server_has_none() {
+        let mut shown = stack("UPDATE_FAILED", "9");
+        let workers = json!({"0": FIRST, "1": null, "2": "2", "3": "kube-minion"});
+        shown.outputs.insert("server_ids".to_owned(), json!({ "workers": workers }));
+        let found = members(&shown).unwrap();
+        assert_eq!(found.values().flatten().collect::<Vec<_>>(), [FIRST]);
+        assert_eq!(found.keys().copied().collect::<Vec<_>>(), [0, 1, 2, 3]);
+        assert_eq!(servers(&shown).unwrap().into_keys().collect::<Vec<_>>(), [0]);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! A new credential: new trust → new password → old trust deleted → settled. The old trust
 //! serves until the new one is on record.
 
+use std::time::Duration;
+
 use tracing::info;
 
 use super::create::lapsed;
@@ -8,7 +10,7 @@ use super::moment::Moment;
 use super::{Conductor, Progress, StepError};
 use crate::model::credential::Credential;
 use crate::model::operation::{Operation, Step};
-use crate::openstack::CloudError;
+use crate::openstack::{CloudError, Service};
 use crate::store::{Change, Stored};
 
 impl Conductor {
@@ -118,6 +120,15 @@ impl Conductor {
         };
         match self.act(self.inner.cloud.keystone().delete_trust(&token, trust)).await {
             Ok(()) => info!(%trust, "trust deleted"),
+            // Keystone takes a token for revoked that it gave in the second of a new password.
+            // The trust is there, or there would be no token.
+            Err(StepError::Cloud(e)) if e.is_unauthorised() => {
+                return Err(StepError::Cloud(CloudError::Busy {
+                    service: Service::Keystone,
+                    reason: "it does not accept the trustee's new token yet".to_owned(),
+                    retry_after: Some(Duration::from_secs(1)),
+                }));
+            }
             Err(StepError::Cloud(e)) if over(&e) => {}
             Err(e) => return Err(e),
         }

@@ -35,6 +35,16 @@ pub(super) struct User {
     pub password: String,
     pub description: String,
     pub enabled: bool,
+    pub password_changed: Option<Timestamp>,
+}
+
+impl User {
+    /// Keystone counts a token's issue in whole seconds, so that a new password ends even those
+    /// of its own second that are given after it.
+    fn accepts(&self, issued: Timestamp) -> bool {
+        let second = issued.micros() - issued.micros().rem_euclid(1_000_000);
+        self.enabled && self.password_changed.is_none_or(|at| second > at.micros())
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -162,11 +172,14 @@ impl Identity {
     /// A token that is known, unexpired, and whose reasons still hold.
     pub fn token(&self, id: &str, now: Timestamp) -> Option<&Token> {
         let token = self.tokens.get(id)?;
-        let trust_holds = token.trust.as_ref().is_none_or(|t| self.trusts.contains_key(t));
+        let user_holds = |id: &str| self.user(id).is_some_and(|user| user.accepts(token.issued_at));
+        let trust_holds = token.trust.as_ref().is_none_or(|trust| {
+            self.trusts.get(trust).is_some_and(|trust| user_holds(&trust.trustee))
+        });
         let credential_holds =
             token.credential.as_ref().is_none_or(|c| self.credentials.contains_key(c));
-        let user_holds = self.user(&token.user_id).is_some_and(|u| u.enabled);
-        let valid = token.expires_at > now && trust_holds && credential_holds && user_holds;
+        let valid =
+            token.expires_at > now && trust_holds && credential_holds && user_holds(&token.user_id);
         valid.then_some(token)
     }
 
@@ -196,23 +209,29 @@ impl Identity {
             password: password.to_owned(),
             description: String::new(),
             enabled: true,
+            password_changed: None,
         };
         self.users.push(user.clone());
         Ok(user)
     }
 
-    /// A user takes tokens, roles, credentials and trusts of either side along.
     /// A new password ends the user's tokens.
-    pub fn change_user(&mut self, id: &str, password: Option<&str>) -> Answer<&User> {
+    pub fn change_user(
+        &mut self,
+        id: &str,
+        password: Option<&str>,
+        now: Timestamp,
+    ) -> Answer<&User> {
         let missing = || Refused::missing(format!("Could not find user: {id}."));
         let user = self.users.iter_mut().find(|u| u.id == id).ok_or_else(missing)?;
         if let Some(password) = password {
             password.clone_into(&mut user.password);
-            self.tokens.retain(|_, t| t.user_id != id);
+            user.password_changed = Some(now);
         }
         self.user(id).ok_or_else(missing)
     }
 
+    /// A user takes tokens, roles, credentials and trusts of either side along.
     pub fn delete_user(&mut self, id: &str) -> Answer<()> {
         if self.user(id).is_none() {
             return Err(Refused::missing(format!("Could not find user: {id}.")));

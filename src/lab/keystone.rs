@@ -213,7 +213,8 @@ fn users(world: &World, state: &mut State, token: &Token, ask: &Ask) -> Answer<R
                 "PATCH" if admin => {
                     let body = ask.body()?;
                     let change = &body["user"];
-                    let shown = identity.change_user(id, change["password"].as_str())?;
+                    let shown =
+                        identity.change_user(id, change["password"].as_str(), world.clock.now())?;
                     Ok(Reply::json(200, &json!({"user": user_view(shown)})))
                 }
                 "PATCH" => Err(forbidden("update_user")),

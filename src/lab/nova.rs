@@ -59,6 +59,25 @@ pub(super) fn answer(world: &World, caller: &Caller, ask: &Ask) -> Answer<Reply>
         .with("vary", "OpenStack-API-Version, X-OpenStack-Nova-API-Version"))
 }
 
+/// A project's limits.
+fn quotas(world: &World, project: &str, detail: bool) -> Reply {
+    let state = world.lock();
+    let groups = state.compute.groups.values().filter(|g| g.project_id == project);
+    let others = [("key_pairs", 0), ("server_groups", groups.count() as u64)];
+    let mut set = json!({ "id": project });
+    for (what, in_use) in state.compute.used(project).into_iter().chain(others) {
+        let limit = match what {
+            "key_pairs" | "server_groups" => 100,
+            what => state.compute.limit(project, what),
+        };
+        set[what] = match detail {
+            true => json!({"limit": limit, "in_use": in_use, "reserved": 0}),
+            false => json!(limit),
+        };
+    }
+    Reply::json(200, &json!({ "quota_set": set }))
+}
+
 fn dispatch(world: &World, caller: &Caller, ask: &Ask, version: Version) -> Answer<Reply> {
     let path = ask.path();
     let path = path.get(1..).unwrap_or_default();
@@ -80,23 +99,24 @@ fn dispatch(world: &World, caller: &Caller, ask: &Ask, version: Version) -> Answ
                     "Policy doesn't allow this action to be performed.",
                 ));
             }
-            let state = world.lock();
-            let detail = rest.first() == Some(&"detail");
-            let groups = state.compute.groups.values().filter(|g| g.project_id == *project);
-            let others = [("key_pairs", 0), ("server_groups", groups.count() as u64)];
-            let used = state.compute.used(project).into_iter().chain(others);
-            let mut set = json!({ "id": project });
-            for (what, in_use) in used {
-                let limit = match what {
-                    "key_pairs" | "server_groups" => 100,
-                    what => state.compute.limit(project, what),
-                };
-                set[what] = match detail {
-                    true => json!({"limit": limit, "in_use": in_use, "reserved": 0}),
-                    false => json!(limit),
-                };
+            Ok(quotas(world, project, rest.first() == Some(&"detail")))
+        }
+        ("PUT" | "DELETE", ["os-quota-sets", ..]) if !caller.is_admin() => {
+            Err(Refused::forbidden("Policy doesn't allow this action to be performed."))
+        }
+        ("PUT", ["os-quota-sets", project]) => {
+            let body = ask.body()?;
+            for resource in ["instances", "cores", "ram"] {
+                if let Some(limit) = body["quota_set"][resource].as_u64() {
+                    let key = ((*project).to_owned(), resource.to_owned());
+                    world.lock().compute.quotas.insert(key, limit);
+                }
             }
-            Ok(Reply::json(200, &json!({ "quota_set": set })))
+            Ok(quotas(world, project, false))
+        }
+        ("DELETE", ["os-quota-sets", project]) => {
+            world.lock().compute.quotas.retain(|(of, _), _| of != project);
+            Ok(Reply::empty(202))
         }
         _ if !caller.may_write() => {
             Err(Refused::forbidden("Policy doesn't allow this action to be performed."))

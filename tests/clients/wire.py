@@ -14,15 +14,10 @@ class Cloud:
         with open(os.environ["OS_CLIENT_CONFIG_FILE"]) as file:
             self.clouds = yaml.safe_load(file)["clouds"]
         self.keystone = self.clouds["demo"]["auth"]["auth_url"].rstrip("/")
-        self.tokens, self.users, self.projects = {}, {}, {}
-        token = self.login("demo")
-        self.tokens["demo"] = token
-        text = self.ask("GET", f"{self.keystone}/auth/catalog", token)[2]
-        self.services = {s["type"]: s["endpoints"] for s in json.loads(text)["catalog"]}
-        region = self.clouds["demo"]["region_name"]
-        self.magnum = next(
-            e["url"] for e in self.services["container-infra"]
-            if e["interface"] == "public" and e["region"] == region).removesuffix("/v1")
+        self.tokens, self.users, self.projects, self.catalogs = {}, {}, {}, {}
+        self.token("demo")
+        self.services = self.catalogs["demo"]
+        self.magnum = self.endpoint("container-infra", "demo").removesuffix("/v1")
 
     def authenticate(self, identity, scope):
         body = {"auth": {"identity": identity, **({"scope": scope} if scope else {})}}
@@ -42,6 +37,7 @@ class Cloud:
             {"project": {"name": auth["project_name"],
                          "domain": {"name": auth["project_domain_name"]}}})
         self.users[cloud], self.projects[cloud] = view["user"]["id"], view["project"]["id"]
+        self.catalogs[cloud] = {s["type"]: s["endpoints"] for s in view["catalog"]}
         return token
 
     def token(self, cloud):
@@ -52,6 +48,32 @@ class Cloud:
     def project(self, cloud):
         self.token(cloud)
         return self.projects[cloud]
+
+    def endpoint(self, kind, cloud):
+        """Where an account finds a service."""
+        self.token(cloud)
+        region = self.clouds[cloud]["region_name"]
+        return next(e["url"] for e in self.catalogs[cloud][kind]
+                    if e["interface"] == "public" and e["region"] == region).rstrip("/")
+
+    def trusted(self, trustor, trustee):
+        """A token with which one account acts for another, and how to take the trust back."""
+        token, url = self.token(trustor), f"{self.keystone}/OS-TRUST/trusts"
+        self.token(trustee)
+        body = {"trust": {
+            "trustor_user_id": self.users[trustor], "trustee_user_id": self.users[trustee],
+            "project_id": self.projects[trustor], "impersonation": True,
+            "roles": [{"name": "member"}]}}
+        status, _, text = self.ask("POST", url, token, json.dumps(body))
+        if status != 201:
+            raise SystemExit(f"Keystone gave no trust: {status} {text}")
+        trust = json.loads(text)["trust"]["id"]
+        auth = self.clouds[trustee]["auth"]
+        borrowed, _ = self.authenticate(
+            {"methods": ["password"], "password": {"user": {
+                "id": self.users[trustee], "password": auth["password"]}}},
+            {"OS-TRUST:trust": {"id": trust}})
+        return borrowed, lambda: self.ask("DELETE", f"{url}/{trust}", token)
 
     def with_application_credential(self):
         """A demo token got with a restricted application credential, and how to remove that."""

@@ -167,6 +167,8 @@ fn members_with_floating_ips_and_volumes_are_templates_of_their_own() {
         "the group gives what the member wants"
     );
     assert_eq!(member["outputs"]["OS::stack_id"]["value"]["get_resource"], "kube-minion");
+    let deployment = &member["resources"]["node_config_deployment"];
+    assert_eq!(deployment["properties"]["value"]["get_resource"], "kube-minion");
     let server = &member["resources"]["kube-minion"]["properties"];
     assert!(server.get("image").is_none(), "Heat refuses an image beside a boot volume");
 }

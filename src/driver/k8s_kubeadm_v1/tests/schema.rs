@@ -98,5 +98,5 @@ fn heat_knows_every_property_and_attribute() {
         }
     }
     assert!(kinds.contains("OS::Octavia::PoolMember") && kinds.contains("OS::Cinder::Volume"));
-    assert_eq!(kinds.len(), 16, "{kinds:?}");
+    assert_eq!(kinds.len(), 17, "{kinds:?}");
 }
