@@ -249,7 +249,14 @@ pub fn find_cluster(view: &View, ident: &str, reach: Reach<'_>) -> Outcome<Store
         }
     };
     found.retain(|cluster| reach.covers(cluster));
-    only(found, || ApiError::missing("Cluster", shown(ident)), "clusters", "cluster")
+    let found = only(found, || ApiError::missing("Cluster", shown(ident)), "clusters", "cluster")?;
+    concerns(found.id);
+    Ok(found)
+}
+
+/// The log lines of this request are about this cluster.
+pub fn concerns(cluster: ClusterId) {
+    tracing::Span::current().record("cluster", tracing::field::display(cluster));
 }
 
 /// One template by uuid, in any spelling, else by name.

@@ -166,13 +166,9 @@ impl ApiError {
     pub fn into_response(self, request_id: &str, www_authenticate_uri: &str) -> Response {
         let status = self.status();
         if status == StatusCode::INTERNAL_SERVER_ERROR {
-            error!(
-                request_id,
-                cause = self.cause.as_deref().unwrap_or("unknown"),
-                "internal error"
-            );
+            error!(cause = self.cause.as_deref().unwrap_or("unknown"), "internal error");
         } else if let Some(cause) = &self.cause {
-            warn!(request_id, status = status.as_u16(), cause, "request refused");
+            warn!(status = status.as_u16(), cause, "request refused");
         }
         let mut response = match self.kind {
             Kind::Unauthenticated => {

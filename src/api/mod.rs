@@ -23,12 +23,12 @@ mod v1;
 mod version;
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{Method, StatusCode};
-use tracing::debug;
+use tracing::{Instrument, debug, error_span, field};
 
 use crate::base::clock::Clock;
 use crate::base::http::server::{Request, Response, Service, json, response};
@@ -96,45 +96,64 @@ pub struct Api {
     desk: Desk,
     /// Replaced whole when the operator's files change; a request keeps the one it began with.
     policy: RwLock<Arc<Policy>>,
+    watch: Mutex<Option<PolicyWatch>>,
 }
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-openstack-request-id");
 
 impl Service for Api {
     async fn handle(&self, request: Request) -> Response {
-        let Some(origin) = cors::allowed(&request.headers, &self.settings.cors_origins) else {
-            return self.answer(&request).await;
+        let request_id = self.new_request_id();
+        // Of the highest level, so that no filter takes the names from the lines.
+        let span = error_span!("request", request_id, cluster = field::Empty);
+        let answer = async {
+            let Some(origin) = cors::allowed(&request.headers, &self.settings.cors_origins) else {
+                return self.answer(&request, &request_id).await;
+            };
+            let mut response = match cors::preflight(&request) {
+                Some(told) => numbered(told, &request_id),
+                None => self.answer(&request, &request_id).await,
+            };
+            cors::share(&mut response, &origin);
+            response
         };
-        let mut response = match cors::preflight(&request) {
-            Some(told) => numbered(told, &self.new_request_id()),
-            None => self.answer(&request).await,
-        };
-        cors::share(&mut response, &origin);
-        response
+        answer.instrument(span).await
+    }
+
+    fn route(&self, request: &Request) -> &'static str {
+        route::resource(&request.path).map_or("none", |resource| resource.pattern())
     }
 }
 
 impl Api {
-    async fn answer(&self, request: &Request) -> Response {
+    async fn answer(&self, request: &Request, request_id: &str) -> Response {
         let caller = match route::resource(&request.path) {
             Some(resource) if resource.is_public() => None,
             // Whoever has no token is not told what exists and what does not.
             _ => Some(self.authenticate(request).await),
         };
-        self.respond(request, caller).await
+        self.answer_as(request, caller, request_id).await
     }
 
     pub fn new(parts: Parts) -> Self {
         let Parts { store, conductor, tokens, clock, entropy, settings } = parts;
         let policy = RwLock::new(Arc::new(Policy::builtin()));
-        let (lines, desk) = (Lines::default(), Desk::default());
-        Self { store, conductor, tokens, clock, entropy, settings, lines, desk, policy }
+        let (lines, desk, watch) = (Lines::default(), Desk::default(), Mutex::new(None));
+        Self { store, conductor, tokens, clock, entropy, settings, lines, desk, policy, watch }
     }
 
     /// The same door with other rules.
     pub fn with_policy(self, policy: Policy) -> Self {
         self.replace_policy(policy);
         self
+    }
+
+    /// Other rules from now on, and the files to look after for more.
+    pub fn follow(&self, policy: Policy, watch: PolicyWatch) {
+        // Held over both, so that rules from the files before do not come last.
+        let mut held = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        self.replace_policy(policy);
+        *held = Some(watch);
     }
 
     fn replace_policy(&self, policy: Policy) {
@@ -147,20 +166,19 @@ impl Api {
     }
 
     /// Looks after the operator's policy files for as long as it is polled.
-    pub async fn follow(&self, mut watch: PolicyWatch) {
+    pub async fn keep_policy(self: Arc<Self>) {
         const INTERVAL: Duration = Duration::from_secs(1);
         loop {
             tokio::time::sleep(INTERVAL).await;
+            let api = Arc::clone(&self);
             let looked = tokio::task::spawn_blocking(move || {
-                let found = watch.look();
-                (found, watch)
+                let mut held = api.watch.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(policy) = held.as_mut().and_then(PolicyWatch::look) {
+                    api.replace_policy(policy);
+                }
             });
             // It has panicked: the rules stay as they are.
-            let Ok((found, back)) = looked.await else { return };
-            watch = back;
-            if let Some(policy) = found {
-                self.replace_policy(policy);
-            }
+            let Ok(()) = looked.await else { return };
         }
     }
 
@@ -178,18 +196,22 @@ impl Api {
     }
 
     /// Everything after authentication; `caller` is absent where none is needed.
-    async fn respond(&self, request: &Request, caller: Option<Outcome<Caller>>) -> Response {
-        let request_id = self.new_request_id();
+    async fn answer_as(
+        &self,
+        request: &Request,
+        caller: Option<Outcome<Caller>>,
+        request_id: &str,
+    ) -> Response {
         let resource = route::resource(&request.path);
         let asked = version::negotiate(&request.headers);
         let outcome = match caller.transpose() {
             Ok(caller) => {
-                self.serve(request, resource.as_ref(), &asked, caller.as_ref(), &request_id).await
+                self.serve(request, resource.as_ref(), &asked, caller.as_ref(), request_id).await
             }
             Err(e) => Err(e),
         };
         let mut response = outcome
-            .unwrap_or_else(|e| e.into_response(&request_id, &self.settings.www_authenticate_uri));
+            .unwrap_or_else(|e| e.into_response(request_id, &self.settings.www_authenticate_uri));
         let headers = response.headers_mut();
         if resource.as_ref().is_some_and(Resource::is_versioned) {
             let served = match asked {
@@ -200,7 +222,6 @@ impl Api {
             version::announce(headers, served);
         }
         debug!(
-            request_id,
             global_request_id = request.header(REQUEST_ID.as_str()).filter(|id| is_request_id(id)),
             method = %request.method,
             path = request.path,
@@ -208,7 +229,7 @@ impl Api {
             status = response.status().as_u16(),
             "request"
         );
-        numbered(response, &request_id)
+        numbered(response, request_id)
     }
 
     fn new_request_id(&self) -> String {

@@ -82,6 +82,36 @@ pub fn resource(path: &str) -> Option<Resource> {
 }
 
 impl Resource {
+    /// Its path with the names left out.
+    pub const fn pattern(&self) -> &'static str {
+        match self {
+            Self::Root => "/",
+            Self::Version => "/v1",
+            Self::Healthcheck => "/healthcheck",
+            Self::Templates => "/v1/clustertemplates",
+            Self::TemplatesDetail => "/v1/clustertemplates/detail",
+            Self::Template(_) => "/v1/clustertemplates/{id}",
+            Self::Clusters => "/v1/clusters",
+            Self::ClustersDetail => "/v1/clusters/detail",
+            Self::Cluster(_) => "/v1/clusters/{id}",
+            Self::Resize(_) => "/v1/clusters/{id}/actions/resize",
+            Self::Upgrade(_) => "/v1/clusters/{id}/actions/upgrade",
+            Self::NodeGroups(_) => "/v1/clusters/{id}/nodegroups",
+            Self::NodeGroup(..) => "/v1/clusters/{id}/nodegroups/{id}",
+            Self::Certificates => "/v1/certificates",
+            Self::Certificate(_) => "/v1/certificates/{id}",
+            Self::Credentials => "/v1/credentials",
+            Self::Credential(_) => "/v1/credentials/{id}",
+            Self::Quotas => "/v1/quotas",
+            Self::Quota(..) => "/v1/quotas/{project}/{resource}",
+            Self::Stats => "/v1/stats",
+            Self::Services => "/v1/mservices",
+            Self::Federations => "/v1/federations",
+            Self::FederationsDetail => "/v1/federations/detail",
+            Self::Federation(_) => "/v1/federations/{id}",
+        }
+    }
+
     /// Whether it is shown without a token.
     pub const fn is_public(&self) -> bool {
         matches!(self, Self::Root | Self::Version | Self::Healthcheck)

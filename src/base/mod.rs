@@ -8,5 +8,7 @@ pub mod backoff;
 pub mod clock;
 pub mod http;
 pub mod id;
+pub mod metrics;
 pub mod points;
+pub mod pulse;
 pub mod secret;

@@ -257,9 +257,8 @@ impl Bootstrap {
             Authority::load(&authority, &key.map_err(|e| PkiError::Material(e.to_string()))?)
         };
         let (now, entropy) = (self.clock.now(), self.entropy.clone());
-        let issue = move |ca: &Authority| {
-            ca.issue(&request, &leaf, ca.ends_at().since(now), now, &entropy)
-        };
+        let issue =
+            move |ca: &Authority| ca.issue(&request, &leaf, ca.ends_at().since(now), now, &entropy);
         // Revisions are counted for each record alone, and both have the same owner.
         let place = if renews { format!("next {owner}") } else { owner };
         let certificate = self.desk.with(place, revision, load, issue).await?;
@@ -323,6 +322,17 @@ fn still_booting(node: &Node) -> Result<(), Fault> {
 }
 
 impl Service for Bootstrap {
+    fn route(&self, request: &Request) -> &'static str {
+        match door::route(request) {
+            Ok((_, Errand::Bundle)) => "bundle",
+            Ok((_, Errand::Csr)) => "csr",
+            Ok((_, Errand::Status)) => "status",
+            Ok((_, Errand::Duty)) => "duty",
+            Ok((_, Errand::DutyAnswer)) => "duty-answer",
+            Err(_) => "none",
+        }
+    }
+
     async fn handle(&self, request: Request) -> Response {
         self.answer(&request).await.unwrap_or_else(Fault::answer)
     }

@@ -1,6 +1,6 @@
 //! The will: brings the cloud into line with what tenants were promised.
 //!
-//! A wish becomes a durable [`Operation`](crate::model::operation::Operation); a run reads
+//! A wish becomes a durable [`Operation`]; a run reads
 //! one moment, decides, acts, commits, and may be killed anywhere in between. Before an
 //! outside act its intention is on disk; after it, its result; in between, the name
 //! suffices to find it. Nothing is undone on failure: `delete` is the only collector.
@@ -12,6 +12,7 @@ pub mod custodian;
 mod decide;
 mod delete;
 mod duties;
+mod figures;
 mod groups;
 mod health;
 #[cfg(test)]
@@ -29,6 +30,7 @@ mod update;
 mod upgrade;
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -36,27 +38,29 @@ use moka::future::Cache;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, debug, error, info, info_span, warn};
+use tracing::{Instrument, debug, error, error_span, info, warn};
 
 use crate::base::backoff::Backoff;
 use crate::base::clock::Clock;
 use crate::base::id::Entropy;
 use crate::base::points::{Points, Stopped};
+use crate::base::pulse::Pulse;
 use crate::base::secret::{CannotOpen, Secret};
 use crate::driver::{Drivers, plan};
 use crate::model::ClusterId;
-use crate::model::operation::{OperationKind, Step};
+use crate::model::operation::{Operation, OperationKind, Step};
 use crate::model::requester::Requester;
 use crate::model::service::Service as ServiceRecord;
 use crate::openstack::{Actor, Cloud, CloudError, Session};
 use crate::pki::enrolment::EnrolmentKey;
 use crate::pki::mill::Mill;
-use crate::store::{Change, Store, StoreError};
+use crate::store::{Change, Store, StoreError, Stored};
 
 pub use admit::{
     ClusterOrder, TemplateIngredients, can_make_trusts, check_network_driver, check_root_volume,
     os_distro,
 };
+pub use figures::StepFigures;
 use moment::Moment;
 pub use orders::{ResizeOrder, UpgradeOrder};
 use queue::{Queue, Turn};
@@ -122,6 +126,8 @@ struct Inner {
     attempts: Mutex<HashMap<ClusterId, u32>>,
     /// Sessions of trustees, by cluster.
     sessions: Cache<ClusterId, Arc<Session>>,
+    figures: StepFigures,
+    pulse: Pulse,
 }
 
 /// How far a cluster's running operation is.
@@ -168,6 +174,9 @@ impl StepError {
 const ACTS: Backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_secs(30) };
 const LOOKS: Backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_secs(4) };
 const HEARTBEAT: Duration = Duration::from_secs(60);
+/// How often the loop shows that it turns, and after which silence it does not.
+const BEAT: Duration = Duration::from_secs(5);
+const STUCK: Duration = Duration::from_secs(40);
 /// How long running steps may finish when we stop.
 const DRAIN: Duration = Duration::from_secs(60);
 
@@ -207,6 +216,8 @@ impl Conductor {
                 stopping: CancellationToken::new(),
                 attempts: Mutex::default(),
                 sessions,
+                figures: StepFigures::default(),
+                pulse: Pulse::default(),
             }),
         }
     }
@@ -237,9 +248,23 @@ impl Conductor {
         self.inner.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Clusters waiting for a look and clusters being looked at, for metrics.
+    /// Clusters waiting for a look and clusters being looked at.
     pub fn load(&self) -> (usize, usize) {
         self.queue().lengths()
+    }
+
+    /// How many clusters may be looked at together.
+    pub fn lanes(&self) -> usize {
+        self.inner.settings.lanes
+    }
+
+    pub fn figures(&self) -> &StepFigures {
+        &self.inner.figures
+    }
+
+    /// Whether the loop still turns; true before it begins and after it has ended.
+    pub fn is_alive(&self) -> bool {
+        self.inner.pulse.is_alive(STUCK)
     }
 
     /// Resumes every unfinished operation, then works until `stop`.
@@ -258,7 +283,9 @@ impl Conductor {
         let mut heartbeat = tokio::time::interval(HEARTBEAT);
         let between = self.inner.clock.real_length(self.inner.settings.sync_interval);
         let mut sync = tokio::time::interval(between.max(Duration::from_millis(10)));
+        let mut turns = tokio::time::interval(BEAT);
         loop {
+            self.inner.pulse.beat();
             let turn = match lanes.len() < self.inner.settings.lanes {
                 true => self.queue().take(Instant::now()),
                 false => Turn::Idle,
@@ -266,7 +293,8 @@ impl Conductor {
             let until = match turn {
                 Turn::Run(id) => {
                     let conductor = self.clone();
-                    let span = info_span!("cluster", id = %id);
+                    // Of the highest level, so that no filter takes the names from the lines.
+                    let span = error_span!("run", cluster = %id);
                     let lane = async move { conductor.look_after(id).await }.instrument(span);
                     names.insert(lanes.spawn(lane).id(), id);
                     continue;
@@ -280,6 +308,7 @@ impl Conductor {
                 () = tokio::time::sleep_until(until.into()) => {}
                 _ = heartbeat.tick() => self.beat().await,
                 _ = sync.tick() => self.sync_soon(),
+                _ = turns.tick() => {}
                 Some(ended) = lanes.join_next_with_id() => {
                     let task = match &ended {
                         Ok((task, ())) => *task,
@@ -295,6 +324,8 @@ impl Conductor {
                 }
             }
         }
+        // From here on time is limited anyway.
+        self.inner.pulse.rest();
         self.inner.stopping.cancel();
         let drained = async { while lanes.join_next().await.is_some() {} };
         if tokio::time::timeout(DRAIN, drained).await.is_err() {
@@ -317,35 +348,58 @@ impl Conductor {
                 self.sync(&moment).await;
                 return self.settled(id);
             };
-            let outcome = match operation.kind {
-                OperationKind::Create => self.create_step(&moment, &operation).await,
-                OperationKind::Delete => self.delete_step(&moment, &operation).await,
-                OperationKind::Resize => self.update_step(&moment, &operation).await,
-                OperationKind::CreateGroup | OperationKind::DeleteGroup => {
-                    self.group_step(&moment, &operation).await
-                }
-                OperationKind::RotateCredential => self.rotate_step(&moment, &operation).await,
-                OperationKind::Upgrade => self.upgrade_step(&moment, &operation).await,
-                OperationKind::RotateAuthorities => {
-                    self.authorities_step(&moment, &operation).await
-                }
-            };
-            match outcome {
-                Ok(Progress::Again) => self.settled(id),
-                Ok(Progress::Wait(length)) => {
-                    self.settled(id);
-                    return self.push(id, length);
-                }
-                Ok(Progress::Done) => return self.settled(id),
-                // A tenant changed something meanwhile: read again.
-                Err(StepError::Store(StoreError::Stale)) => debug!("read again"),
-                Err(StepError::Stopped(_)) => return,
-                Err(error) => match self.recover(&moment, error).await {
-                    Some(wait) => return self.push(id, wait),
-                    None => return self.settled(id),
-                },
+            let span = error_span!(
+                "operation",
+                operation = operation.kind.as_str(),
+                request_id = operation.request_id,
+            );
+            if self.step(id, &moment, &operation).instrument(span).await.is_break() {
+                return;
             }
         }
+    }
+
+    /// Takes one step; goes on if there is another to take now.
+    async fn step(
+        &self,
+        id: ClusterId,
+        moment: &Moment,
+        operation: &Stored<Operation>,
+    ) -> ControlFlow<()> {
+        let began = Instant::now();
+        let outcome = match operation.kind {
+            OperationKind::Create => self.create_step(moment, operation).await,
+            OperationKind::Delete => self.delete_step(moment, operation).await,
+            OperationKind::Resize => self.update_step(moment, operation).await,
+            OperationKind::CreateGroup | OperationKind::DeleteGroup => {
+                self.group_step(moment, operation).await
+            }
+            OperationKind::RotateCredential => self.rotate_step(moment, operation).await,
+            OperationKind::Upgrade => self.upgrade_step(moment, operation).await,
+            OperationKind::RotateAuthorities => self.authorities_step(moment, operation).await,
+        };
+        self.inner.figures.taken(operation, &outcome, began.elapsed());
+        match outcome {
+            Ok(Progress::Again) => {
+                self.settled(id);
+                return ControlFlow::Continue(());
+            }
+            Ok(Progress::Wait(length)) => {
+                self.settled(id);
+                self.push(id, length);
+            }
+            Ok(Progress::Done) => self.settled(id),
+            Err(StepError::Store(StoreError::Stale)) => {
+                debug!("a tenant changed something meanwhile: read again");
+                return ControlFlow::Continue(());
+            }
+            Err(StepError::Stopped(_)) => {}
+            Err(error) => match self.recover(moment, error).await {
+                Some(wait) => self.push(id, wait),
+                None => self.settled(id),
+            },
+        }
+        ControlFlow::Break(())
     }
 
     /// Waits, or fails the operation; returns how long to wait.

@@ -1,45 +1,26 @@
 //! The whole configuration, parsed before anything opens.
 //!
 //! One struct per section, every default in one place, unknown keys refused with the
-//! nearest known one. `config/magnumd.toml` documents every option; a test holds it and
-//! these structs together.
+//! nearest known one. What a file says, the environment may say otherwise, and flags over both
+//! ([`Layers`]). `config/magnumd.toml` documents every option; a test holds it and these
+//! structs together.
 
+mod layers;
+mod option;
+mod oslo;
+mod oslo_options;
 mod sections;
 mod value;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use layers::{DEFAULT_FILE, Layers, Loaded, Origin, shown};
+use option::Listed;
+pub use option::{Form, Item, Setting, written};
+pub use oslo::Import;
 pub use sections::*;
 pub use value::{Every, Password, Span};
-
-use serde::Deserialize;
-
-/// Everything an operator may set.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    pub api: Api,
-    pub discovery: Discovery,
-    pub bootstrap: Bootstrap,
-    pub runtime: Runtime,
-    pub storage: Storage,
-    pub log: Log,
-    pub keystone: Keystone,
-    pub trust: Trust,
-    pub clients: Clients,
-    pub cluster: Cluster,
-    pub quota: Quota,
-    pub policy: Policy,
-    pub kubernetes: Kubernetes,
-    pub drivers: Drivers,
-    pub volumes: Volumes,
-    pub ca: Ca,
-    pub periodic: Periodic,
-    /// The folder of the configuration, where relative names begin.
-    #[serde(skip)]
-    pub base: PathBuf,
-}
 
 /// Why a configuration is not usable; one sentence with place and cure.
 #[derive(Debug, thiserror::Error)]
@@ -48,43 +29,66 @@ pub enum ConfigError {
     Unreadable { path: PathBuf, reason: String },
     #[error("{path}:{line}: {reason}")]
     Syntax { path: PathBuf, line: usize, reason: String },
-    #[error("{path}: {key} {reason}")]
-    Value { path: PathBuf, key: String, reason: String },
+    /// `place` is where the value was given, or the file where it is missing.
+    #[error("{place}: {key} {reason}")]
+    Value { place: String, key: String, reason: String },
 }
+
+/// A key, and what is wrong with its value.
+type Wrong = (String, String);
 
 impl Config {
     /// Reads and checks a file and the secret files it names. Opens nothing else.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|e| ConfigError::Unreadable {
-            path: path.to_owned(),
-            reason: e.to_string(),
-        })?;
-        Self::parse(path, &text)
+        let layers = Layers { file: Some(path.to_owned()), ..Layers::default() };
+        Ok(layers.load()?.config)
     }
 
     /// Like [`Config::load`] for text already read; `path` is for messages and for
     /// resolving relative file names.
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        let mut config: Self = toml::from_str(text).map_err(|e| {
-            let start = e.span().map_or(0, |span| span.start).min(text.len());
-            ConfigError::Syntax {
-                path: path.to_owned(),
-                line: text[..start].matches('\n').count() + 1,
-                reason: with_suggestion(e.message()),
-            }
-        })?;
-        let wrong = |(key, reason): (&str, String)| ConfigError::Value {
-            path: path.to_owned(),
-            key: key.to_owned(),
-            reason,
-        };
-        config.check().map_err(wrong)?;
-        config.base = path.parent().unwrap_or(Path::new(".")).to_owned();
-        config.read_secrets(path.parent().unwrap_or(Path::new("."))).map_err(wrong)?;
-        Ok(config)
+        Ok(Layers::default().over(path, text)?.config)
     }
 
-    fn read_secrets(&mut self, base: &Path) -> Result<(), (&'static str, String)> {
+    /// Every option, in the order of the sections.
+    pub fn items(&self) -> Vec<Item> {
+        let mut items = Vec::new();
+        self.list("", &mut items);
+        items
+    }
+
+    /// Checks what the types cannot, finds the files named, reads the secret ones.
+    fn complete(&mut self, path: &Path) -> Result<(), Wrong> {
+        self.check()?;
+        let base = path.parent().unwrap_or(Path::new("."));
+        self.base = base.to_owned();
+        self.find_files(base);
+        self.read_secrets(base)
+    }
+
+    /// Relative names begin in the folder of the configuration.
+    fn find_files(&mut self, base: &Path) {
+        let found = |file: &mut PathBuf| *file = base.join(&*file);
+        let Self { api, storage, policy, clients, .. } = self;
+        let services = [
+            &mut clients.default,
+            &mut clients.keystone,
+            &mut clients.heat,
+            &mut clients.nova,
+            &mut clients.neutron,
+            &mut clients.glance,
+            &mut clients.octavia,
+            &mut clients.cinder,
+            &mut clients.magnum,
+        ];
+        services.into_iter().filter_map(|s| s.ca_file.as_mut()).for_each(found);
+        let Tls { cert, key } = &mut api.tls;
+        let named = [cert, key, &mut storage.sealing_key_file, &mut policy.file];
+        named.into_iter().filter_map(Option::as_mut).for_each(found);
+        policy.dirs.iter_mut().for_each(found);
+    }
+
+    fn read_secrets(&mut self, base: &Path) -> Result<(), Wrong> {
         self.keystone.password.resolve(&self.keystone.password_file, base, "keystone.password")?;
         self.trust.admin_password.resolve(
             &self.trust.admin_password_file,
@@ -93,17 +97,18 @@ impl Config {
         )
     }
 
-    fn check(&self) -> Result<(), (&'static str, String)> {
-        let url = |key: &'static str, value: &str| {
+    fn check(&self) -> Result<(), Wrong> {
+        let wrong = |key: &str, reason: &str| Err((key.to_owned(), reason.to_owned()));
+        let url = |key: &str, value: &str| {
             let parsed = value.parse::<hyper::Uri>().ok();
             let usable = parsed
                 .filter(|u| matches!(u.scheme_str(), Some("http" | "https")) && u.host().is_some());
-            usable
-                .map(|_| ())
-                .ok_or_else(|| (key, format!("must be an http or https URL, not '{value}'")))
+            usable.map(|_| ()).ok_or_else(|| {
+                (key.to_owned(), format!("must be an http or https URL, not '{value}'"))
+            })
         };
-        let needed = |key: &'static str, value: &str| match value.is_empty() {
-            true => Err((key, "must be set".to_owned())),
+        let needed = |key: &str, value: &str| match value.is_empty() {
+            true => wrong(key, "must be set"),
             false => Ok(()),
         };
         url("keystone.auth_url", &self.keystone.auth_url)?;
@@ -115,19 +120,19 @@ impl Config {
         if self.discovery.advertise_url.starts_with("https") {
             let reason = "must be plain http: etcd trusts no private CA for discovery, and \
                           TLS in nested virtualisation outlasts its 5 s";
-            return Err(("discovery.advertise_url", reason.to_owned()));
+            return wrong("discovery.advertise_url", reason);
         }
         url("bootstrap.advertise_url", &self.bootstrap.advertise_url)?;
         if self.trust.domain_id.is_empty() && self.trust.domain_name.is_empty() {
             let reason = "or trust.domain_name must be set: the domain of trustee users";
-            return Err(("trust.domain_id", reason.to_owned()));
+            return wrong("trust.domain_id", reason);
         }
         if self.trust.admin_id.is_empty() && self.trust.admin_name.is_empty() {
             let reason = "or trust.admin_name must be set: who makes trustee users";
-            return Err(("trust.admin_id", reason.to_owned()));
+            return wrong("trust.admin_id", reason);
         }
         if self.api.tls.cert.is_some() != self.api.tls.key.is_some() {
-            return Err(("api.tls", "needs both cert and key, or neither".to_owned()));
+            return wrong("api.tls", "needs both cert and key, or neither");
         }
         // What a browser sends as Origin, to the letter.
         let is_origin = |origin: &String| {
@@ -136,16 +141,16 @@ impl Config {
         };
         if let Some(odd) = self.api.cors.allowed_origins.iter().find(|o| !is_origin(o)) {
             let reason = format!("holds '{odd}', which is neither * nor like https://host:port");
-            return Err(("api.cors.allowed_origins", reason));
+            return wrong("api.cors.allowed_origins", &reason);
         }
-        let between = |key, value: u64, least: u64, most: u64| match (least..=most).contains(&value)
-        {
-            true => Ok(()),
-            false => Err((key, format!("must be from {least} to {most}, not {value}"))),
-        };
+        let between =
+            |key: &str, value: u64, least: u64, most: u64| match (least..=most).contains(&value) {
+                true => Ok(()),
+                false => wrong(key, &format!("must be from {least} to {most}, not {value}")),
+            };
         if ![2048, 3072, 4096].contains(&self.ca.rsa_bits) {
             let reason = format!("must be 2048, 3072 or 4096, not {}", self.ca.rsa_bits);
-            return Err(("ca.rsa_bits", reason));
+            return wrong("ca.rsa_bits", &reason);
         }
         between("ca.validity_days", u64::from(self.ca.validity_days), 1, 36500)?;
         between(
@@ -158,20 +163,19 @@ impl Config {
         if patience.is_zero() || patience > Duration::from_secs(60) {
             let reason = "must be longer than nothing and at most \"60s\"; to look into no \
                           cluster, set periodic.health_interval to \"0s\"";
-            return Err(("periodic.health_timeout", reason.to_owned()));
+            return wrong("periodic.health_timeout", reason);
         }
         between("cluster.lanes", self.cluster.lanes as u64, 1, 1024)?;
         between("api.max_limit", self.api.max_limit as u64, 1, 100_000)?;
         between("api.max_body_bytes", self.api.max_body_bytes as u64, 1024, 64 << 20)?;
         tracing_subscriber::EnvFilter::try_new(&self.log.level)
-            .map_err(|e| ("log.level", format!("is not a filter: {e}")))?;
+            .map_err(|e| ("log.level".to_owned(), format!("is not a filter: {e}")))?;
         for (name, client) in self.clients.each() {
             if let Some(interface) = &client.interface
                 && crate::model::name::endpoint_interface(interface).is_none()
             {
-                let reason =
-                    format!("({name}) must be public, internal or admin, not '{interface}'");
-                return Err(("clients.*.interface", reason));
+                let reason = format!("must be public, internal or admin, not '{interface}'");
+                return wrong(&format!("clients.{name}.interface"), &reason);
             }
         }
         Ok(())
@@ -186,12 +190,8 @@ fn with_suggestion(message: &str) -> String {
         return message.to_owned();
     }
     let Some(unknown) = quoted.next() else { return message.to_owned() };
-    let nearest = quoted
-        .map(|known| (strsim::jaro_winkler(unknown, known), known))
-        .max_by(|(a, _), (b, _)| a.total_cmp(b))
-        .filter(|(likeness, _)| *likeness > 0.75);
-    match nearest {
-        Some((_, known)) => format!("unknown key '{unknown}'; did you mean '{known}'?"),
+    match option::nearest(unknown, quoted) {
+        Some(known) => format!("unknown key '{unknown}'; did you mean '{known}'?"),
         None => format!("unknown key '{unknown}'"),
     }
 }
@@ -200,7 +200,7 @@ fn with_suggestion(message: &str) -> String {
 mod tests {
     use super::*;
 
-    const LEAST: &str = r#"
+    pub const LEAST: &str = r#"
         [keystone]
         auth_url = "http://127.0.0.1:5000/v3"
         username = "magnum"

@@ -5,22 +5,68 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::option::{Item, Listed};
 use super::value::{Every, Password, Span};
 
-/// Declares a section: a struct whose missing keys take the default beside them.
+/// Declares a section: a struct whose missing keys take the default beside them, and whose
+/// options stand in the table of options; what is `found` is no option.
 macro_rules! section {
-    ($(#[$doc:meta])* $name:ident { $($key:ident: $kind:ty = $default:expr),* $(,)? }) => {
+    (
+        $(#[$doc:meta])* $name:ident { $($key:ident: $kind:ty = $default:expr),* $(,)? }
+        $(found { $($(#[$found_doc:meta])* $found:ident: $found_kind:ty),* $(,)? })?
+    ) => {
         $(#[$doc])*
         #[derive(Clone, Debug, Deserialize)]
         #[serde(default, deny_unknown_fields)]
-        pub struct $name { $(pub $key: $kind),* }
+        pub struct $name {
+            $(pub $key: $kind,)*
+            $($($(#[$found_doc])* #[serde(skip)] pub $found: $found_kind,)*)?
+        }
 
         impl Default for $name {
             fn default() -> Self {
-                Self { $($key: $default),* }
+                Self { $($key: $default,)* $($($found: <$found_kind>::default(),)*)? }
+            }
+        }
+
+        impl Listed for $name {
+            fn list(&self, key: &str, items: &mut Vec<Item>) {
+                $(
+                    let own = stringify!($key);
+                    let own = if key.is_empty() { own.to_owned() } else { format!("{key}.{own}") };
+                    self.$key.list(&own, items);
+                )*
             }
         }
     };
+}
+
+section! {
+    /// Everything an operator may set.
+    Config {
+        api: Api = Api::default(),
+        discovery: Discovery = Discovery::default(),
+        bootstrap: Bootstrap = Bootstrap::default(),
+        ops: Ops = Ops::default(),
+        runtime: Runtime = Runtime::default(),
+        storage: Storage = Storage::default(),
+        log: Log = Log::default(),
+        keystone: Keystone = Keystone::default(),
+        trust: Trust = Trust::default(),
+        clients: Clients = Clients::default(),
+        cluster: Cluster = Cluster::default(),
+        quota: Quota = Quota::default(),
+        policy: Policy = Policy::default(),
+        kubernetes: Kubernetes = Kubernetes::default(),
+        drivers: Drivers = Drivers::default(),
+        volumes: Volumes = Volumes::default(),
+        ca: Ca = Ca::default(),
+        periodic: Periodic = Periodic::default(),
+    }
+    found {
+        /// The folder of the configuration, where relative names begin.
+        base: PathBuf,
+    }
 }
 
 const fn everywhere(port: u16) -> SocketAddr {
@@ -73,6 +119,13 @@ section! {
 }
 
 section! {
+    /// The operators' listener.
+    Ops {
+        listen: Option<SocketAddr> = None,
+    }
+}
+
+section! {
     Runtime {
         host: Option<String> = None,
         worker_threads: Option<usize> = None,
@@ -94,6 +147,16 @@ pub enum LogFormat {
     Text,
     Json,
     Journald,
+}
+
+impl LogFormat {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+            Self::Journald => "journald",
+        }
+    }
 }
 
 section! {
@@ -184,6 +247,15 @@ impl Clients {
 pub enum Profile {
     Standard,
     Nested,
+}
+
+impl Profile {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Standard => "standard",
+            Self::Nested => "nested",
+        }
+    }
 }
 
 section! {

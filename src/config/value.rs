@@ -1,5 +1,6 @@
 //! Values with a form of their own: spans of time and passwords.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -33,6 +34,18 @@ impl Span {
             _ => return None,
         };
         number.checked_mul(millis).map(Duration::from_millis).map(Self)
+    }
+}
+
+/// In the largest unit that leaves a whole number.
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [(u128, &str); 5] =
+            [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s"), (1, "ms")];
+        let millis = self.0.as_millis();
+        let whole = |&(unit, _): &(u128, &str)| millis != 0 && millis.is_multiple_of(unit);
+        let (unit, name) = UNITS.into_iter().find(whole).unwrap_or((1000, "s"));
+        write!(f, "{}{name}", millis / unit)
     }
 }
 
@@ -82,6 +95,10 @@ impl Password {
         self.0.as_ref().map_or("", |secret| secret.expose())
     }
 
+    pub const fn is_given(&self) -> bool {
+        self.0.is_some()
+    }
+
     pub fn secret(&self) -> Secret<String> {
         Secret::new(self.expose().to_owned())
     }
@@ -91,8 +108,9 @@ impl Password {
         &mut self,
         file: &Option<PathBuf>,
         base: &Path,
-        key: &'static str,
-    ) -> Result<(), (&'static str, String)> {
+        key: &str,
+    ) -> Result<(), (String, String)> {
+        let key = key.to_owned();
         match (&self.0, file) {
             (Some(_), Some(_)) => Err((key, "is given as text and as a file; not both".into())),
             (Some(_), None) => Ok(()),
@@ -116,6 +134,9 @@ mod tests {
     fn spans_are_numbers_with_units() {
         assert_eq!(Span::parse("250ms"), Some(Span::millis(250)));
         assert_eq!(Span::parse("5m"), Some(Span::secs(300)));
+        for shown in ["250ms", "0s", "90s", "5m", "36h", "7d"] {
+            assert_eq!(Span::parse(shown).map(|span| span.to_string()).as_deref(), Some(shown));
+        }
         for wrong in ["", "5", "m", "-1s", "1.5h", "1w", "99999999999999999999d"] {
             assert_eq!(Span::parse(wrong), None, "{wrong}");
         }

@@ -60,10 +60,8 @@ pub fn sealer(
         Ok(bytes) => sealer_of(&path, Zeroizing::new(bytes)),
         Err(e) if e.kind() == ErrorKind::NotFound && configured.is_none() && !state.exists() => {
             let key: Zeroizing<[u8; Sealer::KEY_BYTES]> = Zeroizing::new(entropy.bytes());
-            write_new(&path, &key[..]).map_err(|e| StartError::SealingKey {
-                path: path.clone(),
-                reason: e.to_string(),
-            })?;
+            write_new(&path, &key[..])
+                .map_err(|e| StartError::Directory { path: path.clone(), reason: e.to_string() })?;
             info!(path = %path.display(), "sealing key made; keep a copy elsewhere");
             Ok(Sealer::new(&key))
         }
@@ -101,14 +99,17 @@ fn warn_if_readable(path: &Path) {
     }
 }
 
-/// Makes the state's directory, for its owner alone.
+/// Makes the state's directory, for its owner alone, if it is not there; it must be ours to
+/// write to.
 pub fn make_directory(path: &Path) -> Result<PathBuf, StartError> {
     use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|e| StartError::Directory { path: path.to_owned(), reason: e.to_string() })?;
+    let refused = |reason: std::io::Error| StartError::Directory {
+        path: path.to_owned(),
+        reason: reason.to_string(),
+    };
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(refused)?;
+    rustix::fs::access(path, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
+        .map_err(|e| refused(e.into()))?;
     Ok(path.to_owned())
 }
 

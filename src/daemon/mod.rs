@@ -3,11 +3,17 @@
 //! A stop cannot be told from a power cut by the next start, so there is one path: resume
 //! what is on disk. Stopping gently only saves the next start some work.
 
+mod certificate;
+mod doors;
+mod front;
+mod handle;
+mod health;
 mod keys;
 mod settings;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -16,10 +22,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::api::{self, Api, PolicyError, PolicyWatch};
+use crate::api::{self, Api, PolicyError};
 use crate::base::backoff::Backoff;
 use crate::base::clock::Clock;
-use crate::base::http::server::{Door, Limits};
+use crate::base::http::server::DoorFigures;
 use crate::base::http::tls::{self, TlsError};
 use crate::base::id::Entropy;
 use crate::base::points::Points;
@@ -30,11 +36,19 @@ use crate::config::Config;
 use crate::discovery::{self, Discovery};
 use crate::driver::Drivers;
 use crate::openstack::Cloud;
+use crate::ops::Ops;
 use crate::ops::control::{Control, Keeper};
+use crate::ops::metrics::{self, Metrics};
 use crate::pki::mill::Mill;
 use crate::pki::{PkiError, listener};
 use crate::store::restore::STATE;
 use crate::store::{OpenError, Store, StoreError};
+use certificate::{OwnCertificate, Presented};
+pub use doors::Addresses;
+use doors::Doors;
+use front::Front;
+use handle::Vitals;
+pub use handle::{Change as ConfigChange, Handle, Load, RELOADABLE};
 use settings::Advertised;
 
 pub use keys::{SEALING_KEY, read_sealer};
@@ -45,7 +59,9 @@ pub use settings::preflight;
 pub enum StartError {
     #[error("{path}: the sealing key {reason}")]
     SealingKey { path: PathBuf, reason: String },
-    #[error("{path}: the directory for the state cannot be made: {reason}; check storage.path")]
+    #[error(
+        "{path}: the state cannot be kept there: {reason}; check storage.path, its owner and its disk"
+    )]
     Directory { path: PathBuf, reason: String },
     #[error("the key '{name}' in the state {reason}")]
     Keyring { name: &'static str, reason: String },
@@ -57,6 +73,8 @@ pub enum StartError {
     Store(#[from] StoreError),
     #[error("TLS: {0}")]
     Tls(#[from] TlsError),
+    #[error("api.tls: {0}")]
+    ApiTls(TlsError),
     #[error(transparent)]
     Pki(#[from] PkiError),
     #[error("policy: {0}")]
@@ -76,14 +94,6 @@ impl Default for Environment {
     }
 }
 
-/// Where a daemon listens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Addresses {
-    pub api: SocketAddr,
-    pub discovery: SocketAddr,
-    pub bootstrap: SocketAddr,
-}
-
 /// Every room, built; nothing answers before [`Daemon::run`].
 pub struct Daemon {
     cloud: Cloud,
@@ -93,22 +103,15 @@ pub struct Daemon {
     clock: Clock,
     doors: Doors,
     addresses: Addresses,
-    api: Arc<Api>,
-    policy_watch: PolicyWatch,
+    vitals: Arc<Vitals>,
+    front: Arc<Front>,
     discovery: Arc<Discovery>,
     bootstrap: Arc<Bootstrap>,
     /// None where the state's directory takes no socket.
     control: Option<Control>,
     keeper: Arc<Keeper>,
+    has_started: Arc<AtomicBool>,
     stop: CancellationToken,
-}
-
-struct Doors {
-    api: Door,
-    discovery: Door,
-    bootstrap: Door,
-    /// Keeps the listeners' TLS settings alive; a reload would send new ones.
-    _tls: Vec<watch::Sender<Arc<rustls::ServerConfig>>>,
 }
 
 /// How often discovery tokens are tidied up.
@@ -123,56 +126,39 @@ impl Daemon {
         stop: CancellationToken,
     ) -> Result<Self, StartError> {
         let Environment { clock, entropy, points } = environment;
+        let started = clock.now();
+        // What the operator has to mend is found before anything is opened.
+        let certificate = Presented::read(&config.api.tls, started)?;
+        let certificate = certificate.map(|presented| Arc::new(OwnCertificate::new(presented)));
+        let (policy, policy_watch) = settings::policy(config).watch()?;
         let directory = keys::make_directory(&config.storage.path)?;
         let state = directory.join(STATE);
         let configured = config.storage.sealing_key_file.as_deref();
         let sealer = keys::sealer(&directory, &state, configured, &entropy)?;
         let store = Store::open(&state, sealer)?;
 
-        let bind = async |option, address, limits| {
-            let listen =
-                |e: std::io::Error| StartError::Listen { option, address, reason: e.to_string() };
-            let door = Door::bind(address, limits).await.map_err(listen)?;
-            let bound = door.address().map_err(listen)?;
-            Ok::<_, StartError>((door, bound))
-        };
-        let limits = Limits {
-            connections: config.api.max_connections,
-            body_bytes: config.api.max_body_bytes,
-            ..Limits::default()
-        };
-        let (api_door, api) = bind("api.listen", config.api.listen, limits).await?;
-        let (discovery_door, discovery) =
-            bind("discovery.listen", config.discovery.listen, discovery::limits()).await?;
-        let (bootstrap_door, bootstrap) =
-            bind("bootstrap.listen", config.bootstrap.listen, bootstrap::limits()).await?;
-        let addresses = Addresses { api, discovery, bootstrap };
-
-        let mut held = Vec::new();
-        let mut with_tls = |door: Door, settings: rustls::ServerConfig| {
-            let (sender, receiver) = watch::channel(Arc::new(settings));
-            held.push(sender);
-            door.with_tls(receiver)
-        };
-        let api_door = match (&config.api.tls.cert, &config.api.tls.key) {
-            (Some(cert), Some(key)) => {
-                with_tls(api_door, tls::server_config_from_files(cert, key)?)
-            }
-            _ => api_door,
-        };
-        let url = settings::with_port(&config.bootstrap.advertise_url, bootstrap.port());
-        let (bootstrap_door, bootstrap_ca) = match url.starts_with("https") {
+        let door_figures = DoorFigures::default();
+        let (mut doors, addresses) = Doors::bind(config, &door_figures).await?;
+        if let Some(own) = &certificate {
+            doors.api = doors.api.with_tls(own.settings());
+        }
+        let url = settings::with_port(&config.bootstrap.advertise_url, addresses.bootstrap.port());
+        let bootstrap_ca = match url.starts_with("https") {
             true => {
                 let now = clock.now();
                 let ca = keys::bootstrap_authority(&store, now, &entropy).await?;
                 let own = listener::certificate(&ca, &settings::host_of(&url), now, &entropy)?;
                 let tls = tls::server_config(&own.pem, own.key.expose())?;
-                (with_tls(bootstrap_door, tls), ca.pem)
+                doors.bootstrap = doors.bootstrap.with_tls(watch::channel(Arc::new(tls)).1);
+                ca.pem
             }
-            false => (bootstrap_door, String::new()),
+            false => String::new(),
         };
         let advertised = Advertised {
-            discovery: settings::with_port(&config.discovery.advertise_url, discovery.port()),
+            discovery: settings::with_port(
+                &config.discovery.advertise_url,
+                addresses.discovery.port(),
+            ),
             bootstrap: url,
             bootstrap_ca,
         };
@@ -193,7 +179,6 @@ impl Daemon {
             points,
         });
         let trustee_domain_id = Arc::new(OnceLock::new());
-        let (policy, policy_watch) = settings::policy(config).watch()?;
         let api = Api::new(api::Parts {
             store: store.clone(),
             conductor: conductor.clone(),
@@ -213,8 +198,8 @@ impl Daemon {
                 trustee_domain_id: Arc::clone(&trustee_domain_id),
                 max_clusters_per_project: config.quota.max_clusters_per_project,
             },
-        })
-        .with_policy(policy);
+        });
+        api.follow(policy, policy_watch);
         let discovery = Discovery::new(discovery::Parts {
             store: store.clone(),
             clock: clock.clone(),
@@ -234,36 +219,75 @@ impl Daemon {
             custodian: Custodian::new(store.clone(), cloud.clone(), clock.clone()),
         };
         let bootstrap = Bootstrap::new(bootstrap::Parts {
-            store,
+            store: store.clone(),
             conductor: conductor.clone(),
             enrolment,
             clock: clock.clone(),
             entropy,
         });
+        let (api, discovery) = (Arc::new(api), Arc::new(discovery));
+        let has_started = Arc::new(AtomicBool::new(false));
+        let health = health::health(&health::Subjects {
+            store: store.clone(),
+            conductor: conductor.clone(),
+            cloud: cloud.clone(),
+            has_started: Arc::clone(&has_started),
+            stop: stop.clone(),
+            disable_file: config.api.healthcheck_disable_file.clone(),
+        });
+        let tokens = cloud.tokens();
+        let metrics = Metrics::new(metrics::Parts {
+            store: store.clone(),
+            conductor: conductor.clone(),
+            tokens: tokens.clone(),
+            started,
+            waiting: Box::new({
+                let discovery = Arc::clone(&discovery);
+                move || discovery.waiting()
+            }),
+            listener_expiry: Box::new({
+                let certificate = certificate.clone();
+                move || certificate.as_ref().and_then(|own| own.expiry())
+            }),
+            figures: vec![
+                &door_figures,
+                store.figures(),
+                conductor.figures(),
+                cloud.figures(),
+                tokens.figures(),
+                discovery.figures(),
+            ],
+        });
+        let ops = Arc::new(Ops::new(health, metrics));
+        let shows_metrics = doors.ops.is_none();
+        let front = Front { api: Arc::clone(&api), ops, shows_metrics };
+        let vitals =
+            Vitals { store, conductor: conductor.clone(), api, certificate, clock: clock.clone() };
         Ok(Self {
             cloud,
             trustee_domain_id,
             conductor,
             clock,
-            doors: Doors {
-                api: api_door,
-                discovery: discovery_door,
-                bootstrap: bootstrap_door,
-                _tls: held,
-            },
+            doors,
             addresses,
-            api: Arc::new(api),
-            policy_watch,
-            discovery: Arc::new(discovery),
+            vitals: Arc::new(vitals),
+            front: Arc::new(front),
+            discovery,
             bootstrap: Arc::new(bootstrap),
             control,
             keeper: Arc::new(keeper),
+            has_started,
             stop,
         })
     }
 
     pub const fn addresses(&self) -> Addresses {
         self.addresses
+    }
+
+    /// For the process around the daemon; to be taken before [`Daemon::run`].
+    pub fn handle(&self) -> Handle {
+        Handle::new(&self.vitals)
     }
 
     /// The conductor, for whoever shows progress in the same process.
@@ -274,7 +298,7 @@ impl Daemon {
     /// Serves until its `stop`: then the doors close, open requests and running steps finish
     /// within their limits, and the state is closed.
     pub async fn run(self) {
-        let Self { conductor, clock, doors, addresses, api, discovery, bootstrap, stop, .. } = self;
+        let Self { conductor, clock, doors, addresses, discovery, bootstrap, stop, .. } = self;
         let conductor_stop = CancellationToken::new();
         // In a set, so that whoever drops this future ends the conductor too.
         let mut working = JoinSet::new();
@@ -286,37 +310,32 @@ impl Daemon {
             let stop = conductor_stop.clone();
             async move { conductor.watch_health(stop).await }
         });
+        if let Some(door) = doors.ops {
+            // Open to the end: operators want to see what it still waits for.
+            working.spawn(door.serve(Arc::clone(&self.front.ops), conductor_stop.clone()));
+        }
         let mut serving = JoinSet::new();
-        serving.spawn({
-            let (api, watch, stop) = (Arc::clone(&api), self.policy_watch, stop.clone());
-            async move {
-                stop.run_until_cancelled(api.follow(watch)).await;
-            }
-        });
-        serving.spawn(doors.api.serve(api, stop.clone()));
+        let api = Arc::clone(&self.vitals.api);
+        spawn_until(&mut serving, &stop, api.keep_policy());
+        spawn_until(&mut serving, &stop, health::watch_state(self.vitals.store.clone()));
+        spawn_until(&mut serving, &stop, health::watch_keystone(self.cloud.clone()));
+        serving.spawn(doors.api.serve(self.front, stop.clone()));
         serving.spawn(doors.discovery.serve(Arc::clone(&discovery), stop.clone()));
         serving.spawn(doors.bootstrap.serve(bootstrap, stop.clone()));
         if let Some(control) = self.control {
             serving.spawn(control.serve(self.keeper, stop.clone()));
         }
-        serving.spawn({
-            let stop = stop.clone();
-            async move {
-                let tidy = async {
-                    loop {
-                        clock.sleep(COLLECT_INTERVAL).await;
-                        discovery.collect().await;
-                    }
-                };
-                stop.run_until_cancelled(tidy).await;
+        spawn_until(&mut serving, &stop, async move {
+            loop {
+                clock.sleep(COLLECT_INTERVAL).await;
+                discovery.collect().await;
             }
         });
-        serving.spawn({
-            let (cloud, known, stop) = (self.cloud, self.trustee_domain_id, stop.clone());
-            async move {
-                stop.run_until_cancelled(learn_trustee_domain(&cloud, &known)).await;
-            }
+        let (cloud, known) = (self.cloud, self.trustee_domain_id);
+        spawn_until(&mut serving, &stop, async move {
+            learn_trustee_domain(&cloud, &known).await;
         });
+        self.has_started.store(true, Ordering::Relaxed);
         info!(
             api = %addresses.api,
             discovery = %addresses.discovery,
@@ -346,6 +365,18 @@ pub fn custodian(config: &Config, store: Store) -> Result<Custodian, StartError>
     let cloud = Cloud::new(settings::cloud(config), clock.clone())?;
     cloud.keystone().works_for(&store.instance()?);
     Ok(Custodian::new(store, cloud, clock))
+}
+
+/// Runs a task that has no end of its own until `stop`.
+fn spawn_until(
+    tasks: &mut JoinSet<()>,
+    stop: &CancellationToken,
+    task: impl Future<Output = ()> + Send + 'static,
+) {
+    let stop = stop.clone();
+    tasks.spawn(async move {
+        stop.run_until_cancelled(task).await;
+    });
 }
 
 /// Asks Keystone until it answers; a cloud may come up after us.

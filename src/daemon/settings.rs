@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use crate::api::PolicySource;
@@ -154,12 +153,11 @@ pub fn certificate_validity(config: &Config) -> Duration {
 
 /// Where the operator's policy lies.
 pub fn policy(config: &Config) -> PolicySource {
-    let at = |path: &Path| config.base.join(path);
-    let file = config.policy.file.as_deref();
+    let file = config.policy.file.clone();
     PolicySource {
-        file: Some(at(file.unwrap_or(Path::new("policy.yaml")))),
         is_required: file.is_some(),
-        dirs: config.policy.dirs.iter().map(|dir| at(dir)).collect(),
+        file: Some(file.unwrap_or_else(|| config.base.join("policy.yaml"))),
+        dirs: config.policy.dirs.clone(),
     }
 }
 

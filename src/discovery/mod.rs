@@ -5,6 +5,7 @@
 //! twice. What a member was told survives any kill. Once a cluster runs, its token is sealed.
 
 mod answer;
+mod figures;
 mod registry;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use answer::Fault;
 use registry::first;
 use v2::{Ask, Deed, Target};
 
+pub use figures::DiscoveryFigures;
 pub use registry::{Registry, RegistryError};
 
 /// A long poll lasts this long, and up to a third more so that members do not come back together.
@@ -56,6 +58,7 @@ pub struct Discovery {
     entropy: Entropy,
     prefix: String,
     stop: CancellationToken,
+    figures: DiscoveryFigures,
 }
 
 /// What the discovery door puts up with.
@@ -78,7 +81,12 @@ impl Discovery {
             entropy,
             prefix: path_of(&advertise_url).to_owned(),
             stop,
+            figures: DiscoveryFigures::default(),
         }
+    }
+
+    pub const fn figures(&self) -> &DiscoveryFigures {
+        &self.figures
     }
 
     /// Seals the tokens of clusters that run and deletes those that nobody needs any more.
@@ -89,7 +97,7 @@ impl Discovery {
         }
     }
 
-    /// How many members wait for others, for metrics.
+    /// How many members wait for others.
     pub fn waiting(&self) -> usize {
         self.registry.waiters().count()
     }
@@ -167,6 +175,7 @@ impl Discovery {
         let task =
             tokio::spawn(async move { registry.register(&name, &member, &value, peer.ip()).await });
         let outcome = task.await.unwrap_or(Err(RegistryError::Store(StoreError::Closed)));
+        self.figures.ended(&outcome);
         let took = began.elapsed();
         if took > SLOW {
             warn!(
@@ -193,6 +202,17 @@ impl Discovery {
 }
 
 impl Service for Discovery {
+    fn route(&self, request: &Request) -> &'static str {
+        match v2::read(request, &self.prefix).map(|ask| (ask.deed, ask.target)) {
+            Ok((Deed::Register(_), _)) => "register",
+            Ok((Deed::Wait(_), _)) => "wait",
+            Ok((Deed::Get, Target::Size)) => "size",
+            Ok((Deed::Get, Target::Members)) => "members",
+            Ok((Deed::Get, Target::Member(_))) => "member",
+            Err(_) => "none",
+        }
+    }
+
     async fn handle(&self, request: Request) -> Response {
         let mut ask = match v2::read(&request, &self.prefix) {
             Ok(ask) => ask,

@@ -69,7 +69,7 @@ impl Waiters {
         }
     }
 
-    /// How many wait, for metrics.
+    /// How many wait.
     pub fn count(&self) -> usize {
         self.lock().total
     }

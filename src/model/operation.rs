@@ -19,6 +19,21 @@ pub enum OperationKind {
     RotateAuthorities,
 }
 
+impl OperationKind {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Delete => "delete",
+            Self::Resize => "resize",
+            Self::CreateGroup => "create-group",
+            Self::DeleteGroup => "delete-group",
+            Self::RotateCredential => "rotate-credential",
+            Self::Upgrade => "upgrade",
+            Self::RotateAuthorities => "rotate-authorities",
+        }
+    }
+}
+
 /// Where an operation stands: the next thing to do. Stored by position: append only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Step {

@@ -1,9 +1,8 @@
 //! One call to one service: limits, deadline, and its answer as JSON.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use hyper::header::HeaderName;
 use hyper::{Method, StatusCode};
@@ -14,6 +13,9 @@ use tracing::debug;
 use super::error::{CloudError, Service};
 use crate::base::http::client::{Answer, HttpClient, HttpError, Outgoing};
 use crate::base::http::tls::{self, TlsError, Trust};
+use crate::base::metrics::{
+    Counter, Durations, EncodeLabelSet, Family, Figures, Registry, Unit, durations,
+};
 use crate::base::secret::Secret;
 
 const AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
@@ -32,14 +34,55 @@ pub struct ServiceSettings {
 pub(super) struct Caller {
     lines: HashMap<Service, Line>,
     deadline: Duration,
+    figures: CallFigures,
 }
 
 #[derive(Debug)]
 struct Line {
     client: HttpClient,
     places: Semaphore,
-    calls: AtomicU64,
-    failures: AtomicU64,
+    /// Since when it has not answered, and what it said last; None while it answers.
+    silent: Mutex<Option<(Instant, String)>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Ended {
+    service: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct To {
+    service: &'static str,
+}
+
+/// What is counted of calls to OpenStack. Clones count together.
+#[derive(Clone, Debug)]
+pub struct CallFigures {
+    calls: Family<Ended, Counter>,
+    seconds: Durations<To>,
+}
+
+impl Default for CallFigures {
+    fn default() -> Self {
+        Self { calls: Family::default(), seconds: durations() }
+    }
+}
+
+impl Figures for CallFigures {
+    fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "openstack_calls",
+            "Calls to OpenStack by service and outcome: ok, missing, refused, unknown, busy",
+            self.calls.clone(),
+        );
+        registry.register_with_unit(
+            "openstack_call_duration",
+            "How long OpenStack took to answer",
+            Unit::Seconds,
+            self.seconds.clone(),
+        );
+    }
 }
 
 /// What to ask of a service.
@@ -104,15 +147,20 @@ impl Caller {
                     pool
                 }
             };
-            let line = Line {
-                client,
-                places: Semaphore::new(concurrency),
-                calls: AtomicU64::new(0),
-                failures: AtomicU64::new(0),
-            };
-            lines.insert(service, line);
+            let places = Semaphore::new(concurrency);
+            lines.insert(service, Line { client, places, silent: Mutex::new(None) });
         }
-        Ok(Self { lines, deadline })
+        Ok(Self { lines, deadline, figures: CallFigures::default() })
+    }
+
+    pub fn figures(&self) -> &CallFigures {
+        &self.figures
+    }
+
+    /// How long a service has not answered, and what was heard of it last.
+    pub fn silence(&self, service: Service) -> Option<(Duration, String)> {
+        let silent = self.lines[&service].silent.lock().unwrap_or_else(PoisonError::into_inner);
+        silent.as_ref().map(|(since, reason)| (since.elapsed(), reason.clone()))
     }
 
     /// Sends the call; a success is any 2xx.
@@ -136,18 +184,18 @@ impl Caller {
                 None => outgoing,
             }
         };
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         let mut answer = line.client.send(ask()).await;
         if call.method == Method::GET && matches!(answer, Err(HttpError::Broken { .. })) {
             answer = line.client.send(ask()).await;
         }
-        line.calls.fetch_add(1, Ordering::Relaxed);
+        let took = began.elapsed();
         debug!(
             service = %call.service,
             method = %call.method,
             what = call.what,
             status = answer.as_ref().ok().map(|a| a.status.as_u16()),
-            ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             "asked OpenStack"
         );
         let outcome = match answer {
@@ -155,10 +203,20 @@ impl Caller {
             Ok(answer) => Err(CloudError::of_answer(call.service, call.what, &answer)),
             Err(error) => Err(CloudError::of_http(call.service, &error)),
         };
-        if outcome.as_ref().is_err_and(CloudError::is_passing) {
-            line.failures.fetch_add(1, Ordering::Relaxed);
-        }
+        self.count(line, call.service, outcome.as_ref().err(), took);
         outcome
+    }
+
+    fn count(&self, line: &Line, service: Service, error: Option<&CloudError>, took: Duration) {
+        let (service, outcome) = (service.name(), error.map_or("ok", CloudError::kind));
+        self.figures.calls.get_or_create(&Ended { service, outcome }).inc();
+        self.figures.seconds.get_or_create(&To { service }).observe(took.as_secs_f64());
+        let mut silent = line.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        *silent = match (error.filter(|e| e.is_passing()), silent.take()) {
+            (None, _) => None,
+            (Some(e), Some((since, _))) => Some((since, e.to_string())),
+            (Some(e), None) => Some((Instant::now(), e.to_string())),
+        };
     }
 
     /// Sends the call and reads its answer as JSON; no content is null.
@@ -179,4 +237,48 @@ pub(super) type SharedCaller = Arc<Caller>;
 /// Percent-encodes one path segment or query value.
 pub(super) fn encode(text: &str) -> String {
     percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_is_silent_from_its_first_missing_answer_to_its_next_one() {
+        let trust = Trust { ca_files: Vec::new(), insecure: false };
+        let settings = ServiceSettings { region: None, interface: "public".to_owned(), trust };
+        let services = HashMap::from([(Service::Keystone, settings)]);
+        let second = Duration::from_secs(1);
+        let caller = Caller::new(&services, 1, second, second).unwrap();
+        let line = &caller.lines[&Service::Keystone];
+        let count =
+            |error: Option<&CloudError>| caller.count(line, Service::Keystone, error, second);
+        let silence = || caller.silence(Service::Keystone);
+        let lost = |reason: &str| CloudError::Unknown {
+            service: Service::Keystone,
+            reason: reason.to_owned(),
+        };
+        count(None);
+        assert!(silence().is_none());
+        count(Some(&lost("first")));
+        std::thread::sleep(Duration::from_millis(20));
+        count(Some(&lost("second")));
+        let (since, reason) = silence().unwrap();
+        assert!(since >= Duration::from_millis(20) && reason.contains("second"), "{reason}");
+        // To be refused is to be answered.
+        let reason = "no".to_owned();
+        count(Some(&CloudError::Refused { service: Service::Keystone, status: 403, reason }));
+        assert!(silence().is_none());
+
+        let mut registry = Registry::default();
+        caller.figures().register(&mut registry);
+        let mut shown = String::new();
+        crate::base::metrics::encode(&mut shown, &registry).unwrap();
+        for (outcome, calls) in [("ok", 1), ("unknown", 2), ("refused", 1)] {
+            let line = format!(
+                "openstack_calls_total{{service=\"Keystone\",outcome=\"{outcome}\"}} {calls}\n"
+            );
+            assert!(shown.contains(&line), "{shown}");
+        }
+    }
 }

@@ -95,6 +95,16 @@ impl CloudError {
         matches!(self, Self::Unknown { .. } | Self::Busy { .. })
     }
 
+    /// One word, for counting.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Missing { .. } => "missing",
+            Self::Refused { .. } => "refused",
+            Self::Unknown { .. } => "unknown",
+            Self::Busy { .. } => "busy",
+        }
+    }
+
     /// Whether the credential was not accepted.
     pub const fn is_unauthorised(&self) -> bool {
         matches!(self, Self::Refused { status: 401, .. })

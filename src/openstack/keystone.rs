@@ -257,6 +257,20 @@ impl Keystone {
         })
     }
 
+    /// Asks for nothing but an answer.
+    pub async fn ping(&self) -> Result<(), CloudError> {
+        let call = Call {
+            service: Service::Keystone,
+            method: Method::GET,
+            url: self.accounts.auth_url.clone(),
+            token: None,
+            headers: Vec::new(),
+            body: None,
+            what: "the identity API",
+        };
+        self.caller.send(call).await.map(drop)
+    }
+
     /// Whether there is such a project.
     pub async fn has_project(&self, id: &str) -> Result<bool, CloudError> {
         let service = self.service().await?;

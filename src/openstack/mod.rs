@@ -29,7 +29,7 @@ use call::{Caller, SharedCaller};
 use catalog::Selection;
 use lookup::LookupKey;
 
-pub use call::ServiceSettings;
+pub use call::{CallFigures, ServiceSettings};
 pub use credentials::{Credentials, CredentialsError};
 pub use error::{CloudError, Service};
 pub use heat::{FailedResource, Heat, ListedStack, NewStack, Projects, StackUpdate};
@@ -110,6 +110,15 @@ impl Cloud {
 
     pub fn tokens(&self) -> Tokens {
         self.inner.tokens.clone()
+    }
+
+    pub fn figures(&self) -> &CallFigures {
+        self.inner.caller.figures()
+    }
+
+    /// How long a service has not answered, and what was heard of it last; none while it answers.
+    pub fn silence(&self, service: Service) -> Option<(Duration, String)> {
+        self.inner.caller.silence(service)
     }
 
     /// Whether the catalogue has a service, as our own session sees it.

@@ -10,6 +10,7 @@ use moka::future::Cache;
 use super::error::CloudError;
 use super::keystone::Keystone;
 use crate::base::clock::Clock;
+use crate::base::metrics::{Counter, Figures, Registry};
 use crate::base::secret::Secret;
 use crate::model::requester::Requester;
 
@@ -34,6 +35,28 @@ pub struct Tokens {
     keystone: Arc<Keystone>,
     cache: Cache<[u8; 32], Known>,
     clock: Clock,
+    figures: TokenFigures,
+}
+
+/// What is counted of tokens. Clones count together.
+#[derive(Clone, Debug, Default)]
+pub struct TokenFigures {
+    hits: Counter,
+    misses: Counter,
+    refusals: Counter,
+    failures: Counter,
+}
+
+impl Figures for TokenFigures {
+    fn register(&self, registry: &mut Registry) {
+        let mut count = |name: &str, help: &str, counter: &Counter| {
+            registry.register(name, help, counter.clone());
+        };
+        count("token_cache_hits", "Tokens that were known already", &self.hits);
+        count("token_cache_misses", "Tokens that Keystone was asked about", &self.misses);
+        count("token_refusals", "Tokens that were not accepted", &self.refusals);
+        count("token_failures", "Tokens about which Keystone gave no answer", &self.failures);
+    }
 }
 
 #[derive(Clone)]
@@ -62,7 +85,11 @@ impl Tokens {
             .expire_after(Life)
             .time_to_live(remember)
             .build();
-        Self { keystone, cache, clock }
+        Self { keystone, cache, clock, figures: TokenFigures::default() }
+    }
+
+    pub fn figures(&self) -> &TokenFigures {
+        &self.figures
     }
 
     /// Who owns `token`.
@@ -70,15 +97,26 @@ impl Tokens {
         let key = key(token);
         // The common case without the machinery of single flight.
         let known = match self.cache.get(&key).await {
-            Some(known) => known,
+            Some(known) => {
+                self.figures.hits.inc();
+                known
+            }
             // Boxed: every connection would carry the whole of it otherwise.
-            None => Box::pin(self.cache.try_get_with(key, Box::pin(self.ask(token))))
-                .await
-                .map_err(|e: Arc<TokenError>| (*e).clone())?,
+            None => {
+                self.figures.misses.inc();
+                let asked = Box::pin(self.cache.try_get_with(key, Box::pin(self.ask(token))));
+                asked.await.map_err(|e: Arc<TokenError>| {
+                    self.figures.failures.inc();
+                    (*e).clone()
+                })?
+            }
         };
         match known {
             Known::Good { owner, .. } if owner.expires_at > self.clock.now() => Ok(owner),
-            Known::Good { .. } | Known::Refused => Err(TokenError::Invalid),
+            Known::Good { .. } | Known::Refused => {
+                self.figures.refusals.inc();
+                Err(TokenError::Invalid)
+            }
         }
     }
 
@@ -102,7 +140,7 @@ impl Tokens {
         }
     }
 
-    /// Entries held, for metrics.
+    /// Entries held.
     pub fn len(&self) -> u64 {
         self.cache.entry_count()
     }

@@ -62,12 +62,16 @@ mod tests {
     use super::*;
     use crate::base::clock::Clock;
     use crate::base::id::Entropy;
+    use crate::model::certificate::CertificateKind;
     use crate::pki::material::{KEYS, assemble};
 
     fn authority() -> Authority {
         let keys: Vec<_> = (0..KEYS).map(|_| rcgen::KeyPair::generate().unwrap()).collect();
         let (now, day) = (Clock::real().now(), Duration::from_secs(86_400));
-        let drawn = assemble("k1", &keys, day, now, &Entropy::new()).unwrap().remove(0).1;
+        let drawn = assemble("k1", &CertificateKind::ALL, &keys, day, now, &Entropy::new())
+            .unwrap()
+            .remove(0)
+            .1;
         Authority::load(&drawn.pem, &drawn.key).unwrap()
     }
 

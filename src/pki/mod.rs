@@ -14,6 +14,7 @@ pub mod mill;
 use std::time::Duration;
 
 use rcgen::{CertificateParams, DistinguishedName, DnType, SerialNumber};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::base::clock::Timestamp;
 use crate::base::id::Entropy;
@@ -41,6 +42,14 @@ impl From<rcgen::Error> for PkiError {
 pub struct KeyPairPem {
     pub pem: String,
     pub key: Secret<String>,
+}
+
+/// When the first certificate in `pem` ends; none if there is no certificate.
+pub fn expiry(pem: &str) -> Option<Timestamp> {
+    let der = csr::pem_body(pem, "CERTIFICATE")?;
+    let (_, certificate) = X509Certificate::from_der(&der).ok()?;
+    let seconds = certificate.validity().not_after.timestamp();
+    Some(Timestamp::from_micros(seconds.saturating_mul(1_000_000)))
 }
 
 /// A day of grace for clocks that are behind ours.

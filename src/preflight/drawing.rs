@@ -8,7 +8,7 @@ use super::{Judgement, flavor, image};
 use crate::base::secret::Secret;
 use crate::conductor::{check_network_driver, check_root_volume};
 use crate::driver::Bundle;
-use crate::driver::plan::{ClusterPlan, Enrolment};
+use crate::driver::plan::{ClusterPlan, Enrolment, NodeImages};
 use crate::model::cluster::Cluster;
 use crate::model::facts::CloudFacts;
 use crate::model::nodegroup::{self, NodeGroup};
@@ -94,6 +94,7 @@ impl Drawing {
             foundation: None,
             revision: String::new(),
             removals: Vec::new(),
+            images: NodeImages::default(),
         };
         let error = |e: crate::driver::DriverError| {
             let sentence = e.to_string();

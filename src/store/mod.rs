@@ -7,6 +7,7 @@
 pub mod backup;
 mod change;
 pub mod dump;
+mod file;
 mod kind;
 mod meta;
 mod record;
@@ -19,20 +20,24 @@ mod view;
 mod writer;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
-use redb::{Database, DatabaseError, ReadableDatabase};
+use redb::{Database, ReadTransaction, ReadableDatabase};
 use tokio::sync::mpsc;
 
 use crate::base::clock::Timestamp;
+use crate::base::pulse::Pulse;
 use crate::base::secret::Sealer;
 use crate::model::Sequence;
+use file::StateFile;
 use meta::Meta;
 
 pub use change::Change;
 pub use record::{CodecError, KeyringEntry, Record};
 pub use view::{Page, Scope, Stored, View};
+pub use writer::WriterFigures;
 
 /// The schema this release writes.
 const SCHEMA: u64 = 1;
@@ -80,37 +85,43 @@ pub struct Store {
 }
 
 struct Inner {
-    database: Arc<Database>,
+    file: Arc<StateFile>,
     writes: mpsc::Sender<writer::Job>,
     sequence: Arc<AtomicU64>,
     sealer: Sealer,
     writer: std::sync::Mutex<Option<std::thread::JoinHandle<()>>>,
-    commits: Arc<writer::Counters>,
+    figures: WriterFigures,
+    pulse: Pulse,
 }
+
+/// A writer that is busy with one group for longer than this is stuck.
+const STUCK: Duration = Duration::from_secs(30);
 
 impl Store {
     /// Opens `path`, making it if it is not there, and checks that `sealer` has its key.
     pub fn open(path: &Path, sealer: Sealer) -> Result<Self, OpenError> {
         let disk =
             |reason: &dyn std::fmt::Display| OpenError::Disk(path.to_owned(), reason.to_string());
-        let database = open_database(path, Database::create)?;
-        let sequence = prepare(&database, path, &sealer)?;
-        let sequence = Arc::new(AtomicU64::new(sequence));
-        let database = Arc::new(database);
+        let file = Arc::new(StateFile::open(path)?);
+        let database = file.current().map_err(|e| disk(&e))?;
+        let sequence = Arc::new(AtomicU64::new(prepare(&database, path, &sealer)?));
+        drop(database);
         let (writes, jobs) = mpsc::channel(256);
-        let commits = Arc::new(writer::Counters::default());
+        let (figures, pulse) = (WriterFigures::default(), Pulse::default());
         let thread = writer::Writer {
-            database: Arc::clone(&database),
+            file: Arc::clone(&file),
             jobs,
             sequence: Arc::clone(&sequence),
-            counters: Arc::clone(&commits),
+            figures: figures.clone(),
+            pulse: pulse.clone(),
         };
         let writer = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || thread.run())
             .map_err(|e| disk(&e))?;
         let writer = std::sync::Mutex::new(Some(writer));
-        Ok(Self { inner: Arc::new(Inner { database, writes, sequence, sealer, writer, commits }) })
+        let inner = Inner { file, writes, sequence, sealer, writer, figures, pulse };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Opens what is there and makes nothing.
@@ -129,7 +140,7 @@ impl Store {
         let disk = |e: &dyn std::fmt::Display| OpenError::Disk(path.to_owned(), e.to_string());
         let size = || std::fs::metadata(path).map(|m| m.len()).map_err(|e| disk(&e));
         let before = size()?;
-        let mut database = open_database(path, Database::open)?;
+        let mut database = file::open(path)?;
         // One pass frees what the next can give back.
         while database.compact().map_err(|e| disk(&e))? {}
         database.close().map_err(|e| disk(&e))?;
@@ -142,15 +153,13 @@ impl Store {
         made_at: Timestamp,
         out: &mut dyn std::io::Write,
     ) -> Result<backup::Header, StoreError> {
-        let transaction =
-            self.inner.database.begin_read().map_err(|e| StoreError::Disk(e.to_string()))?;
+        let (_open, transaction) = self.moment()?;
         backup::write(&transaction, self.sealer(), made_at, out)
     }
 
     /// Checks every record, index entry, secret and reference of one moment. Blocks.
     pub fn verify(&self) -> Result<verify::Report, StoreError> {
-        let transaction =
-            self.inner.database.begin_read().map_err(|e| StoreError::Disk(e.to_string()))?;
+        let (_open, transaction) = self.moment()?;
         verify::verify(&transaction, self.sealer())
     }
 
@@ -161,9 +170,15 @@ impl Store {
         made_at: Timestamp,
         out: &mut dyn std::io::Write,
     ) -> Result<dump::Header, StoreError> {
-        let transaction =
-            self.inner.database.begin_read().map_err(|e| StoreError::Disk(e.to_string()))?;
+        let (_open, transaction) = self.moment()?;
         dump::export(&transaction, self.sealer(), secrets, made_at, out)
+    }
+
+    /// One moment for a long read; while it lives the file cannot be opened anew.
+    fn moment(&self) -> Result<(Arc<Database>, ReadTransaction), StoreError> {
+        let database = self.inner.file.current()?;
+        let transaction = database.begin_read().map_err(|e| StoreError::Disk(e.to_string()))?;
+        Ok((database, transaction))
     }
 
     /// Reads at one moment. The closure must not block: a view is of pages in memory and on disk.
@@ -171,8 +186,8 @@ impl Store {
         &self,
         look: impl FnOnce(&View) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let transaction =
-            self.inner.database.begin_read().map_err(|e| StoreError::Disk(e.to_string()))?;
+        let database = self.inner.file.current()?;
+        let transaction = database.begin_read().map_err(|e| StoreError::Disk(e.to_string()))?;
         look(&View::new(&transaction))
     }
 
@@ -196,14 +211,28 @@ impl Store {
     /// The name that this state was given when it was made.
     pub fn instance(&self) -> Result<String, StoreError> {
         let disk = |e: &dyn std::fmt::Display| StoreError::Disk(e.to_string());
-        let transaction = self.inner.database.begin_read().map_err(|e| disk(&e))?;
-        let meta = Meta::read(&transaction).map_err(|e| disk(&e))?;
+        let meta = Meta::read(&self.moment()?.1).map_err(|e| disk(&e))?;
         Ok(meta.and_then(|meta| meta.instance).unwrap_or_default())
     }
 
-    /// Commits and changes so far, for metrics.
-    pub fn commits(&self) -> (u64, u64) {
-        self.inner.commits.read()
+    pub fn figures(&self) -> &WriterFigures {
+        &self.inner.figures
+    }
+
+    /// Bytes of the state file and bytes free on its disk, where they can be told.
+    pub fn sizes(&self) -> (Option<u64>, Option<u64>) {
+        self.inner.file.sizes()
+    }
+
+    /// Why nothing can be written, if that is so; a commit of nothing finds out anew.
+    pub fn trouble(&self) -> Option<String> {
+        self.inner.file.trouble()
+    }
+
+    /// Whether the writer would answer.
+    pub fn is_alive(&self) -> bool {
+        let thread = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        thread.as_ref().is_some_and(|t| !t.is_finished()) && self.inner.pulse.is_alive(STUCK)
     }
 }
 
@@ -217,16 +246,6 @@ impl Drop for Inner {
             tracing::error!("the store's writer had panicked");
         }
     }
-}
-
-fn open_database<'p>(
-    path: &'p Path,
-    open: impl Fn(&'p Path) -> Result<Database, DatabaseError>,
-) -> Result<Database, OpenError> {
-    open(path).map_err(|e| match e {
-        DatabaseError::DatabaseAlreadyOpen => OpenError::Locked(path.to_owned()),
-        e => OpenError::Disk(path.to_owned(), e.to_string()),
-    })
 }
 
 /// Makes the tables, checks schema and key; returns the last sequence given.

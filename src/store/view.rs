@@ -215,6 +215,14 @@ impl<'t> View<'t> {
         self.get(&Key::new().uuid(cluster.uuid()).byte(kind.tag()))
     }
 
+    /// Every certificate in turn, because all at once would be too many.
+    pub fn each_certificate(&self, mut each: impl FnMut(&Certificate)) -> Reads<()> {
+        self.scan(table::CERTIFICATE, &Key::new(), |_, value| {
+            each(&stored::<Certificate>(value)?.record);
+            Ok(true)
+        })
+    }
+
     pub fn credential(&self, cluster: ClusterId) -> Reads<Option<Stored<Credential>>> {
         self.get(&Key::new().uuid(cluster.uuid()))
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use redb::{Database, ReadableTable, WriteTransaction};
 use tokio::sync::{mpsc, oneshot};
@@ -9,9 +10,12 @@ use tracing::{debug, error};
 
 use super::StoreError;
 use super::change::{Change, Expectation, Write};
+use super::file::StateFile;
 use super::kind;
 use super::record;
 use super::table::{self, Key};
+use crate::base::metrics::{Counter, Figures, Histogram, Registry, Unit, batch, duration};
+use crate::base::pulse::Pulse;
 use crate::model::quota::Quota;
 
 /// Most changes that travel in one commit.
@@ -22,23 +26,64 @@ pub struct Job {
     pub answer: oneshot::Sender<Result<(), StoreError>>,
 }
 
-#[derive(Default)]
-pub struct Counters {
-    commits: AtomicU64,
-    changes: AtomicU64,
+/// What the writer counts. Clones count together.
+#[derive(Clone, Debug)]
+pub struct WriterFigures {
+    commits: Counter,
+    changes: Counter,
+    refused: Counter,
+    failures: Counter,
+    seconds: Histogram,
+    group: Histogram,
 }
 
-impl Counters {
-    pub fn read(&self) -> (u64, u64) {
-        (self.commits.load(Ordering::Relaxed), self.changes.load(Ordering::Relaxed))
+impl Default for WriterFigures {
+    fn default() -> Self {
+        let count = Counter::default;
+        Self {
+            commits: count(),
+            changes: count(),
+            refused: count(),
+            failures: count(),
+            seconds: duration(),
+            group: batch(),
+        }
+    }
+}
+
+impl Figures for WriterFigures {
+    fn register(&self, registry: &mut Registry) {
+        let mut count = |name: &str, help: &str, counter: &Counter| {
+            registry.register(name, help, counter.clone());
+        };
+        count("state_commits", "Commits to the state file", &self.commits);
+        count("state_changes", "Changes kept in those commits", &self.changes);
+        count(
+            "state_changes_refused",
+            "Changes refused because what they relied on had changed, or for a limit",
+            &self.refused,
+        );
+        count("state_commit_failures", "Commits that the disk refused", &self.failures);
+        registry.register_with_unit(
+            "state_commit_duration",
+            "How long commits took until they were on disk",
+            Unit::Seconds,
+            self.seconds.clone(),
+        );
+        registry.register(
+            "state_commit_changes",
+            "How many changes travelled in one commit",
+            self.group.clone(),
+        );
     }
 }
 
 pub struct Writer {
-    pub database: Arc<Database>,
+    pub file: Arc<StateFile>,
     pub jobs: mpsc::Receiver<Job>,
     pub sequence: Arc<AtomicU64>,
-    pub counters: Arc<Counters>,
+    pub figures: WriterFigures,
+    pub pulse: Pulse,
 }
 
 impl Writer {
@@ -46,7 +91,9 @@ impl Writer {
     pub fn run(mut self) {
         let mut group = Vec::with_capacity(GROUP);
         while self.jobs.blocking_recv_many(&mut group, GROUP) > 0 {
+            self.pulse.beat();
             self.write(&mut group);
+            self.pulse.rest();
         }
         debug!("the store's writer has closed the file");
     }
@@ -58,8 +105,8 @@ impl Writer {
             changes.push(job.change);
             answers.push(job.answer);
         }
-        let outcomes = self.commit(&changes).unwrap_or_else(|reason| {
-            error!(%reason, "the state file cannot be written");
+        let outcomes = self.try_commit(&changes).unwrap_or_else(|reason| {
+            self.figures.failures.inc();
             changes.iter().map(|_| Err(StoreError::Disk(reason.clone()))).collect()
         });
         for (answer, outcome) in answers.into_iter().zip(outcomes) {
@@ -69,8 +116,36 @@ impl Writer {
     }
 
     /// One outcome for each change, or the reason why the disk refused them all.
-    fn commit(&self, changes: &[Change]) -> Result<Vec<Result<(), StoreError>>, String> {
-        let transaction = self.database.begin_write().map_err(|e| e.to_string())?;
+    fn try_commit(&self, changes: &[Change]) -> Result<Vec<Result<(), StoreError>>, String> {
+        let database = self.file.for_writing()?;
+        let began = Instant::now();
+        match self.commit(&database, changes) {
+            Ok(outcomes) => {
+                let kept = outcomes.iter().filter(|o| o.is_ok()).count();
+                self.figures.refused.inc_by((outcomes.len() - kept) as u64);
+                if kept > 0 {
+                    self.figures.commits.inc();
+                    self.figures.changes.inc_by(kept as u64);
+                    self.figures.seconds.observe(began.elapsed().as_secs_f64());
+                    self.figures.group.observe(kept as f64);
+                    self.file.works();
+                }
+                Ok(outcomes)
+            }
+            Err(reason) => {
+                error!(%reason, "a commit has failed");
+                self.file.failed(database, &reason);
+                Err(reason)
+            }
+        }
+    }
+
+    fn commit(
+        &self,
+        database: &Database,
+        changes: &[Change],
+    ) -> Result<Vec<Result<(), StoreError>>, String> {
+        let transaction = database.begin_write().map_err(|e| e.to_string())?;
         let mut outcomes = Vec::with_capacity(changes.len());
         for change in changes {
             let outcome = check(&transaction, change)?;
@@ -79,8 +154,7 @@ impl Writer {
             }
             outcomes.push(outcome);
         }
-        let applied = outcomes.iter().filter(|o| o.is_ok()).count();
-        if applied == 0 {
+        if outcomes.iter().all(Result::is_err) {
             transaction.abort().map_err(|e| e.to_string())?;
             return Ok(outcomes);
         }
@@ -90,8 +164,6 @@ impl Writer {
             meta.insert(table::SEQUENCE, sequence.as_slice()).map_err(|e| e.to_string())?;
         }
         transaction.commit().map_err(|e| e.to_string())?;
-        self.counters.commits.fetch_add(1, Ordering::Relaxed);
-        self.counters.changes.fetch_add(applied as u64, Ordering::Relaxed);
         Ok(outcomes)
     }
 }

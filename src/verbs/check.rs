@@ -1,19 +1,17 @@
 //! `magnumd check`: is this configuration usable?
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use magnumd::config::Config;
 use serde_json::json;
 
+use super::source::Source;
 use super::{Output, WRONG_CONFIGURATION};
 
 #[derive(Debug, Args)]
 pub struct Check {
-    /// The configuration.
-    #[arg(long, value_name = "FILE", default_value = "/etc/magnumd/magnumd.toml")]
-    config: PathBuf,
+    #[command(flatten)]
+    source: Source,
     /// How to say it.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -22,15 +20,23 @@ pub struct Check {
 impl Check {
     #[expect(clippy::print_stdout, reason = "the verdict is this verb's output")]
     pub fn run(self) -> ExitCode {
-        let verdict = Config::load(&self.config);
-        let path = self.config.display();
+        let verdict = self.source.layers().load();
+        let path = self.source.path();
+        let warnings = verdict.as_ref().map_or(&[][..], |loaded| &loaded.warnings);
         match (&verdict, self.output) {
-            (Ok(_), Output::Text) => println!("{path}: usable"),
+            (Ok(_), Output::Text) => {
+                warnings.iter().for_each(|warning| super::complain(warning));
+                println!("{}: usable", path.display());
+            }
             (Err(e), Output::Text) => super::complain(e),
             (verdict, Output::Json) => {
                 let error = verdict.as_ref().err().map(ToString::to_string);
-                let report =
-                    json!({"file": path.to_string(), "usable": error.is_none(), "error": error});
+                let report = json!({
+                    "file": path.display().to_string(),
+                    "usable": error.is_none(),
+                    "error": error,
+                    "warnings": warnings,
+                });
                 println!("{report}");
             }
         }

@@ -3,8 +3,9 @@
 use std::io::IsTerminal;
 
 use magnumd::config::{Log, LogFormat};
-use tracing_subscriber::EnvFilter;
+use tracing::error;
 use tracing_subscriber::prelude::*;
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
 /// Why the log could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -15,11 +16,26 @@ pub enum LoggingError {
     Journald(String),
 }
 
-/// Installs the process's log. `RUST_LOG` overrides the configured level.
-pub fn start(log: &Log) -> Result<(), LoggingError> {
-    let level = std::env::var("RUST_LOG").unwrap_or_else(|_| log.level.clone());
-    let filter =
-        EnvFilter::try_new(&level).map_err(|e| LoggingError::Level(level, e.to_string()))?;
+/// The filter of a running log.
+pub struct LogLevel(reload::Handle<EnvFilter, Registry>);
+
+impl LogLevel {
+    /// `RUST_LOG` overrides the configured level.
+    pub fn filter(log: &Log) -> Result<EnvFilter, LoggingError> {
+        let level = std::env::var("RUST_LOG").unwrap_or_else(|_| log.level.clone());
+        EnvFilter::try_new(&level).map_err(|e| LoggingError::Level(level, e.to_string()))
+    }
+
+    pub fn replace(&self, filter: EnvFilter) {
+        if let Err(error) = self.0.reload(filter) {
+            error!(%error, "the log's level cannot be changed");
+        }
+    }
+}
+
+/// Installs the process's log.
+pub fn start(log: &Log) -> Result<LogLevel, LoggingError> {
+    let (filter, handle) = reload::Layer::new(LogLevel::filter(log)?);
     let registry = tracing_subscriber::registry().with(filter);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     match log.format {
@@ -40,5 +56,5 @@ pub fn start(log: &Log) -> Result<(), LoggingError> {
             return Err(LoggingError::Journald(reason.to_owned()));
         }
     }
-    Ok(())
+    Ok(LogLevel(handle))
 }

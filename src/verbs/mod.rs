@@ -4,19 +4,23 @@ mod backup;
 mod check;
 mod cluster;
 mod compact;
+mod config;
 mod credentials;
 mod export;
 #[cfg(feature = "lab")]
 mod lab;
 mod logging;
+mod manager;
 mod orphans;
 mod paint;
 mod policy;
 mod preflight;
+mod reload;
 mod restore;
 mod serve;
 mod setup;
 mod signals;
+mod source;
 mod state;
 mod verify;
 
@@ -43,6 +47,8 @@ enum Verb {
     Check(check::Check),
     Setup(Box<setup::Setup>),
     Preflight(Box<preflight::Preflight>),
+    /// Show the options in force, or import Magnum's own configuration.
+    Config(config::Config),
     /// Show the built-in policy.
     Policy(policy::Policy),
     /// Write the whole state into one file, while magnumd runs or not.
@@ -73,6 +79,7 @@ impl Arguments {
             Verb::Check(check) => check.run(),
             Verb::Setup(setup) => setup.run(),
             Verb::Preflight(preflight) => preflight.run(),
+            Verb::Config(config) => config.run(),
             Verb::Policy(policy) => policy.run(),
             Verb::Backup(backup) => backup.run(),
             Verb::Restore(restore) => restore.run(),
@@ -93,6 +100,16 @@ impl Arguments {
 enum Output {
     Text,
     Json,
+}
+
+/// A verb's output; whoever reads no more of it has had enough.
+fn say(text: &str) {
+    use std::io::Write;
+    if let Err(e) = std::io::stdout().write_all(text.as_bytes())
+        && e.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        complain(&format_args!("standard output: {e}"));
+    }
 }
 
 /// The last words of a verb that failed.

@@ -17,10 +17,9 @@ enum Verb {
 }
 
 impl Policy {
-    #[expect(clippy::print_stdout, reason = "the sample is this verb's output")]
     pub fn run(self) -> ExitCode {
         match self.verb {
-            Verb::Sample => print!("{}", magnumd::api::policy_sample()),
+            Verb::Sample => super::say(&magnumd::api::policy_sample()),
         }
         ExitCode::SUCCESS
     }

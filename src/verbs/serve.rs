@@ -1,73 +1,114 @@
 //! `magnumd serve`: the daemon itself.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use magnumd::config::Config;
-use magnumd::daemon::{Daemon, Environment};
-use sd_notify::NotifyState;
+use magnumd::config::{Layers, Loaded};
+use magnumd::daemon::{Daemon, Environment, StartError};
+use magnumd::store::OpenError;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
-use super::{WRONG_CONFIGURATION, complain, logging, signals};
+use super::logging::{self, LogLevel};
+use super::reload::Reload;
+use super::source::Source;
+use super::{WRONG_CONFIGURATION, complain, manager, signals};
+
+/// As in sysexits.h: what the operator has to look at.
+const UNUSABLE_STATE: u8 = 65;
+const NO_LISTENER: u8 = 69;
+const DISK: u8 = 74;
+const IN_USE: u8 = 75;
 
 #[derive(Debug, Args)]
+#[command(after_help = "Signals: SIGTERM and SIGINT let what runs finish, a second one stops at \
+once; SIGHUP reads log.level, the policy and the TLS files again.\n\nExit codes: 65 the state is \
+of a newer release or damaged, 69 a listener is taken, 74 the disk refuses, 75 another magnumd \
+uses the state, 78 the configuration or the sealing key is wrong.")]
 pub struct Serve {
-    /// The configuration.
-    #[arg(long, value_name = "FILE", default_value = "/etc/magnumd/magnumd.toml")]
-    config: PathBuf,
+    #[command(flatten)]
+    source: Source,
 }
 
 impl Serve {
     pub fn run(self) -> ExitCode {
-        let config = match Config::load(&self.config) {
-            Ok(config) => config,
+        let layers = self.source.layers();
+        let loaded = match layers.load() {
+            Ok(loaded) => loaded,
             Err(e) => {
                 complain(&e);
                 return ExitCode::from(WRONG_CONFIGURATION);
             }
         };
-        if let Err(e) = logging::start(&config.log) {
-            complain(&e);
-            return ExitCode::from(WRONG_CONFIGURATION);
-        }
-        let mut runtime = tokio::runtime::Builder::new_multi_thread();
-        if let Some(threads) = config.runtime.worker_threads {
-            runtime.worker_threads(threads.max(1));
-        }
-        let runtime = match runtime.enable_all().build() {
-            Ok(runtime) => runtime,
+        let level = match logging::start(&loaded.config.log) {
+            Ok(level) => level,
             Err(e) => {
                 complain(&e);
-                return ExitCode::FAILURE;
+                return ExitCode::from(WRONG_CONFIGURATION);
             }
         };
-        runtime.block_on(async {
-            let stop = CancellationToken::new();
-            signals::stop_on_signal(stop.clone());
-            match Daemon::start(&config, Environment::default(), stop.clone()).await {
-                Ok(daemon) => {
-                    tell_service_manager(NotifyState::Ready);
-                    let told = stop.clone();
-                    tokio::spawn(async move {
-                        told.cancelled().await;
-                        tell_service_manager(NotifyState::Stopping);
-                    });
-                    daemon.run().await;
-                    ExitCode::SUCCESS
-                }
-                Err(e) => {
-                    complain(&e);
-                    ExitCode::FAILURE
-                }
+        for warning in &loaded.warnings {
+            warn!("{warning}");
+        }
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        if let Some(threads) = loaded.config.runtime.worker_threads {
+            runtime.worker_threads(threads.max(1));
+        }
+        let outcome =
+            runtime.enable_all().build().map(|r| r.block_on(serve(layers, loaded, level)));
+        match outcome {
+            Ok(Ok(())) => ExitCode::SUCCESS,
+            Ok(Err(e)) => {
+                complain(&e);
+                ExitCode::from(code(&e))
             }
-        })
+            Err(e) => {
+                complain(&e);
+                ExitCode::FAILURE
+            }
+        }
     }
 }
 
-/// Does nothing where there is no service manager.
-fn tell_service_manager(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
-        tracing::debug!(%error, "the service manager could not be told");
+async fn serve(layers: Layers, loaded: Loaded, level: LogLevel) -> Result<(), StartError> {
+    let stop = CancellationToken::new();
+    signals::stop_on_signal(stop.clone());
+    // Before anything else: without a handler this signal ends the process.
+    let hangups = signal(SignalKind::hangup());
+    let daemon = Daemon::start(&loaded.config, Environment::default(), stop.clone()).await?;
+    let handle = daemon.handle();
+    manager::ready();
+    tokio::spawn(manager::attend(handle.clone()));
+    match hangups {
+        Ok(hangups) => {
+            let reload = Reload { layers, started: loaded, handle, level };
+            tokio::spawn(reload.at_each(hangups));
+        }
+        Err(error) => warn!(%error, "SIGHUP cannot be caught; it ends the process"),
+    }
+    tokio::spawn(async move {
+        stop.cancelled().await;
+        manager::stopping();
+    });
+    daemon.run().await;
+    Ok(())
+}
+
+/// The exit code tells a service manager whether trying again makes sense.
+const fn code(error: &StartError) -> u8 {
+    match error {
+        StartError::Open(OpenError::Locked(_)) => IN_USE,
+        StartError::Open(OpenError::Newer(..)) | StartError::Keyring { .. } => UNUSABLE_STATE,
+        StartError::Open(OpenError::Disk(..) | OpenError::Missing(_))
+        | StartError::Directory { .. }
+        | StartError::Store(_) => DISK,
+        StartError::Listen { .. } => NO_LISTENER,
+        StartError::Open(OpenError::WrongKey(_))
+        | StartError::SealingKey { .. }
+        | StartError::Tls(_)
+        | StartError::ApiTls(_)
+        | StartError::Pki(_)
+        | StartError::Policy(_) => WRONG_CONFIGURATION,
     }
 }

@@ -64,7 +64,7 @@ pub async fn signing(rsa: bool) -> Signing {
     };
     let (now, entropy) = (Clock::real().now(), Entropy::new());
     let day = Duration::from_secs(86_400);
-    let drawn = material::assemble("k", &keys, day, now, &entropy).unwrap();
+    let drawn = material::assemble("k", &CertificateKind::ALL, &keys, day, now, &entropy).unwrap();
     let ca = drawn.into_iter().find(|(kind, _)| *kind == CertificateKind::Kubernetes).unwrap().1;
     let load = || Authority::load(&ca.pem, &ca.key).unwrap();
     let began = Instant::now();

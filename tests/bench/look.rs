@@ -9,6 +9,7 @@ use magnumd::base::http::server::{Door, Limits, Request, Response, Service, json
 use magnumd::base::http::tls;
 use magnumd::base::id::Entropy;
 use magnumd::kube::{self, Access};
+use magnumd::model::certificate::CertificateKind;
 use magnumd::pki::material::{KEYS, assemble};
 use magnumd::pki::mill::Mill;
 use rcgen::{CertificateParams, Issuer, KeyPair};
@@ -22,7 +23,7 @@ const LOOKS: usize = 200;
 pub async fn into_a_cluster(stop: CancellationToken) -> Duration {
     let keys = Mill::start(2, 2048).unwrap().draw(KEYS).await.unwrap();
     let (day, now) = (Duration::from_secs(86_400), Clock::real().now());
-    let drawn = assemble("k", &keys, day, now, &Entropy::new()).unwrap();
+    let drawn = assemble("k", &CertificateKind::ALL, &keys, day, now, &Entropy::new()).unwrap();
     let (ca, client) = (&drawn[0].1, &drawn[3].1);
     let issuer = KeyPair::from_pem(ca.key.expose()).unwrap();
     let issuer = Issuer::from_ca_cert_pem(&ca.pem, issuer).unwrap();

@@ -74,7 +74,9 @@ pub async fn clusters(
     for (id, keys) in ids.iter().zip([rsa, elliptic]) {
         let year = std::time::Duration::from_secs(31_536_000);
         let mut change = Change::new();
-        for (kind, pair) in material::assemble("k", &keys, year, now, &entropy).unwrap() {
+        for (kind, pair) in
+            material::assemble("k", &CertificateKind::ALL, &keys, year, now, &entropy).unwrap()
+        {
             let owner = Certificate::owner(*id, kind);
             let key = store.sealer().seal(&owner, pair.key.expose().as_bytes());
             change = change.put(&Certificate { cluster_id: *id, kind, pem: pair.pem, key });

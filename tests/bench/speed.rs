@@ -44,8 +44,7 @@ async fn main() {
     };
     let cloud = LabCloud::start(options, stop.clone()).await.unwrap();
     let (token, project, user) = log_in(&cloud.identity_url()).await;
-    let seeded =
-        seed::clusters(place.path(), CLUSTERS, &project, &user, Credentials::None).await;
+    let seeded = seed::clusters(place.path(), CLUSTERS, &project, &user, Credentials::None).await;
     let some = seeded.one.id;
     let config = configuration(place.path(), &cloud.identity_url(), port);
 
@@ -153,7 +152,8 @@ async fn many_clusters(
     few: &Pages,
 ) -> Vec<Row> {
     let place = tempfile::tempdir().unwrap();
-    let seeded = seed::clusters(place.path(), MANY_CLUSTERS, project, user, Credentials::None).await;
+    let seeded =
+        seed::clusters(place.path(), MANY_CLUSTERS, project, user, Credentials::None).await;
     let port = free_port();
     let config = configuration(place.path(), &cloud.identity_url(), port);
     let began = Instant::now();

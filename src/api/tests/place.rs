@@ -100,6 +100,18 @@ pub fn requester(user: &str, project: &str, roles: &[&str]) -> Requester {
     }
 }
 
+impl Api {
+    /// An answer to somebody who has been let in, or has not.
+    pub(crate) async fn respond(
+        &self,
+        request: &Request,
+        caller: Option<crate::api::error::Outcome<Caller>>,
+    ) -> crate::base::http::server::Response {
+        let request_id = format!("req-{}", self.entropy.uuid());
+        self.answer_as(request, caller, &request_id).await
+    }
+}
+
 impl Place {
     pub fn new() -> Self {
         Self::with(|settings| settings, Policy::builtin())

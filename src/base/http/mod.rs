@@ -1,5 +1,6 @@
 //! HTTP in both directions, with a deadline and a size limit on everything.
 
 pub mod client;
+mod connection;
 pub mod server;
 pub mod tls;

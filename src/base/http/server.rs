@@ -1,4 +1,4 @@
-//! One door: accept, limit, read the request, answer, close gracefully.
+//! One door: accept, limit, answer, close gracefully.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -7,20 +7,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Either, Full, Limited};
-use hyper::header::{HOST, HeaderMap, HeaderValue};
-use hyper::service::service_fn;
+use http_body_util::{Either, Full};
+use hyper::header::{HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
 use rustls::ServerConfig;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
-use tokio_rustls::TlsAcceptor;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
+
+use super::connection::{Closing, Connection, Protocols};
+use crate::base::metrics::{
+    Counter, Durations, EncodeLabelSet, Family, Figures, Gauge, Registry, Unit, durations,
+};
 
 /// A request whose body has been read.
 #[derive(Debug)]
@@ -84,6 +83,12 @@ pub fn empty(status: StatusCode) -> Response {
 /// Whoever answers requests.
 pub trait Service: Send + Sync + 'static {
     fn handle(&self, request: Request) -> impl Future<Output = Response> + Send;
+
+    /// The name under which a request is counted: of a route, never of what it names, so that
+    /// there are few.
+    fn route(&self, _request: &Request) -> &'static str {
+        "any"
+    }
 }
 
 /// What a door puts up with.
@@ -112,23 +117,115 @@ impl Default for Limits {
 /// TLS settings that may be replaced while serving.
 pub type TlsSettings = watch::Receiver<Arc<ServerConfig>>;
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Answered {
+    door: &'static str,
+    route: &'static str,
+    method: &'static str,
+    status: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Asked {
+    door: &'static str,
+    route: &'static str,
+    method: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct At {
+    door: &'static str,
+}
+
+/// What doors count. Clones count together.
+#[derive(Clone, Debug)]
+pub struct DoorFigures {
+    requests: Family<Answered, Counter>,
+    seconds: Durations<Asked>,
+    connections: Family<At, Gauge>,
+}
+
+impl Default for DoorFigures {
+    fn default() -> Self {
+        Self { requests: Family::default(), seconds: durations(), connections: Family::default() }
+    }
+}
+
+impl Figures for DoorFigures {
+    fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "http_requests",
+            "Requests answered, by door, route, method and status",
+            self.requests.clone(),
+        );
+        registry.register_with_unit(
+            "http_request_duration",
+            "From the whole request to the head of its answer",
+            Unit::Seconds,
+            self.seconds.clone(),
+        );
+        registry.register("http_connections", "Open connections", self.connections.clone());
+    }
+}
+
+impl DoorFigures {
+    pub(super) fn answered(
+        &self,
+        door: &'static str,
+        route: &'static str,
+        method: &'static str,
+        status: StatusCode,
+        took: Duration,
+    ) {
+        let status = u32::from(status.as_u16());
+        self.requests.get_or_create(&Answered { door, route, method, status }).inc();
+        self.seconds.get_or_create(&Asked { door, route, method }).observe(took.as_secs_f64());
+    }
+
+    fn connections(&self, door: &'static str) -> Gauge {
+        self.connections.get_or_create_owned(&At { door })
+    }
+}
+
+/// How long connections in use have to learn that they end.
+const LEAVING: Duration = Duration::from_millis(100);
+
+/// Has the kernel drop what comes to a listening socket; clients try again, and are refused
+/// once it is closed. Connections that wait to be accepted are not touched.
+fn turn_away(listener: &TcpListener) -> std::io::Result<()> {
+    /// `BPF_RET | BPF_K`: return a constant, of which 0 means to keep nothing of a packet.
+    const RETURN: u16 = 0x06;
+    let nothing = [socket2::SockFilter::new(RETURN, 0, 0, 0)];
+    socket2::SockRef::from(listener).attach_filter(&nothing)
+}
+
 /// A bound socket, not yet answering.
 #[derive(Debug)]
 pub struct Door {
     listener: TcpListener,
     limits: Limits,
     tls: Option<TlsSettings>,
+    name: &'static str,
+    figures: DoorFigures,
 }
 
 impl Door {
     pub async fn bind(address: SocketAddr, limits: Limits) -> std::io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
-        Ok(Self { listener, limits, tls: None })
+        let figures = DoorFigures::default();
+        Ok(Self { listener, limits, tls: None, name: "unnamed", figures })
     }
 
     /// Speak TLS; new connections use whatever settings are current.
     pub fn with_tls(mut self, settings: TlsSettings) -> Self {
         self.tls = Some(settings);
+        self
+    }
+
+    /// Count in `figures`, under `name`.
+    pub fn counted(mut self, name: &'static str, figures: &DoorFigures) -> Self {
+        self.name = name;
+        self.figures = figures.clone();
         self
     }
 
@@ -138,15 +235,31 @@ impl Door {
 
     /// Answers until `stop` is cancelled, then lets open requests finish within their limit.
     pub async fn serve<S: Service>(self, service: Arc<S>, stop: CancellationToken) {
-        let graceful = GracefulShutdown::new();
+        let closing = Closing::new(stop.clone());
         let places = Arc::new(Semaphore::new(self.limits.connections));
-        let mut http = auto::Builder::new(TokioExecutor::new());
-        http.http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.limits.header_time)
-            .max_buf_size(16 << 10);
-        http.http2().timer(TokioTimer::new()).max_concurrent_streams(64);
-        let http = Arc::new(http);
+        let protocols = Arc::new(Protocols::new(self.limits));
+        let open = |stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit| {
+            if let Err(error) = stream.set_nodelay(true) {
+                debug!(%error, "TCP_NODELAY refused");
+            }
+            let connection = Connection {
+                service: Arc::clone(&service),
+                limits: self.limits,
+                peer,
+                protocols: Arc::clone(&protocols),
+                tls: self.tls.as_ref().map(|current| Arc::clone(&current.borrow())),
+                closing: closing.clone(),
+                name: self.name,
+                figures: self.figures.clone(),
+            };
+            let (open, cut) = (self.figures.connections(self.name), closing.cut.clone());
+            tokio::spawn(async move {
+                open.inc();
+                cut.run_until_cancelled(connection.run(stream)).await;
+                open.dec();
+                drop(place);
+            });
+        };
         loop {
             // A place is taken before accepting: further clients wait in the
             // kernel's queue instead of costing memory here.
@@ -166,101 +279,32 @@ impl Door {
                 },
                 () = stop.cancelled() => break,
             };
-            if let Err(error) = stream.set_nodelay(true) {
-                debug!(%error, "TCP_NODELAY refused");
+            open(stream, peer, place);
+        }
+        // Whoever waits in the kernel's queue believes to be connected, and may have asked
+        // already: closing the socket now would break off those requests. So nobody new comes
+        // in, and those who are there are let in.
+        if let Err(error) = turn_away(&self.listener) {
+            debug!(%error, "new connections cannot be held off before closing");
+        }
+        while let Ok(place) = Arc::clone(&places).try_acquire_owned() {
+            match tokio::time::timeout(Duration::ZERO, self.listener.accept()).await {
+                Ok(Ok((stream, peer))) => open(stream, peer, place),
+                Ok(Err(_)) | Err(_) => break,
             }
-            let tls = self.tls.as_ref().map(|current| Arc::clone(&current.borrow()));
-            let connection = Connection {
-                service: Arc::clone(&service),
-                limits: self.limits,
-                peer,
-                http: Arc::clone(&http),
-            };
-            let watcher = graceful.watcher();
-            tokio::spawn(async move {
-                connection.run(stream, tls, watcher).await;
-                drop(place);
-            });
         }
         drop(self.listener);
-        if tokio::time::timeout(self.limits.drain_time, graceful.shutdown()).await.is_err() {
-            warn!("connections were cut off at the end of the drain time");
+        let all = u32::try_from(self.limits.connections).unwrap_or(u32::MAX);
+        if places.try_acquire_many(all).is_ok() {
+            return;
         }
-    }
-}
-
-struct Connection<S> {
-    service: Arc<S>,
-    limits: Limits,
-    peer: SocketAddr,
-    http: Arc<auto::Builder<TokioExecutor>>,
-}
-
-impl<S: Service> Connection<S> {
-    async fn run(
-        self,
-        stream: TcpStream,
-        tls: Option<Arc<ServerConfig>>,
-        watcher: hyper_util::server::graceful::Watcher,
-    ) {
-        let Some(config) = tls else {
-            return self.speak(stream, watcher).await;
-        };
-        let handshake = TlsAcceptor::from(config).accept(stream);
-        match tokio::time::timeout(self.limits.header_time, handshake).await {
-            Ok(Ok(stream)) => self.speak(stream, watcher).await,
-            Ok(Err(error)) => debug!(peer = %self.peer, %error, "TLS handshake failed"),
-            Err(_) => debug!(peer = %self.peer, "TLS handshake timed out"),
+        // Answers say now that they are the last on their connection, so that whoever keeps one
+        // busy leaves by himself: to close it would break off what is on its way to us.
+        tokio::time::sleep(LEAVING).await;
+        closing.leave.cancel();
+        if tokio::time::timeout(self.limits.drain_time, places.acquire_many(all)).await.is_err() {
+            warn!("connections are cut off at the end of the drain time");
+            closing.cut.cancel();
         }
-    }
-
-    async fn speak(
-        self,
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        watcher: hyper_util::server::graceful::Watcher,
-    ) {
-        let Self { service, limits, peer, http } = self;
-        let answer = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-            let service = Arc::clone(&service);
-            async move {
-                let request = read(request, limits, peer).await;
-                Ok::<_, std::convert::Infallible>(service.handle(request).await)
-            }
-        });
-        let connection = http.serve_connection(TokioIo::new(stream), answer);
-        if let Err(error) = watcher.watch(connection.into_owned()).await {
-            debug!(%peer, %error, "connection ended");
-        }
-    }
-}
-
-async fn read(
-    request: hyper::Request<hyper::body::Incoming>,
-    limits: Limits,
-    peer: SocketAddr,
-) -> Request {
-    let (mut parts, body) = request.into_parts();
-    // HTTP/2 says it in a pseudo-header; whoever reads requests looks for one thing only.
-    if let Some(authority) = parts.uri.authority()
-        && let Ok(value) = HeaderValue::from_str(authority.as_str())
-    {
-        parts.headers.entry(HOST).or_insert(value);
-    }
-    let reading = Limited::new(body, limits.body_bytes).collect();
-    let body = match tokio::time::timeout(limits.body_time, reading).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(e)) if e.is::<http_body_util::LengthLimitError>() => {
-            Err(BodyError::TooLarge { limit: limits.body_bytes })
-        }
-        Ok(Err(_)) => Err(BodyError::Broken),
-        Err(_) => Err(BodyError::Slow),
-    };
-    Request {
-        method: parts.method,
-        path: parts.uri.path().to_owned(),
-        query: parts.uri.query().map(ToOwned::to_owned),
-        headers: parts.headers,
-        peer,
-        body,
     }
 }

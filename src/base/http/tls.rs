@@ -147,7 +147,12 @@ fn settings(reason: impl std::fmt::Display) -> TlsError {
 /// Server settings from two PEM files.
 pub fn server_config_from_files(chain: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
     let read = |path: &Path| std::fs::read_to_string(path).map_err(|e| file(path, e));
-    server_config(&read(chain)?, &read(key)?)
+    server_config(&read(chain)?, &read(key)?).map_err(|e| match e {
+        TlsError::Settings(reason) => {
+            file(chain, format_args!("with the key {}: {reason}", key.display()))
+        }
+        e => e,
+    })
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

@@ -12,7 +12,7 @@ use form::{KNOWN, Origin, READ_ONLY, Wish};
 use view::{ClusterList, Shown, full_view, short_view};
 
 use super::super::coerce::Fields;
-use super::super::context::{Context, find_cluster};
+use super::super::context::{Context, concerns, find_cluster};
 use super::super::error::{ApiError, Outcome};
 use super::super::page::{LIST_ARGUMENTS, Listing};
 use super::super::reply::Reply;
@@ -139,6 +139,7 @@ pub async fn create(cx: &Context<'_>) -> Outcome<Reply> {
         fallback_name: name::generated("cluster", cx.api.entropy.bytes()),
         created_at: cx.api.clock.now(),
     };
+    concerns(origin.id);
     let order = wish.order(&template, origin)?;
     let id = cx.api.conductor.create_cluster(&cx.tenant(), order, &template).await?;
     Reply::accepted(id)

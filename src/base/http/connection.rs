@@ -1,0 +1,350 @@
+//! One connection: what it speaks, its requests, its end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http_body_util::{BodyExt, Limited};
+use hyper::Method;
+use hyper::header::{CONNECTION, HOST, HeaderValue};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::server::{BodyError, DoorFigures, Limits, Request, Service};
+
+/// How long a connection that has said nothing yet may still begin once the door closes.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// What HTTP/2 begins with.
+const PREFACE: &[u8] = b"PRI ";
+/// The first byte of a TLS handshake.
+const HANDSHAKE: u8 = 0x16;
+
+/// HTTP/1 and HTTP/2, each ready to be spoken.
+///
+/// hyper can find out by itself which of the two a client means, but a connection on which it
+/// is still finding out is cut when the door closes; so we look.
+pub(super) struct Protocols {
+    one: auto::Builder<TokioExecutor>,
+    two: auto::Builder<TokioExecutor>,
+}
+
+impl Protocols {
+    pub fn new(limits: Limits) -> Self {
+        let mut http = auto::Builder::new(TokioExecutor::new());
+        http.http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.header_time)
+            .max_buf_size(16 << 10)
+            .pipeline_flush(true);
+        http.http2().timer(TokioTimer::new()).max_concurrent_streams(64);
+        Self { one: http.clone().http1_only(), two: http.http2_only() }
+    }
+
+    fn of(&self, is_two: bool) -> &auto::Builder<TokioExecutor> {
+        if is_two { &self.two } else { &self.one }
+    }
+}
+
+/// How far a door has closed; each step follows the one before.
+#[derive(Clone)]
+pub(super) struct Closing {
+    /// Nobody new comes in, and answers are the last on their connection.
+    pub stop: CancellationToken,
+    /// Connections that are not in use end.
+    pub leave: CancellationToken,
+    /// All connections end.
+    pub cut: CancellationToken,
+}
+
+impl Closing {
+    pub fn new(stop: CancellationToken) -> Self {
+        Self { stop, leave: CancellationToken::new(), cut: CancellationToken::new() }
+    }
+}
+
+pub(super) struct Connection<S> {
+    pub service: Arc<S>,
+    pub limits: Limits,
+    pub peer: SocketAddr,
+    pub protocols: Arc<Protocols>,
+    pub tls: Option<Arc<ServerConfig>>,
+    pub closing: Closing,
+    pub name: &'static str,
+    pub figures: DoorFigures,
+}
+
+impl<S: Service> Connection<S> {
+    pub async fn run(mut self, stream: TcpStream) {
+        let peer = self.peer;
+        let too_late = async {
+            self.closing.leave.cancelled().await;
+            tokio::time::sleep(LAST_WORDS).await;
+        };
+        let begins = tokio::select! {
+            begins = timeout(self.limits.header_time, beginning(&stream)) => match begins {
+                Ok(Ok(begins)) => begins,
+                Ok(Err(error)) => return debug!(%peer, %error, "connection ended unused"),
+                Err(_) => return debug!(%peer, "connection timed out unused"),
+            },
+            () = too_late => return,
+        };
+        let Some(config) = self.tls.take() else {
+            return self.speak(stream, begins == PREFACE).await;
+        };
+        if begins.first() != Some(&HANDSHAKE) {
+            return refuse_plaintext(stream, peer).await;
+        }
+        let handshake = TlsAcceptor::from(config).accept(stream);
+        match timeout(self.limits.header_time, handshake).await {
+            Ok(Ok(stream)) => {
+                let is_two = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                self.speak(stream, is_two).await;
+            }
+            Ok(Err(error)) => debug!(%peer, %error, "TLS handshake failed"),
+            Err(_) => debug!(%peer, "TLS handshake timed out"),
+        }
+    }
+
+    async fn speak(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        is_two: bool,
+    ) {
+        let Self { service, limits, peer, protocols, closing, name, figures, .. } = self;
+        let Closing { stop, leave, .. } = closing;
+        let in_use = CancellationToken::new();
+        let used = in_use.clone();
+        let answer = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+            used.cancel();
+            let (service, figures) = (Arc::clone(&service), figures.clone());
+            let stop = stop.clone();
+            async move {
+                let request = read(request, limits, peer).await;
+                let (route, method) = (service.route(&request), word(&request.method));
+                let began = Instant::now();
+                let mut response = service.handle(request).await;
+                if stop.is_cancelled() && !is_two {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                figures.answered(name, route, method, response.status(), began.elapsed());
+                Ok::<_, std::convert::Infallible>(response)
+            }
+        });
+        let connection = protocols.of(is_two).serve_connection(TokioIo::new(stream), answer);
+        let mut connection = std::pin::pin!(connection);
+        let ends = async {
+            leave.cancelled().await;
+            // hyper would close a connection that nobody has used yet, whatever is on its way.
+            let _silent = timeout(LAST_WORDS, in_use.cancelled()).await;
+        };
+        let ended = tokio::select! {
+            biased;
+            ended = connection.as_mut() => ended,
+            () = ends => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            debug!(%peer, %error, "connection ended");
+        }
+    }
+}
+
+/// The first bytes, left where they are: enough to tell HTTP/2 and TLS from the rest.
+async fn beginning(stream: &TcpStream) -> std::io::Result<Vec<u8>> {
+    let mut seen = [0; PREFACE.len()];
+    loop {
+        match stream.peek(&mut seen).await? {
+            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            some if some < seen.len() && PREFACE.starts_with(&seen[..some]) => {
+                // A peek does not wait for more than there is.
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            some => return Ok(seen[..some].to_vec()),
+        }
+    }
+}
+
+/// Tells a client that speaks HTTP where TLS is spoken, in the words it understands.
+async fn refuse_plaintext(mut stream: TcpStream, peer: SocketAddr) {
+    debug!(%peer, "a plaintext request on a TLS port");
+    const ANSWER: &str = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=UTF-8\r\n\
+                          Content-Length: 38\r\nConnection: close\r\n\r\n\
+                          This port speaks TLS: use https here.\n";
+    let exchange = async {
+        stream.write_all(ANSWER.as_bytes()).await?;
+        stream.shutdown().await?;
+        // What was sent is read, or the kernel would break off our answer.
+        let mut rest = [0; 4096];
+        for _ in 0..64 {
+            if stream.read(&mut rest).await? == 0 {
+                break;
+            }
+        }
+        Ok::<_, std::io::Error>(())
+    };
+    // Whoever does not listen is not told.
+    let _gone = timeout(LAST_WORDS, exchange).await;
+}
+
+/// Methods are invented by clients; those we count are not.
+fn word(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+async fn read(
+    request: hyper::Request<hyper::body::Incoming>,
+    limits: Limits,
+    peer: SocketAddr,
+) -> Request {
+    let (mut parts, body) = request.into_parts();
+    // HTTP/2 says it in a pseudo-header; whoever reads requests looks for one thing only.
+    if let Some(authority) = parts.uri.authority()
+        && let Ok(value) = HeaderValue::from_str(authority.as_str())
+    {
+        parts.headers.entry(HOST).or_insert(value);
+    }
+    let reading = Limited::new(body, limits.body_bytes).collect();
+    let body = match timeout(limits.body_time, reading).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(e)) if e.is::<http_body_util::LengthLimitError>() => {
+            Err(BodyError::TooLarge { limit: limits.body_bytes })
+        }
+        Ok(Err(_)) => Err(BodyError::Broken),
+        Err(_) => Err(BodyError::Slow),
+    };
+    Request {
+        method: parts.method,
+        path: parts.uri.path().to_owned(),
+        query: parts.uri.query().map(ToOwned::to_owned),
+        headers: parts.headers,
+        peer,
+        body,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::base::http::server::{Door, Response, response};
+    use crate::base::http::tls;
+
+    /// Takes a moment, and says which path was asked for.
+    struct Echo;
+
+    impl Service for Echo {
+        async fn handle(&self, request: Request) -> Response {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            response(hyper::StatusCode::OK, "text/plain", request.path)
+        }
+    }
+
+    async fn door(tls: bool) -> (SocketAddr, CancellationToken, tokio::task::JoinHandle<()>) {
+        let door = Door::bind(([127, 0, 0, 1], 0).into(), Limits::default()).await.unwrap();
+        let (address, stop) = (door.address().unwrap(), CancellationToken::new());
+        let door = match tls {
+            true => {
+                let names = vec!["127.0.0.1".to_owned()];
+                let made = rcgen::generate_simple_self_signed(names).unwrap();
+                let key = made.signing_key.serialize_pem();
+                let config = tls::server_config(&made.cert.pem(), &key).unwrap();
+                door.with_tls(watch::channel(Arc::new(config)).1)
+            }
+            false => door,
+        };
+        (address, stop.clone(), tokio::spawn(door.serve(Arc::new(Echo), stop)))
+    }
+
+    async fn ask(stream: &mut TcpStream, path: &str) {
+        let text = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+        stream.write_all(text.as_bytes()).await.unwrap();
+    }
+
+    async fn rest(stream: &mut TcpStream) -> String {
+        let mut text = Vec::new();
+        stream.read_to_end(&mut text).await.unwrap();
+        String::from_utf8(text).unwrap()
+    }
+
+    #[tokio::test]
+    async fn whoever_has_asked_is_answered_though_the_door_closes() {
+        let (address, stop, served) = door(false).await;
+        // Connected and asked, but not yet accepted: the door's task has had no turn.
+        let mut early = std::net::TcpStream::connect(address).unwrap();
+        std::io::Write::write_all(&mut early, b"GET /early HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        early.set_nonblocking(true).unwrap();
+        let mut early = TcpStream::from_std(early).unwrap();
+        // Connected, and silent for a while yet.
+        let mut late = std::net::TcpStream::connect(address).unwrap();
+        let silent = std::net::TcpStream::connect(address).unwrap();
+        stop.cancel();
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        std::io::Write::write_all(&mut late, b"GET /late HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        late.set_nonblocking(true).unwrap();
+        let mut late = TcpStream::from_std(late).unwrap();
+        for (stream, path) in [(&mut early, "/early"), (&mut late, "/late")] {
+            let answer = rest(stream).await;
+            assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with(path), "{answer}");
+            assert!(answer.to_lowercase().contains("connection: close"), "{answer}");
+        }
+        served.await.unwrap();
+        assert!(TcpStream::connect(address).await.is_err());
+        drop(silent);
+    }
+
+    #[tokio::test]
+    async fn a_plaintext_request_to_a_tls_port_is_told_so() {
+        let (address, stop, served) = door(true).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        ask(&mut stream, "/").await;
+        let answer = rest(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{answer}");
+        assert_eq!(body, "This port speaks TLS: use https here.\n");
+        stop.cancel();
+        served.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn http_2_is_known_by_its_first_words_however_they_arrive() {
+        let (address, stop, served) = door(false).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        for part in [&b"PR"[..], b"I * HTTP/2.0\r\n\r\nSM\r\n\r\n", &[0, 0, 0, 4, 0, 0, 0, 0, 0]] {
+            stream.write_all(part).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let mut frame = [0; 9];
+        stream.read_exact(&mut frame).await.unwrap();
+        assert_eq!(frame[3], 4, "the server's settings");
+        drop(stream);
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream
+            .write_all(b"PRIVET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            .await
+            .unwrap();
+        assert!(rest(&mut stream).await.starts_with("HTTP/1.1 200"), "a method like any other");
+        stop.cancel();
+        served.await.unwrap();
+    }
+}

@@ -1,0 +1,68 @@
+//! Every listener, bound before anything is built that needs its address.
+
+use std::net::SocketAddr;
+
+use super::StartError;
+use crate::base::http::server::{Door, DoorFigures, Limits};
+use crate::bootstrap;
+use crate::config::Config;
+use crate::discovery;
+
+/// Where a daemon listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    pub api: SocketAddr,
+    pub discovery: SocketAddr,
+    pub bootstrap: SocketAddr,
+    /// The operators', if it is one of its own.
+    pub ops: Option<SocketAddr>,
+}
+
+pub struct Doors {
+    pub api: Door,
+    pub discovery: Door,
+    pub bootstrap: Door,
+    pub ops: Option<Door>,
+}
+
+impl Doors {
+    pub async fn bind(
+        config: &Config,
+        figures: &DoorFigures,
+    ) -> Result<(Self, Addresses), StartError> {
+        let bind = async |name, option, address, limits| {
+            let listen =
+                |e: std::io::Error| StartError::Listen { option, address, reason: e.to_string() };
+            let door = Door::bind(address, limits).await.map_err(listen)?;
+            let bound = door.address().map_err(listen)?;
+            Ok::<_, StartError>((door.counted(name, figures), bound))
+        };
+        let limits = Limits {
+            connections: config.api.max_connections,
+            body_bytes: config.api.max_body_bytes,
+            ..Limits::default()
+        };
+        let (api, at_api) = bind("api", "api.listen", config.api.listen, limits).await?;
+        let (wanted, limits) = (config.discovery.listen, discovery::limits());
+        let (discovery, at_discovery) =
+            bind("discovery", "discovery.listen", wanted, limits).await?;
+        let (wanted, limits) = (config.bootstrap.listen, bootstrap::limits());
+        let (bootstrap, at_bootstrap) =
+            bind("bootstrap", "bootstrap.listen", wanted, limits).await?;
+        let (ops, at_ops) = match config.ops.listen {
+            Some(wanted) => {
+                let limits = Limits { connections: 64, body_bytes: 1024, ..Limits::default() };
+                let (door, bound) = bind("ops", "ops.listen", wanted, limits).await?;
+                (Some(door), Some(bound))
+            }
+            None => (None, None),
+        };
+        let addresses = Addresses {
+            api: at_api,
+            discovery: at_discovery,
+            bootstrap: at_bootstrap,
+            ops: at_ops,
+        };
+        Ok((Self { api, discovery, bootstrap, ops }, addresses))
+    }
+}

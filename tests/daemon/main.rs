@@ -1,0 +1,12 @@
+//! The real binary as its process manager, its disk and its operator see it.
+
+#![cfg(feature = "lab")]
+#![allow(clippy::unwrap_used, reason = "tests unwrap freely")]
+
+mod disk;
+mod load;
+mod manners;
+mod ops;
+mod process;
+mod start;
+mod tls;
