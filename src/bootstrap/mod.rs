@@ -25,11 +25,9 @@ use crate::base::http::server::{
 use crate::base::id::Entropy;
 use crate::conductor::Conductor;
 use crate::model::ClusterId;
-use crate::model::certificate::Certificate;
 use crate::model::cluster::Cluster;
 use crate::model::node::{Node, Phase, PhaseState};
 use crate::model::nodegroup::NodeGroup;
-use crate::pki::PkiError;
 use crate::pki::authority::Authority;
 use crate::pki::desk::Desk;
 use crate::pki::enrolment::{Enrolment, EnrolmentKey};
@@ -239,31 +237,17 @@ impl Bootstrap {
         let kind = purpose.authority();
         let stored = self.store.read(|view| {
             Ok(match renews {
-                true => view
-                    .next_certificate(caller.cluster, kind)?
-                    .map(|next| (next.revision, next.record.0)),
-                false => view
-                    .certificate(caller.cluster, kind)?
-                    .map(|stored| (stored.revision, stored.record)),
+                true => view.next_certificate(caller.cluster, kind)?.map(|next| next.record.0),
+                false => view.certificate(caller.cluster, kind)?.map(|stored| stored.record),
             })
         })?;
-        let Some((revision, Certificate { pem: ca, key, .. })) = stored else {
-            return Err(Fault::later("The cluster has no keys yet."));
-        };
-        let owner = Certificate::owner(caller.cluster, kind);
-        let (store, sealed, authority) = (self.store.clone(), owner.clone(), ca.clone());
-        let load = move || {
-            let key = store.sealer().open_text(&sealed, &key);
-            Authority::load(&authority, &key.map_err(|e| PkiError::Material(e.to_string()))?)
-        };
+        let stored = stored.ok_or_else(|| Fault::later("The cluster has no keys yet."))?;
         let (now, entropy) = (self.clock.now(), self.entropy.clone());
         let issue =
             move |ca: &Authority| ca.issue(&request, &leaf, ca.ends_at().since(now), now, &entropy);
-        // Revisions are counted for each record alone, and both have the same owner.
-        let place = if renews { format!("next {owner}") } else { owner };
-        let certificate = self.desk.with(place, revision, load, issue).await?;
+        let certificate = self.desk.with(&stored, self.store.sealer(), issue).await?;
         info!(cluster = %caller.cluster, node = caller.guest.name, ?purpose, "certificate issued");
-        Ok(json_response(StatusCode::OK, &json!({ "certificate": certificate, "ca": ca })))
+        Ok(json_response(StatusCode::OK, &json!({ "certificate": certificate, "ca": stored.pem })))
     }
 
     /// The node's own addresses, as far as the cloud has told us: a master's is known before

@@ -88,7 +88,8 @@ impl Conductor {
         let at = operation.at(Step::FormerTrust);
         self.commit(Change::new().expect(operation).expect(credential).put(&next).put(&at)).await?;
         self.forget_session(moment.id()).await;
-        Ok(Progress::Again)
+        // Keystone takes a token for revoked that it gives in the second of a new password.
+        Ok(Progress::Wait(Duration::from_millis(1100)))
     }
 
     async fn ensure_no_former_trust(

@@ -11,6 +11,8 @@ use moka::future::Cache;
 
 use super::PkiError;
 use super::authority::Authority;
+use crate::base::secret::Sealer;
+use crate::model::certificate::Certificate;
 
 /// How long an authority lies there after it was last used.
 const IDLE: Duration = Duration::from_secs(10);
@@ -18,10 +20,10 @@ const IDLE: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_secs(60);
 const MOST: u64 = 64;
 
-/// Authorities by owner and revision, so that a new key is never taken for the old one.
+/// Authorities by their certificate: whatever has another key is another one.
 #[derive(Clone, Debug)]
 pub struct Desk {
-    open: Cache<(String, u64), Arc<Authority>>,
+    open: Cache<String, Arc<Authority>>,
 }
 
 impl Default for Desk {
@@ -32,19 +34,29 @@ impl Default for Desk {
 }
 
 impl Desk {
-    /// The authority that belongs to `owner`, loaded once for all who ask at the same time. To
+    /// The authority of a stored certificate, loaded once for all who ask at the same time. To
     /// load and to use it are computation: `work` gets it on a thread that answers nobody.
     pub async fn with<T: Send + 'static>(
         &self,
-        owner: String,
-        revision: u64,
-        load: impl FnOnce() -> Result<Authority, PkiError> + Send + 'static,
+        stored: &Certificate,
+        sealer: &Sealer,
         work: impl FnOnce(&Authority) -> Result<T, PkiError> + Send + 'static,
     ) -> Result<T, PkiError> {
-        let loading = async { aside(move || Ok(Arc::new(load()?))).await };
-        let authority = self.open.try_get_with((owner, revision), loading).await;
-        let authority = authority.map_err(|e| PkiError::Material(e.to_string()))?;
+        let loading = async {
+            let owner = Certificate::owner(stored.cluster_id, stored.kind);
+            let key = sealer.open_text(&owner, &stored.key);
+            let key = key.map_err(|e| PkiError::Material(e.to_string()))?;
+            let pem = stored.pem.clone();
+            aside(move || Ok(Arc::new(Authority::load(&pem, &key)?))).await
+        };
+        let authority = self.open.try_get_with(stored.pem.clone(), loading).await;
+        let authority = authority.map_err(|e: Arc<PkiError>| PkiError::Material(e.to_string()))?;
         aside(move || work(&authority)).await
+    }
+
+    #[cfg(test)]
+    fn holds(&self, stored: &Certificate) -> bool {
+        self.open.contains_key(&stored.pem)
     }
 }
 
@@ -57,52 +69,40 @@ async fn aside<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
     use super::*;
     use crate::base::clock::Clock;
     use crate::base::id::Entropy;
+    use crate::model::ClusterId;
     use crate::model::certificate::CertificateKind;
     use crate::pki::material::{KEYS, assemble};
+    use uuid::Uuid;
 
-    fn authority() -> Authority {
+    fn stored(sealer: &Sealer) -> Certificate {
         let keys: Vec<_> = (0..KEYS).map(|_| rcgen::KeyPair::generate().unwrap()).collect();
         let (now, day) = (Clock::real().now(), Duration::from_secs(86_400));
-        let drawn = assemble("k1", &CertificateKind::ALL, &keys, day, now, &Entropy::new())
-            .unwrap()
-            .remove(0)
-            .1;
-        Authority::load(&drawn.pem, &drawn.key).unwrap()
+        let drawn = assemble("k1", &CertificateKind::ALL, &keys, day, now, &Entropy::new());
+        let (kind, pair) = drawn.unwrap().remove(0);
+        let cluster_id = ClusterId::new(Uuid::from_u128(1));
+        let owner = Certificate::owner(cluster_id, kind);
+        let key = sealer.seal(&owner, pair.key.expose().as_bytes());
+        Certificate { cluster_id, kind, pem: pair.pem, key }
     }
 
     #[tokio::test]
-    async fn one_load_serves_all_until_the_key_is_another() {
-        let (desk, loads) = (Desk::default(), Arc::new(AtomicUsize::new(0)));
-        let ask = |revision: u64| {
-            let (desk, loads) = (desk.clone(), Arc::clone(&loads));
-            let load = move || {
-                loads.fetch_add(1, Ordering::SeqCst);
-                Ok(authority())
-            };
-            async move { desk.with("ca/1".to_owned(), revision, load, |_| Ok(())).await }
-        };
-        let (one, two, three) = tokio::join!(ask(1), ask(1), ask(1));
-        assert!(one.is_ok() && two.is_ok() && three.is_ok());
-        ask(1).await.unwrap();
-        assert_eq!(loads.load(Ordering::SeqCst), 1);
-        ask(2).await.unwrap();
-        assert_eq!(loads.load(Ordering::SeqCst), 2, "rotated meanwhile");
-    }
-
-    #[tokio::test]
-    async fn what_cannot_be_loaded_is_told_and_not_kept() {
-        let desk = Desk::default();
-        let bad = || Err(PkiError::Material("no key".to_owned()));
-        let refused = desk.with("ca/1".to_owned(), 1, bad, |_| Ok(())).await.unwrap_err();
-        assert!(refused.to_string().contains("no key"), "{refused}");
-        desk.with("ca/1".to_owned(), 1, || Ok(authority()), |_| Ok(())).await.unwrap();
+    async fn an_authority_is_kept_and_never_taken_for_the_next() {
+        let (desk, sealer) = (Desk::default(), Sealer::new(&[1; 32]));
+        let (first, next) = (stored(&sealer), stored(&sealer));
+        let end = |ca: &Authority| Ok(ca.ends_at());
+        desk.with(&first, &sealer, end).await.unwrap();
+        assert!(desk.holds(&first) && !desk.holds(&next));
+        // Open by now, it needs its key no more; the other does.
+        let wrong = Sealer::new(&[2; 32]);
+        desk.with(&first, &wrong, end).await.unwrap();
+        assert!(desk.with(&next, &wrong, end).await.is_err());
+        assert!(!desk.holds(&next), "what cannot be loaded is not kept");
+        desk.with(&next, &sealer, end).await.unwrap();
         let asked = |_: &Authority| Err::<(), _>(PkiError::Request("not so".to_owned()));
-        let refused = desk.with("ca/1".to_owned(), 1, || Ok(authority()), asked).await;
+        let refused = desk.with(&next, &sealer, asked).await;
         assert!(matches!(refused, Err(PkiError::Request(_))), "the asker's own fault");
     }
 }

@@ -8,7 +8,7 @@ use super::super::error::{ApiError, Outcome};
 use super::super::link::{Link, links};
 use super::super::reply::Reply;
 use crate::model::ClusterId;
-use crate::model::certificate::{Certificate, CertificateKind};
+use crate::model::certificate::CertificateKind;
 use crate::model::cluster::Cluster;
 use crate::pki::PkiError;
 use crate::pki::authority::Authority;
@@ -68,20 +68,16 @@ pub async fn sign(cx: &Context<'_>) -> Outcome<Reply> {
     let kind = CertificateKind::of_ca_cert_type(kind_asked.as_deref());
     let authority = cx.read(|view| Ok(view.certificate(cluster.id, kind)?))?;
     let authority = authority.ok_or_else(|| not_drawn(&cluster))?;
-    let (owner, revision) = (Certificate::owner(cluster.id, kind), authority.revision);
     let settings = &cx.api.settings;
     let (rules, validity) = (settings.csr_rules.clone(), settings.certificate_validity);
     let (now, entropy) = (cx.api.clock.now(), cx.api.entropy.clone());
-    let (store, sealed, asked) = (cx.api.store.clone(), owner.clone(), csr.clone());
-    let load = move || {
-        let key = store.sealer().open_text(&sealed, &authority.key);
-        Authority::load(&authority.pem, &key.map_err(|e| PkiError::Material(e.to_string()))?)
-    };
+    let asked = csr.clone();
     let sign = move |ca: &Authority| ca.sign(&asked, &rules, validity, now, &entropy);
-    let signed = cx.api.desk.with(owner, revision, load, sign).await.map_err(|e| match e {
-        e @ PkiError::Request(_) => ApiError::invalid(e.to_string()),
-        e @ PkiError::Material(_) => ApiError::internal().because(e),
-    })?;
+    let signed =
+        cx.api.desk.with(&authority, cx.api.store.sealer(), sign).await.map_err(|e| match e {
+            e @ PkiError::Request(_) => ApiError::invalid(e.to_string()),
+            e @ PkiError::Material(_) => ApiError::internal().because(e),
+        })?;
     let kind_asked = kind_asked.as_deref();
     Reply::created(&certificate_view(cx.base, cluster.id, &signed, Some(&csr), kind_asked))
 }

@@ -7,19 +7,21 @@ use redb::ReadableDatabase;
 use super::{Place, cluster};
 use crate::base::clock::Timestamp;
 use crate::base::secret::Sealer;
-use crate::model::certificate::{Certificate, CertificateKind};
+use crate::model::certificate::{Certificate, CertificateKind, NextCertificate};
 use crate::model::cluster::Cluster;
 use crate::model::cluster_template::{ClusterTemplate, Coe, ServerType};
 use crate::model::credential::Credential;
 use crate::model::discovery::DiscoveryToken;
+use crate::model::duty::{Duty, DutyKind, DutyState};
 use crate::model::facts::CloudFacts;
 use crate::model::node::{Node, Phase, PhaseState};
 use crate::model::nodegroup::{DEFAULT_MASTER, DEFAULT_WORKER, MASTER, NodeGroup, WORKER};
 use crate::model::operation::{Operation, OperationKind, Step};
 use crate::model::quota::Quota;
+use crate::model::rollout::Rollout;
 use crate::model::service::Service;
 use crate::model::status::Status;
-use crate::model::{ClusterId, NodeGroupId, TemplateId};
+use crate::model::{ClusterId, NodeGroupId, Sequence, TemplateId};
 use crate::store::backup::{Backup, BackupError};
 use crate::store::dump::{Import, ImportError, Secrets};
 use crate::store::kind::{self, KINDS};
@@ -116,10 +118,39 @@ async fn full(place: &Place) -> Store {
     for group in &groups {
         change = change.put(group);
     }
-    for kind in CertificateKind::ALL {
+    let certificate = |kind| {
         let key = sealer.seal(&Certificate::owner(id(), kind), b"PRIVATE KEY");
-        change = change.put(&Certificate { cluster_id: id(), kind, pem: "PEM".to_owned(), key });
+        Certificate { cluster_id: id(), kind, pem: "PEM".to_owned(), key }
+    };
+    for kind in CertificateKind::ALL {
+        change = change.put(&certificate(kind));
     }
+    for kind in CertificateKind::ROTATED {
+        change = change.put(&NextCertificate(certificate(kind)));
+    }
+    change = change
+        .put(&Duty {
+            cluster_id: id(),
+            node: "k1-master-0".to_owned(),
+            number: Sequence(3),
+            operation: Sequence(2),
+            kind: DutyKind::TrustAuthorities,
+            targets: Vec::new(),
+            state: DutyState::Given,
+            message: String::new(),
+            given_at: NOW,
+        })
+        .put(&Rollout {
+            cluster_id: id(),
+            nodegroup: groups[1].id,
+            template_id: TemplateId::new(Uuid::from_u128(1)),
+            image_id: "i2".to_owned(),
+            kube_version: None,
+            labels: Default::default(),
+            max_batch_size: 1,
+            masters: [(0, "i".to_owned())].into(),
+            workers: Default::default(),
+        });
     let password = |text: &[u8]| sealer.seal(&Credential::owner(id()), text);
     change = change
         .put(&Credential {
