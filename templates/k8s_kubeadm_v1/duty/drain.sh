@@ -13,6 +13,7 @@ drain_node() { # NODE
 perform() {
   local node
   # Waiting for pods takes its time: twice is enough to know that they do not go.
+  # shellcheck disable=SC2034 # read by duty.sh
   MOST_TRIES=2
   for node in $DUTY_TARGETS; do
     step "drain-$node" drain_node "$node"

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::*;
+use crate::driver::DutyPlan;
+use crate::model::duty::DutyKind;
 
 /// The bundle of a node as files below `folder`.
 fn unpack(folder: &Path, plan: &ClusterPlan, index: Option<u32>) -> Vec<PathBuf> {
@@ -42,6 +44,35 @@ fn bash_reads_every_script() {
     }
 }
 
+/// A duty's files as files below `folder`.
+fn unpack_duty(folder: &Path, plan: &ClusterPlan, index: Option<u32>, kind: DutyKind) {
+    let duty = DutyPlan { number: 7, kind, targets: vec!["k1-node-0".to_owned()] };
+    for file in driver().duty_files(plan, &node(plan, index), &duty).unwrap() {
+        let path = folder.join(&file.path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, &file.content).unwrap();
+    }
+}
+
+#[test]
+fn a_duty_brings_all_that_it_needs_and_keys_only_where_they_are_needed() {
+    for kind in DutyKind::ALL.iter().copied() {
+        for index in [Some(0), None] {
+            let folder = tempfile::tempdir().unwrap();
+            unpack_duty(folder.path(), &plan(3, 1), index, kind);
+            let has = |path: &str| folder.path().join(path).exists();
+            let leaves = kind == DutyKind::IssueLeaves && index.is_some();
+            assert_eq!(has("pki/ca.key"), leaves, "{kind} {index:?}");
+            assert_eq!(has("pki/ca.crt"), kind != DutyKind::Drain, "{kind} {index:?}");
+            for script in ["duty.sh", "lib.sh", "steps.sh", "work.sh", "env", "duty.env"] {
+                let script = folder.path().join(script);
+                let checked = Command::new("bash").arg("-n").arg(&script).output().unwrap();
+                assert!(checked.status.success(), "{kind}: {}", script.display());
+            }
+        }
+    }
+}
+
 #[test]
 fn shellcheck_finds_nothing() {
     let templates =
@@ -53,14 +84,49 @@ fn shellcheck_finds_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let mut scripts = unpack(folder.path(), &nested(), None);
     scripts.retain(|path| path.ends_with("magnumd-routes"));
-    for source in [templates.clone(), templates.join("bundle")] {
+    for source in [templates.clone(), templates.join("bundle"), templates.join("duty")] {
         let found = fs::read_dir(source).unwrap().map(|entry| entry.unwrap().path());
         scripts.extend(found.filter(|path| path.extension().is_some_and(|e| e == "sh")));
     }
-    assert!(scripts.len() >= 7, "{scripts:?}");
+    assert!(scripts.len() >= 14, "{scripts:?}");
     let checked =
         Command::new("shellcheck").args(["-x", "-P", "SCRIPTDIR"]).args(&scripts).output().unwrap();
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
+}
+
+/// A rebuilt master asks the first of its peers that answers, takes the member that had its
+/// address away, and joins as a new one.
+#[test]
+fn a_rebuilt_master_replaces_its_member_of_etcd() {
+    let folder = tempfile::tempdir().unwrap();
+    unpack(folder.path(), &plan(3, 1), Some(0));
+    let curl = folder.path().join("curl");
+    let members = r#"{"header":{"cluster_id":"9"},"members":[{"ID":"11","name":"m-0","peerURLs":["https://10.0.0.10:2380"],"clientURLs":["https://10.0.0.10:2379"]},{"ID":"12","name":"m-1","peerURLs":["https://10.0.0.11:2380"]}]}"#;
+    let stub = format!(
+        "#!/bin/bash\nprintf '%s\\n' \"${{@: -1}} ${{@: -2:1}}\" >>'{calls}'\ncase \"${{@: -1}}\" in\n\
+         *10.0.0.11*) exit 7 ;;\n*list) printf '%s' '{members}' ;;\nesac\n",
+        calls = folder.path().join("calls").display(),
+    );
+    fs::write(&curl, stub).unwrap();
+    fs::set_permissions(&curl, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let script = "set -euo pipefail; log() { :; }; PKI=/x; . \"$0/master.sh\"; rejoin_etcd";
+    let done = Command::new("bash")
+        .args(["-c", script])
+        .arg(folder.path())
+        .env("PATH", format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap()))
+        .envs([("MASTER_ADDRESS", "10.0.0.10"), ("ETCD_PEERS", "10.0.0.11 10.0.0.12")])
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let calls = fs::read_to_string(folder.path().join("calls")).unwrap();
+    let peer = "https://10.0.0.12:2379/v3/cluster/member";
+    let wanted = [
+        "https://10.0.0.11:2379/v3/cluster/member/list {}".to_owned(),
+        format!("{peer}/list {{}}"),
+        format!("{peer}/remove {{\"ID\":\"11\"}}"),
+        format!("{peer}/add {{\"peerURLs\":[\"https://10.0.0.10:2380\"]}}"),
+    ];
+    assert_eq!(calls.lines().collect::<Vec<_>>(), wanted);
 }
 
 /// What a shell reads from a node's environment is what was put in, whatever it is.
