@@ -21,7 +21,20 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("discovery", &["conductor", "store", "pki", "openstack::token", "model", "base"]),
     ("bootstrap", &["conductor", "store", "pki", "openstack::token", "model", "base"]),
     // It sees what the daemon would, and refuses what the conductor would, without running one.
-    ("preflight", &["conductor", "driver", "store", "openstack", "pki", "config", "model", "base"]),
+    (
+        "preflight",
+        &[
+            "ops::control",
+            "conductor",
+            "driver",
+            "store",
+            "openstack",
+            "pki",
+            "config",
+            "model",
+            "base",
+        ],
+    ),
     ("setup", &["openstack", "config", "model", "base"]),
     ("ops", &["conductor", "store", "pki", "openstack::token", "model", "base"]),
     (

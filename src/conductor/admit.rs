@@ -18,6 +18,8 @@ use crate::model::{ClusterId, NodeGroupId};
 use crate::openstack::{Actor, CloudError, Flavor, Found, Image, Network, Service, Subnet};
 use crate::store::Change;
 
+const BOOT_VOLUME_SIZE: &str = "boot_volume_size";
+
 /// A cluster as its tenant asked for it, syntactically checked, inheritance applied.
 #[derive(Clone, Debug)]
 pub struct ClusterOrder {
@@ -75,7 +77,7 @@ impl Conductor {
         let found = self.gather(&actor(tenant)?, named).await?;
         let driver = self.choose(template, &found.image, &found.os_distro)?;
         check_network_driver(template, &*driver, &self.inner.settings.allowed_network_drivers)?;
-        self.has_root(&template.labels, &found)?;
+        self.has_root(&self.with_boot_volume(&template.labels), &found)?;
         let driver = driver.name().to_owned();
         Ok(TemplateIngredients { cluster_distro: found.os_distro, driver })
     }
@@ -129,7 +131,8 @@ impl Conductor {
             async { self.inner.cloud.has(Service::Cinder).await.map_err(Refusal::from) },
         )?;
         let driver = self.choose(template, &found.image, &found.os_distro)?;
-        self.has_root(&cluster.labels, &found)?;
+        let labels = self.with_boot_volume(&cluster.labels);
+        self.has_root(&labels, &found)?;
         let (Some(worker_flavor), Some(master_flavor)) = (&found.flavor, &found.master_flavor)
         else {
             return Err(Refusal::Invalid(
@@ -159,6 +162,7 @@ impl Conductor {
             foundation: None,
         };
         let mut order = order;
+        order.cluster.labels = labels;
         driver.name().clone_into(&mut order.cluster.driver);
         self.accept(tenant, order, template, facts, &*driver).await
     }
@@ -237,9 +241,11 @@ impl Conductor {
     }
 
     fn has_root(&self, labels: &Labels, found: &Ingredients) -> Result<(), Refusal> {
-        let default = self.inner.settings.default_boot_volume_size;
-        let flavors = [found.flavor.as_ref(), found.master_flavor.as_ref()];
-        check_root_volume(labels, default, &flavors)
+        check_root_volume(labels, &[found.flavor.as_ref(), found.master_flavor.as_ref()])
+    }
+
+    fn with_boot_volume(&self, labels: &Labels) -> Labels {
+        with_boot_volume(labels, self.inner.settings.boot_volume_size)
     }
 
     /// Looks up all that is named, at once.
@@ -409,15 +415,22 @@ pub fn check_network_driver(
     Ok(())
 }
 
-/// A flavor without a disk needs a root volume, of `default` GiB where no label says more.
-pub fn check_root_volume(
-    labels: &Labels,
-    default: u32,
-    flavors: &[Option<&Flavor>],
-) -> Result<(), Refusal> {
-    let size = match labels.get("boot_volume_size") {
-        Some(text) => whole(text, "boot_volume_size")?,
-        None => default,
+/// The labels of a cluster to be, with the operator's size of root volumes where they name none.
+///
+/// It becomes the cluster's own: an update with another size would build every server anew.
+pub fn with_boot_volume(labels: &Labels, gigabytes: u32) -> Labels {
+    let mut labels = labels.clone();
+    if gigabytes > 0 && labels.get(BOOT_VOLUME_SIZE).is_none() {
+        labels.insert(BOOT_VOLUME_SIZE, gigabytes.to_string());
+    }
+    labels
+}
+
+/// A flavor without a disk needs a root volume.
+pub fn check_root_volume(labels: &Labels, flavors: &[Option<&Flavor>]) -> Result<(), Refusal> {
+    let size = match labels.get(BOOT_VOLUME_SIZE) {
+        Some(text) => whole(text, BOOT_VOLUME_SIZE)?,
+        None => 0,
     };
     let diskless = flavors.iter().filter_map(|f| *f).find(|f| f.disk == 0);
     match diskless {

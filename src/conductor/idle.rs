@@ -75,7 +75,7 @@ pub(crate) fn conductor_with(
         max_clusters_per_project: 20,
         trust_roles: Vec::new(),
         certificate_validity: Duration::from_secs(86_400),
-        default_boot_volume_size: 0,
+        boot_volume_size: 0,
         allowed_network_drivers: Vec::new(),
         default_driver: None,
         discovery_url: String::new(),

@@ -58,7 +58,7 @@ use crate::store::{Change, Store, StoreError, Stored};
 
 pub use admit::{
     ClusterOrder, TemplateIngredients, can_make_trusts, check_network_driver, check_root_volume,
-    os_distro,
+    os_distro, with_boot_volume,
 };
 pub use figures::StepFigures;
 use moment::Moment;
@@ -94,8 +94,8 @@ pub struct Settings {
     /// Roles delegated to trustees; empty means all of the tenant's.
     pub trust_roles: Vec<String>,
     pub certificate_validity: Duration,
-    /// GiB; 0 boots from the image.
-    pub default_boot_volume_size: u32,
+    /// GiB for new clusters whose labels name none; 0 boots from the image.
+    pub boot_volume_size: u32,
     /// Allowed network drivers for Kubernetes; empty means all that the driver knows.
     pub allowed_network_drivers: Vec<String>,
     pub default_driver: Option<String>,

@@ -396,11 +396,24 @@ pub(super) fn busy(moment: &Moment, why: &str) -> Refusal {
 /// Only a cluster at rest can be rebuilt or get new authorities; one whose last change failed may
 /// need just that.
 pub(super) fn in_status(moment: &Moment, what: &str) -> Result<(), Refusal> {
+    more_than_a_record(moment)?;
     let status = moment.cluster.status;
     match status {
         Status::UpdateFailed => Ok(()),
         status if status.is_complete() && status != Status::DeleteComplete => Ok(()),
         _ => Err(Refusal::Invalid(format!("{what} when status is \"{status}\" is not supported."))),
+    }
+}
+
+/// A record that was made anew for a stack lacks what building on it takes.
+fn more_than_a_record(moment: &Moment) -> Result<(), Refusal> {
+    match moment.facts {
+        Some(_) => Ok(()),
+        None => Err(Refusal::Conflict(format!(
+            "Cluster {} was adopted from its Heat stack and its CA and keys are lost, so it can \
+             only be shown and deleted; move what runs there to a new cluster.",
+            moment.cluster.name
+        ))),
     }
 }
 
@@ -417,6 +430,7 @@ fn not_on_its_way(moment: &Moment) -> Result<(), Refusal> {
 /// Complete, or an update that runs or has failed; of the cluster for orders about all of it,
 /// of the group for orders about one.
 fn may_change(moment: &Moment, group: Option<&Stored<NodeGroup>>) -> Result<(), Refusal> {
+    more_than_a_record(moment)?;
     not_on_its_way(moment)?;
     let Some(group) = group else { return Ok(()) };
     match group.status {

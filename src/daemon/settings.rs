@@ -130,7 +130,7 @@ pub fn conductor(config: &Config, advertised: &Advertised, host: &str) -> conduc
         max_clusters_per_project: config.quota.max_clusters_per_project,
         trust_roles: config.trust.roles.clone(),
         certificate_validity: certificate_validity(config),
-        default_boot_volume_size: config.volumes.boot_size_gb,
+        boot_volume_size: config.volumes.boot_size_gb,
         allowed_network_drivers: config.kubernetes.allowed_network_drivers.clone(),
         default_driver: config.drivers.default.clone(),
         discovery_url: advertised.discovery.clone(),

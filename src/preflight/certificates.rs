@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::judgement::count;
-use super::records::{Dated, State};
+use super::records::State;
 use super::tls_files::end_of;
 use super::{Judgement, Look, Scene};
 use crate::base::clock::Timestamp;
+use crate::store::outline::Dated;
 
 /// A rotation wants a calm week, and somebody has to notice.
 const SOON_DAYS: i64 = 60;
@@ -14,11 +15,10 @@ const SOON_DAYS: i64 = 60;
 pub async fn check(scene: &Scene) -> Look {
     match &scene.state {
         State::New => Ok(Judgement::ok("there is no cluster yet")),
-        State::Seen(records) => Ok(judge(&records.certificates, scene.clock.now())),
+        State::Seen { outline, .. } => Ok(judge(&outline.certificates, scene.clock.now())),
         State::Unseen(why) => Err(Judgement::unseen(
             why,
-            "run this as the user that magnumd runs as, while it is stopped; or look at \
-             openstack coe ca show",
+            "run this as the user that magnumd runs as; or look at openstack coe ca show",
         )),
     }
 }

@@ -51,8 +51,7 @@ impl Drawing {
         let driver = image::driver(scene, template, &image)?;
         let allowed = &scene.config.kubernetes.allowed_network_drivers;
         check_network_driver(template, &*driver, allowed).map_err(|e| refused(e.to_string()))?;
-        let default = scene.config.volumes.boot_size_gb;
-        check_root_volume(&template.labels, default, &[Some(&worker), Some(&master)])
+        check_root_volume(&template.labels, &[Some(&worker), Some(&master)])
             .map_err(|e| refused(e.to_string()))?;
         let id = ClusterId::new(scene.entropy.uuid());
         let facts = CloudFacts {

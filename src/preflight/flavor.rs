@@ -18,7 +18,7 @@ pub async fn check(scene: &Scene) -> Look {
         super::image::find(scene, &actor),
     );
     let boot_volume = template.labels.get("boot_volume_size").and_then(|size| size.parse().ok());
-    let boot_volume = boot_volume.unwrap_or(u64::from(scene.config.volumes.boot_size_gb));
+    let boot_volume = boot_volume.unwrap_or(0);
     let image = image.ok();
     Ok(judge(&master?, &worker?, image.as_ref(), boot_volume))
 }

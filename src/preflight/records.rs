@@ -1,50 +1,50 @@
-//! What the state file tells, read while no daemon holds it.
+//! What the state tells, through the magnumd that has it open or from its file.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::base::secret::Sealer;
 use crate::config::Config;
-use crate::model::certificate::CertificateKind;
-use crate::model::cluster_template::ClusterTemplate;
-use crate::model::status::Status;
-use crate::store::{OpenError, Page, Scope, Store, StoreError};
+use crate::ops::control::Client;
+use crate::store::Store;
+use crate::store::outline::Outline;
+use crate::store::restore::STATE;
+
+/// How long a running magnumd may take to tell.
+const TELLING: Duration = Duration::from_secs(4);
 
 /// The state, as far as it may be looked at.
 pub enum State {
     /// There is none yet.
     New,
-    Seen(Records),
-    /// Somebody holds it, or it does not open; why.
+    Seen {
+        outline: Outline,
+        /// Whose records these are, for sentences.
+        of: &'static str,
+    },
+    /// It does not open, or whoever holds it does not tell; why.
     Unseen(String),
 }
 
-/// What checks want of it.
-#[derive(Debug, Default)]
-pub struct Records {
-    pub templates: Vec<ClusterTemplate>,
-    pub certificates: Vec<Dated>,
-    /// How long creations took that ended well and were not touched since.
-    pub creations: Vec<Duration>,
-}
-
-/// A certificate of a cluster.
-#[derive(Clone, Debug)]
-pub struct Dated {
-    pub cluster: String,
-    pub kind: CertificateKind,
-    pub pem: String,
-}
-
 impl State {
-    /// Looks once, and lets go of the file at once: a daemon may want to start.
-    pub fn look(config: &Config) -> Self {
+    pub async fn look(config: &Config) -> Self {
+        match tokio::time::timeout(TELLING, ask(&config.storage.path)).await {
+            Ok(Ok(Some(outline))) => Self::Seen { outline, of: "the running magnumd" },
+            Ok(Ok(None)) => Self::read(config),
+            Ok(Err(why)) => Self::Unseen(why),
+            Err(_) => Self::Unseen(format!("the running magnumd told nothing for {TELLING:?}")),
+        }
+    }
+
+    /// Lets go of the file at once: a daemon may want to start.
+    fn read(config: &Config) -> Self {
         let directory = &config.storage.path;
-        let file = directory.join("magnumd.redb");
+        let file = directory.join(STATE);
         if !file.exists() {
             return Self::New;
         }
-        let key = key_file(config, directory);
+        let own = config.storage.sealing_key_file.clone();
+        let key = own.unwrap_or_else(|| directory.join("sealing.key"));
         let bytes = match std::fs::read(&key) {
             Ok(bytes) => zeroize::Zeroizing::new(bytes),
             Err(e) => return Self::Unseen(format!("{}: {e}", key.display())),
@@ -53,47 +53,18 @@ impl State {
             return Self::Unseen(format!("{} is not a sealing key", key.display()));
         };
         match Store::open(&file, Sealer::new(bytes)) {
-            Ok(store) => match read(&store) {
-                Ok(records) => Self::Seen(records),
+            Ok(store) => match store.outline() {
+                Ok(outline) => Self::Seen { outline, of: "the state" },
                 Err(e) => Self::Unseen(e.to_string()),
             },
-            Err(OpenError::Locked(path)) => {
-                Self::Unseen(format!("a running magnumd holds {}", path.display()))
-            }
             Err(e) => Self::Unseen(e.to_string()),
         }
     }
 }
 
-/// Where the daemon keeps the key that seals its state.
-fn key_file(config: &Config, directory: &Path) -> PathBuf {
-    let own = config.storage.sealing_key_file.clone();
-    own.unwrap_or_else(|| directory.join("sealing.key"))
-}
-
-fn read(store: &Store) -> Result<Records, StoreError> {
-    store.read(|view| {
-        let templates = view.templates(Scope::Everyone, Page::ALL)?;
-        let mut records = Records {
-            templates: templates.into_iter().map(|t| t.record).collect(),
-            ..Records::default()
-        };
-        for cluster in view.clusters(Scope::Everyone, Page::ALL)? {
-            // Later orders leave another status behind.
-            if let (Status::CreateComplete, Some(end)) = (cluster.status, cluster.updated_at) {
-                records.creations.push(end.since(cluster.created_at));
-            }
-            for kind in CertificateKind::ALL {
-                // The service accounts' "certificate" is a bare key, which never ends.
-                if kind == CertificateKind::ServiceAccount {
-                    continue;
-                }
-                if let Some(found) = view.certificate(cluster.id, kind)? {
-                    let (cluster, pem) = (cluster.name.clone(), found.pem.clone());
-                    records.certificates.push(Dated { cluster, kind, pem });
-                }
-            }
-        }
-        Ok(records)
-    })
+/// None when no magnumd has the state open.
+async fn ask(directory: &Path) -> Result<Option<Outline>, String> {
+    let client = Client::connect(directory).await.map_err(|e| e.to_string())?;
+    let Some(mut client) = client else { return Ok(None) };
+    client.get("/outline").await.map(Some).map_err(|e| e.to_string())
 }

@@ -56,9 +56,9 @@ pub struct Guest {
 }
 
 impl Scene {
-    /// Reads the state, if nobody holds it, and finds the template.
+    /// Reads the state, or asks the magnumd that holds it, and finds the template.
     pub async fn set(parts: Parts) -> Self {
-        let state = State::look(&parts.config);
+        let state = State::look(&parts.config).await;
         let mut scene = Self {
             drivers: Drivers::builtin(&parts.config.drivers.disabled),
             config: parts.config,

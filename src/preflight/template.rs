@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::records::State;
 use super::{Judgement, Look, Scene};
 use crate::base::clock::Timestamp;
+use crate::conductor::with_boot_volume;
 use crate::model::cluster_template::{ClusterTemplate, Coe, ServerType};
 use crate::model::labels::Labels;
 use crate::model::{Sequence, TemplateId};
@@ -77,17 +78,19 @@ pub async fn find(scene: &Scene, wanted: Wanted) -> Result<Wish, Judgement> {
         minutes => minutes,
     };
     let (masters, nodes) = (options.masters, options.nodes);
-    Ok(Wish { template: over(template, options), masters, nodes, timeout, origin })
+    let mut template = over(template, options);
+    template.labels = with_boot_volume(&template.labels, scene.config.volumes.boot_size_gb);
+    Ok(Wish { template, masters, nodes, timeout, origin })
 }
 
 async fn named(scene: &Scene, name: &str) -> Result<(ClusterTemplate, String), Judgement> {
-    if let State::Seen(records) = &scene.state {
+    if let State::Seen { outline, of } = &scene.state {
         let uuid = Uuid::parse_str(name).ok().map(TemplateId::new);
         let fits = |t: &&ClusterTemplate| t.name == name || Some(t.id) == uuid;
-        let found: Vec<&ClusterTemplate> = records.templates.iter().filter(fits).collect();
+        let found: Vec<&ClusterTemplate> = outline.templates.iter().filter(fits).collect();
         return match found.as_slice() {
-            [one] => Ok(((*one).clone(), format!("template {name} of the state"))),
-            [] => Err(missing(name, records.templates.iter().map(|t| t.name.as_str()))),
+            [one] => Ok(((*one).clone(), format!("template {name} of {of}"))),
+            [] => Err(missing(name, outline.templates.iter().map(|t| t.name.as_str()))),
             _ => Err(Judgement::fail(
                 format!("several templates are called {name}"),
                 "give the UUID of one",
@@ -97,7 +100,7 @@ async fn named(scene: &Scene, name: &str) -> Result<(ClusterTemplate, String), J
     if matches!(scene.state, State::New) {
         return Err(missing(name, std::iter::empty()));
     }
-    // A daemon holds the state, so it can tell.
+    // Whoever may not look at the state may still ask as a tenant.
     let actor = scene.actor().await?;
     let body = scene.cloud.own_template(&actor, name).await.map_err(|e| match e.is_missing() {
         true => missing(name, std::iter::empty()),

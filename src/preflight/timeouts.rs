@@ -7,10 +7,10 @@ use super::{Judgement, Look, Scene};
 
 pub async fn check(scene: &Scene) -> Look {
     let earlier = match &scene.state {
-        State::Seen(records) => records.creations.as_slice(),
+        State::Seen { outline, .. } => outline.creations.as_slice(),
         State::New => &[],
         State::Unseen(why) => {
-            let cure = "run this as the user that magnumd runs as, while it is stopped";
+            let cure = "run this as the user that magnumd runs as";
             return Err(Judgement::unseen(why, cure));
         }
     };

@@ -163,16 +163,101 @@ fn length(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).expect("keys and values are smaller than 4 GiB")
 }
 
+/// Sees a whole file pass and can tell whether it is a complete, undamaged backup.
+pub struct Watched<W> {
+    out: W,
+    /// Of everything that passed but `tail`.
+    digest: Context,
+    /// As much of the beginning as a header may need.
+    head: Vec<u8>,
+    /// The last bytes, which may be the trailer.
+    tail: Vec<u8>,
+    length: u64,
+}
+
+impl<W: Write> Watched<W> {
+    pub fn new(out: W) -> Self {
+        let (head, tail) = (Vec::new(), Vec::new());
+        Self { out, digest: Context::new(&SHA256), head, tail, length: 0 }
+    }
+
+    /// What passed, if all of it was a backup; `path` is for sentences.
+    pub fn end(self, path: &Path) -> Result<Proven, BackupError> {
+        let Self { mut digest, head, tail, length, .. } = self;
+        if !head.starts_with(MAGIC) {
+            return Err(foreign(path, &head[..MAGIC.len().min(head.len())]));
+        }
+        if length < (MAGIC.len() + 4 + TRAILER) as u64 || !tail.starts_with(END) {
+            return Err(BackupError::CutOff(path.to_owned()));
+        }
+        digest.update(END);
+        let (said, seal) = tail[END.len()..].split_at(SHA256_OUTPUT_LEN);
+        if digest.finish().as_ref() != said {
+            return Err(BackupError::Damaged(path.to_owned()));
+        }
+        let malformed =
+            |e: &dyn std::fmt::Display| BackupError::Malformed(path.to_owned(), e.to_string());
+        let mut rest = &head[MAGIC.len()..];
+        let size = number(&mut rest).map_err(|e| malformed(&e))?;
+        if size > MOST_HEADER {
+            return Err(malformed(&"its header is too long"));
+        }
+        let header = bytes(&mut rest, size).map_err(|e| malformed(&e))?;
+        let header: Header = serde_json::from_slice(&header).map_err(|e| malformed(&e))?;
+        if header.schema > SCHEMA {
+            let Header { magnumd, schema, .. } = header;
+            return Err(BackupError::NewerSchema(path.to_owned(), magnumd, schema));
+        }
+        let tables = MAGIC.len() as u64 + 4 + u64::from(size);
+        let (digest, seal) = (said.to_vec(), Sealed::from_bytes(seal.to_vec()));
+        Ok(Proven { header, length, digest, seal, tables })
+    }
+
+    fn see(&mut self, bytes: &[u8]) {
+        self.length += bytes.len() as u64;
+        let most = MAGIC.len() + 4 + MOST_HEADER as usize;
+        let lacking = most.saturating_sub(self.head.len()).min(bytes.len());
+        self.head.extend_from_slice(&bytes[..lacking]);
+        // All but the last bytes of tail and these together are behind us.
+        let behind = (self.tail.len() + bytes.len()).saturating_sub(TRAILER);
+        let of_tail = behind.min(self.tail.len());
+        self.digest.update(&self.tail[..of_tail]);
+        self.tail.drain(..of_tail);
+        let (passed, last) = bytes.split_at(behind - of_tail);
+        self.digest.update(passed);
+        self.tail.extend_from_slice(last);
+    }
+}
+
+impl<W: Write> Write for Watched<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.see(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// What a backup that is whole says of itself.
+#[derive(Debug)]
+pub struct Proven {
+    pub header: Header,
+    pub length: u64,
+    digest: Vec<u8>,
+    seal: Sealed,
+    /// Where the first table begins.
+    tables: u64,
+}
+
 /// A backup whose checksum was found right.
 #[derive(Debug)]
 pub struct Backup {
     path: PathBuf,
     file: File,
-    header: Header,
-    digest: Vec<u8>,
-    seal: Sealed,
-    /// Where the first table begins.
-    tables: u64,
+    proven: Proven,
 }
 
 impl Backup {
@@ -180,45 +265,21 @@ impl Backup {
     pub fn open(path: &Path) -> Result<Self, BackupError> {
         let io = |e: std::io::Error| BackupError::Disk(path.to_owned(), e);
         let mut file = File::open(path).map_err(io)?;
-        let length = file.metadata().map_err(io)?.len();
-        let mut start = Vec::new();
-        (&file).take(MAGIC.len() as u64).read_to_end(&mut start).map_err(io)?;
-        if start != MAGIC {
-            return Err(foreign(path, &start));
+        let mut watched = Watched::new(std::io::sink());
+        let mut chunk = vec![0; 1 << 18];
+        // Whatever else it is may be large: its first bytes tell.
+        while watched.head.len() < MAGIC.len() || watched.head.starts_with(MAGIC) {
+            match file.read(&mut chunk).map_err(io)? {
+                0 => break,
+                read => watched.see(&chunk[..read]),
+            }
         }
-        let end = length.checked_sub(TRAILER as u64).filter(|end| *end >= MAGIC.len() as u64 + 4);
-        let end = end.ok_or_else(|| BackupError::CutOff(path.to_owned()))?;
-        file.seek(SeekFrom::Start(end)).map_err(io)?;
-        let mut trailer = Vec::new();
-        (&file).take(TRAILER as u64).read_to_end(&mut trailer).map_err(io)?;
-        let (mark, rest) = trailer.split_at(END.len().min(trailer.len()));
-        if mark != END || rest.len() != SHA256_OUTPUT_LEN + SEALED_LENGTH {
-            return Err(BackupError::CutOff(path.to_owned()));
-        }
-        let (digest, seal) = rest.split_at(SHA256_OUTPUT_LEN);
-        if digest_of(&mut file, end + END.len() as u64).map_err(io)? != digest {
-            return Err(BackupError::Damaged(path.to_owned()));
-        }
-        let malformed =
-            |e: &dyn std::fmt::Display| BackupError::Malformed(path.to_owned(), e.to_string());
-        file.seek(SeekFrom::Start(MAGIC.len() as u64)).map_err(io)?;
-        let size = number(&mut file).map_err(|e| malformed(&e))?;
-        if size > MOST_HEADER {
-            return Err(malformed(&"its header is too long"));
-        }
-        let header = bytes(&mut file, size).map_err(|e| malformed(&e))?;
-        let header: Header = serde_json::from_slice(&header).map_err(|e| malformed(&e))?;
-        if header.schema > SCHEMA {
-            let Header { magnumd, schema, .. } = header;
-            return Err(BackupError::NewerSchema(path.to_owned(), magnumd, schema));
-        }
-        let (digest, seal) = (digest.to_vec(), Sealed::from_bytes(seal.to_vec()));
-        let tables = MAGIC.len() as u64 + 4 + u64::from(size);
-        Ok(Self { path: path.to_owned(), file, header, digest, seal, tables })
+        let proven = watched.end(path)?;
+        Ok(Self { path: path.to_owned(), file, proven })
     }
 
     pub const fn header(&self) -> &Header {
-        &self.header
+        &self.proven.header
     }
 
     /// Whether it was made with this sealing key, and is as it was made.
@@ -226,22 +287,22 @@ impl Backup {
         if !self.meta().fits(sealer) {
             return Err(BackupError::WrongKey {
                 path: self.path.clone(),
-                theirs: self.header.key_id.clone(),
+                theirs: self.proven.header.key_id.clone(),
                 ours: sealer.key_id().to_owned(),
             });
         }
-        match sealer.open(SEAL_OWNER, &self.seal) {
-            Ok(sealed) if *sealed == self.digest => Ok(()),
+        match sealer.open(SEAL_OWNER, &self.proven.seal) {
+            Ok(sealed) if *sealed == self.proven.digest => Ok(()),
             _ => Err(BackupError::Forged(self.path.clone())),
         }
     }
 
     fn meta(&self) -> Meta {
         Meta {
-            schema: self.header.schema,
-            sequence: self.header.sequence,
-            key_check: Some(self.header.key_check.clone()),
-            instance: Some(self.header.instance.clone()).filter(|name| !name.is_empty()),
+            schema: self.proven.header.schema,
+            sequence: self.proven.header.sequence,
+            key_check: Some(self.proven.header.key_check.clone()),
+            instance: Some(self.proven.header.instance.clone()).filter(|name| !name.is_empty()),
         }
     }
 
@@ -263,7 +324,7 @@ impl Backup {
         }
         let mut indexes: Vec<(&'static str, Key)> = Vec::new();
         let mut file = BufReader::with_capacity(1 << 20, &self.file);
-        file.seek(SeekFrom::Start(self.tables))
+        file.seek(SeekFrom::Start(self.proven.tables))
             .map_err(|e| BackupError::Disk(self.path.clone(), e))?;
         while let Some(kind) = self.next_table(&mut file)? {
             let mut open = transaction.open_table(table::definition(kind.table)).map_err(state)?;
@@ -334,19 +395,6 @@ fn foreign(path: &Path, start: &[u8]) -> BackupError {
         _ => "something else",
     };
     BackupError::Foreign(path, what)
-}
-
-fn digest_of(file: &mut File, length: u64) -> std::io::Result<Vec<u8>> {
-    file.seek(SeekFrom::Start(0))?;
-    let mut digest = Context::new(&SHA256);
-    let mut rest = (&*file).take(length);
-    let mut chunk = vec![0; 1 << 18];
-    loop {
-        match rest.read(&mut chunk)? {
-            0 => return Ok(digest.finish().as_ref().to_vec()),
-            read => digest.update(&chunk[..read]),
-        }
-    }
 }
 
 fn number(file: &mut impl Read) -> std::io::Result<u32> {

@@ -10,6 +10,7 @@ pub mod dump;
 mod file;
 mod kind;
 mod meta;
+pub mod outline;
 mod record;
 pub mod restore;
 mod table;

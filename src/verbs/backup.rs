@@ -9,10 +9,11 @@ use std::time::Instant;
 
 use clap::Args;
 use magnumd::base::clock::Clock;
-use magnumd::store::backup::{Backup as Written, Header};
+use magnumd::store::backup::{Header, Proven, Watched};
 use serde_json::json;
 
-use super::state::{self, Failure, Output, Place, Reader, bytes_passing, megabytes};
+use super::Output;
+use super::state::{self, Failure, Place, Reader, bytes_passing, megabytes};
 
 #[derive(Debug, Args)]
 pub struct Backup {
@@ -37,7 +38,7 @@ impl Backup {
         let draft = Draft::begin(&self.file, self.force)?;
         let bar = bytes_passing("backup");
         let passed = |bytes: usize| bar.inc(bytes as u64);
-        let mut out = BufWriter::with_capacity(1 << 18, &draft.file);
+        let mut out = BufWriter::with_capacity(1 << 18, Watched::new(&draft.file));
         match reader {
             Reader::Daemon(mut client) => client.fetch("/backup", &mut out, &passed).await?,
             Reader::File(store) => {
@@ -45,26 +46,26 @@ impl Backup {
                     .backup(Clock::real().now(), &mut Counted { out: &mut out, passed: &passed })?;
             }
         }
-        out.flush().map_err(|e| Failure::File(self.file.clone(), e))?;
-        drop(out);
-        let (header, bytes) = draft.finish()?;
+        let written =
+            out.into_inner().map_err(|e| Failure::File(draft.path.clone(), e.into_error()))?;
+        let Proven { header, length: bytes, .. } = written.end(&draft.path)?;
+        draft.finish(bytes)?;
         bar.finish_and_clear();
         self.report(&header, bytes, began);
         Ok(ExitCode::SUCCESS)
     }
 
-    #[expect(clippy::print_stdout, reason = "the report is this verb's output")]
     fn report(&self, header: &Header, bytes: u64, began: Instant) {
         let file = self.file.display();
         let took = began.elapsed().as_millis();
         let Header { clusters, records, key_id, .. } = header;
         match self.place.output {
-            Output::Text => println!(
+            Output::Text => say!(
                 "{file}: {clusters} clusters, {records} records, {} in {took} ms; its secrets \
                  need the sealing key {key_id}",
                 megabytes(bytes)
             ),
-            Output::Json => println!(
+            Output::Json => say!(
                 "{}",
                 json!({"file": file.to_string(), "bytes": bytes, "ms": took, "backup": header})
             ),
@@ -131,12 +132,15 @@ impl Draft {
         }
     }
 
-    /// Reads it once more, then puts it in place.
-    fn finish(mut self) -> Result<(Header, u64), Failure> {
+    /// Puts what was seen to be a backup of so many bytes in place, once the disk has it.
+    fn finish(mut self, bytes: u64) -> Result<(), Failure> {
         let io = |e| Failure::File(self.path.clone(), e);
         self.file.sync_all().map_err(io)?;
-        let header = Written::open(&self.path)?.header().clone();
-        let bytes = self.file.metadata().map_err(io)?.len();
+        let found = self.file.metadata().map_err(io)?.len();
+        if found != bytes {
+            let sentence = format!("{bytes} bytes were written, but it has {found}");
+            return Err(io(std::io::Error::other(sentence)));
+        }
         std::fs::rename(&self.path, &self.target).map_err(io)?;
         self.reserved = false;
         let folder = match self.target.parent() {
@@ -144,7 +148,7 @@ impl Draft {
             _ => Path::new("."),
         };
         File::open(folder).and_then(|d| d.sync_all()).map_err(io)?;
-        Ok((header, bytes))
+        Ok(())
     }
 }
 

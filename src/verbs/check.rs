@@ -18,7 +18,6 @@ pub struct Check {
 }
 
 impl Check {
-    #[expect(clippy::print_stdout, reason = "the verdict is this verb's output")]
     pub fn run(self) -> ExitCode {
         let verdict = self.source.layers().load();
         let path = self.source.path();
@@ -26,7 +25,7 @@ impl Check {
         match (&verdict, self.output) {
             (Ok(_), Output::Text) => {
                 warnings.iter().for_each(|warning| super::complain(warning));
-                println!("{}: usable", path.display());
+                say!("{}: usable", path.display());
             }
             (Err(e), Output::Text) => super::complain(e),
             (verdict, Output::Json) => {
@@ -37,7 +36,7 @@ impl Check {
                     "error": error,
                     "warnings": warnings,
                 });
-                println!("{report}");
+                say!("{report}");
             }
         }
         match verdict {

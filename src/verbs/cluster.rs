@@ -7,7 +7,8 @@ use magnumd::conductor::custodian::{AdoptOrder, Adopted};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::state::{self, Failure, Output, Place, Reader};
+use super::Output;
+use super::state::{self, Failure, Place, Reader};
 
 #[derive(Debug, Args)]
 pub struct Cluster {
@@ -47,7 +48,6 @@ impl Cluster {
 }
 
 impl Adopt {
-    #[expect(clippy::print_stdout, reason = "the report is this verb's output")]
     async fn adopt(self) -> Result<ExitCode, Failure> {
         let Self { cluster, template, owner, name, place } = self;
         let order = AdoptOrder { cluster, template, owner, name };
@@ -56,8 +56,8 @@ impl Adopt {
             Reader::File(store) => place.custodian(*store)?.adopt(&order).await?,
         };
         match place.output {
-            Output::Json => println!("{}", json!(adopted)),
-            Output::Text => adopted.report.iter().for_each(|line| println!("{line}")),
+            Output::Json => say!("{}", json!(adopted)),
+            Output::Text => adopted.report.iter().for_each(|line| say!("{line}")),
         }
         Ok(match adopted.done {
             true => ExitCode::SUCCESS,

@@ -7,7 +7,8 @@ use magnumd::store::Store;
 use magnumd::store::restore::STATE;
 use serde_json::json;
 
-use super::state::{self, Failure, Output, Place, megabytes};
+use super::Output;
+use super::state::{self, Failure, Place, megabytes};
 
 #[derive(Debug, Args)]
 pub struct Compact {
@@ -20,7 +21,6 @@ impl Compact {
         state::run(self.compact())
     }
 
-    #[expect(clippy::print_stdout, reason = "the sizes are this verb's output")]
     async fn compact(self) -> Result<ExitCode, Failure> {
         let directory = self.place.directory()?;
         self.place.not_running(&directory, "compact").await?;
@@ -29,9 +29,9 @@ impl Compact {
         let (before, after) = Store::compact(&state, sealer)?;
         let path = state.display();
         match self.place.output {
-            Output::Text => println!("{path}: {} → {}", megabytes(before), megabytes(after)),
+            Output::Text => say!("{path}: {} → {}", megabytes(before), megabytes(after)),
             Output::Json => {
-                println!("{}", json!({"file": path.to_string(), "before": before, "after": after}))
+                say!("{}", json!({"file": path.to_string(), "before": before, "after": after}))
             }
         }
         Ok(ExitCode::SUCCESS)

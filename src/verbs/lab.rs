@@ -184,7 +184,6 @@ impl Lab {
         Ok(directory)
     }
 
-    #[expect(clippy::print_stdout, reason = "the endpoints are this verb's output")]
     fn print_endpoints(&self, cloud: &LabCloud, ports: &Ports, directory: &Path) {
         let own = [("api", ports.api), ("discovery", ports.discovery)]
             .map(|(name, port)| (name, format!("http://127.0.0.1:{port}")));
@@ -193,14 +192,14 @@ impl Lab {
             own.into_iter().chain([bootstrap]).chain(cloud.endpoints()).collect();
         match self.output {
             Output::Text => {
-                endpoints.iter().for_each(|(name, url)| println!("{name} {url}"));
-                println!("files {}", directory.display());
+                endpoints.iter().for_each(|(name, url)| say!("{name} {url}"));
+                say!("files {}", directory.display());
             }
             Output::Json => {
                 let endpoints: serde_json::Map<_, _> =
                     endpoints.into_iter().map(|(n, url)| (n.to_owned(), url.into())).collect();
                 let files = directory.display().to_string();
-                println!("{}", serde_json::json!({"endpoints": endpoints, "files": files}));
+                say!("{}", serde_json::json!({"endpoints": endpoints, "files": files}));
             }
         }
     }

@@ -1,5 +1,12 @@
 //! The verbs of the command line.
 
+/// One line of a verb's output.
+macro_rules! say {
+    ($($words:tt)*) => {
+        $crate::verbs::say(&format!("{}\n", format_args!($($words)*)))
+    };
+}
+
 mod backup;
 mod check;
 mod cluster;
@@ -110,6 +117,19 @@ fn say(text: &str) {
     {
         complain(&format_args!("standard output: {e}"));
     }
+}
+
+/// Asks on the terminal; without one the answer is no.
+fn agreed(question: &str) -> std::io::Result<bool> {
+    use std::io::{IsTerminal, Write};
+    if !std::io::stdin().is_terminal() {
+        return Ok(false);
+    }
+    eprint!("{question} [y/N] ");
+    std::io::stderr().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 /// The last words of a verb that failed.

@@ -1,7 +1,6 @@
 //! `magnumd orphans`: what carries our names and belongs to no cluster.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -10,7 +9,8 @@ use magnumd::ops::control::CleanOrder;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::state::{self, Failure, Output, Place, Reader};
+use super::state::{self, Failure, Place, Reader};
+use super::{Output, agreed};
 
 #[derive(Debug, Args)]
 pub struct OrphansVerb {
@@ -78,7 +78,7 @@ impl List {
     async fn list(self) -> Result<ExitCode, Failure> {
         let orphans = self.find().await?;
         match self.place.output {
-            Output::Json => print(&json!(orphans)),
+            Output::Json => say!("{}", json!(orphans)),
             Output::Text => show(&orphans),
         }
         Ok(ExitCode::SUCCESS)
@@ -96,14 +96,17 @@ impl Clean {
         let clusters: BTreeSet<&str> = going.map(|o| o.cluster.as_str()).collect();
         if clusters.is_empty() {
             match text {
-                true => print(&"nothing to clean"),
-                false => print(&json!({"plan": orphans, "cleaned": []})),
+                true => say!("nothing to clean"),
+                false => say!("{}", json!({"plan": orphans, "cleaned": []})),
             }
             return Ok(ExitCode::SUCCESS);
         }
-        if !self.yes && !confirmed(clusters.len())? {
+        if !self.yes
+            && !agreed(&format!("Delete what is left of {} clusters?", clusters.len()))
+                .map_err(|e| Failure::File("the terminal".into(), e))?
+        {
             if !text {
-                print(&json!({"plan": orphans, "cleaned": []}));
+                say!("{}", json!({"plan": orphans, "cleaned": []}));
             }
             return Err(Failure::Other("nothing was deleted; --yes carries the plan out".into()));
         }
@@ -117,33 +120,15 @@ impl Clean {
         };
         match text {
             true => cleaned.iter().for_each(|c| {
-                print(&format_args!("cluster {}: {}", c.cluster, c.report.join("; ")));
+                say!("cluster {}: {}", c.cluster, c.report.join("; "));
             }),
-            false => print(&json!({"plan": orphans, "cleaned": cleaned})),
+            false => say!("{}", json!({"plan": orphans, "cleaned": cleaned})),
         }
         Ok(match cleaned.iter().all(|c| c.done) {
             true => ExitCode::SUCCESS,
             false => ExitCode::FAILURE,
         })
     }
-}
-
-/// Asks on the terminal; without one the answer is no.
-fn confirmed(clusters: usize) -> Result<bool, Failure> {
-    if !std::io::stdin().is_terminal() {
-        return Ok(false);
-    }
-    let wrong = |e| Failure::File("the terminal".into(), e);
-    eprint!("Delete what is left of {clusters} clusters? [y/N] ");
-    std::io::stderr().flush().map_err(wrong)?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer).map_err(wrong)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
-}
-
-#[expect(clippy::print_stdout, reason = "the list is this verb's output")]
-fn print(line: &dyn std::fmt::Display) {
-    println!("{line}");
 }
 
 fn show(orphans: &Orphans) {
@@ -158,14 +143,12 @@ fn show(orphans: &Orphans) {
             None => "to be deleted".to_owned(),
             Some(why) => format!("kept: {why}"),
         };
-        print(&format_args!(
-            "{kind} {id} ({name}) of cluster {cluster}, project {project_id}: {fate}"
-        ));
+        say!("{kind} {id} ({name}) of cluster {cluster}, project {project_id}: {fate}");
     }
     if orphans.found.is_empty() {
-        print(&"no orphans");
+        say!("no orphans");
     }
     for sentence in &orphans.unseen {
-        print(&format_args!("not seen: {sentence}"));
+        say!("not seen: {sentence}");
     }
 }

@@ -1,6 +1,5 @@
 //! `magnumd preflight`: is this cloud ready, and would this cluster be built?
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,7 +7,6 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use magnumd::base::clock::Clock;
 use magnumd::base::id::Entropy;
-use magnumd::config::Config;
 use magnumd::daemon;
 use magnumd::openstack::Cloud;
 use magnumd::preflight::{self, Finding, Options, Parts, Scene, Verdict, Wanted, trial};
@@ -16,6 +14,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::paint::{Colour, paint};
+use super::source::Source;
 use super::{Output, WRONG_CONFIGURATION, complain, credentials, signals};
 
 /// Look whether a cloud is ready for magnumd, and for a cluster.
@@ -31,9 +30,8 @@ pub struct Preflight {
     /// Also make a throw-away trust and boot a throw-away server, and remove them again.
     #[arg(long)]
     deep: bool,
-    /// The configuration.
-    #[arg(long, value_name = "FILE", default_value = "/etc/magnumd/magnumd.toml")]
-    config: PathBuf,
+    #[command(flatten)]
+    source: Source,
     /// How to say it.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -155,7 +153,7 @@ impl Preflight {
 
     /// Everything that can be wrong before the first question.
     fn parts(&self) -> Result<Parts, Box<dyn std::error::Error>> {
-        let config = Config::load(&self.config)?;
+        let config = self.source.config()?;
         let (cloud, driver_settings) = daemon::preflight(&config);
         let clock = Clock::real();
         let cloud = Cloud::new(cloud, clock.clone())?;
@@ -194,7 +192,6 @@ fn worst(found: &[Finding]) -> Verdict {
     found.iter().map(|finding| finding.judgement.verdict).max().unwrap_or(Verdict::Ok)
 }
 
-#[expect(clippy::print_stdout, reason = "the findings are this verb's output")]
 fn print_lines(found: &[Finding], took: Duration) {
     let width = found.iter().map(|finding| finding.check.len()).max().unwrap_or(0);
     for Finding { check, judgement, .. } in found {
@@ -204,14 +201,14 @@ fn print_lines(found: &[Finding], took: Duration) {
             Verdict::Fail => Colour::Red,
         };
         let verdict = paint(colour, &format!("{:4}", judgement.verdict.as_str()));
-        println!("{verdict}  {check:width$}  {}", judgement.sentence);
+        say!("{verdict}  {check:width$}  {}", judgement.sentence);
         if let Some(cure) = &judgement.cure {
             let arrow = paint(Colour::Dim, "cure:");
-            println!("{:4}  {:width$}  {arrow} {cure}", "", "");
+            say!("{:4}  {:width$}  {arrow} {cure}", "", "");
         }
     }
     let number = |verdict| found.iter().filter(|f| f.judgement.verdict == verdict).count();
-    println!(
+    say!(
         "{} ok, {} warn, {} fail, in {:.1} s",
         number(Verdict::Ok),
         number(Verdict::Warn),
@@ -220,7 +217,6 @@ fn print_lines(found: &[Finding], took: Duration) {
     );
 }
 
-#[expect(clippy::print_stdout, reason = "the findings are this verb's output")]
 fn print_json(found: &[Finding], took: Duration) {
     let ms = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
     let line = |finding: &Finding| {
@@ -234,5 +230,5 @@ fn print_json(found: &[Finding], took: Duration) {
         })
     };
     let checks: Vec<_> = found.iter().map(line).collect();
-    println!("{}", json!({"verdict": worst(found).as_str(), "ms": ms(took), "checks": checks}));
+    say!("{}", json!({"verdict": worst(found).as_str(), "ms": ms(took), "checks": checks}));
 }

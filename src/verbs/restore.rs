@@ -11,7 +11,8 @@ use magnumd::store::dump::Import as Export;
 use magnumd::store::restore::{Restored, Source, restore};
 use serde_json::json;
 
-use super::state::{self, Failure, Output, Place};
+use super::Output;
+use super::state::{self, Failure, Place};
 
 #[derive(Debug, Args)]
 pub struct Restore {
@@ -73,27 +74,26 @@ impl From {
         Ok(ExitCode::SUCCESS)
     }
 
-    #[expect(clippy::print_stdout, reason = "the report is this verb's output")]
     fn report(&self, restored: &Restored, key: &std::path::Path) {
         let Restored { state, aside, report } = restored;
         let path = state.display();
         if self.place.output == Output::Json {
             let aside = aside.as_ref().map(|a| a.display().to_string());
-            println!("{}", json!({"state": path.to_string(), "aside": aside, "verify": report}));
+            say!("{}", json!({"state": path.to_string(), "aside": aside, "verify": report}));
             return;
         }
-        println!("{path}: {} records restored", report.records);
+        say!("{path}: {} records restored", report.records);
         if let Some(aside) = aside {
-            println!("the former state is now {}", aside.display());
+            say!("the former state is now {}", aside.display());
         }
         if !report.findings.is_empty() {
-            println!(
+            say!(
                 "{} findings, as when it was written; magnumd verify lists them",
                 report.findings.len()
             );
         }
         if !state.with_file_name(SEALING_KEY).exists() {
-            println!(
+            say!(
                 "a magnumd on this directory needs {} as {SEALING_KEY} beside it, or as \
                  storage.sealing_key_file",
                 key.display()

@@ -1,18 +1,18 @@
 //! `magnumd setup`: the accounts and the catalogue entry that a cloud needs for magnumd.
 
-use std::io::{IsTerminal, Write};
 use std::net::{IpAddr, UdpSocket};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use magnumd::base::id::Entropy;
+use magnumd::config::DEFAULT_FILE;
 use magnumd::openstack::Credentials;
 use magnumd::setup::{Action, Line, Names, Setup as Work};
 use serde_json::json;
 
 use super::paint::{Colour, paint};
-use super::{Output, complain, credentials};
+use super::{Output, agreed, complain, credentials};
 
 /// Make what a cloud needs for magnumd, and write its configuration.
 ///
@@ -31,7 +31,7 @@ pub struct Setup {
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
     /// The configuration to write or to complete.
-    #[arg(long, value_name = "FILE", default_value = "/etc/magnumd/magnumd.toml")]
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_FILE)]
     config: PathBuf,
     /// This machine as clients and nodes reach it; default: the address from which it reaches
     /// Keystone.
@@ -94,17 +94,18 @@ impl Setup {
         if self.output == Output::Text {
             print_lines(&lines);
         }
-        let agreed = any && !refused && (self.yes || self.asks()?);
-        if agreed {
+        let goes =
+            any && !refused && (self.yes || (self.output == Output::Text && agreed("Do it?")?));
+        if goes {
             act().await?;
         }
-        let outcome = match (refused, any, agreed) {
+        let outcome = match (refused, any, goes) {
             (true, ..) => "nothing was changed: something is in the way",
             (_, false, _) => "nothing is to be done",
             (_, _, false) => "nothing was changed; --yes does it",
             (_, _, true) => "done",
         };
-        self.say(&lines, outcome, agreed);
+        self.say(&lines, outcome, goes);
         Ok(if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 
@@ -125,27 +126,14 @@ impl Setup {
         })
     }
 
-    #[expect(clippy::print_stdout, reason = "the question belongs below the plan")]
-    fn asks(&self) -> Result<bool, Failure> {
-        if self.output == Output::Json || !std::io::stdin().is_terminal() {
-            return Ok(false);
-        }
-        print!("Do it? [y/N] ");
-        std::io::stdout().flush()?;
-        let mut answer = String::new();
-        std::io::stdin().read_line(&mut answer)?;
-        Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
-    }
-
-    #[expect(clippy::print_stdout, reason = "the outcome is this verb's output")]
     fn say(&self, lines: &[Line], outcome: &str, done: bool) {
         let config = self.config.display();
         match self.output {
             Output::Text => {
-                println!("{outcome}");
+                say!("{outcome}");
                 match (done, self.remove) {
-                    (true, false) => println!("next: magnumd preflight --config {config}"),
-                    (true, true) => println!("{config} is left as it is"),
+                    (true, false) => say!("next: magnumd preflight --config {config}"),
+                    (true, true) => say!("{config} is left as it is"),
                     (false, _) => {}
                 }
             }
@@ -153,16 +141,12 @@ impl Setup {
                 let line = |l: &Line| json!({"action": l.action.as_str(), "what": l.what});
                 let plan: Vec<_> = lines.iter().map(line).collect();
                 let file = config.to_string();
-                println!(
-                    "{}",
-                    json!({"plan": plan, "done": done, "outcome": outcome, "config": file})
-                );
+                say!("{}", json!({"plan": plan, "done": done, "outcome": outcome, "config": file}));
             }
         }
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the plan is this verb's output")]
 fn print_lines(lines: &[Line]) {
     for Line { action, what } in lines {
         let colour = match action {
@@ -171,7 +155,7 @@ fn print_lines(lines: &[Line]) {
             Action::Remove | Action::Refuse => Colour::Red,
             Action::Keep => Colour::Dim,
         };
-        println!("{}  {what}", paint(colour, &format!("{:6}", action.as_str())));
+        say!("{}  {what}", paint(colour, &format!("{:6}", action.as_str())));
     }
 }
 

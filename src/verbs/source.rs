@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use magnumd::config::{DEFAULT_FILE, Layers};
+use magnumd::config::{Config, ConfigError, DEFAULT_FILE, Layers, Loaded};
 
 #[derive(Debug, Args)]
 pub struct Source {
@@ -35,6 +35,14 @@ impl Source {
             environment: std::env::vars_os().filter_map(text).collect(),
             flags: self.set.clone(),
         }
+    }
+
+    /// All of it, for a verb that needs nothing but the values. What was given and is not used
+    /// is said on standard error.
+    pub fn config(&self) -> Result<Config, ConfigError> {
+        let Loaded { config, warnings, .. } = self.layers().load()?;
+        warnings.iter().for_each(|warning| super::complain(warning));
+        Ok(config)
     }
 
     /// For messages.

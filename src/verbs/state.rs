@@ -1,10 +1,11 @@
 //! What the verbs about the state share: where it is, its key, and whether a magnumd has it open.
 
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use magnumd::base::secret::Sealer;
 use magnumd::conductor::custodian::Custodian;
@@ -14,14 +15,14 @@ use magnumd::ops::control::{Client, ControlError};
 use magnumd::store::restore::STATE;
 use magnumd::store::{OpenError, Store};
 
-use super::{WRONG_CONFIGURATION, complain};
+use super::source::Source;
+use super::{Output, WRONG_CONFIGURATION, complain};
 
 /// Which state, and how to speak about it.
 #[derive(Debug, Args)]
 pub struct Place {
-    /// The configuration.
-    #[arg(long, value_name = "FILE", default_value = "/etc/magnumd/magnumd.toml")]
-    pub config: PathBuf,
+    #[command(flatten)]
+    source: Source,
     /// The directory of the state, instead of the configuration's storage.path.
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
@@ -31,12 +32,9 @@ pub struct Place {
     /// How to say it.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Output {
-    Text,
-    Json,
+    /// The configuration, once it was read.
+    #[arg(skip)]
+    known: OnceCell<Option<Config>>,
 }
 
 /// Why a verb about the state did not do it.
@@ -95,19 +93,26 @@ pub enum Reader {
 
 impl Place {
     /// The configuration; not needed where directory and key are given.
-    fn config(&self) -> Result<Option<Config>, Failure> {
-        match self.state.is_some() && !self.config.exists() {
-            true => Ok(None),
-            false => Ok(Some(Config::load(&self.config)?)),
+    fn config(&self) -> Result<Option<&Config>, Failure> {
+        if let Some(known) = self.known.get() {
+            return Ok(known.as_ref());
         }
+        let config = match self.source.config() {
+            Err(ConfigError::Unreadable { .. })
+                if self.state.is_some() && !self.source.path().exists() =>
+            {
+                None
+            }
+            config => Some(config?),
+        };
+        Ok(self.known.get_or_init(|| config).as_ref())
     }
 
     pub fn directory(&self) -> Result<PathBuf, Failure> {
         if let Some(state) = &self.state {
             return Ok(state.clone());
         }
-        let config = self.config()?;
-        Ok(config.map(|c| c.storage.path).unwrap_or_default())
+        Ok(self.config()?.map(|c| c.storage.path.clone()).unwrap_or_default())
     }
 
     /// The sealing key for a state in `directory`.
@@ -115,10 +120,11 @@ impl Place {
         let beside = directory.join(SEALING_KEY);
         let path = match &self.key {
             Some(key) => key.clone(),
-            None => match self.config()?.map(|c| c.storage) {
+            None => match self.config()?.map(|c| &c.storage) {
                 // As the daemon does for its own state; elsewhere a key that lies there comes first.
                 Some(storage) if storage.path == directory || !beside.exists() => {
-                    storage.sealing_key_file.unwrap_or_else(|| storage.path.join(SEALING_KEY))
+                    let own = storage.sealing_key_file.clone();
+                    own.unwrap_or_else(|| storage.path.join(SEALING_KEY))
                 }
                 _ => beside,
             },
@@ -140,7 +146,11 @@ impl Place {
 
     /// Whoever looks after orphans while no magnumd runs; this needs OpenStack.
     pub fn custodian(&self, store: Store) -> Result<Custodian, Failure> {
-        Ok(daemon::custodian(&Config::load(&self.config)?, store)?)
+        match self.config()? {
+            Some(config) => Ok(daemon::custodian(config, store)?),
+            // Says which file is missing.
+            None => Ok(daemon::custodian(&self.source.config()?, store)?),
+        }
     }
 
     /// Refuses while a magnumd runs on the state.

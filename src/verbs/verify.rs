@@ -8,7 +8,8 @@ use magnumd::store::backup::Backup;
 use magnumd::store::verify::Report;
 use serde_json::json;
 
-use super::state::{self, Failure, Output, Place, Reader};
+use super::Output;
+use super::state::{self, Failure, Place, Reader};
 
 #[derive(Debug, Args)]
 pub struct Verify {
@@ -43,16 +44,15 @@ impl Verify {
         })
     }
 
-    #[expect(clippy::print_stdout, reason = "the report is this verb's output")]
     fn print(&self, report: &Report) {
         let Report { records, index_entries, secrets, findings } = report;
         if self.place.output == Output::Json {
-            return println!("{}", json!(report));
+            return say!("{}", json!(report));
         }
         for found in findings {
-            println!("{} {}: {}; cure: {}", found.table, found.key, found.problem, found.cure);
+            say!("{} {}: {}; cure: {}", found.table, found.key, found.problem, found.cure);
         }
-        println!(
+        say!(
             "{records} records, {index_entries} index entries, {secrets} secrets: {}",
             match findings.len() {
                 0 => "all in order".to_owned(),

@@ -199,7 +199,7 @@ fn conductor(store: &Store, clock: &Clock) -> Conductor {
             max_clusters_per_project: 20,
             trust_roles: Vec::new(),
             certificate_validity: DAY,
-            default_boot_volume_size: 0,
+            boot_volume_size: 0,
             allowed_network_drivers: Vec::new(),
             default_driver: None,
             discovery_url: String::new(),

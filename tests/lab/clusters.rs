@@ -116,3 +116,28 @@ async fn the_create_timeout_is_kept_to_the_minute() {
     assert!(took >= Duration::from_secs(60), "not before its minute: {took:?}");
     assert!(took < Duration::from_secs(75), "and soon after it: {took:?}");
 }
+
+/// The operator's size of root volumes reaches the driver, and rebuilds no server of old ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_keeps_the_root_volume_it_was_made_with() {
+    let mut lab = Lab::new().await;
+    let token = lab.token("demo").await;
+    let daemon = lab.daemon().await;
+    let before = daemon.create(&token, "before").await;
+    assert_eq!(daemon.settled(&token, &before).await["status"], "CREATE_COMPLETE");
+    daemon.end().await;
+    lab.configure("[volumes]", "boot_size_gb = 7");
+    let daemon = lab.daemon().await;
+    daemon.resize(&token, &before, json!({"node_count": 1})).await;
+    let cluster = daemon.settled(&token, &before).await;
+    assert_eq!(cluster["status"], "UPDATE_COMPLETE", "{cluster}");
+    assert_eq!(cluster["labels"].get("boot_volume_size"), None, "{cluster}");
+    // The lab has no Cinder, and the driver says so of the size that it was given.
+    let body = json!({"name": "after", "cluster_template_id": "k8s", "node_count": 1});
+    let (status, said) = daemon.post(&token, "/v1/clusters", body).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{said}");
+    assert!(said.to_string().contains("the label boot_volume_size 7 needs"), "{said}");
+    daemon.delete(&token, &format!("/v1/clusters/{before}")).await;
+    daemon.gone(&token, &before).await;
+    daemon.end().await;
+}

@@ -222,6 +222,7 @@ async fn a_stack_without_a_record_gets_one_that_can_be_shown_and_deleted() {
     assert_eq!(cluster["status"], "ADOPT_COMPLETE");
     assert_eq!((&cluster["name"], &cluster["node_count"]), (&json!("k1"), &json!(2)));
     assert_eq!(cluster["master_count"], json!(1));
+    cannot_change(&daemon, &demo, &uuid).await;
     let (code, said, _) = lab.magnumd(&["verify"]).await;
     assert_eq!(code, 0, "{said}");
     assert_eq!(of_cluster(&orphans(&lab).await, &uuid), []);
@@ -229,4 +230,29 @@ async fn a_stack_without_a_record_gets_one_that_can_be_shown_and_deleted() {
     let (code, _, complaint) = lab.magnumd(&["cluster", "adopt", nobody]).await;
     assert!(code == 1 && complaint.contains("nothing can be adopted"), "{complaint}");
     deleted(&lab, daemon, &demo, &uuid).await;
+}
+
+/// Every order that would build on what is lost is refused before anything is touched.
+async fn cannot_change(daemon: &Running, token: &str, uuid: &str) {
+    let cluster = format!("/v1/clusters/{uuid}");
+    let (_, before) = daemon.get(token, &cluster).await;
+    let count = json!([{"op": "replace", "path": "/node_count", "value": 3}]);
+    let upgrade = json!({"cluster_template": "k8s"});
+    let group = json!({"name": "more", "node_count": 1});
+    let orders = [
+        (Method::POST, format!("{cluster}/actions/resize"), Some(json!({"node_count": 3}))),
+        (Method::PATCH, cluster.clone(), Some(count)),
+        (Method::POST, format!("{cluster}/actions/upgrade"), Some(upgrade)),
+        (Method::POST, format!("{cluster}/nodegroups"), Some(group)),
+        (Method::PATCH, format!("/v1/certificates/{uuid}"), None),
+        (Method::PATCH, format!("/v1/credentials/{uuid}"), None),
+    ];
+    for (method, path, body) in orders {
+        let (status, answer) = daemon.ask(token, method.clone(), &path, body).await;
+        assert_eq!(status, StatusCode::CONFLICT, "{method} {path}: {answer}");
+        let said = answer.to_string();
+        assert!(said.contains("move what runs there to a new cluster"), "{method} {path}: {said}");
+    }
+    let (_, after) = daemon.get(token, &cluster).await;
+    assert_eq!(before, after);
 }

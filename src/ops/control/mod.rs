@@ -166,7 +166,8 @@ impl Keeper {
                 };
                 self.streamed(move |store, now, out| store.export(secrets, now, out).map(drop))
             }
-            (&Method::GET, "/verify") => self.verify().await,
+            (&Method::GET, "/verify") => self.read(Store::verify).await,
+            (&Method::GET, "/outline") => self.read(Store::outline).await,
             (&Method::POST, "/orphans") => {
                 self.custody(&body.to_bytes(), |custodian, wish: OrphanWish| async move {
                     custodian.orphans(&wish).await.map(|found| json!(found))
@@ -225,10 +226,14 @@ impl Keeper {
         }
     }
 
-    async fn verify(&self) -> Response {
+    /// What `read` finds in the state, on a thread of its own.
+    async fn read<T: Serialize + Send + 'static>(
+        &self,
+        read: fn(&Store) -> Result<T, StoreError>,
+    ) -> Response {
         let store = self.store.clone();
-        match tokio::task::spawn_blocking(move || store.verify()).await {
-            Ok(Ok(report)) => server::json(StatusCode::OK, &json!(report)),
+        match tokio::task::spawn_blocking(move || read(&store)).await {
+            Ok(Ok(found)) => server::json(StatusCode::OK, &json!(found)),
             Ok(Err(e)) => refuse(StatusCode::INTERNAL_SERVER_ERROR, &e.to_string()),
             Err(panic) => refuse(StatusCode::INTERNAL_SERVER_ERROR, &panic.to_string()),
         }

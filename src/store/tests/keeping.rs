@@ -1,5 +1,6 @@
 //! Backup, restore, export, import and verify of a state with every kind of record in it.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use redb::ReadableDatabase;
@@ -22,7 +23,7 @@ use crate::model::rollout::Rollout;
 use crate::model::service::Service;
 use crate::model::status::Status;
 use crate::model::{ClusterId, NodeGroupId, Sequence, TemplateId};
-use crate::store::backup::{Backup, BackupError};
+use crate::store::backup::{Backup, BackupError, Watched};
 use crate::store::dump::{Import, ImportError, Secrets};
 use crate::store::kind::{self, KINDS};
 use crate::store::restore::{RestoreError, STATE, Source, restore};
@@ -308,6 +309,29 @@ fn regions(bytes: &[u8]) -> Vec<(&'static str, std::ops::Range<usize>)> {
         ("digest", end + 15..end + 47),
         ("seal", end + 47..bytes.len()),
     ]
+}
+
+#[tokio::test]
+async fn what_is_watched_is_judged_the_same_in_pieces_of_any_size() {
+    let place = Place::new();
+    let store = full(&place).await;
+    let file = place.path.with_file_name("b");
+    let good = back_up(&store, &file);
+    let mut bad = good.clone();
+    bad[good.len() / 2] ^= 1;
+    let watch = |bytes: &[u8], size: usize| {
+        let mut watched = Watched::new(Vec::new());
+        for piece in bytes.chunks(size) {
+            watched.write_all(piece).unwrap();
+        }
+        watched.end(&file).map(|proven| (proven.header.clusters, proven.length))
+    };
+    for size in [1, 3, 97, 130, 4096, good.len()] {
+        assert_eq!(watch(&good, size).unwrap(), (1, good.len() as u64), "{size}");
+        assert!(matches!(watch(&bad, size), Err(BackupError::Damaged(_))), "{size}");
+        let cut = watch(&good[..good.len() - 1], size);
+        assert!(matches!(cut, Err(BackupError::CutOff(_))), "{size}");
+    }
 }
 
 #[tokio::test]

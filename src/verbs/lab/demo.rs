@@ -174,11 +174,10 @@ impl Screen {
         Self { bar: Some(bar) }
     }
 
-    #[expect(clippy::print_stdout, reason = "plain lines where there is no terminal")]
     fn step(&self, what: &str) {
         match &self.bar {
             Some(bar) => bar.println(format!("\u{1b}[32m✓\u{1b}[0m {what}")),
-            None => println!("done {what}"),
+            None => say!("done {what}"),
         }
     }
 
@@ -194,23 +193,21 @@ impl Screen {
         }
     }
 
-    #[expect(clippy::print_stdout, reason = "plain lines where there is no terminal")]
     fn finish(&self, sentence: &str) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
-        println!("{sentence}");
+        say!("{sentence}");
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the suggestions are for people")]
 fn suggest(directory: &Path) {
-    println!("\nTry, in another shell:");
-    println!(
+    say!("\nTry, in another shell:");
+    say!(
         "  export OS_CLIENT_CONFIG_FILE={} OS_CLOUD=demo",
         directory.join("clouds.yaml").display()
     );
-    println!("  openstack coe cluster show {NAME}");
-    println!("  openstack coe cluster config {NAME} --dir {}", directory.display());
-    println!("\nCtrl-C ends the lab.");
+    say!("  openstack coe cluster show {NAME}");
+    say!("  openstack coe cluster config {NAME} --dir {}", directory.display());
+    say!("\nCtrl-C ends the lab.");
 }
