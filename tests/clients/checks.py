@@ -26,8 +26,6 @@ TEMPLATE = {"coe": "kubernetes", "image_id": "ubuntu", "flavor_id": "m1.small",
             "master_flavor_id": "m1.small", "external_network_id": "public",
             "keypair_id": "default"}
 PATIENCE = float(os.environ.get("MAGNUMD_TEST_PATIENCE", 300))  # seconds for a create or delete
-# Whether magnumd upgrades clusters and rotates their CAs. Until then these checks are left out.
-UPGRADES = False
 
 
 def in_venv():

@@ -1,4 +1,5 @@
-"""The first boot of one machine, played: every call a real node makes, every answer checked.
+"""One machine, played: its first boot, then its duties, every call a real node makes, every
+answer checked.
 
 Nova's hypervisor here is fake, so a server is ACTIVE and runs nothing. A Machine reads what the
 server was given and speaks to magnumd as the scripts on a real image do, with openssl for keys.
@@ -7,6 +8,7 @@ import base64
 import http.client
 import io
 import json
+import re
 import shlex
 import ssl
 import subprocess
@@ -31,10 +33,17 @@ MASTER_CERTIFICATES = {
 WORKER_CERTIFICATES = {
     "kubelet": ({"CN=system:node:{node}", "O=system:nodes"}, ["sslclient"]),
 }
+# Which file of a bundle names the authority that signs.
+SIGNERS = {"etcd-server": "pki/etcd/ca.crt", "etcd-peer": "pki/etcd/ca.crt",
+           "etcd-client": "pki/etcd/ca.crt", "front-proxy-client": "pki/front-proxy-ca.crt",
+           "kubelet": "pki/ca.crt"}
+DUTIES = ("drain", "trust-authorities", "issue-leaves", "drop-authorities")
+AUTHORITY = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+BETWEEN = 2  # seconds; a real node asks for duties twice a minute
 
 
 class Gone(Exception):
-    """The server was deleted: its machine stops where it stands."""
+    """The server was deleted or is rebuilt: its machine stops where it stands."""
 
 
 class Refused(Exception):
@@ -78,9 +87,44 @@ def given(server):
     return {key: value for key, _, value in pairs}, ca
 
 
+def unpacked(data):
+    """A bundle's files, path to text: nothing in it is dangerous or broken."""
+    files = {}
+    with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
+        for member in tar:
+            path = PurePosixPath(member.name)
+            insist((member.isreg() or member.isdir()) and not path.is_absolute()
+                   and ".." not in path.parts,
+                   f"the bundle has {member.name!r}, which is not a plain file below /")
+            if member.isdir():
+                continue
+            text = tar.extractfile(member).read().decode(errors="replace")
+            if "PRIVATE KEY-----" in text:
+                insist(member.mode & 0o077 == 0,
+                       f"{path} holds a key and may be read by others: {member.mode:o}")
+                openssl("pkey", "-noout", text=text)
+            if path.suffix in (".crt", ".pem"):
+                for certificate in AUTHORITY.findall(text):
+                    openssl("x509", "-noout", "-checkend", "86400", text=certificate)
+            files[str(path)] = text
+    insist(files, "the bundle is empty")
+    return files
+
+
+def keys(files):
+    return sorted(path for path, text in files.items() if "PRIVATE KEY-----" in text)
+
+
+def authorities(files):
+    """By the path of their file, in order."""
+    return {path: AUTHORITY.findall(files[path]) for path in sorted(set(SIGNERS.values()))
+            if path in files}
+
+
 class Machine(threading.Thread):
-    def __init__(self, server, environment, ca, play):
+    def __init__(self, key, server, environment, ca, play, booted):
         super().__init__(name=server["name"], daemon=True)
+        self.key = key  # unlike the instance, another one after each rebuild
         self.node, self.instance = server["name"], server["id"]
         self.environment, self.play = environment, play
         self.address = next((a["addr"] for net in server["addresses"].values() for a in net
@@ -88,6 +132,8 @@ class Machine(threading.Thread):
         self.is_master = environment["MAGNUMD_NODE_ROLE"] == "master"
         self.tls = ssl.create_default_context(cadata=ca) if ca else None
         self.gone = threading.Event()
+        self.booted = booted  # before this program was started
+        self.trusted = None  # authorities by file, first the one that signs, once they are known
         self.end = None  # "ready", "failed", "gone", or what was wrong
 
     def say(self, text):
@@ -149,31 +195,16 @@ class Machine(threading.Thread):
 
     def network(self):
         """Fetch the bundle, and see that nothing in it is dangerous, broken or too much."""
-        keys = certificates = 0
         data = self.call("GET", "bundle")
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
-            files = [m for m in tar if not m.isdir()]
-            for member in files:
-                path = PurePosixPath(member.name)
-                insist(member.isreg() and not path.is_absolute() and ".." not in path.parts,
-                       f"the bundle has {member.name!r}, which is not a plain file below /")
-                text = tar.extractfile(member).read().decode(errors="replace")
-                if "PRIVATE KEY-----" in text:
-                    keys += 1
-                    insist(member.mode & 0o077 == 0,
-                           f"{path} holds a key and may be read by others: {member.mode:o}")
-                    openssl("pkey", "-noout", text=text)
-                if path.suffix in (".crt", ".pem") and "BEGIN CERTIFICATE" in text:
-                    certificates += 1
-                    openssl("x509", "-noout", "-checkend", "86400", text=text)
-        insist(files, "the bundle is empty")
-        insist(certificates, "the bundle has no certificate")
+        files = unpacked(data)
+        self.trusted = authorities(files)
+        insist(self.trusted, "the bundle has no authority")
         if not self.is_master:
-            insist(keys == 0, f"the bundle gives {keys} private keys to a worker")
-        self.say(f"has a bundle: {len(files)} files, {certificates} certificates, {keys} keys, "
-                 f"{len(data)} bytes")
+            insist(not keys(files), f"the bundle gives {keys(files)} to a worker")
+        self.say(f"has a bundle: {len(files)} files, {len(keys(files))} keys, {len(data)} bytes")
 
     def certs(self):
+        """Certificates for this node, each by the first authority of its file."""
         table = MASTER_CERTIFICATES if self.is_master else WORKER_CERTIFICATES
         with tempfile.TemporaryDirectory() as name:
             for purpose, (subject, uses) in table.items():
@@ -193,6 +224,10 @@ class Machine(threading.Thread):
         csr = self.request(directory)
         answer = json.loads(self.call("POST", "csr", {"purpose": purpose, "csr": csr}))
         cert, ca = directory / "crt", directory / "ca"
+        signer = self.trusted[SIGNERS[purpose]][0]
+        insist(answer["ca"].strip() == signer,
+               f"the {purpose} certificate is by another authority than the first of "
+               f"{SIGNERS[purpose]}")
         cert.write_text(answer["certificate"])
         ca.write_text(answer["ca"])
         for use in uses:
@@ -229,6 +264,83 @@ class Machine(threading.Thread):
             peers = etcd.discover(url, self.node, f"https://{self.address}:2380", self.pause)
             self.say(f"has found its etcd peers: {peers}")
 
+    # --- duties ----------------------------------------------------------------------------
+
+    def drain(self, files, targets):
+        insist(self.is_master, "a worker is told to drain")
+        insist(targets and self.node not in targets, f"{self.node} is told to drain {targets}")
+        insist(not keys(files), f"a drain comes with {keys(files)}")
+
+    def given_authorities(self, files, count):
+        """As many in each file as the duty needs, and none for those who have no use for them."""
+        given = authorities(files)
+        wanted = set(SIGNERS.values()) if self.is_master else {"pki/ca.crt"}
+        insist(set(given) == wanted, f"authorities came in {set(given)}, not in {wanted}")
+        for path, found in given.items():
+            insist(len(set(found)) == len(found) == count,
+                   f"{path} has {len(found)} authorities, {len(set(found))} different ones, "
+                   f"instead of {count}")
+        return given
+
+    def known(self, given, choose, sentence):
+        """Each file has what `choose` makes of what is trusted. A machine that booted before this
+        program was started does not know at first."""
+        for path, found in given.items() if self.trusted else ():
+            insist(found == choose(self.trusted[path]), f"{path}: {sentence}")
+        self.trusted = given
+
+    def trust_authorities(self, files, targets):
+        insist(not keys(files), f"trust comes with {keys(files)}")
+        given = self.given_authorities(files, 2)
+        for path, (present, _) in given.items() if self.trusted else ():
+            insist(present in self.trusted[path], f"{path}: the first is not trusted so far")
+        self.trusted = given
+
+    def issue_leaves(self, files, targets):
+        given = self.given_authorities(files, 2)
+        self.known(given, lambda trusted: trusted[::-1],
+                   "not the next authority, then the present one, as they were to be trusted")
+        if self.is_master:
+            for path, (signer, _) in given.items():
+                key = path.removesuffix("crt") + "key"
+                insist(key in files, f"{key} is not given to a master")
+                insist(openssl("pkey", "-pubout", text=files[key])
+                       == openssl("x509", "-noout", "-pubkey", text=signer),
+                       f"{key} is not the key of the first authority in {path}")
+        else:
+            insist(not keys(files), f"the duty gives {keys(files)} to a worker")
+        self.certs()
+
+    def drop_authorities(self, files, targets):
+        insist(not keys(files), f"the end of trust comes with {keys(files)}")
+        self.known(self.given_authorities(files, 1), lambda trusted: trusted[:1],
+                   "what is left is not the new authority")
+
+    def do_duties(self):
+        """Until the server is gone."""
+        while True:
+            self.pause(BETWEEN)
+            if not (data := self.call("GET", "duty")):
+                continue
+            files = unpacked(data)
+            insist("work.sh" in files and "duty.env" in files, f"a duty has only {sorted(files)}")
+            words = shlex.split(files["duty.env"], comments=True)
+            said = {key: value for key, _, value in (word.partition("=") for word in words)}
+            kind, number = said["DUTY_KIND"], int(said["DUTY_NUMBER"])
+            insist(kind in DUTIES, f"{kind!r} is no duty that a node knows")
+            state, message, wrong = "done", "", None
+            if self.play.fails(self.node, kind):
+                state, message = "failed", f"{kind} was told to fail on {self.node}"
+            else:
+                try:
+                    getattr(self, kind.replace("-", "_"))(files, said["DUTY_TARGETS"].split())
+                except Wrong as found:
+                    state, message, wrong = "failed", str(found), found
+            self.call("POST", "duty", {"number": number, "state": state, "message": message})
+            self.say(f"{kind} {said['DUTY_TARGETS']} {state}".replace("  ", " "))
+            if wrong:
+                raise wrong
+
     # --- first boot ------------------------------------------------------------------------
 
     def boot(self):
@@ -244,18 +356,30 @@ class Machine(threading.Thread):
             self.report(phase, "done")
         return "ready"
 
-    def run(self):
+    def attempt(self, part):
+        """How a part of the machine's life ends, in a word or in what was wrong."""
         try:
-            self.end = self.boot()
+            return part()
         except Gone:
-            self.end = "gone"
+            return "gone"
         except Refused as refusal:
             # While a cluster is being deleted its nodes outlive it for a moment.
-            self.end = "gone" if refusal.status in (401, 404) and self.gone.wait(60) else str(refusal)
+            return "gone" if refusal.status in (401, 404) and self.gone.wait(60) else str(refusal)
         except Wrong as wrong:
-            self.end = str(wrong)
+            return str(wrong)
         except Exception as error:  # a thread's traceback would be lost among the others
-            self.end = f"{type(error).__name__}: {error}"
-        self.say("is gone" if self.end == "gone" else
-                 f"is {self.end}" if self.end in ("ready", "failed") else f"WRONG: {self.end}")
+            return f"{type(error).__name__}: {error}"
+
+    def run(self):
+        if self.booted:
+            self.end = "ready"
+        else:
+            self.ended(self.attempt(self.boot))
+        if self.end == "ready" and (end := self.attempt(self.do_duties)) != "gone":
+            self.ended(end)
+
+    def ended(self, end):
+        self.end = end
+        self.say("is gone" if end == "gone" else
+                 f"is {end}" if end in ("ready", "failed") else f"WRONG: {end}")
         self.play.ended(self)

@@ -31,9 +31,15 @@ EXTRAS = {
 }
 MEMBER = ("member", "heat_stack_owner", "load-balancer_member", "creator")
 ROLES = {"demo": MEMBER, "alt": MEMBER, "reader": ("reader",)}  # in the user's own project
-IMAGES = {  # name: os_distro
-    "fedora-coreos": "fedora-coreos", "ubuntu": "ubuntu", "fedora-atomic": "fedora-atomic",
-    "coreos": "coreos", "flatcar": "flatcar", "no-distro": None,
+IMAGES = {  # name: properties
+    "fedora-coreos": {"os_distro": "fedora-coreos"},
+    "ubuntu": {"os_distro": "ubuntu"},
+    "ubuntu-v1.31.4": {"os_distro": "ubuntu", "kube_version": "v1.31.4"},
+    "ubuntu-v1.32.1": {"os_distro": "ubuntu", "kube_version": "v1.32.1"},
+    "fedora-atomic": {"os_distro": "fedora-atomic"},
+    "coreos": {"os_distro": "coreos"},
+    "flatcar": {"os_distro": "flatcar"},
+    "no-distro": {},
 }
 FLAVORS = {  # name: (vcpus, MiB, GiB)
     "m1.tiny": (1, 512, 1), "m1.small": (1, 2048, 20), "m1.medium": (2, 4096, 40),
@@ -138,11 +144,11 @@ def seed_content(state, features):
         net.add_interface_to_router(router, subnet_id=subnet.id)
 
     have = {i.name for i in admin.image.images()}
-    for name, distro in IMAGES.items():
+    for name, properties in IMAGES.items():
         if name not in have:
             image = admin.image.create_image(
                 name=name, disk_format="raw", container_format="bare", visibility="public",
-                min_disk=1, **({"os_distro": distro} if distro else {}))
+                min_disk=1, **properties)
             admin.image.put(f"/images/{image.id}/file", data=name.encode().ljust(1024, b"\0"),
                             headers={"Content-Type": "application/octet-stream"})
     for name, (vcpus, ram, disk) in FLAVORS.items():

@@ -33,7 +33,7 @@ variable "spare" {
 }
 
 locals {
-  templates = { first = { cgroup_driver = "systemd" }, next = { kube_tag = "v1.33.1" } }
+  templates = { first = { cgroup_driver = "systemd" }, next = { metrics_server_enabled = "false" } }
 }
 
 resource "openstack_containerinfra_clustertemplate_v1" "of" {
