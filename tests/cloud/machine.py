@@ -122,7 +122,7 @@ def authorities(files):
 
 
 class Machine(threading.Thread):
-    def __init__(self, key, server, environment, ca, play, booted):
+    def __init__(self, key, server, environment, ca, play, resumed):
         super().__init__(name=server["name"], daemon=True)
         self.key = key  # unlike the instance, another one after each rebuild
         self.node, self.instance = server["name"], server["id"]
@@ -132,7 +132,7 @@ class Machine(threading.Thread):
         self.is_master = environment["MAGNUMD_NODE_ROLE"] == "master"
         self.tls = ssl.create_default_context(cadata=ca) if ca else None
         self.gone = threading.Event()
-        self.booted = booted  # before this program was started
+        self.resumed = resumed  # before this program was started
         self.trusted = None  # authorities by file, first the one that signs, once they are known
         self.end = None  # "ready", "failed", "gone", or what was wrong
 
@@ -371,7 +371,7 @@ class Machine(threading.Thread):
             return f"{type(error).__name__}: {error}"
 
     def run(self):
-        if self.booted:
+        if self.resumed:
             self.end = "ready"
         else:
             self.ended(self.attempt(self.boot))
