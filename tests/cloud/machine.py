@@ -37,6 +37,8 @@ WORKER_CERTIFICATES = {
 SIGNERS = {"etcd-server": "pki/etcd/ca.crt", "etcd-peer": "pki/etcd/ca.crt",
            "etcd-client": "pki/etcd/ca.crt", "front-proxy-client": "pki/front-proxy-ca.crt",
            "kubelet": "pki/ca.crt"}
+# etcd's authority signs for masters in magnumd only.
+MASTER_KEYS = ["pki/ca.key", "pki/front-proxy-ca.key", "pki/sa.key"]
 DUTIES = ("drain", "trust-authorities", "issue-leaves", "drop-authorities")
 AUTHORITY = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 BETWEEN = 2  # seconds; a real node asks for duties twice a minute
@@ -199,8 +201,8 @@ class Machine(threading.Thread):
         files = unpacked(data)
         self.trusted = authorities(files)
         insist(self.trusted, "the bundle has no authority")
-        if not self.is_master:
-            insist(not keys(files), f"the bundle gives {keys(files)} to a worker")
+        wanted = MASTER_KEYS if self.is_master else []
+        insist(keys(files) == wanted, f"the bundle gives {keys(files)} instead of {wanted}")
         self.say(f"has a bundle: {len(files)} files, {len(keys(files))} keys, {len(data)} bytes")
 
     def certs(self):
@@ -301,9 +303,10 @@ class Machine(threading.Thread):
         self.known(given, lambda trusted: trusted[::-1],
                    "not the next authority, then the present one, as they were to be trusted")
         if self.is_master:
-            for path, (signer, _) in given.items():
-                key = path.removesuffix("crt") + "key"
-                insist(key in files, f"{key} is not given to a master")
+            insist(keys(files) == MASTER_KEYS,
+                   f"the duty gives {keys(files)} to a master, not {MASTER_KEYS}")
+            for path in given.keys() & {"pki/ca.crt", "pki/front-proxy-ca.crt"}:
+                signer, key = given[path][0], path.removesuffix("crt") + "key"
                 insist(openssl("pkey", "-pubout", text=files[key])
                        == openssl("x509", "-noout", "-pubkey", text=signer),
                        f"{key} is not the key of the first authority in {path}")

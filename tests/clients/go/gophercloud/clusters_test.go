@@ -22,6 +22,7 @@ import (
 func TestCluster(t *testing.T) {
 	client := magnum(t, "demo", "")
 	template := makeTemplate(t, client, "cluster", nil)
+	next := makeTemplate(t, client, "next", map[string]string{"metrics_server_enabled": "false"})
 	id := create(t, client, template)
 	shown := is(t, client, id, "CREATE_COMPLETE")
 	t.Run("shown", func(t *testing.T) { looksRight(t, shown, template) })
@@ -33,7 +34,7 @@ func TestCluster(t *testing.T) {
 	t.Run("node groups", func(t *testing.T) { groups(t, at(client, "1.9"), id) })
 	t.Run("faults", func(t *testing.T) { faults(t, at(client, "1.9"), id) })
 	t.Run("upgrade, rotate", func(t *testing.T) {
-		upgrade(t, client, id)
+		upgrade(t, client, id, next)
 		rotate(t, client, id)
 	})
 	t.Run("delete", func(t *testing.T) {
@@ -282,9 +283,7 @@ func faults(t *testing.T, client *gophercloud.ServiceClient, id string) {
 	})
 }
 
-func upgrade(t *testing.T, client *gophercloud.ServiceClient, id string) {
-	template := makeTemplate(t, client, "next",
-		map[string]string{"metrics_server_enabled": "false"})
+func upgrade(t *testing.T, client *gophercloud.ServiceClient, id, template string) {
 	batch := 1
 	opts := clusters.UpgradeOpts{ClusterTemplate: template, MaxBatchSize: &batch}
 	_, err := clusters.Upgrade(t.Context(), at(client, "1.8"), id, opts).Extract()
