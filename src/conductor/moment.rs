@@ -152,7 +152,7 @@ impl Moment {
         cluster.docker_volume_size = group.docker_volume_size;
         let mut facts = self.facts.as_ref()?.record.clone();
         facts.worker_flavor = group.flavor_id.clone().unwrap_or(facts.worker_flavor);
-        if let Some(own) = group.image_id.as_ref().filter(|own| **own != facts.image_id) {
+        if let Some(own) = group.image.as_ref().filter(|own| **own != facts.image_id) {
             facts.image_id.clone_from(own);
             facts.kube_version.clone_from(&group.version);
         }
@@ -185,7 +185,7 @@ impl Moment {
         let common = || self.facts.as_ref().map(|facts| facts.image_id.as_str());
         match group.is_default {
             true => common(),
-            false => group.image_id.as_deref().or_else(common),
+            false => group.image.as_deref().or_else(common),
         }
     }
 

@@ -110,11 +110,11 @@ impl Conductor {
         if let Some(wanted) = group.flavor_id.clone() {
             self.flavor(&asker, Some(&wanted)).await?;
         }
-        // By its id, and with its version: the cluster may move to another image while the group
-        // stays, and a name may come to mean another one.
+        // With its id and version: the cluster may move to another image while the group stays,
+        // and a name may come to mean another one.
         if let Some(wanted) = group.image_id.clone() {
             let image = self.image(&asker, &wanted).await?;
-            (group.image_id, group.version) = (Some(image.id), image.kube_version);
+            (group.image, group.version) = (Some(image.id), image.kube_version);
         }
         group.is_default = false;
         group.stack_id = None;

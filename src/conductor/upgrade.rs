@@ -145,7 +145,10 @@ impl Conductor {
         let mut change = Change::new().expect(operation).expect(rollout);
         for changed in moment.groups.iter().filter(|g| goes_along(g, group)) {
             let mut next = changed.record.clone();
-            next.image_id = Some(target.clone());
+            if moment.image_of(changed) != Some(&target) {
+                next.image_id = Some(target.clone());
+            }
+            next.image = Some(target.clone());
             next.version.clone_from(&begun.kube_version);
             next.labels = begun.labels.clone();
             change = change.expect(changed).put(&next);

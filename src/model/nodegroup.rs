@@ -27,7 +27,11 @@ pub struct NodeGroup {
     pub name: String,
     pub role: String,
     pub flavor_id: Option<String>,
+    /// As it was asked for: a name or an id.
     pub image_id: Option<String>,
+    /// Its id, which a further group keeps when the name comes to mean another image; None: that
+    /// of the cluster.
+    pub image: Option<String>,
     pub node_count: u32,
     pub min_node_count: u32,
     /// None means unbounded.
@@ -71,6 +75,7 @@ impl NodeGroup {
             role: role.to_owned(),
             flavor_id: flavor.clone(),
             image_id: Some(image.to_owned()),
+            image: None,
             node_count: count,
             min_node_count: 0,
             max_node_count: None,

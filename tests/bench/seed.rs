@@ -210,6 +210,7 @@ fn group(
         role: role.to_owned(),
         flavor_id: cluster.flavor_id.clone(),
         image_id: Some("ubuntu".to_owned()),
+        image: None,
         node_count: 1,
         min_node_count: 0,
         max_node_count: None,

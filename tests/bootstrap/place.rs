@@ -369,6 +369,7 @@ fn group(
         role: role.to_owned(),
         flavor_id: None,
         image_id: None,
+        image: None,
         node_count: count,
         min_node_count: 1,
         max_node_count: None,

@@ -249,6 +249,7 @@ impl Place {
             role: role.to_owned(),
             flavor_id: of.flavor_id.clone(),
             image_id: Some("fedora-coreos".to_owned()),
+            image: None,
             node_count: count,
             min_node_count: 0,
             max_node_count: None,

@@ -427,6 +427,7 @@ impl Custodian {
                 _ => cluster.flavor_id.clone(),
             },
             image_id: None,
+            image: None,
             node_count: u32::try_from(node_count).unwrap_or(u32::MAX),
             min_node_count: 0,
             max_node_count: None,

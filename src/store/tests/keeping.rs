@@ -88,6 +88,7 @@ fn group(store: &Store, number: u128, name: &str, role: &str) -> NodeGroup {
         role: role.to_owned(),
         flavor_id: None,
         image_id: None,
+        image: None,
         node_count: 1,
         min_node_count: 0,
         max_node_count: None,

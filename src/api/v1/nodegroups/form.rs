@@ -84,6 +84,7 @@ pub fn group(mut fields: Fields, cluster: &Cluster, origin: Origin) -> Outcome<N
         max_node_count: most(f)?,
         flavor_id: or(f.text("flavor_id", SHORT_TEXT)?, &cluster.flavor_id),
         image_id: or(f.text("image_id", SHORT_TEXT)?, &origin.image_id),
+        image: None,
         docker_volume_size: f.whole("docker_volume_size", 1..=i32::MAX as u32)?,
         labels,
         is_default: false,

@@ -29,6 +29,7 @@ pub fn plan(masters: u32, workers: u32) -> ClusterPlan {
         role: role.to_owned(),
         flavor_id: None,
         image_id: None,
+        image: None,
         node_count,
         min_node_count: 0,
         max_node_count: None,
