@@ -33,7 +33,9 @@ variable "spare" {
 }
 
 locals {
-  templates = { first = { cgroup_driver = "systemd" }, next = { metrics_server_enabled = "false" } }
+  # The same labels: a group that has merged its cluster's keeps those, and the provider would make
+  # it anew when the cluster's become others.
+  templates = { first = { cgroup_driver = "systemd" }, next = { cgroup_driver = "systemd" } }
 }
 
 resource "openstack_containerinfra_clustertemplate_v1" "of" {
