@@ -16,6 +16,7 @@ use crate::model::status::Status;
 use crate::model::{ClusterId, Sequence, TemplateId};
 
 mod keeping;
+mod whole;
 
 struct Place {
     _folder: tempfile::TempDir,

@@ -1,0 +1,226 @@
+//! A state with a record of every kind.
+
+use super::{Place, cluster};
+use crate::base::clock::Timestamp;
+use crate::model::certificate::{Certificate, CertificateKind, NextCertificate};
+use crate::model::cluster_template::{ClusterTemplate, Coe, ServerType};
+use crate::model::credential::Credential;
+use crate::model::discovery::DiscoveryToken;
+use crate::model::duty::{Duty, DutyKind, DutyState};
+use crate::model::facts::CloudFacts;
+use crate::model::node::{Node, Phase, PhaseState};
+use crate::model::nodegroup::{DEFAULT_MASTER, DEFAULT_WORKER, MASTER, NodeGroup, WORKER};
+use crate::model::operation::{Operation, OperationKind, Step};
+use crate::model::quota::Quota;
+use crate::model::rollout::Rollout;
+use crate::model::service::Service;
+use crate::model::status::Status;
+use crate::model::{ClusterId, NodeGroupId, Sequence, TemplateId};
+use crate::store::{Change, KeyringEntry, Store};
+use uuid::Uuid;
+
+pub const CLUSTER: u128 = 7;
+pub const NOW: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
+
+pub fn id() -> ClusterId {
+    ClusterId::new(Uuid::from_u128(CLUSTER))
+}
+
+pub fn template(store: &Store) -> ClusterTemplate {
+    ClusterTemplate {
+        id: TemplateId::new(Uuid::from_u128(1)),
+        sequence: store.next_sequence(),
+        project_id: "p".to_owned(),
+        user_id: "u".to_owned(),
+        name: "k8s".to_owned(),
+        coe: Coe::Kubernetes,
+        image_id: "ubuntu".to_owned(),
+        cluster_distro: None,
+        flavor_id: None,
+        master_flavor_id: None,
+        keypair_id: None,
+        external_network_id: None,
+        fixed_network: None,
+        fixed_subnet: None,
+        dns_nameserver: None,
+        network_driver: None,
+        volume_driver: None,
+        apiserver_port: None,
+        docker_volume_size: None,
+        docker_storage_driver: None,
+        http_proxy: None,
+        https_proxy: None,
+        no_proxy: None,
+        insecure_registry: None,
+        registry_enabled: false,
+        tls_disabled: false,
+        public: true,
+        hidden: false,
+        master_lb_enabled: false,
+        floating_ip_enabled: true,
+        labels: Default::default(),
+        server_type: ServerType::Vm,
+        tags: None,
+        driver: None,
+        created_at: NOW,
+        updated_at: None,
+    }
+}
+
+pub fn group(store: &Store, number: u128, name: &str, role: &str) -> NodeGroup {
+    NodeGroup {
+        id: NodeGroupId::new(Uuid::from_u128(number)),
+        sequence: store.next_sequence(),
+        cluster_id: id(),
+        project_id: "p".to_owned(),
+        name: name.to_owned(),
+        role: role.to_owned(),
+        flavor_id: None,
+        image_id: None,
+        image: None,
+        node_count: 1,
+        min_node_count: 0,
+        max_node_count: None,
+        docker_volume_size: None,
+        labels: Default::default(),
+        is_default: true,
+        stack_id: None,
+        status: Status::UpdateInProgress,
+        status_reason: None,
+        node_addresses: Vec::new(),
+        version: None,
+        node_labels: Default::default(),
+        node_taints: Vec::new(),
+        created_at: NOW,
+        updated_at: None,
+    }
+}
+
+/// A state with a record of every kind, under key `[1; 32]`.
+pub async fn full(place: &Place) -> Store {
+    let store = place.open();
+    let sealer = store.sealer();
+    let mut made = cluster(&store, CLUSTER, "p", "k1");
+    made.status = Status::UpdateInProgress;
+    made.trustee_user_id = Some("trustee".to_owned());
+    let groups =
+        [group(&store, 8, DEFAULT_MASTER, MASTER), group(&store, 9, DEFAULT_WORKER, WORKER)];
+    let mut change = Change::new().put(&template(&store)).put(&made);
+    for group in &groups {
+        change = change.put(group);
+    }
+    let certificate = |kind| {
+        let key = sealer.seal(&Certificate::owner(id(), kind), b"PRIVATE KEY");
+        Certificate { cluster_id: id(), kind, pem: "PEM".to_owned(), key }
+    };
+    for kind in CertificateKind::ALL {
+        change = change.put(&certificate(kind));
+    }
+    for kind in CertificateKind::ROTATED {
+        change = change.put(&NextCertificate(certificate(kind)));
+    }
+    change = change
+        .put(&Duty {
+            cluster_id: id(),
+            node: "k1-master-0".to_owned(),
+            number: Sequence(3),
+            operation: Sequence(2),
+            kind: DutyKind::TrustAuthorities,
+            targets: Vec::new(),
+            state: DutyState::Given,
+            message: String::new(),
+            given_at: NOW,
+        })
+        .put(&Rollout {
+            cluster_id: id(),
+            nodegroup: groups[1].id,
+            template_id: TemplateId::new(Uuid::from_u128(1)),
+            image_id: "i2".to_owned(),
+            kube_version: None,
+            labels: Default::default(),
+            max_batch_size: 1,
+            masters: [(0, "i".to_owned())].into(),
+            workers: Default::default(),
+        });
+    let password = |text: &[u8]| sealer.seal(&Credential::owner(id()), text);
+    change = change
+        .put(&Credential {
+            cluster_id: id(),
+            trustee_name: format!("{}_p", id()),
+            trustee_password: password(b"hunter2"),
+            trustee_user_id: Some("trustee".to_owned()),
+            trust_id: Some("trust".to_owned()),
+            next_password: Some(password(b"hunter3")),
+            next_trust: None,
+            former_trust: None,
+        })
+        .put(&CloudFacts {
+            cluster_id: id(),
+            image_id: "i".to_owned(),
+            os_distro: "ubuntu".to_owned(),
+            kube_version: None,
+            master_flavor: "m".to_owned(),
+            worker_flavor: "m".to_owned(),
+            external_network_id: None,
+            fixed_network_id: None,
+            fixed_subnet_id: None,
+            fixed_subnet_cidr: None,
+            ssh_public_key: None,
+            region: None,
+            has_octavia: false,
+            has_cinder: false,
+            master_addresses: Vec::new(),
+            api_internal: None,
+            api_public: Vec::new(),
+            foundation: None,
+        })
+        .put(&Operation {
+            sequence: store.next_sequence(),
+            cluster_id: id(),
+            kind: OperationKind::Resize,
+            step: Step::UpdateStack,
+            attempt: 0,
+            began: NOW,
+            deadline: None,
+            token: Some(sealer.seal(&Operation::token_owner(id()), b"tenant-token")),
+            roles: vec!["member".to_owned()],
+            user_id: "u".to_owned(),
+            request_id: "req-1".to_owned(),
+            detail: Default::default(),
+        })
+        .put(&DiscoveryToken::issue("0af1".to_owned(), id(), 1, Vec::new(), None, NOW, NOW))
+        .put(&Node {
+            cluster_id: id(),
+            name: "k1-master-0".to_owned(),
+            nodegroup: DEFAULT_MASTER.to_owned(),
+            role: MASTER.to_owned(),
+            instance: None,
+            phase: Phase::Ready,
+            state: PhaseState::Done,
+            message: String::new(),
+            log_tail: String::new(),
+            first_seen: NOW,
+            last_seen: NOW,
+        })
+        .put(&Service {
+            id: 1,
+            host: "here".to_owned(),
+            report_count: 3,
+            last_seen_up: NOW,
+            created_at: NOW,
+        })
+        .put(&Quota {
+            sequence: store.next_sequence(),
+            project_id: "p".to_owned(),
+            hard_limit: 4,
+            created_at: NOW,
+            updated_at: None,
+        })
+        .put(&KeyringEntry {
+            name: "enrolment".to_owned(),
+            public: String::new(),
+            private: sealer.seal(&KeyringEntry::owner("enrolment"), &[0, 255]),
+        });
+    store.commit(change).await.unwrap();
+    store
+}
