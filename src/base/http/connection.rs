@@ -42,8 +42,8 @@ impl Protocols {
         http.http1()
             .timer(TokioTimer::new())
             .header_read_timeout(limits.header_time)
-            .max_buf_size(16 << 10)
-            .pipeline_flush(true);
+            .max_buf_size(16 << 10);
+        // No pipeline_flush: it holds back the 400 for what is not HTTP until there is more.
         http.http2().timer(TokioTimer::new()).max_concurrent_streams(64);
         Self { one: http.clone().http1_only(), two: http.http2_only() }
     }
