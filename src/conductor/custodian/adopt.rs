@@ -23,7 +23,7 @@ use crate::model::stack::Stack;
 use crate::model::status::Status;
 use crate::model::{ClusterId, NodeGroupId, TemplateId};
 use crate::openstack::Actor;
-use crate::store::{Change, Stored};
+use crate::store::{Change, StoreError, Stored};
 
 /// What shall be adopted, and what only the operator can know.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -75,9 +75,17 @@ impl Custodian {
     pub async fn adopt(&self, order: &AdoptOrder) -> Result<Adopted, CustodyError> {
         let id = ClusterId::new(order.cluster);
         let mut adopted = Adopted::default();
-        match self.store.read(|view| view.cluster(id))? {
-            Some(cluster) => self.link(&cluster, &mut adopted).await?,
-            None => self.remake(id, order, &mut adopted).await?,
+        let mut tries = 0;
+        loop {
+            let done = match self.store.read(|view| view.cluster(id))? {
+                Some(cluster) => self.link(&cluster, &mut adopted).await,
+                None => self.remake(id, order, &mut adopted).await,
+            };
+            match done {
+                // The conductor has looked at it meanwhile; what is done already is found done.
+                Err(CustodyError::Store(StoreError::Stale)) if tries < 5 => tries += 1,
+                done => break done?,
+            }
         }
         info!(cluster = %id, done = adopted.done, report = ?adopted.report, "adoption");
         Ok(adopted)
