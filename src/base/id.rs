@@ -41,6 +41,11 @@ impl Entropy {
         self.uuid_bytes_hex()
     }
 
+    /// `req-` and a UUID, as every service of OpenStack names its requests.
+    pub fn request_id(&self) -> String {
+        format!("req-{}", self.uuid())
+    }
+
     /// A password of 32 letters and digits (190 bits), safe in any shell or URL.
     pub fn password(&self) -> String {
         const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";

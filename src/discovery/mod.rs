@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::{Instrument, error, error_span, warn};
 
 use crate::base::clock::Clock;
 use crate::base::http::server::{Limits, Request, Response, Service};
@@ -172,8 +172,10 @@ impl Discovery {
         let member = id.clone();
         // A task of its own: a member that hangs up meanwhile must not keep the others from
         // hearing of a registration that is already on disk.
-        let task =
-            tokio::spawn(async move { registry.register(&name, &member, &value, peer.ip()).await });
+        let task = tokio::spawn(
+            async move { registry.register(&name, &member, &value, peer.ip()).await }
+                .in_current_span(),
+        );
         let outcome = task.await.unwrap_or(Err(RegistryError::Store(StoreError::Closed)));
         self.figures.ended(&outcome);
         let took = began.elapsed();
@@ -214,6 +216,13 @@ impl Service for Discovery {
     }
 
     async fn handle(&self, request: Request) -> Response {
+        let span = error_span!("request", request_id = self.entropy.request_id());
+        self.answer(request).instrument(span).await
+    }
+}
+
+impl Discovery {
+    async fn answer(&self, request: Request) -> Response {
         let mut ask = match v2::read(&request, &self.prefix) {
             Ok(ask) => ask,
             Err(fault) => return fault.answer(1),
