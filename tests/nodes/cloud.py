@@ -35,7 +35,7 @@ RestartSec=10
 HERE = "192.0.2.1"  # where machines reach magnumd
 PORTS = {"api": 9511, "discovery": 9512, "bootstrap": 9513}
 MISHAPS = 9522  # where discovery is reached when something is to go wrong on the way
-SPEED = 10  # of the timers of machines
+SPEED = 20  # of the timers of machines
 
 
 class Daemon:

@@ -68,8 +68,11 @@ class Switch:
         self.network = ipaddress.ip_network(cidr)
         self.gateway = gateway
         self.name = f"switch{Switch.count}"
+        # Said once: a bridge without one takes that of whichever card is plugged in, and another
+        # with the next, and machines that have looked it up speak to nobody for a minute.
+        mac = f"02:00:00:00:00:{Switch.count:02x}"
         Switch.count += 1
-        sh("ip", "link", "add", self.name, "type", "bridge")
+        sh("ip", "link", "add", self.name, "address", mac, "type", "bridge")
         sh("ip", "addr", "add", f"{gateway}/{self.network.prefixlen}", "dev", self.name)
         sh("ip", "link", "set", self.name, "up")
 
@@ -150,7 +153,7 @@ class Machine:
         """A command inside the running machine: (exit code, what it printed)."""
         done = subprocess.run(
             ["nsenter", f"--target={self.init}", "--mount", "--pid", "--uts", "--ipc", "--net",
-             "--root", "--wd=/", *map(str, argv)], text=True, timeout=timeout,
+             "--root", "--wd", *map(str, argv)], text=True, timeout=timeout,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         if check and done.returncode != 0:
             raise RuntimeError(f"{self.name}: {' '.join(map(str, argv))}: {done.stdout}")
@@ -161,8 +164,8 @@ class Machine:
         if self.process:
             self.process.kill()
             self.process.wait()
-            while self.init and Path(f"/proc/{self.init}").exists():
-                time.sleep(0.02)
+            # The first process of our namespace is the parent of everybody left behind.
+            os.waitpid(self.init, 0)
         sh("umount", "--recursive", self.root, check=False)
         sh("umount", "--recursive", "--lazy", self.root, check=False)
         sh("ip", "netns", "delete", self.space)
