@@ -3,6 +3,7 @@ import base64
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -185,6 +186,7 @@ class Rack:
         machine.bind(IMAGE, PLACE)
         machine.bind(sys.prefix, PYTHON)
         machine.bind(self.etcd, "/usr/local/bin/etcd")
+        machine.bind(shutil.which("etcdctl"), "/usr/local/bin/etcdctl")
         for name, file in PROGRAMS.items():
             machine.write(f"/usr/local/bin/{name}",
                           f'#!/bin/sh\nexec {PYTHON}/bin/python {PLACE}/{file} "$@"\n', 0o755)
