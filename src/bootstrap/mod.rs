@@ -6,12 +6,14 @@
 
 mod admission;
 mod archive;
+mod artifact;
 mod csr;
 mod door;
 mod duty;
 mod report;
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, HeaderValue};
@@ -33,6 +35,7 @@ use crate::pki::desk::Desk;
 use crate::pki::enrolment::{Enrolment, EnrolmentKey};
 use crate::store::{Change, Store, StoreError, Stored};
 use admission::Guest;
+use artifact::Artifacts;
 use csr::{CsrRequest, Purpose};
 use door::{Errand, Fault};
 use duty::{DutyAnswer, DutyRequest};
@@ -49,6 +52,8 @@ pub struct Parts {
     pub enrolment: EnrolmentKey,
     pub clock: Clock,
     pub entropy: Entropy,
+    /// Where files lie that nodes may ask for by their digest.
+    pub artifact_dir: Option<PathBuf>,
 }
 
 /// The service behind the door.
@@ -59,6 +64,7 @@ pub struct Bootstrap {
     clock: Clock,
     entropy: Entropy,
     desk: Desk,
+    artifacts: Artifacts,
 }
 
 /// What the bootstrap door puts up with.
@@ -83,8 +89,14 @@ struct Caller {
 
 impl Bootstrap {
     pub fn new(parts: Parts) -> Self {
-        let Parts { store, conductor, enrolment, clock, entropy } = parts;
-        Self { store, conductor, enrolment, clock, entropy, desk: Desk::default() }
+        let Parts { store, conductor, enrolment, clock, entropy, artifact_dir } = parts;
+        let artifacts = Artifacts::new(artifact_dir);
+        Self { store, conductor, enrolment, clock, entropy, desk: Desk::default(), artifacts }
+    }
+
+    /// Reads the operator's files, so that their digests are known when the first node asks.
+    pub async fn read_artifacts(&self) {
+        self.artifacts.read().await;
     }
 
     async fn answer(&self, request: &Request) -> Result<Response, Fault> {
@@ -97,6 +109,11 @@ impl Bootstrap {
             Errand::Bundle => {
                 still_booting(&self.claim(&caller).await?)?;
                 self.bundle(&caller).await
+            }
+            Errand::Artifact(digest) => {
+                let digest = artifact::digest(digest)?;
+                self.claim(&caller).await?;
+                self.artifacts.answer(digest).await
             }
             Errand::Csr => {
                 let asked: CsrRequest = door::body(request)?;
@@ -310,6 +327,7 @@ impl Service for Bootstrap {
     fn route(&self, request: &Request) -> &'static str {
         match door::route(request) {
             Ok((_, Errand::Bundle)) => "bundle",
+            Ok((_, Errand::Artifact(_))) => "artifact",
             Ok((_, Errand::Csr)) => "csr",
             Ok((_, Errand::Status)) => "status",
             Ok((_, Errand::Duty)) => "duty",

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::decide::{AwaitNext, Awaited, StackNext, await_created, stack};
+use super::decide::{AwaitNext, Awaited, Patience, StackNext, await_created, stack};
 use super::moment::Moment;
 use super::{Conductor, Progress, StepError};
 use crate::driver::{Bundle, ClusterPlan, Driver};
@@ -14,6 +14,7 @@ use crate::model::discovery::DiscoveryToken;
 use crate::model::operation::{Operation, OperationKind, Step};
 use crate::model::stack::Stack;
 use crate::model::status::Status;
+use crate::model::vigil::Vigil;
 use crate::model::{name, nodegroup};
 use crate::openstack::{Actor, CloudError, NewStack};
 use crate::store::{Change, Stored};
@@ -294,17 +295,26 @@ impl Conductor {
         let shown = self.look(moment, false).await?;
         let plan = moment.plan(&self.inner.settings, &self.inner.enrolment);
         let threshold = plan.as_ref().and_then(|p| self.driver(moment).ok()?.ready_threshold(p));
+        let stack_name = moment.cluster.stack_name();
         let next = await_created(&Awaited {
             stack: shown.as_ref(),
             nodes: &moment.nodes,
             masters,
             workers,
             threshold: threshold.unwrap_or(workers).min(workers),
+            stack_name: &stack_name,
+            since: moment.vigil.as_ref().map(|v| v.since),
+            patience: Patience::default(),
+            discovery: moment.tokens.first().map(|t| &t.record),
             deadline: operation.deadline,
             now: self.inner.clock.now(),
         });
         match next {
             AwaitNext::LookAgain(progress) => {
+                if moment.vigil.is_none() && shown.is_some_and(|s| !s.is_in_progress()) {
+                    let vigil = Vigil { cluster_id: moment.id(), since: self.inner.clock.now() };
+                    self.commit(Change::new().expect(operation).put(&vigil)).await?;
+                }
                 self.note(moment, &progress).await;
                 Ok(Progress::Wait(self.inner.settings.look_interval))
             }
@@ -397,6 +407,9 @@ impl Conductor {
             group.version.clone_from(&cluster.coe_version);
             group.updated_at = Some(now);
             change = change.put(&group);
+        }
+        if let Some(vigil) = &moment.vigil {
+            change = change.delete(&vigil.record);
         }
         self.commit(change.delete(&operation.record)).await?;
         info!(api = cluster.api_address, "cluster complete");

@@ -115,6 +115,7 @@ section! {
     Bootstrap {
         listen: SocketAddr = everywhere(9513),
         advertise_url: String = String::new(),
+        artifact_dir: Option<PathBuf> = None,
     }
 }
 

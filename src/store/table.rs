@@ -30,6 +30,8 @@ pub const NODE: &str = "node";
 pub const DUTY: &str = "duty";
 pub const ROLLOUT: &str = "rollout";
 pub const NEXT_CERTIFICATE: &str = "next_certificate";
+/// Since when nodes are waited for.
+pub const VIGIL: &str = "vigil";
 pub const SERVICE: &str = "service";
 pub const QUOTA: &str = "quota";
 /// Keys of the daemon itself, sealed.

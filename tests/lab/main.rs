@@ -14,6 +14,7 @@ mod keeping;
 mod nodegroups;
 mod orphans;
 mod parallel;
+mod patience;
 mod policy;
 mod preflight;
 mod refusals;
