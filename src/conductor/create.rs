@@ -311,6 +311,10 @@ impl Conductor {
         if driver.wants_trust() {
             plan.trust = moment.entrusted(&self.inner.store)?;
         }
+        if driver.inlines(plan).is_ok_and(|inlines| inlines) {
+            let inlined = self.inlined(moment.id());
+            plan.inlined = Some(inlined.map_err(|e| StepError::failed(e.to_string()))?);
+        }
         Ok(driver.bundle(plan))
     }
 
@@ -321,13 +325,11 @@ impl Conductor {
         operation: &Stored<Operation>,
     ) -> Result<Progress, StepError> {
         let driver = self.driver(moment)?;
-        // Without nodes that report there are none to wait for.
-        let (masters, workers) = match driver.waits_for_nodes() {
-            true => moment.counts(),
-            false => (0, 0),
-        };
         let shown = self.look(moment, false).await?;
         let plan = moment.plan(&self.inner.settings, &self.inner.enrolment);
+        // Without nodes that report there are none to wait for.
+        let waits = plan.as_ref().is_none_or(|plan| driver.waits_for_nodes(plan).unwrap_or(true));
+        let (masters, workers) = if waits { moment.counts() } else { (0, 0) };
         let threshold = plan.as_ref().and_then(|plan| driver.ready_threshold(plan));
         let limit = |label: &str| {
             let seconds = plan.as_ref().and_then(|plan| driver.whole(plan, label));

@@ -132,6 +132,7 @@ impl Moment {
             removals: Vec::new(),
             images: NodeImages { masters, ..NodeImages::default() },
             trust: None,
+            inlined: None,
             cluster: self.cluster.record.clone(),
             template: self.template.as_ref()?.record.clone(),
             groups,
@@ -197,6 +198,7 @@ impl Moment {
             removals: Vec::new(),
             images: NodeImages::default(),
             trust: None,
+            inlined: None,
         })
     }
 

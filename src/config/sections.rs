@@ -264,6 +264,7 @@ section! {
     Cluster {
         profile: Profile = Profile::Standard,
         create_timeout_mins: u32 = 60,
+        heat_reauthenticates: bool = false,
         lanes: usize = 32,
     }
 }

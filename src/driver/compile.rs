@@ -13,6 +13,8 @@ use super::templates::Templates;
 use crate::model::duty::DutyKind;
 
 pub const DISCOVERY: &str = "bootstrap.discovery";
+pub const INLINE: &str = "bootstrap.inline";
+pub const SIGNALS: &str = "bootstrap.signals";
 pub const COE_VERSION: &str = "coe_version";
 pub const API_FORMAT: &str = "outputs.api_address.format";
 
@@ -164,7 +166,14 @@ fn expressions(manifest: &Manifest, labels: &[Label]) -> Vec<Placed> {
             file.when.iter().for_each(|when| whole(entry(&list, i), when));
         }
     }
-    manifest.bootstrap.discovery.iter().for_each(|wanted| whole(DISCOVERY.to_owned(), wanted));
+    let bootstrap = &manifest.bootstrap;
+    for (name, expression) in [
+        (DISCOVERY, &bootstrap.discovery),
+        (INLINE, &bootstrap.inline),
+        (SIGNALS, &bootstrap.signals),
+    ] {
+        expression.iter().for_each(|expression| whole(name.to_owned(), expression));
+    }
     manifest.coe_version.iter().for_each(|version| whole(COE_VERSION.to_owned(), version));
     let format = &manifest.outputs.api_address.format;
     let line = line_of_span(format).unwrap_or_default();

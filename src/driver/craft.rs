@@ -1,7 +1,13 @@
 //! One driver: its directory, compiled and checked, and what can be made with it. Pure.
 
 use std::collections::BTreeMap;
+use std::io::Write;
+use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use serde_json::{Map, Value, json};
 use tera::Context;
 
@@ -9,16 +15,20 @@ use super::checks::{self, unsuitable};
 use super::context::{self, Scene, WORKER_IMAGE};
 use super::count::Census;
 use super::directory::Directory;
+use super::expression::Expression;
 use super::label::{Default as LabelDefault, Label};
 use super::manifest::{
     self, FileEntry, Health, LabelsPolicy, Manifest, Material, Role, RotateStrategy, Rule, Wait,
 };
+use super::plan::NodeCertificates;
 use super::templates::Templates;
 use super::{
     Bundle, BundleFile, ClusterPlan, DriverError, DutyPlan, NodePlan, Outcome, compile, outcome,
     written,
 };
+use crate::base::archive;
 use crate::model::cluster_template::{Coe, ServerType};
+use crate::model::name;
 use crate::model::nodegroup::{self, DEFAULT_WORKER};
 use crate::model::stack::Stack;
 
@@ -26,6 +36,8 @@ use crate::model::stack::Stack;
 const RECOGNISED_BY: [&str; 2] = ["cluster_uuid", "revision"];
 /// What clusters show as `coe_version`.
 const COE_VERSION: &str = "kube_version";
+/// Nova takes 65535 bytes of user data after base64.
+const NOVA_USER_DATA: usize = 65_535 / 4 * 3;
 
 /// A driver, ready to draw.
 pub struct Driver {
@@ -85,8 +97,21 @@ impl Driver {
     }
 
     /// Whether nodes report to magnumd, and a cluster is complete when they have.
-    pub fn waits_for_nodes(&self) -> bool {
-        self.manifest.bootstrap.wait == Wait::Nodes
+    pub fn waits_for_nodes(&self, plan: &ClusterPlan) -> Result<bool, DriverError> {
+        Ok(self.manifest.bootstrap.wait == Wait::Nodes && !self.inlines(plan)?)
+    }
+
+    /// Whether servers get their files with their user data.
+    pub fn inlines(&self, plan: &ClusterPlan) -> Result<bool, DriverError> {
+        self.wanted(compile::INLINE, self.manifest.bootstrap.inline.as_ref(), plan)
+    }
+
+    /// How long Heat waits for signals of servers; None where it does not.
+    pub fn awaits_signals(&self, plan: &ClusterPlan) -> Result<Option<Duration>, DriverError> {
+        let Some(signals) = &self.manifest.bootstrap.signals else { return Ok(None) };
+        let context = self.known(plan)?.context;
+        let seconds = self.templates.value(compile::SIGNALS, signals, &context)?;
+        Ok(seconds.as_u64().map(Duration::from_secs))
     }
 
     /// Whether templates see the trustee's credentials.
@@ -144,10 +169,18 @@ impl Driver {
 
     /// Whether magnumd's etcd discovery is wanted.
     pub fn uses_discovery(&self, plan: &ClusterPlan) -> Result<bool, DriverError> {
-        match &self.manifest.bootstrap.discovery {
-            Some(wanted) => {
-                self.templates.holds(compile::DISCOVERY, wanted, &self.known(plan)?.context)
-            }
+        self.wanted(compile::DISCOVERY, self.manifest.bootstrap.discovery.as_ref(), plan)
+    }
+
+    /// Whether an expression of the manifest holds; what is not there does not.
+    fn wanted(
+        &self,
+        name: &str,
+        expression: Option<&Expression>,
+        plan: &ClusterPlan,
+    ) -> Result<bool, DriverError> {
+        match expression {
+            Some(wanted) => self.templates.holds(name, wanted, &self.known(plan)?.context),
             None => Ok(false),
         }
     }
@@ -242,7 +275,9 @@ impl Driver {
         for kept in &self.manifest.upgrade.keep {
             let (is_same, what) = match kept.value.as_str() {
                 name @ "network_driver" => (network(from) == network(to), name.to_owned()),
-                label => (old.labels.get(label) == new.labels.get(label), format!("the label {label}")),
+                label => {
+                    (old.labels.get(label) == new.labels.get(label), format!("the label {label}"))
+                }
             };
             if !is_same {
                 return unsuitable(format!(
@@ -272,14 +307,18 @@ impl Driver {
         let template = render(&self.manifest.stack.template)?;
         let mut files = self.user_data(&scene, &known.context)?;
         for file in &self.manifest.stack.files {
-            if self.is_wanted(&compile::stack_file(&file.name), file.when.as_ref(), &known.context)? {
+            if self.is_wanted(
+                &compile::stack_file(&file.name),
+                file.when.as_ref(),
+                &known.context,
+            )? {
                 let text = render(&file.template)?;
                 written::file(&file.name, &text).map_err(|e| self.wrong(&file.template, e))?;
                 files.insert(file.name.clone(), text);
             }
         }
-        let stack = written::yaml(&template)
-            .map_err(|e| self.wrong(&self.manifest.stack.template, e))?;
+        let stack =
+            written::yaml(&template).map_err(|e| self.wrong(&self.manifest.stack.template, e))?;
         let parameters = self.parameters(plan, &known, &stack)?;
         let bundle = Bundle { template, parameters, files };
         let census = Census::of_stack(&bundle, &stack)
@@ -379,7 +418,7 @@ impl Driver {
     fn is_wanted(
         &self,
         name: &str,
-        when: Option<&super::expression::Expression>,
+        when: Option<&Expression>,
         context: &Context,
     ) -> Result<bool, DriverError> {
         when.map_or(Ok(true), |when| self.templates.holds(name, when, context))
@@ -400,20 +439,29 @@ impl Driver {
         let plan = scene.plan;
         let data = &self.manifest.user_data;
         let format = written::format_for(data.format, &plan.facts.os_distro);
+        let inlines = self.inlines(plan)?;
         let render = |index: Option<u32>, token: Option<&str>| {
             let (role, template) = match index {
                 Some(_) => (nodegroup::MASTER, &data.master),
                 None => (nodegroup::WORKER, &data.worker),
             };
             let mut context = context.clone();
-            context::put(&mut context, "node", &scene.server(index, token)?);
+            let mut node = scene.server(index, token)?;
+            if inlines {
+                node["files"] = self.packed(plan, index)?.into();
+            }
+            context::put(&mut context, "node", &node);
             let text = self.templates.render(template, &context)?;
             written::user_data(format, &text).map_err(|e| self.wrong(template, e))?;
+            let most = if inlines { NOVA_USER_DATA } else { data.max_bytes };
             match text.len() {
-                bytes if bytes > data.max_bytes => unsuitable(format!(
-                    "The user data of a {role} would have {bytes} bytes, more than the {} that \
+                bytes if bytes > most && inlines => unsuitable(format!(
+                    "The user data of a {role} would have {bytes} bytes with all its files in it, \
+                     and Nova takes {most}. Let servers fetch their files from magnumd instead."
+                )),
+                bytes if bytes > most => unsuitable(format!(
+                    "The user data of a {role} would have {bytes} bytes, more than the {most} that \
                      driver {} allows itself. Use a shorter key pair, such as ed25519.",
-                    data.max_bytes,
                     self.name()
                 )),
                 _ => Ok(text),
@@ -430,6 +478,40 @@ impl Driver {
         let text = render(None, token.map(|(_, t)| t.expose().as_str()))?;
         files.insert(context::WORKER_USER_DATA.to_owned(), text);
         Ok(files)
+    }
+
+    /// A node's files in one compressed archive, for its user data. What is not known before the
+    /// stack exists stands in them as a word that the stack, or the server, replaces.
+    fn packed(&self, plan: &ClusterPlan, index: Option<u32>) -> Result<String, DriverError> {
+        let masters = 0..nodegroup::counts(&plan.groups).0;
+        let node = NodePlan {
+            name: match index {
+                Some(index) => name::master_node(&plan.stack_name(), index),
+                None => name::worker_node_prefix(&plan.stack_name()),
+            },
+            master_index: index,
+            master_addresses: masters.map(|i| format!("@MASTER_{i}_ADDRESS@")).collect(),
+            api_public: vec!["@API_PUBLIC@".to_owned()],
+            api_endpoint: "https://@API_HOST@:6443".to_owned(),
+            rejoins: false,
+            certificates: match (&plan.inlined, index) {
+                (Some(given), Some(_)) => given.certificates.clone(),
+                (Some(given), None) => NodeCertificates {
+                    ca: given.certificates.ca.clone(),
+                    bootstrap: Some(given.bootstrap.clone()),
+                    ..NodeCertificates::default()
+                },
+                // Before there are any, to see whether all this can be built.
+                (None, _) => context::stand_ins(),
+            },
+        };
+        let files = self.node_files(plan, &node)?;
+        let files: Vec<archive::File> =
+            files.into_iter().map(|f| (f.path, f.mode, f.content)).collect();
+        let failed = |e: std::io::Error| self.templates.error("files", None, e.to_string());
+        let mut out = GzEncoder::new(Vec::new(), Compression::best());
+        out.write_all(&archive::build(&files, 0).map_err(failed)?).map_err(failed)?;
+        Ok(BASE64.encode(out.finish().map_err(failed)?))
     }
 
     /// What the stack's template asks for.
@@ -500,7 +582,9 @@ impl Driver {
                     written::file(&entry.path, &text).map_err(|e| self.wrong(template, e))?;
                     text.into_bytes()
                 }
-                (_, Some(file), _) => self.directory.get(file).unwrap_or_default().to_owned().into_bytes(),
+                (_, Some(file), _) => {
+                    self.directory.get(file).unwrap_or_default().to_owned().into_bytes()
+                }
                 (.., Some(material)) => self.material(entry, material, node)?.into_bytes(),
                 // A manifest was read, so one of the three is there.
                 _ => Vec::new(),
@@ -524,7 +608,7 @@ impl Driver {
             None => Err(self.templates.error(
                 &entry.path,
                 None,
-                "a master was to be given this key, and it is not there".to_owned(),
+                "a node was to be given this key, and it is not there".to_owned(),
             )),
         };
         match material {
@@ -535,6 +619,11 @@ impl Driver {
             Material::CaKey => key(&given.ca_key),
             Material::FrontProxyCaKey => key(&given.front_proxy_ca_key),
             Material::SaKey => key(&given.service_account_key),
+            Material::EtcdCaKey => key(&given.etcd_ca_key),
+            Material::Bootstrap => {
+                Ok(given.bootstrap.as_ref().map_or_else(String::new, |b| context::pem(&b.0)))
+            }
+            Material::BootstrapKey => key(&given.bootstrap.as_ref().map(|b| b.1.clone())),
         }
     }
 }

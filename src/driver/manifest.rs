@@ -263,11 +263,18 @@ pub enum Material {
     CaKey,
     FrontProxyCaKey,
     SaKey,
+    EtcdCaKey,
+    /// A client certificate with which a kubelet may ask for its own; only inline.
+    Bootstrap,
+    BootstrapKey,
 }
 
 impl Material {
     pub const fn is_key(self) -> bool {
-        matches!(self, Self::CaKey | Self::FrontProxyCaKey | Self::SaKey)
+        !matches!(
+            self,
+            Self::Ca | Self::EtcdCa | Self::FrontProxyCa | Self::SaPub | Self::Bootstrap
+        )
     }
 }
 
@@ -323,6 +330,10 @@ impl Default for Certificates {
 pub struct Bootstrap {
     pub wait: Wait,
     pub discovery: Option<Expression>,
+    /// Whether servers get their files with their user data and fetch nothing.
+    pub inline: Option<Expression>,
+    /// How long Heat waits for signals, in seconds; none where it does not.
+    pub signals: Option<Expression>,
 }
 
 /// What says that a cluster is there.
@@ -431,12 +442,7 @@ impl Manifest {
         let manifest: Self = serde_saphyr::from_str_with_options(text, options).map_err(|e| {
             let line = e.location().and_then(|at| u32::try_from(at.line()).ok());
             let (reason, line) = explained(&e.without_snippet().to_string(), line);
-            DriverError::Template {
-                driver: folder.to_owned(),
-                file: FILE.to_owned(),
-                line,
-                reason,
-            }
+            DriverError::Template { driver: folder.to_owned(), file: FILE.to_owned(), line, reason }
         })?;
         manifest.consistent(text)?;
         Ok(manifest)
@@ -518,7 +524,7 @@ impl Manifest {
             return fault("mode is not possible; write one such as '0644', in quotes");
         };
         if entry.content.is_some_and(Material::is_key) {
-            if entry.role != Role::Master {
+            if entry.role != Role::Master && entry.content != Some(Material::BootstrapKey) {
                 return fault("keys are for masters only; add role: master");
             }
             if bits & 0o077 != 0 {
@@ -560,7 +566,9 @@ fn explained(complaint: &str, line: Option<u32>) -> (String, Option<u32>) {
     };
     let line = line.or(said);
     let mut quoted = text.split('`').skip(1).step_by(2);
-    if text.contains("unknown field") && let Some(unknown) = quoted.next() {
+    if text.contains("unknown field")
+        && let Some(unknown) = quoted.next()
+    {
         let near = quoted
             .map(|known| (strsim::jaro_winkler(unknown, known), known))
             .max_by(|(a, _), (b, _)| a.total_cmp(b))

@@ -269,6 +269,7 @@ impl Sample {
                 trustee_password: Secret::new("trustee-TOP-SECRET".to_owned()),
                 trust_id: "fedcba9876543210fedcba9876543210".to_owned(),
             }),
+            inlined: None,
             cluster,
             template,
             groups,
@@ -307,6 +308,9 @@ impl Sample {
                 etcd_ca_key: key("etcd-ca"),
                 front_proxy_ca_key: key("front-proxy-ca"),
                 service_account_key: key("sa"),
+                bootstrap: master_index.is_none().then(|| {
+                    ("bootstrap PEM".to_owned(), Secret::new("bootstrap-TOP-SECRET".to_owned()))
+                }),
             },
         }
     }
@@ -318,9 +322,8 @@ impl Sample {
     }
 
     fn groups(&self, cluster: &Cluster) -> Vec<NodeGroup> {
-        let identified = |group: NodeGroup| {
-            group.identified(NodeGroupId::new(Uuid::from_u128(1)), Sequence(1))
-        };
+        let identified =
+            |group: NodeGroup| group.identified(NodeGroupId::new(Uuid::from_u128(1)), Sequence(1));
         let of = |role, count| {
             identified(NodeGroup::default_of(cluster, &self.template.image_id, role, count))
         };

@@ -11,6 +11,7 @@ mod faults;
 mod golden;
 mod harness;
 mod health;
+mod inline;
 mod keeping;
 mod nodegroups;
 mod orphans;
