@@ -221,10 +221,7 @@ impl Conductor {
                 "the cluster's keys go into user data, which Heat and Nova store"
             );
         }
-        let minutes = match cluster.create_timeout {
-            0 => self.inner.settings.driver.create_timeout,
-            minutes => minutes,
-        };
+        let minutes = driver.create_timeout(&plan);
         let id = cluster.id;
         let operation = Operation {
             sequence: store.next_sequence(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::decide::{AwaitNext, Awaited, Patience, StackNext, await_created, stack};
+use super::decide::{AwaitNext, Awaited, StackNext, await_created, stack};
 use super::moment::Moment;
 use super::{Conductor, Progress, StepError};
 use crate::base::points::Stopped;
@@ -264,7 +264,7 @@ impl Conductor {
             template: &bundle.template,
             parameters: &bundle.parameters,
             files: &bundle.files,
-            timeout_minutes: timeout_minutes(&plan),
+            timeout_minutes: self.driver(moment)?.create_timeout(&plan),
             tag,
         };
         heat.validate(&new)
@@ -331,10 +331,6 @@ impl Conductor {
         let waits = plan.as_ref().is_none_or(|plan| driver.waits_for_nodes(plan).unwrap_or(true));
         let (masters, workers) = if waits { moment.counts() } else { (0, 0) };
         let threshold = plan.as_ref().and_then(|plan| driver.ready_threshold(plan));
-        let limit = |label: &str| {
-            let seconds = plan.as_ref().and_then(|plan| driver.whole(plan, label));
-            seconds.map(|s| Duration::from_secs(s.into()))
-        };
         let stack_name = moment.cluster.stack_name();
         let next = await_created(&Awaited {
             stack: shown.as_ref(),
@@ -344,11 +340,7 @@ impl Conductor {
             threshold: threshold.unwrap_or(workers).min(workers),
             stack_name: &stack_name,
             since: moment.vigil.as_ref().map(|v| v.since),
-            patience: Patience {
-                boot: limit("node_boot_timeout"),
-                etcd: limit("etcd_timeout"),
-                ready: limit("ready_timeout"),
-            },
+            limits: plan.as_ref().and_then(|p| driver.deadlines(p).ok()).unwrap_or_default(),
             discovery: moment.tokens.first().map(|t| &t.record),
             deadline: operation.deadline,
             now: self.inner.clock.now(),
@@ -503,13 +495,6 @@ fn group_of(resource: &str) -> Option<String> {
         Some(nodegroup::DEFAULT_WORKER.to_owned())
     } else {
         None
-    }
-}
-
-pub(super) fn timeout_minutes(plan: &ClusterPlan) -> u32 {
-    match plan.cluster.create_timeout {
-        0 => plan.settings.create_timeout,
-        minutes => minutes,
     }
 }
 

@@ -15,6 +15,9 @@ use crate::model::duty::DutyKind;
 pub const DISCOVERY: &str = "bootstrap.discovery";
 pub const INLINE: &str = "bootstrap.inline";
 pub const SIGNALS: &str = "bootstrap.signals";
+pub const DEADLINE_BOOT: &str = "bootstrap.deadlines.boot";
+pub const DEADLINE_ETCD: &str = "bootstrap.deadlines.etcd";
+pub const DEADLINE_READY: &str = "bootstrap.deadlines.ready";
 pub const COE_VERSION: &str = "coe_version";
 pub const API_FORMAT: &str = "outputs.api_address.format";
 
@@ -171,6 +174,9 @@ fn expressions(manifest: &Manifest, labels: &[Label]) -> Vec<Placed> {
         (DISCOVERY, &bootstrap.discovery),
         (INLINE, &bootstrap.inline),
         (SIGNALS, &bootstrap.signals),
+        (DEADLINE_BOOT, &bootstrap.deadlines.boot),
+        (DEADLINE_ETCD, &bootstrap.deadlines.etcd),
+        (DEADLINE_READY, &bootstrap.deadlines.ready),
     ] {
         expression.iter().for_each(|expression| whole(name.to_owned(), expression));
     }

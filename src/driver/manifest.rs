@@ -330,10 +330,23 @@ impl Default for Certificates {
 pub struct Bootstrap {
     pub wait: Wait,
     pub discovery: Option<Expression>,
+    pub deadlines: DeadlineSpec,
     /// Whether servers get their files with their user data and fetch nothing.
     pub inline: Option<Expression>,
     /// How long Heat waits for signals, in seconds; none where it does not.
     pub signals: Option<Expression>,
+}
+
+/// Seconds for which a creation waits for its nodes.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeadlineSpec {
+    /// From the complete stack to a node's first report.
+    pub boot: Option<Expression>,
+    /// In phase etcd without a word.
+    pub etcd: Option<Expression>,
+    /// From a node's first report until it is ready.
+    pub ready: Option<Expression>,
 }
 
 /// What says that a cluster is there.
