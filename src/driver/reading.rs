@@ -136,7 +136,7 @@ fn explained(complaint: &str, line: Option<u32>) -> (String, Option<u32>) {
         None => (text, None),
     };
     let line = line.or(said);
-    let unknown = text.strip_prefix("unknown field `").and_then(|t| t.split_once('`'));
+    let unknown = text.split_once("unknown field `").and_then(|(_, rest)| rest.split_once('`'));
     if let Some((unknown, rest)) = unknown {
         let words = rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '-');
         let near = words
