@@ -166,8 +166,7 @@ fn overdue(seen: &Awaited<'_>) -> Option<AwaitNext> {
     for node in seen.nodes.iter().filter(|n| !n.is_ready()) {
         let group = node.nodegroup.as_str();
         let said = last_lines(&node.log_tail);
-        let stuck =
-            is_over(node.last_seen, seen.limits.etcd.filter(|_| node.phase == Phase::Etcd));
+        let stuck = is_over(node.last_seen, seen.limits.etcd.filter(|_| node.phase == Phase::Etcd));
         let slow = is_over(node.first_seen, seen.limits.ready);
         let (name, phase) = (&node.name, node.phase);
         match (stuck, slow) {
