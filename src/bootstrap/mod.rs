@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, HeaderValue};
 use serde_json::json;
-use tracing::{info, warn};
+use tracing::{Instrument, Span, error_span, field, info, warn};
 
 use crate::base::archive::{File, build};
 use crate::base::clock::Clock;
@@ -102,6 +102,7 @@ impl Bootstrap {
     async fn answer(&self, request: &Request) -> Result<Response, Fault> {
         let (node, errand) = door::route(request)?;
         let claims = self.authenticate(request)?;
+        Span::current().record("cluster", field::display(claims.cluster));
         let caller = self.caller(&claims, node, door::instance(request)?.to_string())?;
         // The body is read before the name is claimed: nonsense costs no call to Nova.
         match errand {
@@ -338,6 +339,9 @@ impl Service for Bootstrap {
     }
 
     async fn handle(&self, request: Request) -> Response {
-        self.answer(&request).await.unwrap_or_else(Fault::answer)
+        let request_id = self.entropy.request_id();
+        let span = error_span!("request", request_id, cluster = field::Empty);
+        let answer = async { self.answer(&request).await.unwrap_or_else(Fault::answer) };
+        answer.instrument(span).await
     }
 }

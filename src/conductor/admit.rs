@@ -186,7 +186,7 @@ impl Conductor {
         let ClusterOrder { mut cluster, node_count, master_count } = order;
         cluster.status = Status::CreateInProgress;
         let group = |role: &'static str, count: u32| {
-            let id = NodeGroupId::new(self.inner.entropy.uuid());
+            let id = NodeGroupId::new(self.inner.entropy.record_id(now));
             NodeGroup::default_of(&cluster, &template.image_id, role, count)
                 .identified(id, store.next_sequence())
         };

@@ -7,9 +7,8 @@ use tracing::{info, warn};
 use super::decide::{AwaitNext, Awaited, StackNext, await_created, stack};
 use super::moment::Moment;
 use super::{Conductor, Progress, StepError};
-use crate::base::points::Stopped;
 use crate::driver::{Bundle, ClusterPlan, DriverError};
-use crate::model::certificate::{Certificate, CertificateKind};
+use crate::model::certificate::CertificateKind;
 use crate::model::credential::Credential;
 use crate::model::discovery::DiscoveryToken;
 use crate::model::operation::{Operation, OperationKind, Step};
@@ -18,7 +17,6 @@ use crate::model::status::Status;
 use crate::model::vigil::Vigil;
 use crate::model::{name, nodegroup};
 use crate::openstack::{Actor, CloudError, NewStack};
-use crate::pki::material;
 use crate::store::{Change, Stored};
 
 impl Conductor {
@@ -47,26 +45,11 @@ impl Conductor {
         moment: &Moment,
         operation: &Stored<Operation>,
     ) -> Result<Progress, StepError> {
-        let (id, name) = (moment.id(), moment.cluster.name.clone());
-        let (now, settings) = (self.inner.clock.now(), &self.inner.settings);
-        let validity = settings.certificate_validity;
-        let entropy = self.inner.entropy.clone();
-        let failed = |e: &dyn std::fmt::Display| {
-            StepError::failed(format!("The cluster's keys could not be drawn: {e}"))
-        };
-        // Nothing outside has happened yet, so a stop need not wait for it.
-        let drawing = self.inner.mill.draw(material::KEYS);
-        let keys = self.inner.stopping.run_until_cancelled(drawing).await.ok_or(Stopped)?;
-        let keys = keys.map_err(|e| failed(&e))?;
-        let drawn = tokio::task::spawn_blocking(move || {
-            material::assemble(&name, &CertificateKind::ALL, &keys, validity, now, &entropy)
-        });
-        let drawn = drawn.await.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
+        let id = moment.id();
         let sealer = self.inner.store.sealer();
         let mut change = Change::new().expect(operation);
-        for (kind, pair) in drawn {
-            let key = sealer.seal(&Certificate::owner(id, kind), pair.key.expose().as_bytes());
-            change = change.put(&Certificate { cluster_id: id, kind, pem: pair.pem, key });
+        for drawn in self.draw(&moment.cluster, &CertificateKind::ALL).await? {
+            change = change.put(&drawn);
         }
         let password = self.inner.entropy.password();
         let credential = Credential {

@@ -374,6 +374,8 @@ async fn a_running_cluster_seals_its_token() {
     assert_eq!(place.put(IDS[0], &value(0)).await.status, StatusCode::CREATED, "not yet sealed");
     cluster.status = Status::CreateComplete;
     place.store.commit(Change::new().put(&cluster)).await.unwrap();
+    let emptied = place.put(IDS[0], &value(0)).await;
+    assert_eq!(fault(&emptied), (412, 105), "housekeeping is not waited for");
     place.service.collect().await;
     let emptied = place.put(IDS[0], &value(0)).await;
     assert_eq!(fault(&emptied), (412, 105), "a member that lost its disk must be replaced");
