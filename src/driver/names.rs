@@ -98,7 +98,8 @@ impl Names {
             if kind == '%' && text[inner..end].trim_matches(['-', ' ']) == "raw" {
                 at = text[at..].find("endraw").map_or(text.len(), |i| at + i);
             } else {
-                names.read(&text[inner..end], line_at(text, start));
+                // Dashes at the ends take white space away, and are no code.
+                names.read(text[inner..end].trim_matches('-'), line_at(text, start));
             }
         }
         names
