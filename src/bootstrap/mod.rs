@@ -5,7 +5,6 @@
 //! such a server, and only until the node has reported ready.
 
 mod admission;
-mod archive;
 mod artifact;
 mod csr;
 mod door;
@@ -18,8 +17,9 @@ use std::path::PathBuf;
 use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, HeaderValue};
 use serde_json::json;
-use tracing::{info, warn};
+use tracing::{Instrument, Span, error_span, field, info, warn};
 
+use crate::base::archive::{File, build};
 use crate::base::clock::Clock;
 use crate::base::http::server::{
     Limits, Request, Response, Service, empty, json as json_response, response,
@@ -102,6 +102,7 @@ impl Bootstrap {
     async fn answer(&self, request: &Request) -> Result<Response, Fault> {
         let (node, errand) = door::route(request)?;
         let claims = self.authenticate(request)?;
+        Span::current().record("cluster", field::display(claims.cluster));
         let caller = self.caller(&claims, node, door::instance(request)?.to_string())?;
         // The body is read before the name is claimed: nonsense costs no call to Nova.
         match errand {
@@ -116,7 +117,9 @@ impl Bootstrap {
             }
             Errand::Csr => {
                 let asked: CsrRequest = door::body(request)?;
-                let purpose = Purpose::of(&asked.purpose, &caller.guest)?;
+                let is_master = caller.guest.master_index.is_some();
+                let allowed = self.conductor.purposes(caller.cluster, is_master)?;
+                let purpose = Purpose::of(&asked.purpose, &caller.guest, &allowed)?;
                 let node = self.claim(&caller).await?;
                 let renews = self.renews(&caller)?;
                 if !renews {
@@ -231,11 +234,11 @@ impl Bootstrap {
         self.packed(caller, files.into_iter().map(|f| (f.path, f.mode, f.content)).collect()).await
     }
 
-    async fn packed(&self, caller: &Caller, files: Vec<archive::File>) -> Result<Response, Fault> {
+    async fn packed(&self, caller: &Caller, files: Vec<File>) -> Result<Response, Fault> {
         // The cluster's age stands for every file's: fetched again, the bytes are the same.
         let created_at = self.look(caller.cluster, &caller.guest.name)?.cluster.created_at;
         let mtime = u64::try_from(created_at.micros() / 1_000_000).unwrap_or(0);
-        let built = tokio::task::spawn_blocking(move || archive::build(&files, mtime)).await;
+        let built = tokio::task::spawn_blocking(move || build(&files, mtime)).await;
         let bytes = built.map_err(|e| Fault::ours(&e))?.map_err(|e| Fault::ours(&e))?;
         let mut answer = response(StatusCode::OK, "application/x-tar", bytes);
         answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -336,6 +339,9 @@ impl Service for Bootstrap {
     }
 
     async fn handle(&self, request: Request) -> Response {
-        self.answer(&request).await.unwrap_or_else(Fault::answer)
+        let request_id = self.entropy.request_id();
+        let span = error_span!("request", request_id, cluster = field::Empty);
+        let answer = async { self.answer(&request).await.unwrap_or_else(Fault::answer) };
+        answer.instrument(span).await
     }
 }

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::decide::{AwaitNext, Awaited, Patience, StackNext, await_created, stack};
+use super::decide::{AwaitNext, Awaited, StackNext, await_created, stack};
 use super::moment::Moment;
 use super::{Conductor, Progress, StepError};
-use crate::base::points::Stopped;
-use crate::driver::{Bundle, ClusterPlan, Driver};
-use crate::model::certificate::{Certificate, CertificateKind};
+use crate::driver::{Bundle, ClusterPlan, DriverError};
+use crate::model::certificate::CertificateKind;
 use crate::model::credential::Credential;
 use crate::model::discovery::DiscoveryToken;
 use crate::model::operation::{Operation, OperationKind, Step};
@@ -18,7 +17,6 @@ use crate::model::status::Status;
 use crate::model::vigil::Vigil;
 use crate::model::{name, nodegroup};
 use crate::openstack::{Actor, CloudError, NewStack};
-use crate::pki::material;
 use crate::store::{Change, Stored};
 
 impl Conductor {
@@ -47,26 +45,11 @@ impl Conductor {
         moment: &Moment,
         operation: &Stored<Operation>,
     ) -> Result<Progress, StepError> {
-        let (id, name) = (moment.id(), moment.cluster.name.clone());
-        let (now, settings) = (self.inner.clock.now(), &self.inner.settings);
-        let validity = settings.certificate_validity;
-        let entropy = self.inner.entropy.clone();
-        let failed = |e: &dyn std::fmt::Display| {
-            StepError::failed(format!("The cluster's keys could not be drawn: {e}"))
-        };
-        // Nothing outside has happened yet, so a stop need not wait for it.
-        let drawing = self.inner.mill.draw(material::KEYS);
-        let keys = self.inner.stopping.run_until_cancelled(drawing).await.ok_or(Stopped)?;
-        let keys = keys.map_err(|e| failed(&e))?;
-        let drawn = tokio::task::spawn_blocking(move || {
-            material::assemble(&name, &CertificateKind::ALL, &keys, validity, now, &entropy)
-        });
-        let drawn = drawn.await.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
+        let id = moment.id();
         let sealer = self.inner.store.sealer();
         let mut change = Change::new().expect(operation);
-        for (kind, pair) in drawn {
-            let key = sealer.seal(&Certificate::owner(id, kind), pair.key.expose().as_bytes());
-            change = change.put(&Certificate { cluster_id: id, kind, pem: pair.pem, key });
+        for drawn in self.draw(&moment.cluster, &CertificateKind::ALL).await? {
+            change = change.put(&drawn);
         }
         let password = self.inner.entropy.password();
         let credential = Credential {
@@ -174,7 +157,9 @@ impl Conductor {
     ) -> Result<Progress, StepError> {
         let next = operation.at(Step::Stack);
         let cluster = &moment.cluster;
-        let wanted = self.driver(moment)?.uses_discovery(&cluster.labels);
+        let plan = self.plan(moment)?;
+        let wanted = self.driver(moment)?.uses_discovery(&plan);
+        let wanted = wanted.map_err(|e| StepError::failed(e.to_string()))?;
         if !wanted || cluster.discovery_url.is_some() {
             self.commit(Change::new().expect(operation).put(&next)).await?;
             return Ok(Progress::Again);
@@ -262,7 +247,7 @@ impl Conductor {
             template: &bundle.template,
             parameters: &bundle.parameters,
             files: &bundle.files,
-            timeout_minutes: timeout_minutes(&plan),
+            timeout_minutes: self.driver(moment)?.create_timeout(&plan),
             tag,
         };
         heat.validate(&new)
@@ -285,21 +270,35 @@ impl Conductor {
         }
     }
 
-    pub(super) fn driver(&self, moment: &Moment) -> Result<std::sync::Arc<dyn Driver>, StepError> {
-        let name = &moment.cluster.driver;
-        self.inner
-            .drivers
-            .by_name(name)
-            .ok_or_else(|| StepError::failed(format!("Driver {name} is not there any more.")))
-    }
-
     pub(super) fn render(&self, moment: &Moment) -> Result<(ClusterPlan, Bundle), StepError> {
-        let plan = moment
-            .plan(&self.inner.settings, &self.inner.enrolment)
-            .ok_or_else(|| StepError::failed("The cluster's template or facts were lost."))?;
-        let bundle = self.driver(moment)?.bundle(&plan);
+        let mut plan = self.plan(moment)?;
+        let bundle = self.bundle(moment, &mut plan)?;
         let bundle = bundle.map_err(|e| StepError::failed(e.to_string()))?;
         Ok((plan, bundle))
+    }
+
+    /// The plan of the cluster's own stack.
+    fn plan(&self, moment: &Moment) -> Result<ClusterPlan, StepError> {
+        moment
+            .plan(&self.inner.settings, &self.inner.enrolment)
+            .ok_or_else(|| StepError::failed("The cluster's template or facts were lost."))
+    }
+
+    /// What Heat should build, with the trustee's credentials where the driver wants them.
+    pub(super) fn bundle(
+        &self,
+        moment: &Moment,
+        plan: &mut ClusterPlan,
+    ) -> Result<Result<Bundle, DriverError>, StepError> {
+        let driver = self.driver(moment)?;
+        if driver.wants_trust() {
+            plan.trust = moment.entrusted(&self.inner.store)?;
+        }
+        if driver.inlines(plan).is_ok_and(|inlines| inlines) {
+            let inlined = self.inlined(moment.id());
+            plan.inlined = Some(inlined.map_err(|e| StepError::failed(e.to_string()))?);
+        }
+        Ok(driver.bundle(plan))
     }
 
     /// Looks until the stack is complete and the nodes have reported ready.
@@ -308,10 +307,13 @@ impl Conductor {
         moment: &Moment,
         operation: &Stored<Operation>,
     ) -> Result<Progress, StepError> {
-        let (masters, workers) = moment.counts();
+        let driver = self.driver(moment)?;
         let shown = self.look(moment, false).await?;
         let plan = moment.plan(&self.inner.settings, &self.inner.enrolment);
-        let threshold = plan.as_ref().and_then(|p| self.driver(moment).ok()?.ready_threshold(p));
+        // Without nodes that report there are none to wait for.
+        let waits = plan.as_ref().is_none_or(|plan| driver.waits_for_nodes(plan).unwrap_or(true));
+        let (masters, workers) = if waits { moment.counts() } else { (0, 0) };
+        let threshold = plan.as_ref().and_then(|plan| driver.ready_threshold(plan));
         let stack_name = moment.cluster.stack_name();
         let next = await_created(&Awaited {
             stack: shown.as_ref(),
@@ -321,7 +323,7 @@ impl Conductor {
             threshold: threshold.unwrap_or(workers).min(workers),
             stack_name: &stack_name,
             since: moment.vigil.as_ref().map(|v| v.since),
-            patience: Patience::default(),
+            limits: plan.as_ref().and_then(|p| driver.deadlines(p).ok()).unwrap_or_default(),
             discovery: moment.tokens.first().map(|t| &t.record),
             deadline: operation.deadline,
             now: self.inner.clock.now(),
@@ -476,13 +478,6 @@ fn group_of(resource: &str) -> Option<String> {
         Some(nodegroup::DEFAULT_WORKER.to_owned())
     } else {
         None
-    }
-}
-
-pub(super) fn timeout_minutes(plan: &ClusterPlan) -> u32 {
-    match plan.cluster.create_timeout {
-        0 => plan.settings.create_timeout,
-        minutes => minutes,
     }
 }
 

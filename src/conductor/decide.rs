@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::base::clock::Timestamp;
+use crate::driver::Deadlines;
 use crate::model::ClusterId;
 use crate::model::discovery::{DiscoveryToken, TokenState};
 use crate::model::name;
@@ -47,22 +48,11 @@ pub struct Awaited<'a> {
     pub stack_name: &'a str,
     /// When the stack was first seen complete; None while it is not.
     pub since: Option<Timestamp>,
-    pub patience: Patience,
+    pub limits: Deadlines,
     /// Where the masters register to find each other, if they do.
     pub discovery: Option<&'a DiscoveryToken>,
     pub deadline: Option<Timestamp>,
     pub now: Timestamp,
-}
-
-/// How long nodes may take for parts of their first boot; None sets no limit of its own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Patience {
-    /// From the complete stack to the first report.
-    pub boot: Option<Duration>,
-    /// In phase etcd without a word.
-    pub etcd: Option<Duration>,
-    /// From the first report to the last.
-    pub ready: Option<Duration>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -127,8 +117,10 @@ pub fn await_created(seen: &Awaited<'_>) -> AwaitNext {
 
 /// "Stack CREATE_IN_PROGRESS; 1 of 3 nodes ready; k1-node-0: certs".
 fn progress(seen: &Awaited<'_>, stack: &Stack, ready: u32) -> String {
-    let mut sentence =
-        format!("Stack {}; {ready} of {} nodes ready", stack.status, seen.masters + seen.workers);
+    let mut sentence = match seen.masters + seen.workers {
+        0 => format!("Stack {}", stack.status),
+        nodes => format!("Stack {}; {ready} of {nodes} nodes ready", stack.status),
+    };
     let mut waiting: Vec<String> = seen
         .nodes
         .iter()
@@ -174,9 +166,8 @@ fn overdue(seen: &Awaited<'_>) -> Option<AwaitNext> {
     for node in seen.nodes.iter().filter(|n| !n.is_ready()) {
         let group = node.nodegroup.as_str();
         let said = last_lines(&node.log_tail);
-        let stuck =
-            is_over(node.last_seen, seen.patience.etcd.filter(|_| node.phase == Phase::Etcd));
-        let slow = is_over(node.first_seen, seen.patience.ready);
+        let stuck = is_over(node.last_seen, seen.limits.etcd.filter(|_| node.phase == Phase::Etcd));
+        let slow = is_over(node.first_seen, seen.limits.ready);
         let (name, phase) = (&node.name, node.phase);
         match (stuck, slow) {
             (Some(limit), _) => late.push((
@@ -198,7 +189,7 @@ fn overdue(seen: &Awaited<'_>) -> Option<AwaitNext> {
             (None, None) => {}
         }
     }
-    if let Some(limit) = seen.since.and_then(|since| is_over(since, seen.patience.boot)) {
+    if let Some(limit) = seen.since.and_then(|since| is_over(since, seen.limits.boot)) {
         let masters =
             (0..seen.masters).map(|i| (name::master_node(seen.stack_name, i), DEFAULT_MASTER));
         let prefix = name::worker_node_prefix(seen.stack_name);
@@ -332,7 +323,7 @@ mod tests {
                 threshold: 2,
                 stack_name: "k1",
                 since: None,
-                patience: Patience::default(),
+                limits: Deadlines::default(),
                 discovery: None,
                 deadline: Some(Timestamp::EPOCH.plus(Duration::from_secs(deadline))),
                 now,
@@ -378,7 +369,7 @@ mod tests {
                 threshold,
                 stack_name: "k1",
                 since: Some(at(10)),
-                patience: Patience {
+                limits: Deadlines {
                     boot: Some(20 * MINUTE),
                     etcd: Some(10 * MINUTE),
                     ready: Some(30 * MINUTE),
@@ -432,7 +423,7 @@ mod tests {
                 threshold: 1,
                 stack_name: "k1",
                 since: None,
-                patience: Patience::default(),
+                limits: Deadlines::default(),
                 discovery: Some(token),
                 deadline: None,
                 now: at(5000),

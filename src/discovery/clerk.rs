@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tracing::{error, warn};
+use tracing::{Instrument, error, warn};
 
 use super::figures::DiscoveryFigures;
 use super::registry::{Registry, RegistryError, first};
@@ -48,8 +48,10 @@ impl Clerk {
         let source = origin.peer.ip();
         // A task of its own: a member that hangs up meanwhile must not keep the others from
         // hearing of a registration that is already on disk.
-        let task =
-            tokio::spawn(async move { registry.register(&name, &member, &value, source).await });
+        let task = tokio::spawn(
+            async move { registry.register(&name, &member, &value, source).await }
+                .in_current_span(),
+        );
         let outcome = task.await.unwrap_or(Err(RegistryError::Store(StoreError::Closed)));
         self.figures.ended(protocol, &outcome);
         let (cluster, token) = (token.cluster_id, first(&token.token));

@@ -33,7 +33,7 @@ impl Figures for DiscoveryFigures {
         );
         for call in ["range", "put", "watch"] {
             // Shown before the first one comes.
-            self.calls.get_or_create(&Called { call, code: 0 });
+            self.calls.get_or_create_owned(&Called { call, code: 0 });
         }
         registry.register(
             "discovery_grpc_calls",

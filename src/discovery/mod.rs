@@ -20,7 +20,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use tracing::error;
+use tracing::{Instrument, error, error_span};
 
 use crate::base::clock::Clock;
 use crate::base::http::server::{Limits, Origin, Request, Response, Service};
@@ -217,10 +217,19 @@ impl Service for Discovery {
 
     #[cfg(feature = "etcd-v3")]
     fn take(&self, request: Unread, origin: Origin) -> Result<Taken, Unread> {
-        self.v3.take(request, origin)
+        let span = error_span!("request", request_id = self.entropy.request_id());
+        let taken = self.v3.take(request, origin)?;
+        Ok(Taken { answer: Box::pin(taken.answer.instrument(span)), ..taken })
     }
 
     async fn handle(&self, request: Request) -> Response {
+        let span = error_span!("request", request_id = self.entropy.request_id());
+        self.answer(request).instrument(span).await
+    }
+}
+
+impl Discovery {
+    async fn answer(&self, request: Request) -> Response {
         let mut ask = match v2::read(&request, &self.prefix) {
             Ok(ask) => ask,
             Err(fault) => return fault.answer(1),

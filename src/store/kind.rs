@@ -13,6 +13,7 @@ use crate::model::cluster::Cluster;
 use crate::model::cluster_template::ClusterTemplate;
 use crate::model::credential::Credential;
 use crate::model::discovery::DiscoveryToken;
+use crate::model::driver::{ClusterDriver, StoredDriver};
 use crate::model::duty::Duty;
 use crate::model::facts::CloudFacts;
 use crate::model::node::Node;
@@ -27,6 +28,8 @@ use crate::model::vigil::Vigil;
 pub static KINDS: &[Kind] = &[
     Kind::of::<ClusterTemplate>(),
     Kind::of::<Cluster>(),
+    Kind::of::<StoredDriver>(),
+    Kind::of::<ClusterDriver>(),
     Kind::of::<NodeGroup>(),
     Kind::of::<Certificate>(),
     Kind::of::<Credential>(),

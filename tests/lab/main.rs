@@ -6,10 +6,12 @@
 mod authorities;
 mod clusters;
 mod crash;
+mod drivers;
 mod faults;
 mod golden;
 mod harness;
 mod health;
+mod inline;
 mod keeping;
 mod nodegroups;
 mod orphans;

@@ -52,7 +52,7 @@ async fn a_member_that_is_missing_is_named_while_the_others_wait_for_it() {
     let lab = Lab::with_faults(&["guest:*-master-1:booted:hang"]).await;
     let token = lab.token("demo").await;
     let daemon = lab.daemon().await;
-    let labels = json!({ "etcd_bootstrap": "discovery", "etcd_timeout": "30m" });
+    let labels = json!({ "etcd_bootstrap": "discovery", "etcd_timeout": "5m" });
     let uuid = ask(&daemon, &token, 3, labels).await;
     let cluster = daemon
         .until(&token, &uuid, |c| {
@@ -65,7 +65,7 @@ async fn a_member_that_is_missing_is_named_while_the_others_wait_for_it() {
     assert_eq!(cluster["status"], "CREATE_IN_PROGRESS", "{cluster}");
     let cluster = daemon.settled(&token, &uuid).await;
     let reason = cluster["status_reason"].as_str().unwrap();
-    assert!(reason.contains("in phase etcd without a word for 30m"), "{reason}");
+    assert!(reason.contains("in phase etcd without a word for 5m"), "{reason}");
     assert_eq!(cluster["faults"]["default-master"], cluster["status_reason"], "{cluster}");
     daemon.end().await;
 }
