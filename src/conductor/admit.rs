@@ -1,9 +1,12 @@
 //! All that must hold before an intention is written: the cloud has what was named, and
 //! the driver can build it.
 
-use tracing::info;
+use std::time::Duration;
+
+use tracing::{info, warn};
 
 use super::{Conductor, Refusal, Tenant};
+use crate::base::clock::Timestamp;
 use crate::driver::plan::{ClusterPlan, Enrolment, NodeImages};
 use crate::driver::{Driver, DriverError};
 use crate::model::cluster::Cluster;
@@ -16,7 +19,7 @@ use crate::model::requester::Requester;
 use crate::model::status::Status;
 use crate::model::{ClusterId, NodeGroupId};
 use crate::openstack::{Actor, CloudError, Flavor, Found, Image, Network, Service, Subnet};
-use crate::store::Change;
+use crate::store::{Change, StoreError};
 
 const BOOT_VOLUME_SIZE: &str = "boot_volume_size";
 
@@ -90,7 +93,7 @@ impl Conductor {
         os_distro: &str,
         coe: Coe,
     ) -> Result<String, Refusal> {
-        let driver = self.inner.drivers.select(requested, None, server_type, os_distro, coe)?;
+        let driver = self.drivers().select(requested, None, server_type, os_distro, coe)?;
         Ok(driver.name().to_owned())
     }
 
@@ -100,8 +103,11 @@ impl Conductor {
     }
 
     /// The network driver of templates that name none, for this COE.
-    pub fn default_network_driver(&self, coe: Coe) -> Option<&str> {
-        (coe == Coe::Kubernetes).then_some(&*self.inner.settings.driver.default_network_driver)
+    pub fn default_network_driver(&self, coe: Coe) -> Option<String> {
+        match coe {
+            Coe::Kubernetes => Some(self.inner.settings.driver.default_network_driver.clone()),
+            other => self.drivers().default_network_driver(other).map(str::to_owned),
+        }
     }
 
     /// Checks everything that must hold, then makes the intention durable: cluster
@@ -173,7 +179,7 @@ impl Conductor {
         order: ClusterOrder,
         template: &ClusterTemplate,
         facts: CloudFacts,
-        driver: &dyn Driver,
+        driver: &Driver,
     ) -> Result<ClusterId, Refusal> {
         let now = self.inner.clock.now();
         let store = &self.inner.store;
@@ -201,12 +207,21 @@ impl Conductor {
             revision: String::new(),
             removals: Vec::new(),
             images: NodeImages::default(),
+            trust: None,
+            inlined: None,
         };
         driver.check(&plan)?;
-        let minutes = match cluster.create_timeout {
-            0 => self.inner.settings.driver.create_timeout,
-            minutes => minutes,
-        };
+        if let Some(wait) = driver.awaits_signals(&plan)? {
+            self.check_signals(wait, tenant.requester.expires_at)?;
+        }
+        if driver.inlines(&plan)? {
+            warn!(
+                name = cluster.name,
+                project = cluster.project_id,
+                "the cluster's keys go into user data, which Heat and Nova store"
+            );
+        }
+        let minutes = driver.create_timeout(&plan);
         let id = cluster.id;
         let operation = Operation {
             sequence: store.next_sequence(),
@@ -215,7 +230,7 @@ impl Conductor {
             step: Step::Certificates,
             attempt: 0,
             began: now,
-            deadline: Some(now.plus(std::time::Duration::from_secs(60 * u64::from(minutes)))),
+            deadline: Some(now.plus(Duration::from_secs(60 * u64::from(minutes)))),
             token: Some(
                 store.sealer().seal(&Operation::token_owner(id), tenant.token.expose().as_bytes()),
             ),
@@ -234,10 +249,31 @@ impl Conductor {
             .put(&workers)
             .put(&facts)
             .put(&operation);
-        store.commit(change).await?;
+        let remembered = || self.remember(change.clone(), id, driver);
+        match store.commit(remembered()?).await {
+            // Unused files of a driver are collected now and then: once more, with them.
+            Err(StoreError::Stale) => store.commit(remembered()?).await?,
+            committed => committed?,
+        }
         info!(cluster = %id, name = cluster.name, project = cluster.project_id, "creation accepted");
         self.poke(id);
         Ok(id)
+    }
+
+    /// Heat looks at a wait condition with the token that made the stack.
+    fn check_signals(&self, wait: Duration, expires_at: Timestamp) -> Result<(), Refusal> {
+        let left = expires_at.since(self.inner.clock.now());
+        if wait <= left || self.inner.settings.heat_reauthenticates {
+            return Ok(());
+        }
+        Err(Refusal::Invalid(format!(
+            "Invalid input for label wait_condition_timeout. Value: '{}'. The token of the request \
+             expires in {} s, and Heat cannot wait for longer: set the label to less, log in anew, \
+             or let the operator set reauthentication_auth_method = trusts in heat.conf and \
+             heat_reauthenticates = true for magnumd.",
+            wait.as_secs(),
+            left.as_secs()
+        )))
     }
 
     fn has_root(&self, labels: &Labels, found: &Ingredients) -> Result<(), Refusal> {
@@ -368,9 +404,9 @@ impl Conductor {
         template: &ClusterTemplate,
         image: &Image,
         os_distro: &str,
-    ) -> Result<std::sync::Arc<dyn Driver>, DriverError> {
+    ) -> Result<std::sync::Arc<Driver>, DriverError> {
         let fallback = self.inner.settings.default_driver.as_deref();
-        self.inner.drivers.select(
+        self.drivers().select(
             template.driver.as_deref(),
             image.magnum_driver.as_deref().or(fallback),
             template.server_type,
@@ -393,12 +429,12 @@ pub fn os_distro(image: &Image, named: &str) -> Result<String, Refusal> {
 /// The network driver of a template must be one that the driver knows and the operator allows.
 pub fn check_network_driver(
     template: &ClusterTemplate,
-    driver: &dyn Driver,
+    driver: &Driver,
     allowed: &[String],
 ) -> Result<(), Refusal> {
     let Some(wanted) = template.network_driver.as_deref() else { return Ok(()) };
     let known = driver.network_drivers();
-    if !known.contains(&wanted) {
+    if !known.iter().any(|known| known == wanted) {
         return Err(Refusal::Invalid(format!(
             "Network driver type {wanted} is not supported, expecting a {} network driver: {}.",
             template.coe,

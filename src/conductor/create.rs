@@ -7,13 +7,14 @@ use tracing::{info, warn};
 use super::decide::{AwaitNext, Awaited, StackNext, await_created, stack};
 use super::moment::Moment;
 use super::{Conductor, Progress, StepError};
-use crate::driver::{Bundle, ClusterPlan, Driver};
+use crate::driver::{Bundle, ClusterPlan, DriverError};
 use crate::model::certificate::CertificateKind;
 use crate::model::credential::Credential;
 use crate::model::discovery::DiscoveryToken;
 use crate::model::operation::{Operation, OperationKind, Step};
 use crate::model::stack::Stack;
 use crate::model::status::Status;
+use crate::model::vigil::Vigil;
 use crate::model::{name, nodegroup};
 use crate::openstack::{Actor, CloudError, NewStack};
 use crate::store::{Change, Stored};
@@ -156,7 +157,9 @@ impl Conductor {
     ) -> Result<Progress, StepError> {
         let next = operation.at(Step::Stack);
         let cluster = &moment.cluster;
-        let wanted = self.driver(moment)?.uses_discovery(&cluster.labels);
+        let plan = self.plan(moment)?;
+        let wanted = self.driver(moment)?.uses_discovery(&plan);
+        let wanted = wanted.map_err(|e| StepError::failed(e.to_string()))?;
         if !wanted || cluster.discovery_url.is_some() {
             self.commit(Change::new().expect(operation).put(&next)).await?;
             return Ok(Progress::Again);
@@ -244,7 +247,7 @@ impl Conductor {
             template: &bundle.template,
             parameters: &bundle.parameters,
             files: &bundle.files,
-            timeout_minutes: timeout_minutes(&plan),
+            timeout_minutes: self.driver(moment)?.create_timeout(&plan),
             tag,
         };
         heat.validate(&new)
@@ -267,21 +270,35 @@ impl Conductor {
         }
     }
 
-    pub(super) fn driver(&self, moment: &Moment) -> Result<std::sync::Arc<dyn Driver>, StepError> {
-        let name = &moment.cluster.driver;
-        self.inner
-            .drivers
-            .by_name(name)
-            .ok_or_else(|| StepError::failed(format!("Driver {name} is not there any more.")))
-    }
-
     pub(super) fn render(&self, moment: &Moment) -> Result<(ClusterPlan, Bundle), StepError> {
-        let plan = moment
-            .plan(&self.inner.settings, &self.inner.enrolment)
-            .ok_or_else(|| StepError::failed("The cluster's template or facts were lost."))?;
-        let bundle = self.driver(moment)?.bundle(&plan);
+        let mut plan = self.plan(moment)?;
+        let bundle = self.bundle(moment, &mut plan)?;
         let bundle = bundle.map_err(|e| StepError::failed(e.to_string()))?;
         Ok((plan, bundle))
+    }
+
+    /// The plan of the cluster's own stack.
+    fn plan(&self, moment: &Moment) -> Result<ClusterPlan, StepError> {
+        moment
+            .plan(&self.inner.settings, &self.inner.enrolment)
+            .ok_or_else(|| StepError::failed("The cluster's template or facts were lost."))
+    }
+
+    /// What Heat should build, with the trustee's credentials where the driver wants them.
+    pub(super) fn bundle(
+        &self,
+        moment: &Moment,
+        plan: &mut ClusterPlan,
+    ) -> Result<Result<Bundle, DriverError>, StepError> {
+        let driver = self.driver(moment)?;
+        if driver.wants_trust() {
+            plan.trust = moment.entrusted(&self.inner.store)?;
+        }
+        if driver.inlines(plan).is_ok_and(|inlines| inlines) {
+            let inlined = self.inlined(moment.id());
+            plan.inlined = Some(inlined.map_err(|e| StepError::failed(e.to_string()))?);
+        }
+        Ok(driver.bundle(plan))
     }
 
     /// Looks until the stack is complete and the nodes have reported ready.
@@ -290,21 +307,33 @@ impl Conductor {
         moment: &Moment,
         operation: &Stored<Operation>,
     ) -> Result<Progress, StepError> {
-        let (masters, workers) = moment.counts();
+        let driver = self.driver(moment)?;
         let shown = self.look(moment, false).await?;
         let plan = moment.plan(&self.inner.settings, &self.inner.enrolment);
-        let threshold = plan.as_ref().and_then(|p| self.driver(moment).ok()?.ready_threshold(p));
+        // Without nodes that report there are none to wait for.
+        let waits = plan.as_ref().is_none_or(|plan| driver.waits_for_nodes(plan).unwrap_or(true));
+        let (masters, workers) = if waits { moment.counts() } else { (0, 0) };
+        let threshold = plan.as_ref().and_then(|plan| driver.ready_threshold(plan));
+        let stack_name = moment.cluster.stack_name();
         let next = await_created(&Awaited {
             stack: shown.as_ref(),
             nodes: &moment.nodes,
             masters,
             workers,
             threshold: threshold.unwrap_or(workers).min(workers),
+            stack_name: &stack_name,
+            since: moment.vigil.as_ref().map(|v| v.since),
+            limits: plan.as_ref().and_then(|p| driver.deadlines(p).ok()).unwrap_or_default(),
+            discovery: moment.tokens.first().map(|t| &t.record),
             deadline: operation.deadline,
             now: self.inner.clock.now(),
         });
         match next {
             AwaitNext::LookAgain(progress) => {
+                if moment.vigil.is_none() && shown.is_some_and(|s| !s.is_in_progress()) {
+                    let vigil = Vigil { cluster_id: moment.id(), since: self.inner.clock.now() };
+                    self.commit(Change::new().expect(operation).put(&vigil)).await?;
+                }
                 self.note(moment, &progress).await;
                 Ok(Progress::Wait(self.inner.settings.look_interval))
             }
@@ -398,6 +427,9 @@ impl Conductor {
             group.updated_at = Some(now);
             change = change.put(&group);
         }
+        if let Some(vigil) = &moment.vigil {
+            change = change.delete(&vigil.record);
+        }
         self.commit(change.delete(&operation.record)).await?;
         info!(api = cluster.api_address, "cluster complete");
         Ok(Progress::Done)
@@ -446,13 +478,6 @@ fn group_of(resource: &str) -> Option<String> {
         Some(nodegroup::DEFAULT_WORKER.to_owned())
     } else {
         None
-    }
-}
-
-pub(super) fn timeout_minutes(plan: &ClusterPlan) -> u32 {
-    match plan.cluster.create_timeout {
-        0 => plan.settings.create_timeout,
-        minutes => minutes,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use tracing::info;
 
-use super::create::{lapsed, timeout_minutes};
+use super::create::lapsed;
 use super::decide::{GoneNext, StackNext, gone, stack};
 use super::moment::Moment;
 use super::update::{concerned, for_group, nodes_of};
@@ -87,8 +87,8 @@ impl Conductor {
         moment: &Moment,
         group: &NodeGroup,
     ) -> Result<String, StepError> {
-        let plan = self.plan_of(moment, group)?;
-        let bundle = self.driver(moment)?.bundle(&plan);
+        let mut plan = self.plan_of(moment, group)?;
+        let bundle = self.bundle(moment, &mut plan)?;
         let bundle = bundle.map_err(|e| for_group(e.to_string(), group))?;
         let token = moment.tenant_token(&self.inner.store);
         let actor = Actor {
@@ -104,7 +104,7 @@ impl Conductor {
             template: &bundle.template,
             parameters: &bundle.parameters,
             files: &bundle.files,
-            timeout_minutes: timeout_minutes(&plan),
+            timeout_minutes: self.driver(moment)?.create_timeout(&plan),
             tag: &tag,
         };
         match self.act(heat.create(&new)).await.map_err(lapsed("the stack was created")) {

@@ -62,6 +62,9 @@ pub(crate) fn conductor_with(
             region: None,
             bootstrap_url: String::new(),
             bootstrap_ca: String::new(),
+            magnum_url: String::new(),
+            discovery_base: String::new(),
+            openstack_ca: String::new(),
             default_network_driver: "flannel".to_owned(),
             create_timeout: 60,
             nested: false,
@@ -79,6 +82,7 @@ pub(crate) fn conductor_with(
         allowed_network_drivers: Vec::new(),
         default_driver: None,
         discovery_url: String::new(),
+        heat_reauthenticates: false,
     };
     decide(&mut settings);
     let conductor = Conductor::new(Parts {

@@ -11,6 +11,7 @@ mod create;
 pub mod custodian;
 mod decide;
 mod delete;
+mod drivers;
 mod duties;
 mod figures;
 mod groups;
@@ -31,7 +32,7 @@ mod upgrade;
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use moka::future::Cache;
@@ -46,7 +47,7 @@ use crate::base::id::Entropy;
 use crate::base::points::{Points, Stopped};
 use crate::base::pulse::Pulse;
 use crate::base::secret::{CannotOpen, Secret};
-use crate::driver::{Drivers, plan};
+use crate::driver::{Driver, Drivers, plan};
 use crate::model::ClusterId;
 use crate::model::operation::{Operation, OperationKind, Step};
 use crate::model::requester::Requester;
@@ -101,6 +102,8 @@ pub struct Settings {
     pub default_driver: Option<String>,
     /// What members of etcd discovery are told, such as `http://203.0.113.2:9512`.
     pub discovery_url: String,
+    /// Whether Heat goes on when the token of a request has expired.
+    pub heat_reauthenticates: bool,
 }
 
 /// Clones share one conductor.
@@ -112,7 +115,9 @@ pub struct Conductor {
 struct Inner {
     store: Store,
     cloud: Cloud,
-    drivers: Drivers,
+    drivers: RwLock<Drivers>,
+    /// Drivers whose files are in the store alone, by digest.
+    compiled: Mutex<HashMap<String, Arc<Driver>>>,
     settings: Settings,
     clock: Clock,
     entropy: Entropy,
@@ -204,7 +209,8 @@ impl Conductor {
             inner: Arc::new(Inner {
                 store,
                 cloud,
-                drivers,
+                drivers: RwLock::new(drivers),
+                compiled: Mutex::default(),
                 settings,
                 clock,
                 entropy,

@@ -3,13 +3,15 @@
 use super::moment::Moment;
 use super::{Conductor, Refusal, StepError};
 use crate::base::secret::Secret;
-use crate::driver::plan::{NodeCertificates, NodePlan};
+use crate::driver::plan::{Inlined, NodeCertificates, NodePlan};
 use crate::driver::{BundleFile, ClusterPlan};
 use crate::model::ClusterId;
 use crate::model::certificate::{Certificate, CertificateKind};
 use crate::model::facts::CloudFacts;
 use crate::model::name;
 use crate::model::operation::OperationKind;
+use crate::pki::PkiError;
+use crate::pki::authority::{Authority, Leaf};
 use crate::store::Change;
 
 impl Conductor {
@@ -30,6 +32,12 @@ impl Conductor {
     pub async fn master_addresses(&self, cluster: ClusterId) -> Result<Vec<String>, Refusal> {
         let moment = self.moment(cluster)?;
         Ok(self.addresses(&moment).await?.master_addresses)
+    }
+
+    /// For which purposes a node of the cluster may have a certificate.
+    pub fn purposes(&self, cluster: ClusterId, is_master: bool) -> Result<Vec<String>, Refusal> {
+        let moment = self.moment(cluster)?;
+        Ok(self.driver(&moment).map_err(refusal)?.purposes(is_master).to_vec())
     }
 
     /// What a booting node fetches; [`Refusal::Unavailable`] while addresses are not known yet.
@@ -63,8 +71,12 @@ impl Conductor {
             Some(group) => moment.plan_of(group, settings, key),
             None => moment.plan(settings, key),
         };
-        let plan = plan
+        let mut plan = plan
             .ok_or_else(|| Refusal::Internal("the cluster's template or facts are lost".into()))?;
+        if self.driver(moment).map_err(refusal)?.wants_trust() {
+            let entrusted = moment.entrusted(&self.inner.store);
+            plan.trust = entrusted.map_err(|e| Refusal::Internal(e.to_string()))?;
+        }
         let host = facts.api_internal.clone().or_else(|| facts.master_addresses.first().cloned());
         let node = NodePlan {
             name: node.to_owned(),
@@ -112,6 +124,26 @@ impl Conductor {
         }
     }
 
+    /// All that servers are given beforehand which cannot fetch it: the cluster's authorities with
+    /// their keys, and a certificate with which kubelets may ask for their own.
+    pub(super) fn inlined(&self, cluster: ClusterId) -> Result<Inlined, Refusal> {
+        let certificates = self.certificates(cluster, true)?;
+        let internal = |e: PkiError| Refusal::Internal(e.to_string());
+        let lost = || Refusal::Internal("the cluster's CA has no key".to_owned());
+        let key = certificates.ca_key.as_ref().ok_or_else(lost)?;
+        let authority = Authority::load(&certificates.ca, key).map_err(internal)?;
+        // kubeadm lets this group ask, and has what it asks for approved.
+        let leaf = Leaf {
+            common_name: "magnumd:bootstrap".to_owned(),
+            organization: Some("system:bootstrappers:kubeadm:default-node-token".to_owned()),
+            client: true,
+            ..Leaf::default()
+        };
+        let pair = authority.pair(&leaf, self.inner.clock.now(), &self.inner.entropy);
+        let pair = pair.map_err(internal)?;
+        Ok(Inlined { certificates, bootstrap: (pair.pem, pair.key) })
+    }
+
     /// The cluster's CAs, and for masters their keys.
     fn certificates(&self, cluster: ClusterId, keys: bool) -> Result<NodeCertificates, Refusal> {
         let store = &self.inner.store;
@@ -138,6 +170,7 @@ impl Conductor {
             etcd_ca_key,
             front_proxy_ca_key,
             service_account_key,
+            bootstrap: None,
         })
     }
 }

@@ -77,6 +77,7 @@ section! {
     /// The REST listener.
     Api {
         listen: SocketAddr = everywhere(9511),
+        advertise_url: String = String::new(),
         tls: Tls = Tls::default(),
         max_limit: usize = 1000,
         max_body_bytes: usize = 1 << 20,
@@ -115,6 +116,7 @@ section! {
     Bootstrap {
         listen: SocketAddr = everywhere(9513),
         advertise_url: String = String::new(),
+        artifact_dir: Option<PathBuf> = None,
     }
 }
 
@@ -261,8 +263,19 @@ impl Profile {
 section! {
     Cluster {
         profile: Profile = Profile::Standard,
-        create_timeout_mins: u32 = 60,
+        create_timeout_mins: Option<u32> = None,
+        heat_reauthenticates: bool = false,
         lanes: usize = 32,
+    }
+}
+
+impl Cluster {
+    /// Minutes for creations whose tenant asked for no limit.
+    pub fn create_timeout(&self) -> u32 {
+        self.create_timeout_mins.unwrap_or(match self.profile {
+            Profile::Standard => 60,
+            Profile::Nested => 240,
+        })
     }
 }
 
@@ -289,7 +302,9 @@ section! {
 
 section! {
     Drivers {
+        dir: Option<PathBuf> = None,
         disabled: Vec<String> = Vec::new(),
+        enabled_beta: Vec<String> = Vec::new(),
         default: Option<String> = None,
     }
 }

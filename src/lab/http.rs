@@ -244,7 +244,7 @@ pub(super) fn serve(door: Door, front: Front) {
 
 /// An answer that breaks off before its first byte.
 fn broken() -> Response {
-    hyper::Response::new(Either::Right(Broken.boxed()))
+    hyper::Response::new(Either::Right(Broken.boxed_unsync()))
 }
 
 struct Broken;

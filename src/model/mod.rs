@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod cluster_template;
 pub mod credential;
 pub mod discovery;
+pub mod driver;
 pub mod duty;
 pub mod etcd_member;
 pub mod facts;
@@ -23,6 +24,7 @@ pub mod rollout;
 pub mod service;
 pub mod stack;
 pub mod status;
+pub mod vigil;
 
 use std::fmt;
 

@@ -24,6 +24,7 @@ const FINDING: Duration = Duration::from_secs(4);
 pub struct Parts {
     pub config: Config,
     pub cloud: Cloud,
+    pub drivers: Drivers,
     pub driver_settings: plan::Settings,
     pub clock: Clock,
     pub entropy: Entropy,
@@ -60,7 +61,7 @@ impl Scene {
     pub async fn set(parts: Parts) -> Self {
         let state = State::look(&parts.config).await;
         let mut scene = Self {
-            drivers: Drivers::builtin(&parts.config.drivers.disabled),
+            drivers: parts.drivers,
             config: parts.config,
             cloud: parts.cloud,
             driver_settings: parts.driver_settings,
@@ -110,7 +111,7 @@ impl Scene {
 
     /// How long the creation asked about, or any, may take.
     pub(super) fn create_timeout(&self) -> Duration {
-        let minutes = self.wish().map_or(self.config.cluster.create_timeout_mins, |w| w.timeout);
+        let minutes = self.wish().map_or(self.config.cluster.create_timeout(), |w| w.timeout);
         Duration::from_secs(60 * u64::from(minutes))
     }
 

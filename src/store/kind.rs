@@ -13,6 +13,7 @@ use crate::model::cluster::Cluster;
 use crate::model::cluster_template::ClusterTemplate;
 use crate::model::credential::Credential;
 use crate::model::discovery::DiscoveryToken;
+use crate::model::driver::{ClusterDriver, StoredDriver};
 use crate::model::duty::Duty;
 use crate::model::facts::CloudFacts;
 use crate::model::node::Node;
@@ -21,11 +22,14 @@ use crate::model::operation::Operation;
 use crate::model::quota::Quota;
 use crate::model::rollout::Rollout;
 use crate::model::service::Service;
+use crate::model::vigil::Vigil;
 
 /// What others need comes first; exports and backups go in this order.
 pub static KINDS: &[Kind] = &[
     Kind::of::<ClusterTemplate>(),
     Kind::of::<Cluster>(),
+    Kind::of::<StoredDriver>(),
+    Kind::of::<ClusterDriver>(),
     Kind::of::<NodeGroup>(),
     Kind::of::<Certificate>(),
     Kind::of::<Credential>(),
@@ -36,6 +40,7 @@ pub static KINDS: &[Kind] = &[
     Kind::of::<Duty>(),
     Kind::of::<Rollout>(),
     Kind::of::<NextCertificate>(),
+    Kind::of::<Vigil>(),
     Kind::of::<Service>(),
     Kind::of::<Quota>(),
     Kind::of::<KeyringEntry>(),

@@ -14,6 +14,7 @@ use crate::model::cluster::Cluster;
 use crate::model::cluster_template::ClusterTemplate;
 use crate::model::credential::Credential;
 use crate::model::discovery::DiscoveryToken;
+use crate::model::driver::{ClusterDriver, StoredDriver};
 use crate::model::duty::Duty;
 use crate::model::facts::CloudFacts;
 use crate::model::node::Node;
@@ -22,6 +23,7 @@ use crate::model::operation::Operation;
 use crate::model::quota::Quota;
 use crate::model::rollout::Rollout;
 use crate::model::service::Service;
+use crate::model::vigil::Vigil;
 
 /// No record is larger; checked before decoding.
 const MOST_BYTES: usize = 1 << 20;
@@ -155,6 +157,31 @@ impl Record for Cluster {
     }
 }
 
+impl Record for StoredDriver {
+    const TABLE: &'static str = table::DRIVER;
+
+    fn key(&self) -> Key {
+        Key::new().text(&self.digest)
+    }
+}
+
+impl Record for ClusterDriver {
+    const TABLE: &'static str = table::CLUSTER_DRIVER;
+
+    fn key(&self) -> Key {
+        Key::new().uuid(self.cluster_id.uuid())
+    }
+
+    fn indexes(&self) -> Vec<(&'static str, Key)> {
+        let key = Key::new().text(&self.digest).uuid(self.cluster_id.uuid());
+        vec![(table::CLUSTER_BY_DRIVER, key)]
+    }
+
+    fn needs(&self) -> Vec<(&'static str, Key)> {
+        vec![of_cluster(self.cluster_id), (table::DRIVER, Key::new().text(&self.digest))]
+    }
+}
+
 impl Record for NodeGroup {
     const TABLE: &'static str = table::NODEGROUP;
 
@@ -260,6 +287,18 @@ impl Record for Node {
 
     fn key(&self) -> Key {
         Key::new().uuid(self.cluster_id.uuid()).text(&self.name)
+    }
+
+    fn needs(&self) -> Vec<(&'static str, Key)> {
+        vec![of_cluster(self.cluster_id)]
+    }
+}
+
+impl Record for Vigil {
+    const TABLE: &'static str = table::VIGIL;
+
+    fn key(&self) -> Key {
+        Key::new().uuid(self.cluster_id.uuid())
     }
 
     fn needs(&self) -> Vec<(&'static str, Key)> {

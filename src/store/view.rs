@@ -12,6 +12,7 @@ use crate::model::cluster::Cluster;
 use crate::model::cluster_template::ClusterTemplate;
 use crate::model::credential::Credential;
 use crate::model::discovery::DiscoveryToken;
+use crate::model::driver::{ClusterDriver, StoredDriver};
 use crate::model::duty::Duty;
 use crate::model::facts::CloudFacts;
 use crate::model::node::Node;
@@ -20,6 +21,7 @@ use crate::model::operation::Operation;
 use crate::model::quota::Quota;
 use crate::model::rollout::Rollout;
 use crate::model::service::Service;
+use crate::model::vigil::Vigil;
 use crate::model::{ClusterId, NodeGroupId, Sequence, TemplateId};
 
 /// A record as it was read, with the revision that [`super::Change::expect`] compares.
@@ -275,12 +277,37 @@ impl<'t> View<'t> {
         self.all(&Key::new().uuid(cluster.uuid()))
     }
 
+    pub fn vigil(&self, cluster: ClusterId) -> Reads<Option<Stored<Vigil>>> {
+        self.get(&Key::new().uuid(cluster.uuid()))
+    }
+
     pub fn duty(&self, cluster: ClusterId, node: &str) -> Reads<Option<Stored<Duty>>> {
         self.get(&Key::new().uuid(cluster.uuid()).text(node))
     }
 
     pub fn duties(&self, cluster: ClusterId) -> Reads<Vec<Stored<Duty>>> {
         self.all(&Key::new().uuid(cluster.uuid()))
+    }
+
+    pub fn cluster_driver(&self, cluster: ClusterId) -> Reads<Option<Stored<ClusterDriver>>> {
+        self.get(&Key::new().uuid(cluster.uuid()))
+    }
+
+    pub fn driver(&self, digest: &str) -> Reads<Option<Stored<StoredDriver>>> {
+        self.get(&Key::new().text(digest))
+    }
+
+    /// Drivers' files that no cluster is made of.
+    pub fn unused_drivers(&self) -> Reads<Vec<Stored<StoredDriver>>> {
+        let mut unused = Vec::new();
+        for driver in self.all::<StoredDriver>(&Key::new())? {
+            let page = Page { limit: 1, ..Page::ALL };
+            let prefix = Key::new().text(&driver.digest);
+            if self.keys(table::CLUSTER_BY_DRIVER, &prefix, page)?.is_empty() {
+                unused.push(driver);
+            }
+        }
+        Ok(unused)
     }
 
     pub fn rollouts(&self, cluster: ClusterId) -> Reads<Vec<Stored<Rollout>>> {

@@ -6,14 +6,17 @@
 mod authorities;
 mod clusters;
 mod crash;
+mod drivers;
 mod faults;
 mod golden;
 mod harness;
 mod health;
+mod inline;
 mod keeping;
 mod nodegroups;
 mod orphans;
 mod parallel;
+mod patience;
 mod policy;
 mod preflight;
 mod refusals;

@@ -1,0 +1,549 @@
+//! One driver: its directory, compiled and checked, and what can be made with it. Pure.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::{Map, Value, json};
+use tera::Context;
+
+use super::checks::{self, unsuitable};
+use super::context::{self, Scene, WORKER_IMAGE};
+use super::count::Census;
+use super::directory::Directory;
+use super::expression::Expression;
+use super::label::{Default as LabelDefault, Label};
+use super::manifest::{self, Health, LabelsPolicy, Manifest, RotateStrategy, Rule, Wait};
+use super::plan::{NodeCertificates, NodePlan};
+use super::templates::Templates;
+use super::{Bundle, ClusterPlan, DriverError, Outcome, compile, outcome, written};
+use crate::base::archive;
+use crate::model::cluster_template::{Coe, ServerType};
+use crate::model::name;
+use crate::model::nodegroup::{self, DEFAULT_WORKER};
+use crate::model::stack::Stack;
+
+/// Parameters by which magnumd recognises its stacks and their updates.
+const RECOGNISED_BY: [&str; 2] = ["cluster_uuid", "revision"];
+/// What clusters show as `coe_version`.
+const COE_VERSION: &str = "kube_version";
+/// Nova takes 65535 bytes of user data after base64.
+const NOVA_USER_DATA: usize = 65_535 / 4 * 3;
+
+/// A driver, ready to draw.
+pub struct Driver {
+    pub(super) manifest: Manifest,
+    pub(super) directory: Directory,
+    labels: Vec<Label>,
+    pub(super) templates: Templates,
+}
+
+/// How long a creation waits for its nodes; None waits as long as the creation may take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Deadlines {
+    /// From the complete stack to a node's first report.
+    pub boot: Option<Duration>,
+    /// In phase etcd without a word.
+    pub etcd: Option<Duration>,
+    /// From a node's first report until it is ready.
+    pub ready: Option<Duration>,
+}
+
+/// All that templates are given about one plan.
+pub(super) struct Known {
+    pub context: Context,
+    pub labels: Map<String, Value>,
+}
+
+impl Driver {
+    /// Compiles a directory; whatever can be known to be wrong without a cluster is an error.
+    pub fn new(directory: Directory) -> Result<Self, DriverError> {
+        let manifest = Manifest::parse(directory.name(), directory.manifest()?)?;
+        let labels = Label::all(&manifest)?;
+        let templates = compile::compile(&manifest, &labels, &directory)?;
+        Ok(Self { manifest, directory, labels, templates })
+    }
+
+    pub fn name(&self) -> &str {
+        &self.manifest.name
+    }
+
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// In the order of the manifest.
+    pub fn labels(&self) -> &[Label] {
+        &self.labels
+    }
+
+    /// Whether it builds this COE on servers of this type and images of this `os_distro`.
+    pub fn provides(&self, server_type: ServerType, os_distro: &str, coe: Coe) -> bool {
+        self.manifest.provides.iter().any(|p| {
+            p.server_type == server_type && p.coe == coe && p.os.iter().any(|os| os == os_distro)
+        })
+    }
+
+    /// Names of network drivers it knows.
+    pub fn network_drivers(&self) -> &[String] {
+        &self.manifest.network_drivers
+    }
+
+    /// What clusters show as `container_version`.
+    pub fn container_version(&self) -> Option<&str> {
+        self.manifest.container_version.as_deref()
+    }
+
+    /// Whether nodes report to magnumd, and a cluster is complete when they have.
+    pub fn waits_for_nodes(&self, plan: &ClusterPlan) -> Result<bool, DriverError> {
+        Ok(self.manifest.bootstrap.wait == Wait::Nodes && !self.inlines(plan)?)
+    }
+
+    /// Whether servers get their files with their user data.
+    pub fn inlines(&self, plan: &ClusterPlan) -> Result<bool, DriverError> {
+        self.wanted(compile::INLINE, self.manifest.bootstrap.inline.as_ref(), plan)
+    }
+
+    /// How long Heat waits for signals of servers; None where it does not.
+    pub fn awaits_signals(&self, plan: &ClusterPlan) -> Result<Option<Duration>, DriverError> {
+        let signals = self.manifest.bootstrap.signals.as_ref();
+        self.seconds(compile::SIGNALS, signals, &self.known(plan)?.context)
+    }
+
+    /// A length of time that an expression of the manifest gives in seconds, if it gives one.
+    fn seconds(
+        &self,
+        name: &str,
+        expression: Option<&Expression>,
+        context: &Context,
+    ) -> Result<Option<Duration>, DriverError> {
+        let Some(expression) = expression else { return Ok(None) };
+        let seconds = self.templates.value(name, expression, context)?;
+        Ok(seconds.as_u64().map(Duration::from_secs))
+    }
+
+    /// Whether templates see the trustee's credentials.
+    pub fn wants_trust(&self) -> bool {
+        !self.manifest.secrets.is_empty()
+    }
+
+    /// Whether the cluster's API can be asked how its nodes are.
+    pub fn has_health(&self) -> bool {
+        match self.manifest.health {
+            Some(health) => health == Health::Kubernetes,
+            None => self.manifest.provides.iter().any(|p| p.coe == Coe::Kubernetes),
+        }
+    }
+
+    /// For which purposes a node may have a certificate.
+    pub fn purposes(&self, is_master: bool) -> &[String] {
+        let purposes = &self.manifest.certificates;
+        if is_master { &purposes.master } else { &purposes.worker }
+    }
+
+    /// Whether clusters may have further node groups.
+    pub fn check_nodegroups(&self) -> Result<(), DriverError> {
+        match self.manifest.nodegroups {
+            true => Ok(()),
+            false => unsuitable(format!(
+                "Driver {} builds clusters with their two default node groups only. Resize the \
+                 cluster instead.",
+                self.name()
+            )),
+        }
+    }
+
+    /// Whether the authorities of its clusters can be replaced.
+    pub fn check_rotation(&self) -> Result<(), DriverError> {
+        match self.manifest.rotate_ca.strategy {
+            RotateStrategy::ThreePhase => Ok(()),
+            RotateStrategy::None => unsuitable(format!(
+                "Driver {} cannot replace the certificate authorities of its clusters. Create a \
+                 new cluster instead.",
+                self.name()
+            )),
+        }
+    }
+
+    /// Whether these labels, counts and flags can be built at all; before any side effect.
+    pub fn check(&self, plan: &ClusterPlan) -> Result<(), DriverError> {
+        self.draw(plan).map(|_| ())
+    }
+
+    /// What Heat should build.
+    pub fn bundle(&self, plan: &ClusterPlan) -> Result<Bundle, DriverError> {
+        self.draw(plan).map(|(bundle, _)| bundle)
+    }
+
+    /// Whether magnumd's etcd discovery is wanted.
+    pub fn uses_discovery(&self, plan: &ClusterPlan) -> Result<bool, DriverError> {
+        self.wanted(compile::DISCOVERY, self.manifest.bootstrap.discovery.as_ref(), plan)
+    }
+
+    /// Whether an expression of the manifest holds; what is not there does not.
+    fn wanted(
+        &self,
+        name: &str,
+        expression: Option<&Expression>,
+        plan: &ClusterPlan,
+    ) -> Result<bool, DriverError> {
+        match expression {
+            Some(wanted) => self.templates.holds(name, wanted, &self.known(plan)?.context),
+            None => Ok(false),
+        }
+    }
+
+    /// How long a creation waits for its nodes.
+    pub fn deadlines(&self, plan: &ClusterPlan) -> Result<Deadlines, DriverError> {
+        let spec = &self.manifest.bootstrap.deadlines;
+        let known = self.known(plan)?;
+        let read = |name: &str, expression: &Option<Expression>| {
+            self.seconds(name, expression.as_ref(), &known.context)
+        };
+        Ok(Deadlines {
+            boot: read(compile::DEADLINE_BOOT, &spec.boot)?,
+            etcd: read(compile::DEADLINE_ETCD, &spec.etcd)?,
+            ready: read(compile::DEADLINE_READY, &spec.ready)?,
+        })
+    }
+
+    /// The version of the COE on the plan's nodes; None where only the image knows.
+    pub fn coe_version(&self, plan: &ClusterPlan) -> Option<String> {
+        self.version(&self.known(plan).ok()?).ok()?
+    }
+
+    /// How many workers must be ready for the cluster to be complete; None means all.
+    pub fn ready_threshold(&self, plan: &ClusterPlan) -> Option<u32> {
+        self.whole(plan, "ready_threshold")
+    }
+
+    /// Minutes for the creation: as requested, else the label of that name where the driver
+    /// knows one, else as configured.
+    pub fn create_timeout(&self, plan: &ClusterPlan) -> u32 {
+        match plan.cluster.create_timeout {
+            0 => self.whole(plan, "create_timeout").unwrap_or(plan.settings.create_timeout),
+            minutes => minutes,
+        }
+    }
+
+    /// A label of this name that is a number, whose default does not have to be computed.
+    fn whole(&self, plan: &ClusterPlan, label: &str) -> Option<u32> {
+        let label = self.labels.iter().find(|l| l.name == label)?;
+        let value = match label.given(&plan.cluster.labels).ok()? {
+            Some(value) => value,
+            None => match label.default_in(plan.settings.nested) {
+                LabelDefault::Value(value) => value.clone(),
+                LabelDefault::Computed(_) => return None,
+            },
+        };
+        value.as_u64().and_then(|n| u32::try_from(n).ok())
+    }
+
+    /// What Heat built.
+    pub fn outcome(&self, plan: &ClusterPlan, stack: &Stack) -> Outcome {
+        let written = &self.manifest.outputs.api_address.format.value;
+        let format = match written.contains("{{") || written.contains("{%") {
+            // A plan that cannot be read was refused when its cluster was asked for.
+            true => self
+                .known(plan)
+                .and_then(|known| self.templates.render(compile::API_FORMAT, &known.context))
+                .unwrap_or_else(|_| written.clone()),
+            false => written.clone(),
+        };
+        outcome::read(&self.manifest.outputs, &format, nodegroup::counts(&plan.groups).0, stack)
+    }
+
+    /// The stack with all that belongs to it, and how many resources it has.
+    pub(super) fn draw(&self, plan: &ClusterPlan) -> Result<(Bundle, u64), DriverError> {
+        checks::suits(plan, &self.manifest)?;
+        let scene = self.scene(plan);
+        self.undeclared(plan)?;
+        let known = self.known(plan)?;
+        for group in &plan.groups {
+            scene.node_labels(group)?;
+        }
+        self.refuse("refuse", &self.manifest.refuse, &known.context)?;
+        let render = |name: &str| self.templates.render(name, &known.context);
+        let template = render(&self.manifest.stack.template)?;
+        let mut files = self.user_data(&scene, &known.context)?;
+        for file in &self.manifest.stack.files {
+            if self.is_wanted(
+                &compile::stack_file(&file.name),
+                file.when.as_ref(),
+                &known.context,
+            )? {
+                let text = render(&file.template)?;
+                written::file(&file.name, &text).map_err(|e| self.wrong(&file.template, e))?;
+                files.insert(file.name.clone(), text);
+            }
+        }
+        let stack =
+            written::yaml(&template).map_err(|e| self.wrong(&self.manifest.stack.template, e))?;
+        let parameters = self.parameters(plan, &known, &stack)?;
+        let bundle = Bundle { template, parameters, files };
+        let census = Census::of_stack(&bundle, &stack)
+            .map_err(|e| self.wrong(&self.manifest.stack.template, (None, e)))?;
+        checks::fits_heat(plan, &bundle, census.resources())?;
+        Ok((bundle, census.resources()))
+    }
+
+    pub(super) fn scene<'p>(&'p self, plan: &'p ClusterPlan) -> Scene<'p> {
+        Scene { plan, manifest: &self.manifest, create_timeout: self.create_timeout(plan) }
+    }
+
+    /// Labels typed, values computed, and everything else that templates are given.
+    pub(super) fn known(&self, plan: &ClusterPlan) -> Result<Known, DriverError> {
+        let scene = self.scene(plan);
+        let mut context = scene.base();
+        let labels = self.typed_labels(plan, &mut context)?;
+        let own_cidr = ["fixed_subnet_cidr", "fixed_network_cidr"]
+            .iter()
+            .find_map(|label| labels.get(*label).and_then(Value::as_str));
+        context::put(&mut context, "net", &scene.net(own_cidr));
+        let mut values = tera::Map::new();
+        context.insert_value("values", tera::Value::from(values.clone()));
+        for named in &self.manifest.values {
+            let value = self.templates.value(&compile::value(&named.name), &named.is, &context)?;
+            values.insert(named.name.clone().into(), tera::Value::from_serializable(&value));
+            context.insert_value("values", tera::Value::from(values.clone()));
+        }
+        Ok(Known { context, labels })
+    }
+
+    fn typed_labels(
+        &self,
+        plan: &ClusterPlan,
+        context: &mut Context,
+    ) -> Result<Map<String, Value>, DriverError> {
+        let nested = plan.settings.nested;
+        let mut labels = Map::new();
+        for label in &self.labels {
+            let value = match label.given(&plan.cluster.labels)? {
+                Some(value) => value,
+                None => match label.default_in(nested) {
+                    LabelDefault::Value(value) => value.clone(),
+                    LabelDefault::Computed(expression) => {
+                        context::put(context, "labels", &labels);
+                        let own = nested && label.nested.is_some();
+                        let name = compile::label_default(&label.name, own);
+                        let value = self.templates.value(&name, expression, context)?;
+                        label.computed(&manifest::as_written(&value).unwrap_or_default())?
+                    }
+                },
+            };
+            labels.insert(label.name.clone(), value);
+        }
+        context::put(context, "labels", &labels);
+        Ok(labels)
+    }
+
+    /// Labels that nobody reads are refused where the manifest wants that.
+    fn undeclared(&self, plan: &ClusterPlan) -> Result<(), DriverError> {
+        let given = |name: &str| plan.cluster.labels.get(name).is_some();
+        for label in self.labels.iter().filter(|l| l.names().any(given)) {
+            if let Some(instead) = &label.spec.deprecated {
+                tracing::warn!(
+                    driver = self.name(),
+                    label = label.name,
+                    instead,
+                    "a deprecated label"
+                );
+            }
+        }
+        let policy = self.manifest.labels_policy;
+        if policy == LabelsPolicy::Ignore {
+            return Ok(());
+        }
+        let is_declared = |name: &str| self.labels.iter().any(|l| l.names().any(|n| n == name));
+        let unknown = plan.cluster.labels.iter().find(|(name, _)| !is_declared(name));
+        let Some((name, _)) = unknown else { return Ok(()) };
+        if policy == LabelsPolicy::Warn {
+            tracing::warn!(driver = self.name(), label = name, "a label that the driver ignores");
+            return Ok(());
+        }
+        let near = self
+            .labels
+            .iter()
+            .map(|l| (strsim::jaro_winkler(name, &l.name), l.name.as_str()))
+            .max_by(|(a, _), (b, _)| a.total_cmp(b))
+            .filter(|(likeness, _)| *likeness > 0.8);
+        let cure = match near {
+            Some((_, near)) => format!("Did you mean {near}? Otherwise leave it away."),
+            None => "Leave it away.".to_owned(),
+        };
+        unsuitable(format!("Driver {} knows no label {name}. {cure}", self.name()))
+    }
+
+    fn version(&self, known: &Known) -> Result<Option<String>, DriverError> {
+        let Some(version) = &self.manifest.coe_version else { return Ok(None) };
+        let version = self.templates.value(compile::COE_VERSION, version, &known.context)?;
+        Ok(version.as_str().filter(|v| !v.is_empty()).map(str::to_owned))
+    }
+
+    pub(super) fn refuse(
+        &self,
+        list: &str,
+        rules: &[Rule],
+        context: &Context,
+    ) -> Result<(), DriverError> {
+        for (i, rule) in rules.iter().enumerate() {
+            if self.templates.holds(&compile::rule(list, i), &rule.when, context)? {
+                return unsuitable(self.templates.render(&compile::say(list, i), context)?);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_wanted(
+        &self,
+        name: &str,
+        when: Option<&Expression>,
+        context: &Context,
+    ) -> Result<bool, DriverError> {
+        when.map_or(Ok(true), |when| self.templates.holds(name, when, context))
+    }
+
+    /// An error in what a template has given.
+    pub(super) fn wrong(&self, template: &str, (line, reason): written::Wrong) -> DriverError {
+        let at = line.map_or_else(String::new, |line| format!(" (line {line} of what it gives)"));
+        self.templates.error(template, None, format!("{reason}{at}"))
+    }
+
+    /// By the names that the stack's template finds it under.
+    fn user_data(
+        &self,
+        scene: &Scene<'_>,
+        context: &Context,
+    ) -> Result<BTreeMap<String, String>, DriverError> {
+        let plan = scene.plan;
+        let data = &self.manifest.user_data;
+        let format = written::format_for(data.format, &plan.facts.os_distro);
+        let inlines = self.inlines(plan)?;
+        let render = |index: Option<u32>, token: Option<&str>| {
+            let (role, template) = match index {
+                Some(_) => (nodegroup::MASTER, &data.master),
+                None => (nodegroup::WORKER, &data.worker),
+            };
+            let mut context = context.clone();
+            let mut node = scene.server(index, token)?;
+            if inlines {
+                node["files"] = self.packed(plan, index)?.into();
+            }
+            context::put(&mut context, "node", &node);
+            let text = self.templates.render(template, &context)?;
+            written::user_data(format, &text).map_err(|e| self.wrong(template, e))?;
+            let most = if inlines { NOVA_USER_DATA } else { data.max_bytes };
+            match text.len() {
+                bytes if bytes > most && inlines => unsuitable(format!(
+                    "The user data of a {role} would have {bytes} bytes with all its files in it, \
+                     and Nova takes {most}. Let servers fetch their files from magnumd instead."
+                )),
+                bytes if bytes > most => unsuitable(format!(
+                    "The user data of a {role} would have {bytes} bytes, more than the {most} that \
+                     driver {} allows itself. Use a shorter key pair, such as ed25519.",
+                    self.name()
+                )),
+                _ => Ok(text),
+            }
+        };
+        let mut files = BTreeMap::new();
+        for index in 0..nodegroup::counts(&plan.groups).0 {
+            let token = plan.enrolment.masters.get(index as usize);
+            let text = render(Some(index), token.map(|t| t.expose().as_str()))?;
+            files.insert(context::master_user_data(index), text);
+        }
+        let group = plan.groups.iter().find(|g| !g.is_master()).map_or(DEFAULT_WORKER, |g| &g.name);
+        let token = plan.enrolment.workers.iter().find(|(name, _)| name == group);
+        let text = render(None, token.map(|(_, t)| t.expose().as_str()))?;
+        files.insert(context::WORKER_USER_DATA.to_owned(), text);
+        Ok(files)
+    }
+
+    /// A node's files in one compressed archive, for its user data. What is not known before the
+    /// stack exists stands in them as a word that the stack, or the server, replaces.
+    fn packed(&self, plan: &ClusterPlan, index: Option<u32>) -> Result<String, DriverError> {
+        let masters = 0..nodegroup::counts(&plan.groups).0;
+        let node = NodePlan {
+            name: match index {
+                Some(index) => name::master_node(&plan.stack_name(), index),
+                None => name::worker_node_prefix(&plan.stack_name()),
+            },
+            master_index: index,
+            master_addresses: masters.map(|i| format!("@MASTER_{i}_ADDRESS@")).collect(),
+            api_public: vec!["@API_PUBLIC@".to_owned()],
+            api_endpoint: "https://@API_HOST@:6443".to_owned(),
+            rejoins: false,
+            certificates: match (&plan.inlined, index) {
+                (Some(given), Some(_)) => given.certificates.clone(),
+                (Some(given), None) => NodeCertificates {
+                    ca: given.certificates.ca.clone(),
+                    bootstrap: Some(given.bootstrap.clone()),
+                    ..NodeCertificates::default()
+                },
+                // Before there are any, to see whether all this can be built.
+                (None, _) => context::stand_ins(),
+            },
+        };
+        let files = self.node_files(plan, &node)?;
+        let files: Vec<archive::File> =
+            files.into_iter().map(|f| (f.path, f.mode, f.content)).collect();
+        let failed = |e: std::io::Error| self.templates.error("files", None, e.to_string());
+        let mut out = GzEncoder::new(Vec::new(), Compression::best());
+        out.write_all(&archive::build(&files, 0).map_err(failed)?).map_err(failed)?;
+        Ok(BASE64.encode(out.finish().map_err(failed)?))
+    }
+
+    /// What the stack's template asks for.
+    fn parameters(
+        &self,
+        plan: &ClusterPlan,
+        known: &Known,
+        stack: &Value,
+    ) -> Result<BTreeMap<String, Value>, DriverError> {
+        let template = &self.manifest.stack.template;
+        let declared = |name: &str| stack["parameters"].get(name).is_some();
+        if let Some(missing) = RECOGNISED_BY.into_iter().find(|name| !declared(name)) {
+            let reason = format!(
+                "the stack declares no parameter {missing}, by which magnumd recognises it"
+            );
+            return Err(self.templates.error(template, None, reason));
+        }
+        let mut parameters = BTreeMap::from([
+            (RECOGNISED_BY[0].to_owned(), json!(plan.cluster.id.to_string())),
+            (RECOGNISED_BY[1].to_owned(), json!(plan.revision)),
+        ]);
+        if declared(COE_VERSION) {
+            let version = self.version(known)?.unwrap_or_default();
+            parameters.insert(COE_VERSION.to_owned(), json!(version));
+        }
+        if !plan.images.workers.is_empty() && declared(WORKER_IMAGE) {
+            parameters.insert(WORKER_IMAGE.to_owned(), worker_images(plan));
+        }
+        for (name, expression) in &self.manifest.stack.parameters {
+            let value =
+                self.templates.value(&compile::parameter(name), expression, &known.context)?;
+            // A further group's stack may do without some.
+            if declared(name) {
+                parameters.insert(name.clone(), value);
+            }
+        }
+        Ok(parameters)
+    }
+}
+
+/// A group has one definition for all its members. Heat resolves the functions in it before it
+/// numbers the members, so none of them can tell one member from another; but a function that
+/// comes out of a parameter is resolved where the members are, after numbering.
+fn worker_images(plan: &ClusterPlan) -> Value {
+    let images: Map<String, Value> =
+        plan.images.workers.iter().map(|(i, image)| (format!("[{i}]"), json!(image))).collect();
+    json!({"str_replace": {"template": "[%index%]", "params": images}})
+}

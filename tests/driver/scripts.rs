@@ -1,0 +1,267 @@
+//! The scripts: that a shell can read them, and that critics find nothing.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::*;
+use magnumd::driver::DutyPlan;
+use magnumd::model::duty::DutyKind;
+
+/// The bundle of a node as files below `folder`.
+fn unpack(folder: &Path, plan: &ClusterPlan, index: Option<u32>) -> Vec<PathBuf> {
+    let files = driver().node_files(plan, &node(plan, index)).unwrap();
+    files
+        .into_iter()
+        .map(|file| {
+            let path = folder.join(&file.path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, &file.content).unwrap();
+            path
+        })
+        .collect()
+}
+
+fn is_script(path: &Path) -> bool {
+    fs::read_to_string(path).unwrap().starts_with("#!/bin/bash")
+        || path.extension().is_some_and(|e| e == "sh")
+}
+
+#[test]
+fn bash_reads_every_script() {
+    for plan in [plan(1, 1), everything(), nested()] {
+        for index in [Some(0), None] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut scripts = unpack(folder.path(), &plan, index);
+            scripts.retain(|path| is_script(path) || path.ends_with("env"));
+            assert!(scripts.len() >= 4);
+            for script in scripts {
+                let checked = Command::new("bash").arg("-n").arg(&script).output().unwrap();
+                let complaint = String::from_utf8_lossy(&checked.stderr).into_owned();
+                assert!(checked.status.success(), "{}: {complaint}", script.display());
+            }
+        }
+    }
+}
+
+/// A duty's files as files below `folder`.
+fn unpack_duty(folder: &Path, plan: &ClusterPlan, index: Option<u32>, kind: DutyKind) {
+    let duty = DutyPlan { number: 7, kind, targets: vec!["k1-node-0".to_owned()] };
+    for file in driver().duty_files(plan, &node(plan, index), &duty).unwrap() {
+        let path = folder.join(&file.path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, &file.content).unwrap();
+    }
+}
+
+#[test]
+fn a_duty_brings_all_that_it_needs_and_keys_only_where_they_are_needed() {
+    for kind in DutyKind::ALL.iter().copied() {
+        for index in [Some(0), None] {
+            let folder = tempfile::tempdir().unwrap();
+            unpack_duty(folder.path(), &plan(3, 1), index, kind);
+            let has = |path: &str| folder.path().join(path).exists();
+            let leaves = kind == DutyKind::IssueLeaves && index.is_some();
+            assert_eq!(has("pki/ca.key"), leaves, "{kind} {index:?}");
+            assert_eq!(has("pki/ca.crt"), kind != DutyKind::Drain, "{kind} {index:?}");
+            for script in ["duty.sh", "lib.sh", "steps.sh", "work.sh", "env", "duty.env"] {
+                let script = folder.path().join(script);
+                let checked = Command::new("bash").arg("-n").arg(&script).output().unwrap();
+                assert!(checked.status.success(), "{kind}: {}", script.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn shellcheck_finds_nothing() {
+    let templates = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates").join(NAME);
+    if Command::new("shellcheck").arg("--version").output().is_err() {
+        eprintln!("skipped: shellcheck is not installed");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut scripts = unpack(folder.path(), &nested(), None);
+    scripts.retain(|path| path.ends_with("magnumd-routes"));
+    for source in [templates.clone(), templates.join("bundle"), templates.join("duty")] {
+        let found = fs::read_dir(source).unwrap().map(|entry| entry.unwrap().path());
+        scripts.extend(found.filter(|path| path.extension().is_some_and(|e| e == "sh")));
+    }
+    assert!(scripts.len() >= 14, "{scripts:?}");
+    let checked =
+        Command::new("shellcheck").args(["-x", "-P", "SCRIPTDIR"]).args(&scripts).output().unwrap();
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
+}
+
+/// A rebuilt master asks the first of its peers that answers, takes the member that had its
+/// address away, and joins as a new one.
+#[test]
+fn a_rebuilt_master_replaces_its_member_of_etcd() {
+    let folder = tempfile::tempdir().unwrap();
+    unpack(folder.path(), &plan(3, 1), Some(0));
+    let curl = folder.path().join("curl");
+    let members = r#"{"header":{"cluster_id":"9"},"members":[{"ID":"11","name":"m-0","peerURLs":["https://10.0.0.10:2380"],"clientURLs":["https://10.0.0.10:2379"]},{"ID":"12","name":"m-1","peerURLs":["https://10.0.0.11:2380"]}]}"#;
+    let stub = format!(
+        "#!/bin/bash\nprintf '%s\\n' \"${{@: -1}} ${{@: -2:1}}\" >>'{calls}'\ncase \"${{@: -1}}\" in\n\
+         *10.0.0.11*) exit 7 ;;\n*list) printf '%s' '{members}' ;;\nesac\n",
+        calls = folder.path().join("calls").display(),
+    );
+    fs::write(&curl, stub).unwrap();
+    fs::set_permissions(&curl, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let script = "set -euo pipefail; log() { :; }; PKI=/x; . \"$0/master.sh\"; rejoin_etcd";
+    let done = Command::new("bash")
+        .args(["-c", script])
+        .arg(folder.path())
+        .env("PATH", format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap()))
+        .envs([("MASTER_ADDRESS", "10.0.0.10"), ("ETCD_PEERS", "10.0.0.11 10.0.0.12")])
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let calls = fs::read_to_string(folder.path().join("calls")).unwrap();
+    let peer = "https://10.0.0.12:2379/v3/cluster/member";
+    let wanted = [
+        "https://10.0.0.11:2379/v3/cluster/member/list {}".to_owned(),
+        format!("{peer}/list {{}}"),
+        format!("{peer}/remove {{\"ID\":\"11\"}}"),
+        format!("{peer}/add {{\"peerURLs\":[\"https://10.0.0.10:2380\"]}}"),
+    ];
+    assert_eq!(calls.lines().collect::<Vec<_>>(), wanted);
+}
+
+/// What a shell reads from a node's environment is what was put in, whatever it is.
+#[test]
+fn a_shell_reads_back_what_was_written() {
+    let mut plan = plan(1, 1);
+    plan.settings.bootstrap_url = r#"http://x/'$(touch /tmp/pwned)`id`"\ end"#.to_owned();
+    let bundle = driver().bundle(&plan).unwrap();
+    let data: serde_json::Value = serde_saphyr::from_str(&bundle.files["worker.yaml"]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let env = folder.path().join("node.env");
+    fs::write(&env, data["write_files"][0]["content"].as_str().unwrap()).unwrap();
+    let read = Command::new("bash")
+        .args(["-c", ". \"$0\"; printf %s \"$MAGNUMD_BOOTSTRAP_URL\""])
+        .arg(&env)
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8(read.stdout).unwrap(), plan.settings.bootstrap_url);
+}
+
+/// One request as the server below saw it.
+struct Seen {
+    line: String,
+    head: String,
+    body: String,
+}
+
+/// Answers one connection after the other with `answers`, then ends.
+fn serve(
+    listener: std::net::TcpListener,
+    answers: Vec<(&'static str, Vec<u8>)>,
+) -> std::thread::JoinHandle<Vec<Seen>> {
+    use std::io::{BufRead, BufReader, Read, Write};
+    std::thread::spawn(move || {
+        let answer = |(status, content): (&str, Vec<u8>)| {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let (mut line, mut head) = (String::new(), String::new());
+            reader.read_line(&mut line).unwrap();
+            while !head.ends_with("\r\n\r\n") && head != "\r\n" {
+                reader.read_line(&mut head).unwrap();
+            }
+            let length = head.to_ascii_lowercase();
+            let length = length.split("content-length: ").nth(1).unwrap_or("0");
+            let length: usize = length.lines().next().unwrap().trim().parse().unwrap();
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).unwrap();
+            let size = content.len();
+            write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {size}\r\n").unwrap();
+            stream.write_all(b"Connection: close\r\n\r\n").unwrap();
+            stream.write_all(&content).unwrap();
+            Seen { line, head, body: String::from_utf8(body).unwrap() }
+        };
+        answers.into_iter().map(answer).collect()
+    })
+}
+
+/// The scripts of the user data, run as cloud-init would, against a magnumd that is busy at
+/// first: they report, wait, fetch the bundle and run what is in it.
+#[test]
+fn first_boot_reports_and_fetches_its_bundle() {
+    if Command::new("curl").arg("--version").output().is_err() {
+        eprintln!("skipped: curl is not installed");
+        return;
+    }
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut plan = plan(1, 1);
+    plan.settings.bootstrap_url = format!("http://{}", listener.local_addr().unwrap());
+    plan.settings.bootstrap_ca.clear();
+    let mut tar = tar::Builder::new(Vec::new());
+    let setup = b"#!/bin/bash\n. \"$MAGNUMD_LIB\"\nidentify\nPHASE=ready\nreport_surely done \"a \\\"b\\\"\"\n";
+    let mut header = tar::Header::new_ustar();
+    header.set_size(setup.len() as u64);
+    header.set_mode(0o755);
+    header.set_cksum();
+    tar.append_data(&mut header, "setup.sh", &setup[..]).unwrap();
+    let server = serve(
+        listener,
+        vec![
+            ("204 No Content", Vec::new()),
+            ("503 Service Unavailable", b"{}".to_vec()),
+            ("200 OK", tar.into_inner().unwrap()),
+            ("204 No Content", Vec::new()),
+        ],
+    );
+
+    let root = tempfile::tempdir().unwrap();
+    let write = |path: &str, text: &str| {
+        let path = root.path().join(path.trim_start_matches('/'));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    let bundle = driver().bundle(&plan).unwrap();
+    let data: serde_json::Value = serde_saphyr::from_str(&bundle.files["worker.yaml"]).unwrap();
+    for file in data["write_files"].as_array().unwrap() {
+        write(file["path"].as_str().unwrap(), file["content"].as_str().unwrap());
+    }
+    let instance = "11111111-2222-3333-4444-555555555555";
+    write("/var/lib/cloud/data/instance-id", &format!("{instance}\n"));
+    write("/bin/hostname", "#!/bin/bash\necho k1-aaaaaaaaaaa7-node-0.novalocal\n");
+    write("/bin/sleep", "#!/bin/bash\n");
+    let executable =
+        Command::new("chmod").arg("-R").arg("+x").arg(root.path().join("bin")).status();
+    assert!(executable.unwrap().success());
+    let path = format!("{}:{}", root.path().join("bin").display(), std::env::var("PATH").unwrap());
+    let run = Command::new("bash")
+        .arg(root.path().join("usr/local/libexec/magnumd-bootstrap"))
+        .env("PATH", path)
+        .env("MAGNUMD_ROOT", root.path())
+        .env("MAGNUMD_LIB", root.path().join("usr/local/libexec/magnumd-lib"))
+        .output()
+        .unwrap();
+    let log = String::from_utf8_lossy(&run.stdout).into_owned();
+    assert!(run.status.success(), "{log}{}", String::from_utf8_lossy(&run.stderr));
+
+    let seen = server.join().unwrap();
+    let node = "/bootstrap/v1/k1-aaaaaaaaaaa7-node-0";
+    let lines: Vec<&str> = seen.iter().map(|s| s.line.trim_end()).collect();
+    assert_eq!(
+        lines,
+        [
+            format!("POST {node}/status HTTP/1.1"),
+            format!("GET {node}/bundle HTTP/1.1"),
+            format!("GET {node}/bundle HTTP/1.1"),
+            format!("POST {node}/status HTTP/1.1"),
+        ]
+    );
+    for request in &seen {
+        assert!(request.head.contains("Authorization: Bearer token-worker"), "{}", request.head);
+        assert!(request.head.contains(&format!("X-Magnumd-Instance: {instance}")));
+    }
+    let first: serde_json::Value = serde_json::from_str(&seen[0].body).unwrap();
+    assert_eq!((&first["phase"], &first["state"]), (&"booted".into(), &"started".into()));
+    let last: serde_json::Value = serde_json::from_str(&seen[3].body).unwrap();
+    assert_eq!((&last["phase"], &last["state"]), (&"ready".into(), &"done".into()));
+    assert_eq!(last["message"], "a \"b\"");
+    assert!(last["log_tail"].as_str().unwrap().contains("GET bundle: 503, trying again"));
+    assert!(!log.contains("token-worker"), "the token stays out of the log");
+}
