@@ -9,6 +9,7 @@ mod archive;
 mod csr;
 mod door;
 mod duty;
+mod join;
 mod report;
 
 use std::net::IpAddr;
@@ -36,6 +37,7 @@ use admission::Guest;
 use csr::{CsrRequest, Purpose};
 use door::{Errand, Fault};
 use duty::{DutyAnswer, DutyRequest};
+use join::HandOver;
 use report::{Report, StatusRequest};
 
 /// How often a commit is tried against others who write the same record.
@@ -117,6 +119,18 @@ impl Bootstrap {
                 let answer = DutyAnswer::try_from(door::body::<DutyRequest>(request)?)?;
                 self.take_duty_answer(&caller, answer).await
             }
+            Errand::Join => {
+                self.joins_by_secrets(&caller)?;
+                still_booting(&self.claim(&caller).await?)?;
+                self.join_secret(&caller)
+            }
+            Errand::HandOver => {
+                let given: HandOver = door::body(request)?;
+                given.check()?;
+                self.joins_by_secrets(&caller)?;
+                join::may_hand_over(&caller.guest)?;
+                self.take_join_secrets(&caller, given).await
+            }
         }
     }
 
@@ -143,6 +157,13 @@ impl Bootstrap {
             Ok(Some(Seen { cluster: found, groups, node: view.node(cluster, node)? }))
         })?;
         seen.ok_or_else(Fault::gone)
+    }
+
+    fn joins_by_secrets(&self, caller: &Caller) -> Result<(), Fault> {
+        match self.conductor.joins_by_secrets(caller.cluster)? {
+            true => Ok(()),
+            false => Err(Fault::forbidden("Nodes of this cluster's driver join without secrets.")),
+        }
     }
 
     /// Binds the node's name to the caller's server, or confirms that it is bound to it.
@@ -313,6 +334,8 @@ impl Service for Bootstrap {
             Ok((_, Errand::Status)) => "status",
             Ok((_, Errand::Duty)) => "duty",
             Ok((_, Errand::DutyAnswer)) => "duty-answer",
+            Ok((_, Errand::Join)) => "join",
+            Ok((_, Errand::HandOver)) => "hand-over",
             Err(_) => "none",
         }
     }

@@ -32,6 +32,12 @@ impl Conductor {
         Ok(self.addresses(&moment).await?.master_addresses)
     }
 
+    /// Whether nodes join with secrets that the first master hands over to us.
+    pub fn joins_by_secrets(&self, cluster: ClusterId) -> Result<bool, Refusal> {
+        let moment = self.moment(cluster)?;
+        Ok(self.driver(&moment).map_err(refusal)?.joins_by_secrets())
+    }
+
     /// What a booting node fetches; [`Refusal::Unavailable`] while addresses are not known yet.
     pub async fn node_files(
         &self,

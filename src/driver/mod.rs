@@ -69,6 +69,11 @@ pub trait Driver: Send + Sync {
     /// The Kubernetes version of the plan's nodes, with its `v`; None where only the image knows.
     fn kube_version(&self, plan: &ClusterPlan) -> Option<String>;
 
+    /// Whether the first master hands over secrets with which the other nodes join.
+    fn joins_by_secrets(&self) -> bool {
+        false
+    }
+
     /// How many workers must be ready for the cluster to be complete; None means all.
     fn ready_threshold(&self, plan: &ClusterPlan) -> Option<u32>;
 

@@ -12,6 +12,7 @@ pub mod discovery;
 pub mod duty;
 pub mod etcd_member;
 pub mod facts;
+pub mod join;
 pub mod labels;
 pub mod name;
 pub mod node;

@@ -113,6 +113,7 @@ impl Change {
             table::FACTS,
             table::NODE,
             table::DUTY,
+            table::JOIN,
             table::ROLLOUT,
             table::NEXT_CERTIFICATE,
             table::CLUSTER,

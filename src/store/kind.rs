@@ -15,6 +15,7 @@ use crate::model::credential::Credential;
 use crate::model::discovery::DiscoveryToken;
 use crate::model::duty::Duty;
 use crate::model::facts::CloudFacts;
+use crate::model::join::JoinSecrets;
 use crate::model::node::Node;
 use crate::model::nodegroup::NodeGroup;
 use crate::model::operation::Operation;
@@ -34,6 +35,7 @@ pub static KINDS: &[Kind] = &[
     Kind::of::<DiscoveryToken>(),
     Kind::of::<Node>(),
     Kind::of::<Duty>(),
+    Kind::of::<JoinSecrets>(),
     Kind::of::<Rollout>(),
     Kind::of::<NextCertificate>(),
     Kind::of::<Service>(),

@@ -14,6 +14,7 @@ use crate::model::credential::Credential;
 use crate::model::discovery::DiscoveryToken;
 use crate::model::duty::Duty;
 use crate::model::facts::CloudFacts;
+use crate::model::join::JoinSecrets;
 use crate::model::node::Node;
 use crate::model::nodegroup::NodeGroup;
 use crate::model::operation::Operation;
@@ -281,6 +282,10 @@ impl<'t> View<'t> {
 
     pub fn duties(&self, cluster: ClusterId) -> Reads<Vec<Stored<Duty>>> {
         self.all(&Key::new().uuid(cluster.uuid()))
+    }
+
+    pub fn join_secrets(&self, cluster: ClusterId) -> Reads<Option<Stored<JoinSecrets>>> {
+        self.get(&Key::new().uuid(cluster.uuid()))
     }
 
     pub fn rollouts(&self, cluster: ClusterId) -> Reads<Vec<Stored<Rollout>>> {
