@@ -20,5 +20,6 @@ mod refusals;
 mod resize;
 mod rotation;
 mod setup;
+mod swarm;
 mod sync;
 mod upgrade;
