@@ -253,7 +253,11 @@ impl Bootstrap {
         request: String,
         renews: bool,
     ) -> Result<Response, Fault> {
-        let addresses = self.addresses(caller).await?;
+        let mut addresses = self.addresses(caller).await?;
+        if purpose == Purpose::DockerServer {
+            let called = self.conductor.api_addresses(caller.cluster).await?;
+            addresses.extend(called.iter().filter_map(|a| a.parse::<IpAddr>().ok()));
+        }
         let leaf = purpose.leaf(&caller.guest, &addresses);
         let kind = purpose.authority();
         let stored = self.store.read(|view| {
