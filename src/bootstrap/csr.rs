@@ -28,11 +28,13 @@ pub enum Purpose {
     FrontProxyClient,
     /// The Docker daemon of a manager, which is called from outside too.
     DockerServer,
+    /// Serves and calls others of its cluster, whatever that is made of.
+    Server,
 }
 
 impl Purpose {
-    /// The purpose a guest may have.
-    pub fn of(text: &str, guest: &Guest) -> Result<Self, Fault> {
+    /// The purpose a guest may have; `allowed` is what the cluster's driver says.
+    pub fn of(text: &str, guest: &Guest, allowed: &[String]) -> Result<Self, Fault> {
         let purpose = match text {
             "kubelet" => Self::Kubelet,
             "etcd-server" => Self::EtcdServer,
@@ -40,15 +42,19 @@ impl Purpose {
             "etcd-client" => Self::EtcdClient,
             "front-proxy-client" => Self::FrontProxyClient,
             "docker-server" => Self::DockerServer,
+            "server" => Self::Server,
             _ => {
                 return Err(Fault::bad(
                     "purpose must be one of kubelet, etcd-server, etcd-peer, etcd-client, \
-                     front-proxy-client, docker-server.",
+                     front-proxy-client, server, docker-server.",
                 ));
             }
         };
-        if purpose != Self::Kubelet && guest.master_index.is_none() {
-            return Err(Fault::forbidden(format!("Only masters may ask for purpose {text}.")));
+        if !allowed.iter().any(|allowed| allowed == text) {
+            let role = if guest.master_index.is_some() { "masters" } else { "workers" };
+            return Err(Fault::forbidden(format!(
+                "The driver of this cluster gives {role} no certificate for purpose {text}."
+            )));
         }
         Ok(purpose)
     }
@@ -56,7 +62,7 @@ impl Purpose {
     /// The CA that signs.
     pub const fn authority(self) -> CertificateKind {
         match self {
-            Self::Kubelet | Self::DockerServer => CertificateKind::Kubernetes,
+            Self::Kubelet | Self::Server | Self::DockerServer => CertificateKind::Kubernetes,
             Self::EtcdServer | Self::EtcdPeer | Self::EtcdClient => CertificateKind::Etcd,
             Self::FrontProxyClient => CertificateKind::FrontProxy,
         }
@@ -68,7 +74,9 @@ impl Purpose {
             Self::Kubelet => {
                 (format!("system:node:{}", guest.name), Some("system:nodes".to_owned()))
             }
-            Self::EtcdServer | Self::EtcdPeer | Self::DockerServer => (guest.name.clone(), None),
+            Self::EtcdServer | Self::EtcdPeer | Self::Server | Self::DockerServer => {
+                (guest.name.clone(), None)
+            }
             Self::EtcdClient => ("kube-apiserver-etcd-client".to_owned(), None),
             Self::FrontProxyClient => ("front-proxy-client".to_owned(), None),
         };
@@ -105,12 +113,17 @@ mod tests {
             ("etcd-peer", 200, 403),
             ("etcd-client", 200, 403),
             ("front-proxy-client", 200, 403),
-            ("docker-server", 200, 403),
+            ("server", 403, 403),
+            ("docker-server", 403, 403),
             ("admin", 400, 400),
             ("", 400, 400),
         ] {
             let status = |index: Option<u32>| {
-                Purpose::of(text, &guest(index)).map_or_else(|f| f.status.as_u16(), |_| 200)
+                let kubernetes = ["kubelet", "etcd-server", "etcd-peer", "etcd-client",
+                    "front-proxy-client"].map(str::to_owned);
+                let allowed = if index.is_some() { &kubernetes[..] } else { &kubernetes[..1] };
+                let purpose = Purpose::of(text, &guest(index), allowed);
+                purpose.map_or_else(|f| f.status.as_u16(), |_| 200)
             };
             assert_eq!((status(Some(0)), status(None)), (master, worker), "{text}");
         }
