@@ -84,8 +84,7 @@ impl Config {
         ];
         services.into_iter().filter_map(|s| s.ca_file.as_mut()).for_each(found);
         let Tls { cert, key } = &mut api.tls;
-        let named =
-            [cert, key, &mut storage.sealing_key_file, &mut policy.file, &mut drivers.dir];
+        let named = [cert, key, &mut storage.sealing_key_file, &mut policy.file, &mut drivers.dir];
         named.into_iter().filter_map(Option::as_mut).for_each(found);
         policy.dirs.iter_mut().for_each(found);
     }

@@ -135,10 +135,9 @@ pub fn lint<'d>(driver: &Driver, others: impl IntoIterator<Item = &'d Driver>) -
                 let result = Err(refusal);
                 report.tried.push(Tried { sample: path.to_owned(), result });
             }
-            Err(found) => report.errors.push(Finding {
-                reason: format!("{path}: {}", found.reason),
-                ..found
-            }),
+            Err(found) => {
+                report.errors.push(Finding { reason: format!("{path}: {}", found.reason), ..found })
+            }
         }
     }
     if samples == 0 {
@@ -294,12 +293,7 @@ fn unread(driver: &Driver) -> Vec<String> {
     };
     let declared = driver.labels().iter();
     // One whose only value is its default promises nothing that could be read.
-    let says_something = |l: &&super::label::Label| {
-        l.spec.allowed.as_ref().is_none_or(|allowed| allowed.len() > 1)
-    };
-    declared
-        .filter(says_something)
-        .map(|l| l.name.clone())
-        .filter(|name| !is_read(name))
-        .collect()
+    let says_something =
+        |l: &&super::label::Label| l.spec.allowed.as_ref().is_none_or(|allowed| allowed.len() > 1);
+    declared.filter(says_something).map(|l| l.name.clone()).filter(|name| !is_read(name)).collect()
 }

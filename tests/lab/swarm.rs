@@ -57,7 +57,8 @@ async fn a_swarm_is_made_resized_and_deleted() {
     }
     let path = format!("/v1/clusters/{uuid}");
     let group = json!({"name": "more", "node_count": 2, "flavor_id": "m1.small"});
-    let (status, body) = daemon.ask(&token, Method::POST, &format!("{path}/nodegroups"), Some(group)).await;
+    let (status, body) =
+        daemon.ask(&token, Method::POST, &format!("{path}/nodegroups"), Some(group)).await;
     assert_eq!(status, StatusCode::ACCEPTED, "{body}");
     let cluster = daemon.settled(&token, uuid).await;
     assert_eq!(cluster["status"], "UPDATE_COMPLETE", "{cluster}");
@@ -66,7 +67,9 @@ async fn a_swarm_is_made_resized_and_deleted() {
     // Nobody has looked into it as if it were Kubernetes.
     assert_eq!(cluster["health_status"], Value::Null, "{cluster}");
     assert_eq!(cluster["health_status_reason"], json!({}), "{cluster}");
-    let rotate = refused(&daemon, &token, &format!("/v1/certificates/{uuid}"), Method::PATCH, json!({})).await;
+    let rotate =
+        refused(&daemon, &token, &format!("/v1/certificates/{uuid}"), Method::PATCH, json!({}))
+            .await;
     assert!(rotate.contains("swarm_mode_v1"), "{rotate}");
     let order = json!({"cluster_template": "swarm"});
     let upgrade = format!("{path}/actions/upgrade");
