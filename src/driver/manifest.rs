@@ -332,6 +332,17 @@ pub struct Bootstrap {
     pub discovery: Option<Expression>,
     /// The first master hands over secrets with which the other nodes join.
     pub join_secrets: bool,
+    pub deadlines: DeadlineSpec,
+}
+
+/// Seconds for which a creation waits for its nodes.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeadlineSpec {
+    /// From the first report of any node to that of the last.
+    pub boot: Option<Expression>,
+    /// From a node's first report until it is ready.
+    pub ready: Option<Expression>,
 }
 
 /// What says that a cluster is there.
