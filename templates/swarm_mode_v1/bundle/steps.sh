@@ -120,7 +120,7 @@ request_certificate() {
   )
   call_surely POST csr "$answer" "$body"
   tr -d '\n' <"$answer" | sed -n 's/.*"certificate" *: *"\([^"]*\)".*/\1/p' |
-    sed 's/\\n/\n/g' >"$PKI/$2.crt.new"
+    sed 's/\\n/\n/g' | awk NF >"$PKI/$2.crt.new"
   openssl x509 -in "$PKI/$2.crt.new" -noout
   mv "$PKI/$2.crt.new" "$PKI/$2.crt"
 }
