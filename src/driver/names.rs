@@ -98,7 +98,7 @@ impl Names {
             if kind == '%' && text[inner..end].trim_matches(['-', ' ']) == "raw" {
                 at = text[at..].find("endraw").map_or(text.len(), |i| at + i);
             } else {
-                names.read(&text[inner..end], line_at(text, start));
+                names.read(text[inner..end].trim_start_matches('-'), line_at(text, start));
             }
         }
         names
