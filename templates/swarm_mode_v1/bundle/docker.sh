@@ -153,8 +153,8 @@ join_swarm() {
       # It may have gone on in the background.
       [ "$(swarm_state)" = inactive ] || break
     done
-    rm -f "$body" "$STATE/token.json"
   fi
+  rm -f "$body" "$STATE/token.json"
   wait_for 120 swarm_is_active
 }
 
