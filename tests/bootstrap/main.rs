@@ -320,7 +320,8 @@ async fn nodes_get_what_their_role_joins_with() {
     let worker = place.worker_token();
     let renewal = "0123456789abcdef0123456789abcdef";
     let secrets = |number: u32, renewal: &str| {
-        json!({"master": format!("m-{number}"), "worker": format!("w-{number}"), "renewal": renewal})
+        let (master, worker) = (format!("m-{number}"), format!("w-{number}"));
+        json!({"master": master, "worker": worker, "renewal": renewal})
     };
     let hand_over = async |node: &str, token: &str, body: Value| {
         refusal(&place.send(place.ask(node, "join", token).json(&body)).await)
