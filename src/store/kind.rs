@@ -23,6 +23,7 @@ use crate::model::operation::Operation;
 use crate::model::quota::Quota;
 use crate::model::rollout::Rollout;
 use crate::model::service::Service;
+use crate::model::vigil::Vigil;
 
 /// What others need comes first; exports and backups go in this order.
 pub static KINDS: &[Kind] = &[
@@ -41,6 +42,7 @@ pub static KINDS: &[Kind] = &[
     Kind::of::<JoinSecrets>(),
     Kind::of::<Rollout>(),
     Kind::of::<NextCertificate>(),
+    Kind::of::<Vigil>(),
     Kind::of::<Service>(),
     Kind::of::<Quota>(),
     Kind::of::<KeyringEntry>(),

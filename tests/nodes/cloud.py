@@ -3,6 +3,7 @@ import base64
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -198,6 +199,7 @@ class Rack:
         """What an image for kubeadm has beyond this machine."""
         equip(machine, PROGRAMS, UNITS)
         machine.bind(self.etcd, "/usr/local/bin/etcd")
+        machine.bind(shutil.which("etcdctl"), "/usr/local/bin/etcdctl")
         machine.write("/etc/kubernetes-version", version + "\n")
         machine.write("/etc/etcd-version", sh(self.etcd, "--version").split()[2] + "\n")
 

@@ -9,6 +9,7 @@ program to be their first process; `tests/nodes/image/init` is one.
 import ipaddress
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -36,7 +37,7 @@ def enter(addresses=()):
     if INSIDE not in os.environ:
         if os.geteuid() != 0:
             raise Missing("network namespaces and overlay mounts need root")
-        for tool in ("unshare", "nsenter", "ip", "mount", "pgrep"):
+        for tool in ("unshare", "nsenter", "setpriv", "ip", "mount", "pgrep"):
             if not shutil.which(tool):
                 raise Missing(f"there is no {tool} on this machine")
         if "overlay" not in Path("/proc/filesystems").read_text():
@@ -48,8 +49,14 @@ def enter(addresses=()):
         done = subprocess.run([*apart, "sh", "-c", trial], text=True, capture_output=True)
         if done.returncode != 0:
             raise Missing(f"namespaces or overlay mounts are not possible: {done.stderr.strip()}")
-        os.environ[INSIDE] = "1"
-        os.execvp(apart[0], [*apart, sys.executable, *sys.argv])
+        # unshare turns a deaf ear to signals; what ends it for sure ends everybody inside.
+        process = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", *apart, sys.executable, *sys.argv],
+            env={**os.environ, INSIDE: "1"})
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: process.kill())
+        code = process.wait()
+        sys.exit(code if code >= 0 else 128 - code)
     del os.environ[INSIDE]
     sh("mount", "-t", "tmpfs", "-o", "mode=700", "none", PLACE)
     Path("/run/netns").mkdir(exist_ok=True)

@@ -1,5 +1,6 @@
 """A way to magnumd's discovery on which things go wrong, differently for each member."""
 import http.client
+import socketserver
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -67,6 +68,7 @@ class Front(BaseHTTPRequestHandler):
 
 class Mishaps(ThreadingHTTPServer):
     daemon_threads = True
+    server_bind = socketserver.TCPServer.server_bind  # HTTPServer's asks DNS for our name
 
     def __init__(self, port, target):
         super().__init__(("0.0.0.0", port), Front)
