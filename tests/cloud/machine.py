@@ -72,17 +72,32 @@ def openssl(*argv, text=None):
     return done.stdout
 
 
+def written(text):
+    """The files that user data writes, path to text: cloud-config or Ignition."""
+    import yaml
+    if text.startswith("#cloud-config"):
+        return {entry.get("path"): entry["content"]
+                for entry in yaml.safe_load(text).get("write_files", []) if "encoding" not in entry}
+    if not text.lstrip().startswith("{"):
+        return {}
+    config = json.loads(text)
+    insist(config["ignition"]["version"].startswith("3."), f"Ignition is {config['ignition']}")
+    sources = {entry["path"]: entry["contents"]["source"]
+               for entry in config.get("storage", {}).get("files", []) if "contents" in entry}
+    files = {}
+    for path, source in sources.items():
+        insist(source.startswith("data:"), f"{path} is to be fetched from {source}")
+        with urllib.request.urlopen(source) as content:  # a data: URL, whatever its coding
+            files[path] = content.read().decode()
+    return files
+
+
 def given(server):
     """node.env as a dict, and the bootstrap CA or None; None when the server is not a node."""
-    import yaml
     text = base64.b64decode(server.get("OS-EXT-SRV-ATTR:user_data") or "").decode(errors="replace")
-    if not text.startswith("#cloud-config"):
-        return None
-    wanted = {"/etc/magnumd/node.env": None, "/etc/magnumd/bootstrap-ca.pem": None}
-    for entry in yaml.safe_load(text).get("write_files", []):
-        if entry.get("path") in wanted and "encoding" not in entry:
-            wanted[entry["path"]] = entry["content"]
-    environment, ca = wanted.values()
+    files = written(text)
+    environment = files.get("/etc/magnumd/node.env")
+    ca = files.get("/etc/magnumd/bootstrap-ca.pem")
     if environment is None:
         return None
     pairs = (word.partition("=") for word in shlex.split(environment, comments=True))
