@@ -33,10 +33,19 @@ MASTER_CERTIFICATES = {
 WORKER_CERTIFICATES = {
     "kubelet": ({"CN=system:node:{node}", "O=system:nodes"}, ["sslclient"]),
 }
-# Which file of a bundle names the authority that signs.
+# Where kubeadm does not sign for the control plane, its programs ask like everybody else.
+OWN_CONTROL_PLANE = {
+    "kube-apiserver": ({"CN=kube-apiserver"}, ["sslserver"]),
+    "kube-apiserver-kubelet-client": ({"CN=kube-apiserver-kubelet-client"}, ["sslclient"]),
+    "kube-controller-manager": ({"CN=system:kube-controller-manager"}, ["sslclient"]),
+    "kube-scheduler": ({"CN=system:kube-scheduler"}, ["sslclient"]),
+    "admin": ({"CN=admin", "O=system:masters"}, ["sslclient"]),
+}
+KUBE_PROXY = {"kube-proxy": ({"CN=system:kube-proxy", "O=system:node-proxier"}, ["sslclient"])}
+# Which file of a bundle names the authority that signs; the cluster's own for all others.
 SIGNERS = {"etcd-server": "pki/etcd/ca.crt", "etcd-peer": "pki/etcd/ca.crt",
-           "etcd-client": "pki/etcd/ca.crt", "front-proxy-client": "pki/front-proxy-ca.crt",
-           "kubelet": "pki/ca.crt"}
+           "etcd-client": "pki/etcd/ca.crt", "front-proxy-client": "pki/front-proxy-ca.crt"}
+AUTHORITIES = {"pki/ca.crt", *SIGNERS.values()}
 # etcd's authority signs for masters in magnumd only.
 MASTER_KEYS = ["pki/ca.key", "pki/front-proxy-ca.key", "pki/sa.key"]
 DUTIES = ("drain", "trust-authorities", "issue-leaves", "drop-authorities")
@@ -134,7 +143,7 @@ def keys(files):
 
 def authorities(files):
     """By the path of their file, in order."""
-    return {path: AUTHORITY.findall(files[path]) for path in sorted(set(SIGNERS.values()))
+    return {path: AUTHORITY.findall(files[path]) for path in sorted(AUTHORITIES)
             if path in files}
 
 
@@ -150,6 +159,7 @@ class Machine(threading.Thread):
         self.tls = ssl.create_default_context(cadata=ca) if ca else None
         self.gone = threading.Event()
         self.resumed = resumed  # before this program was started
+        self.asks_for_all = False  # whether every certificate is asked for, not only etcd's
         self.trusted = None  # authorities by file, first the one that signs, once they are known
         self.end = None  # "ready", "failed", "gone", or what was wrong
 
@@ -216,13 +226,19 @@ class Machine(threading.Thread):
         files = unpacked(data)
         self.trusted = authorities(files)
         insist(self.trusted, "the bundle has no authority")
+        self.asks_for_all = "args/kubelet" in files
         wanted = MASTER_KEYS if self.is_master else []
+        if self.asks_for_all:
+            wanted = wanted[-1:]  # that of service accounts, which signs no certificate
         insist(keys(files) == wanted, f"the bundle gives {keys(files)} instead of {wanted}")
         self.say(f"has a bundle: {len(files)} files, {len(keys(files))} keys, {len(data)} bytes")
 
     def certs(self):
         """Certificates for this node, each by the first authority of its file."""
         table = MASTER_CERTIFICATES if self.is_master else WORKER_CERTIFICATES
+        if self.asks_for_all:
+            table = {**table, **KUBE_PROXY, **(WORKER_CERTIFICATES if self.is_master else {}),
+                     **(OWN_CONTROL_PLANE if self.is_master else {})}
         with tempfile.TemporaryDirectory() as name:
             for purpose, (subject, uses) in table.items():
                 self.certificate(Path(name), purpose, subject, uses)
@@ -241,22 +257,25 @@ class Machine(threading.Thread):
         csr = self.request(directory)
         answer = json.loads(self.call("POST", "csr", {"purpose": purpose, "csr": csr}))
         cert, ca = directory / "crt", directory / "ca"
-        signer = self.trusted[SIGNERS[purpose]][0]
-        insist(answer["ca"].strip() == signer,
-               f"the {purpose} certificate is by another authority than the first of "
-               f"{SIGNERS[purpose]}")
+        signer = SIGNERS.get(purpose, "pki/ca.crt")
+        insist(answer["ca"].strip() == self.trusted[signer][0],
+               f"the {purpose} certificate is by another authority than the first of {signer}")
         cert.write_text(answer["certificate"])
         ca.write_text(answer["ca"])
         for use in uses:
             name = ["-verify_hostname", self.node] if use == "sslserver" else []
             openssl("verify", "-x509_strict", "-purpose", use, *name, "-CAfile", ca, cert)
+        if purpose == "kube-apiserver":
+            for name in (["-verify_hostname", "kubernetes.default.svc"],
+                         ["-verify_ip", self.address], ["-verify_ip", "10.254.0.1"]):
+                openssl("verify", *name, "-CAfile", ca, cert)
         insist(openssl("x509", "-in", cert, "-noout", "-pubkey")
                == openssl("pkey", "-in", directory / "key", "-pubout"),
                f"the {purpose} certificate is for another key than ours")
         names = openssl("x509", "-in", cert, "-noout", "-subject", "-nameopt", "RFC2253")
         found = set(names.strip().removeprefix("subject=").split(","))
         wanted = {part.format(node=self.node) for part in subject}
-        insist(wanted <= found and "O=system:masters" not in found,
+        insist(wanted <= found and ("O=system:masters" not in found or purpose == "admin"),
                f"the {purpose} certificate is for {found}, expected {wanted}")
 
     def must_not_have(self, directory):
@@ -291,7 +310,7 @@ class Machine(threading.Thread):
     def given_authorities(self, files, count):
         """As many in each file as the duty needs, and none for those who have no use for them."""
         given = authorities(files)
-        wanted = set(SIGNERS.values()) if self.is_master else {"pki/ca.crt"}
+        wanted = AUTHORITIES if self.is_master else {"pki/ca.crt"}
         insist(set(given) == wanted, f"authorities came in {set(given)}, not in {wanted}")
         for path, found in given.items():
             insist(len(set(found)) == len(found) == count,

@@ -17,7 +17,7 @@ use super::super::fault::GuestHarm;
 use super::super::world::World;
 use super::api::Api;
 use super::bundle::Bundle;
-use super::certificates;
+use super::certificates::{self, Wanted};
 use super::etcd::Member;
 use super::user_data::{Plan, Role, variables};
 
@@ -104,7 +104,7 @@ impl<'i> Node<'i> {
             "runtime" => self.fetch_bundle(client).await,
             "certs" => self.certificates(client).await,
             "etcd" => self.find_peers(client).await,
-            "control-plane" => self.start_api().await,
+            "control-plane" => self.start_api(client).await,
             "ready" => self.join_cluster(),
             _ => Ok(String::new()),
         };
@@ -127,8 +127,15 @@ impl<'i> Node<'i> {
     }
 
     /// Also in the place of one that runs already: it has other authorities then.
-    pub(super) async fn start_api(&mut self) -> Result<String, String> {
-        let api = Api::new(&self.bundle, &self.name, &self.plan.cluster)?;
+    pub(super) async fn start_api(&mut self, client: &HttpClient) -> Result<String, String> {
+        let api = match self.bundle.text("pki/ca.key") {
+            Ok(_) => Api::new(&self.bundle, &self.name, &self.plan.cluster)?,
+            Err(_) => {
+                let (wanted, certificate, _) = self.certificate(client, "kube-apiserver").await?;
+                let (name, cluster) = (&self.name, &self.plan.cluster);
+                Api::issued(&self.bundle, &certificate, &wanted.key(), name, cluster)?
+            }
+        };
         let (world, instance) = (Arc::clone(&self.world), self.instance.to_owned());
         self.services.shutdown().await;
         self.services.spawn(api.serve(world, instance, self.name.clone()));
@@ -159,18 +166,26 @@ impl<'i> Node<'i> {
         };
         let mut authorities = Vec::new();
         for purpose in purposes {
-            let wanted = certificates::request(purpose, &self.name, self.address)?;
-            let body = json!({"purpose": purpose, "csr": wanted.csr});
-            let answer = self.call(client, Method::POST, "csr", Some(body)).await;
-            let body: Value = serde_json::from_slice(&answer.body)
-                .map_err(|e| format!("the answer for {purpose} is not JSON: {e}"))?;
-            let text = |key: &str| body[key].as_str().unwrap_or_default();
-            wanted
-                .check(text("certificate"), text("ca"))
-                .map_err(|reason| format!("{purpose}: {reason}"))?;
-            authorities.push(text("ca").to_owned());
+            authorities.push(self.certificate(client, purpose).await?.2);
         }
         Ok((purposes.len(), authorities))
+    }
+
+    /// A key, and the certificate and authority that came for it.
+    async fn certificate(
+        &self,
+        client: &HttpClient,
+        purpose: &str,
+    ) -> Result<(Wanted, String, String), String> {
+        let wanted = certificates::request(purpose, &self.name, self.address)?;
+        let body = json!({"purpose": purpose, "csr": wanted.csr});
+        let answer = self.call(client, Method::POST, "csr", Some(body)).await;
+        let body: Value = serde_json::from_slice(&answer.body)
+            .map_err(|e| format!("the answer for {purpose} is not JSON: {e}"))?;
+        let text = |key: &str| body[key].as_str().unwrap_or_default().to_owned();
+        let (certificate, ca) = (text("certificate"), text("ca"));
+        wanted.check(&certificate, &ca).map_err(|reason| format!("{purpose}: {reason}"))?;
+        Ok((wanted, certificate, ca))
     }
 
     async fn find_peers(&mut self, _: &HttpClient) -> Result<String, String> {
