@@ -3,13 +3,15 @@
 
 ADMIN=$ROOT/etc/kubernetes/admin.conf
 
-# No authority's key is here: every certificate is asked for.
-master_certificates() {
+place_keys() { # no authority's key is among them: every certificate is asked for
   install -D -m 644 "$BUNDLE/pki/ca.crt" "$CERTS/ca.crt"
   install -D -m 644 "$BUNDLE/pki/front-proxy-ca.crt" "$CERTS/front-proxy/ca.crt"
   install -D -m 644 "$BUNDLE/pki/etcd/ca.crt" "$ETCD_CERTS/ca.crt"
   install -D -m 644 "$BUNDLE/pki/sa.pub" "$CERTS/service_account.key"
   install -D -m 600 "$BUNDLE/pki/sa.key" "$CERTS/service_account_private.key"
+}
+
+master_certificates() {
   request_certificate etcd-server "$ETCD_CERTS/server"
   request_certificate etcd-peer "$ETCD_CERTS/peer"
   request_certificate etcd-client "$ETCD_CERTS/client"
@@ -116,6 +118,7 @@ become_node() {
   become_host
 
   phase certs 'Collecting certificates.'
+  step keys place_keys
   step certificates master_certificates
   phase_done 'All certificates are here.'
 
@@ -134,6 +137,7 @@ become_node() {
 
   phase addons 'Applying add-ons.'
   [ "$MASTER_INDEX" != 0 ] || step addons apply_addons
+  step duties start_duties
   phase_done 'Add-ons are applied.'
 
   phase ready 'Waiting for the node.'

@@ -181,9 +181,10 @@ install_kubectl() { # out of the image, wherever it is in there
     --entrypoint /bin/sh "$KUBE_IMAGE" -c 'cp "$(command -v kubectl)" /host/kubectl'
 }
 
-# PURPOSE PATH: PATH.key made here and never sent, PATH.crt signed by magnumd
+# PURPOSE PATH: PATH.key made here and never sent, PATH.crt signed by magnumd. Programs that run
+# read them at any moment, so both change at once, when they are there.
 request_certificate() {
-  local key=$2.key body=$STATE/csr.json answer=$STATE/csr-answer.json
+  local key=$2.key.new body=$STATE/csr.json answer=$STATE/csr-answer.json
   mkdir -p "$(dirname "$key")"
   (
     umask 077
@@ -196,6 +197,7 @@ request_certificate() {
   tr -d '\n' <"$answer" | sed -n 's/.*"certificate" *: *"\([^"]*\)".*/\1/p' |
     sed 's/\\n/\n/g' >"$2.crt.new"
   openssl x509 -in "$2.crt.new" -noout
+  mv "$key" "$2.key"
   mv "$2.crt.new" "$2.crt"
 }
 
@@ -267,6 +269,14 @@ resolv_conf() {
 node_is_ready() { # KUBECONFIG
   [ "$(kubectl --kubeconfig "$1" --request-timeout=20s get node "$NODE" -o \
     'jsonpath={.status.conditions[?(@.type=="Ready")].status}' 2>/dev/null)" = True ]
+}
+
+start_duties() { # from now on this node does what magnumd asks of it
+  install -D -m 755 "$BUNDLE/magnumd-duty.sh" "$ROOT/usr/local/libexec/magnumd-duty"
+  install -D -m 644 "$BUNDLE/magnumd-duty.service" "$UNITS/magnumd-duty.service"
+  install -D -m 644 "$BUNDLE/magnumd-duty.timer" "$UNITS/magnumd-duty.timer"
+  systemctl daemon-reload
+  systemctl enable --now magnumd-duty.timer
 }
 
 become_host() { # everything before certificates

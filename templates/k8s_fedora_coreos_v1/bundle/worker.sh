@@ -3,7 +3,6 @@
 # Sourced by setup.sh.
 
 worker_certificates() {
-  install -D -m 644 "$BUNDLE/pki/ca.crt" "$CERTS/ca.crt"
   request_certificate kubelet "$CERTS/kubelet"
   request_certificate kube-proxy "$CERTS/proxy"
 }
@@ -12,11 +11,13 @@ become_node() {
   become_host
 
   phase certs 'Asking for certificates.'
+  step authority install -D -m 644 "$BUNDLE/pki/ca.crt" "$CERTS/ca.crt"
   step certificates worker_certificates
   phase_done 'All certificates are here.'
 
   phase addons 'Starting the kubelet.'
   step node-programs start_node_programs "$API_HOST"
+  step duties start_duties
   phase_done 'The kubelet runs.'
 
   phase ready 'Waiting for the node.'
