@@ -91,8 +91,7 @@ impl Api {
         let text = |e: rcgen::Error| format!("a forged certificate cannot be made: {e}");
         let configured = |certificate: &str, key: &str| {
             let signed = tls::client_verifier(authority).map_err(|e| e.to_string())?;
-            let config =
-                tls::server_config_for(certificate, key, Arc::new(Administrators(signed)));
+            let config = tls::server_config_for(certificate, key, Arc::new(Administrators(signed)));
             config.map(Arc::new).map_err(|e| e.to_string())
         };
         let impostor = impostor(authority).map_err(text)?;

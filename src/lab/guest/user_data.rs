@@ -193,9 +193,7 @@ mod tests {
             "MAGNUMD_BOOTSTRAP_URL='https://127.0.0.1:9513/'\nMAGNUMD_ENROLMENT_TOKEN='a'\\''b'\n\
              MAGNUMD_NODE_ROLE='master'\nMAGNUMD_ETCD_DISCOVERY_URL=''\n",
         );
-        let file = |path: &str, source: &str| {
-            serde_json::json!({"path": path, "mode": 384, "contents": {"source": source}})
-        };
+        let file = |path: &str, source: &str| serde_json::json!({"path": path, "mode": 384, "contents": {"source": source}});
         serde_json::json!({
             "ignition": {"version": version},
             "storage": {"files": [
@@ -212,7 +210,8 @@ mod tests {
     fn ignition_says_the_same_as_cloud_config() {
         assert_eq!(parse(&ignition("3.3.0")), parse(GOOD));
         assert!(parse(&ignition("2.2.0")).unwrap_err().contains("2.2.0"));
-        let squeezed = ignition("3.3.0").replace("\"source\"", "\"compression\":\"gzip\",\"source\"");
+        let squeezed =
+            ignition("3.3.0").replace("\"source\"", "\"compression\":\"gzip\",\"source\"");
         assert!(parse(&squeezed).unwrap_err().contains("node.env"));
         for broken in ["{", "{}", r#"{"ignition": 3}"#, r#"{"ignition": {"version": "3.0.0"}}"#] {
             assert!(parse(broken).is_err(), "{broken}");
