@@ -235,7 +235,13 @@ impl Bootstrap {
         renews: bool,
     ) -> Result<Response, Fault> {
         let addresses = self.addresses(caller).await?;
-        let leaf = purpose.leaf(&caller.guest, &addresses);
+        let api_names = match purpose {
+            Purpose::KubeApiserver => {
+                self.conductor.api_names(caller.cluster, &caller.guest.name).await?
+            }
+            _ => Vec::new(),
+        };
+        let leaf = purpose.leaf(&caller.guest, &addresses, &api_names);
         let kind = purpose.authority();
         let stored = self.store.read(|view| {
             Ok(match renews {

@@ -38,6 +38,13 @@ impl Conductor {
         Ok(self.driver(&moment).map_err(refusal)?.purposes(is_master).to_vec())
     }
 
+    /// Names and addresses by which a master's API is called, beside the node's own.
+    pub async fn api_names(&self, cluster: ClusterId, node: &str) -> Result<Vec<String>, Refusal> {
+        let moment = self.moment(cluster)?;
+        let (plan, node) = self.node_plan(&moment, node).await?;
+        Ok(self.driver(&moment).map_err(refusal)?.api_names(&plan, &node)?)
+    }
+
     /// What a booting node fetches; [`Refusal::Unavailable`] while addresses are not known yet.
     pub async fn node_files(
         &self,

@@ -13,6 +13,7 @@ use super::templates::Templates;
 use crate::model::duty::DutyKind;
 
 pub const DISCOVERY: &str = "bootstrap.discovery";
+pub const API_NAMES: &str = "certificates.api_names";
 pub const COE_VERSION: &str = "coe_version";
 pub const API_FORMAT: &str = "outputs.api_address.format";
 
@@ -165,6 +166,7 @@ fn expressions(manifest: &Manifest, labels: &[Label]) -> Vec<Placed> {
         }
     }
     manifest.bootstrap.discovery.iter().for_each(|wanted| whole(DISCOVERY.to_owned(), wanted));
+    manifest.certificates.api_names.iter().for_each(|names| whole(API_NAMES.to_owned(), names));
     manifest.coe_version.iter().for_each(|version| whole(COE_VERSION.to_owned(), version));
     let format = &manifest.outputs.api_address.format;
     let line = line_of_span(format).unwrap_or_default();

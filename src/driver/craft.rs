@@ -108,6 +108,16 @@ impl Driver {
         if is_master { &purposes.master } else { &purposes.worker }
     }
 
+    /// Names and addresses by which the API of this master is called, beside the node's own.
+    pub fn api_names(&self, plan: &ClusterPlan, node: &NodePlan) -> Result<Vec<String>, DriverError> {
+        let Some(names) = &self.manifest.certificates.api_names else { return Ok(Vec::new()) };
+        let context = self.node_context(plan, node)?;
+        let names = self.templates.value(compile::API_NAMES, names, &context)?;
+        serde_json::from_value(names).map_err(|e| {
+            self.templates.error(compile::API_NAMES, None, format!("it is no list of texts: {e}"))
+        })
+    }
+
     /// Whether clusters may have further node groups.
     pub fn check_nodegroups(&self) -> Result<(), DriverError> {
         match self.manifest.nodegroups {

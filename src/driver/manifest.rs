@@ -301,11 +301,25 @@ impl Duties {
 pub struct Certificates {
     pub master: Vec<String>,
     pub worker: Vec<String>,
+    /// Names and addresses by which a master's API is called, for purpose `kube-apiserver`.
+    pub api_names: Option<Expression>,
 }
 
 impl Certificates {
-    pub const PURPOSES: [&str; 6] =
-        ["kubelet", "etcd-server", "etcd-peer", "etcd-client", "front-proxy-client", "server"];
+    pub const PURPOSES: [&str; 12] = [
+        "kubelet",
+        "etcd-server",
+        "etcd-peer",
+        "etcd-client",
+        "front-proxy-client",
+        "server",
+        "kube-apiserver",
+        "kube-apiserver-kubelet-client",
+        "kube-controller-manager",
+        "kube-scheduler",
+        "kube-proxy",
+        "admin",
+    ];
 }
 
 impl Default for Certificates {
@@ -314,6 +328,7 @@ impl Default for Certificates {
         Self {
             master: kubernetes.iter().map(|p| (*p).to_owned()).collect(),
             worker: vec!["kubelet".to_owned()],
+            api_names: None,
         }
     }
 }
