@@ -226,12 +226,16 @@ class Machine(threading.Thread):
         files = unpacked(data)
         self.trusted = authorities(files)
         insist(self.trusted, "the bundle has no authority")
-        self.asks_for_all = "args/kubelet" in files
+        self.look(files)
         wanted = MASTER_KEYS if self.is_master else []
         if self.asks_for_all:
             wanted = wanted[-1:]  # that of service accounts, which signs no certificate
         insist(keys(files) == wanted, f"the bundle gives {keys(files)} instead of {wanted}")
         self.say(f"has a bundle: {len(files)} files, {len(keys(files))} keys, {len(data)} bytes")
+
+    def look(self, files):
+        """Whether there is a kubeadm that signs, or a container for each program, which asks."""
+        self.asks_for_all = "KUBE_IMAGE=" in files["env"]
 
     def certs(self):
         """Certificates for this node, each by the first authority of its file."""
@@ -336,7 +340,8 @@ class Machine(threading.Thread):
         given = self.given_authorities(files, 2)
         self.known(given, lambda trusted: trusted[::-1],
                    "not the next authority, then the present one, as they were to be trusted")
-        if self.is_master:
+        self.look(files)
+        if self.is_master and not self.asks_for_all:
             insist(keys(files) == MASTER_KEYS,
                    f"the duty gives {keys(files)} to a master, not {MASTER_KEYS}")
             for path in given.keys() & {"pki/ca.crt", "pki/front-proxy-ca.crt"}:
@@ -345,7 +350,7 @@ class Machine(threading.Thread):
                        == openssl("x509", "-noout", "-pubkey", text=signer),
                        f"{key} is not the key of the first authority in {path}")
         else:
-            insist(not keys(files), f"the duty gives {keys(files)} to a worker")
+            insist(not keys(files), f"the duty gives {keys(files)}, which nobody needs")
         self.certs()
 
     def drop_authorities(self, files, targets):

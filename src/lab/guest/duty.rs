@@ -95,9 +95,11 @@ impl Node<'_> {
                 if !known || given.first() == trusted.first() {
                     return Err("the authorities are not those that were to be trusted".to_owned());
                 }
-                if files.text("pki/ca.key").is_ok() != (self.plan.role == Role::Master) {
-                    return Err("keys are for masters, and for them only".to_owned());
+                // Those who sign for themselves have had a key from the start.
+                if files.text("pki/ca.key").is_ok() != self.bundle.text("pki/ca.key").is_ok() {
+                    return Err("keys are for masters that sign, and for them only".to_owned());
                 }
+                self.issued = None;
                 let wanted = match self.plan.role {
                     Role::Master => authorities(files, "pki/etcd/ca.crt"),
                     Role::Worker => given.clone(),

@@ -42,6 +42,8 @@ pub(super) struct Node<'i> {
     pub(super) plan: Plan,
     log: Vec<String>,
     pub(super) bundle: Bundle,
+    /// The API server's certificate and key, where they are issued.
+    pub(super) issued: Option<(String, String)>,
     /// What goes on when the boot is over; it ends with the node.
     services: JoinSet<()>,
 }
@@ -58,7 +60,7 @@ impl<'i> Node<'i> {
         plan: Plan,
     ) -> Self {
         let (log, bundle, services) = (Vec::new(), Bundle::default(), JoinSet::new());
-        Self { world, instance, name, address, plan, log, bundle, services }
+        Self { world, instance, name, address, plan, log, bundle, issued: None, services }
     }
 
     /// Boots until ready or failed, then serves; until switched off (this future is dropped).
@@ -131,9 +133,13 @@ impl<'i> Node<'i> {
         let api = match self.bundle.text("pki/ca.key") {
             Ok(_) => Api::new(&self.bundle, &self.name, &self.plan.cluster)?,
             Err(_) => {
-                let (wanted, certificate, _) = self.certificate(client, "kube-apiserver").await?;
-                let (name, cluster) = (&self.name, &self.plan.cluster);
-                Api::issued(&self.bundle, &certificate, &wanted.key(), name, cluster)?
+                if self.issued.is_none() {
+                    let (wanted, certificate, _) =
+                        self.certificate(client, "kube-apiserver").await?;
+                    self.issued = Some((certificate, wanted.key()));
+                }
+                let (certificate, key) = self.issued.as_ref().ok_or("no certificate was issued")?;
+                Api::issued(&self.bundle, certificate, key, &self.name, &self.plan.cluster)?
             }
         };
         let (world, instance) = (Arc::clone(&self.world), self.instance.to_owned());
