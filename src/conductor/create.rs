@@ -334,6 +334,7 @@ impl Conductor {
             masters,
             workers,
             threshold: threshold.unwrap_or(workers).min(workers),
+            limits: plan.as_ref().and_then(|p| driver.deadlines(p).ok()).unwrap_or_default(),
             deadline: operation.deadline,
             now: self.inner.clock.now(),
         });
