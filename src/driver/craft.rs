@@ -201,14 +201,23 @@ impl Driver {
         self.whole(plan, "ready_threshold")
     }
 
-    /// The value of a label that is a number, if the driver knows one of this name.
-    pub fn whole(&self, plan: &ClusterPlan, label: &str) -> Option<u32> {
+    /// Minutes for the creation: as requested, else the label of that name where the driver
+    /// knows one, else as configured.
+    pub fn create_timeout(&self, plan: &ClusterPlan) -> u32 {
+        match plan.cluster.create_timeout {
+            0 => self.whole(plan, "create_timeout").unwrap_or(plan.settings.create_timeout),
+            minutes => minutes,
+        }
+    }
+
+    /// A label of this name that is a number, whose default does not have to be computed.
+    fn whole(&self, plan: &ClusterPlan, label: &str) -> Option<u32> {
         let label = self.labels.iter().find(|l| l.name == label)?;
-        let value = match (label.given(&plan.cluster.labels).ok()?, label) {
-            (Some(value), _) => value,
-            (None, label) => match label.default_in(plan.settings.nested) {
+        let value = match label.given(&plan.cluster.labels).ok()? {
+            Some(value) => value,
+            None => match label.default_in(plan.settings.nested) {
                 LabelDefault::Value(value) => value.clone(),
-                LabelDefault::Computed(_) => self.known(plan).ok()?.labels.remove(&label.name)?,
+                LabelDefault::Computed(_) => return None,
             },
         };
         value.as_u64().and_then(|n| u32::try_from(n).ok())
@@ -301,7 +310,7 @@ impl Driver {
     /// The stack with all that belongs to it, and how many resources it has.
     pub(super) fn draw(&self, plan: &ClusterPlan) -> Result<(Bundle, u64), DriverError> {
         checks::suits(plan, &self.manifest)?;
-        let scene = Scene { plan, manifest: &self.manifest };
+        let scene = self.scene(plan);
         self.undeclared(plan)?;
         let known = self.known(plan)?;
         for group in &plan.groups {
@@ -328,9 +337,13 @@ impl Driver {
         Ok((bundle, census.resources()))
     }
 
+    fn scene<'p>(&'p self, plan: &'p ClusterPlan) -> Scene<'p> {
+        Scene { plan, manifest: &self.manifest, create_timeout: self.create_timeout(plan) }
+    }
+
     /// Labels typed, values computed, and everything else that templates are given.
     pub(super) fn known(&self, plan: &ClusterPlan) -> Result<Known, DriverError> {
-        let scene = Scene { plan, manifest: &self.manifest };
+        let scene = self.scene(plan);
         let mut context = scene.base();
         let labels = self.typed_labels(plan, &mut context)?;
         let own_cidr = ["fixed_subnet_cidr", "fixed_network_cidr"]
@@ -515,7 +528,7 @@ impl Driver {
     }
 
     fn node_context(&self, plan: &ClusterPlan, node: &NodePlan) -> Result<Context, DriverError> {
-        let scene = Scene { plan, manifest: &self.manifest };
+        let scene = self.scene(plan);
         let mut context = self.known(plan)?.context;
         context::put(&mut context, "node", &scene.node(node)?);
         context::put(&mut context, "certificates", &context::certificates(node));
