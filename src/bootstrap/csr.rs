@@ -97,11 +97,7 @@ impl Purpose {
         // Every node proves who it is to another one; only some are called.
         let is_called = matches!(
             self,
-            Self::Kubelet
-                | Self::EtcdServer
-                | Self::EtcdPeer
-                | Self::Server
-                | Self::KubeApiserver
+            Self::Kubelet | Self::EtcdServer | Self::EtcdPeer | Self::Server | Self::KubeApiserver
         );
         if !is_called {
             return Leaf { common_name, organization, client: true, ..Leaf::default() };
@@ -148,8 +144,9 @@ mod tests {
             ("", 400, 400),
         ] {
             let status = |index: Option<u32>| {
-                let kubernetes = ["kubelet", "etcd-server", "etcd-peer", "etcd-client",
-                    "front-proxy-client"].map(str::to_owned);
+                let kubernetes =
+                    ["kubelet", "etcd-server", "etcd-peer", "etcd-client", "front-proxy-client"]
+                        .map(str::to_owned);
                 let allowed = if index.is_some() { &kubernetes[..] } else { &kubernetes[..1] };
                 let purpose = Purpose::of(text, &guest(index), allowed);
                 purpose.map_or_else(|f| f.status.as_u16(), |_| 200)
@@ -175,7 +172,8 @@ mod tests {
 
     #[test]
     fn only_the_api_server_is_called_by_the_names_of_the_api() {
-        let (address, names) = ("10.0.0.5".parse().unwrap(), ["kubernetes", "10.0.0.5", "10.254.0.1"]);
+        let (address, names) =
+            ("10.0.0.5".parse().unwrap(), ["kubernetes", "10.0.0.5", "10.254.0.1"]);
         let names = names.map(str::to_owned);
         for (_, purpose) in PURPOSES {
             let leaf = purpose.leaf(&guest(Some(0)), &[address], &names);

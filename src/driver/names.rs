@@ -35,10 +35,43 @@ pub struct Names {
 
 /// Words that are no variables.
 const WORDS: &[&str] = &[
-    "true", "false", "True", "False", "none", "None", "null", "and", "or", "not", "is", "in", "if",
-    "else", "elif", "endif", "for", "endfor", "set", "set_global", "endset", "filter", "endfilter",
-    "include", "break", "continue", "block", "endblock", "extends", "component", "endcomponent",
-    "loop", "self", "super", "body",
+    "true",
+    "false",
+    "True",
+    "False",
+    "none",
+    "None",
+    "null",
+    "and",
+    "or",
+    "not",
+    "is",
+    "in",
+    "if",
+    "else",
+    "elif",
+    "endif",
+    "for",
+    "endfor",
+    "set",
+    "set_global",
+    "endset",
+    "filter",
+    "endfilter",
+    "include",
+    "raw",
+    "endraw",
+    "break",
+    "continue",
+    "block",
+    "endblock",
+    "extends",
+    "component",
+    "endcomponent",
+    "loop",
+    "self",
+    "super",
+    "body",
 ];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,10 +94,11 @@ impl Names {
                 continue;
             }
             let end = closing(text, inner, kind);
-            names.read(&text[inner..end], line_at(text, start));
             at = (end + 2).min(text.len());
             if kind == '%' && text[inner..end].trim_matches(['-', ' ']) == "raw" {
                 at = text[at..].find("endraw").map_or(text.len(), |i| at + i);
+            } else {
+                names.read(&text[inner..end], line_at(text, start));
             }
         }
         names
@@ -181,10 +215,6 @@ impl Names {
             };
             said(what, nearest(field, fields.into_iter()))
         })
-    }
-
-    pub fn bound(&self) -> &BTreeSet<String> {
-        &self.bound
     }
 }
 
@@ -346,7 +376,10 @@ mod tests {
             ("{{ clutser.name }}", "1: there is no variable clutser; did you mean cluster?"),
             ("{{ cluster.nmae }}", "1: cluster has no nmae; did you mean name?"),
             ("{{ [\n1,\nvalues.nods] }}", "3: there is no value nods"),
-            ("{{ from.labels.pod }}", "1: label pod is not declared in driver.yaml; did you mean pods?"),
+            (
+                "{{ from.labels.pod }}",
+                "1: label pod is not declared in driver.yaml; did you mean pods?",
+            ),
             ("{{ {\"a\": nothing} | q }}", "1: there is no variable nothing"),
             ("{% set x = y %}", "1: there is no variable y"),
             ("{{ \"}}\" ~ y }}", "1: there is no variable y"),

@@ -109,8 +109,8 @@ const fn code(error: &StartError) -> u8 {
         | StartError::Tls(_)
         | StartError::ApiTls(_)
         | StartError::Pki(_)
+        | StartError::Policy(_)
         | StartError::File { .. }
-        | StartError::Drivers(_)
-        | StartError::Policy(_) => WRONG_CONFIGURATION,
+        | StartError::Drivers(_) => WRONG_CONFIGURATION,
     }
 }
