@@ -1,8 +1,6 @@
 //! Reading a manifest: what its words alone cannot say wrong is looked at here, and every complaint
 //! names the line and the cure.
 
-use serde_saphyr::Spanned;
-
 use super::DriverError;
 use super::manifest::{
     Certificates, FILE, FileEntry, Manifest, Masters, Material, Role, line_of_span,
@@ -99,7 +97,7 @@ impl Manifest {
             return fault("mode is not possible; write one such as '0644', in quotes");
         };
         if entry.content.is_some_and(Material::is_key) {
-            if entry.role != Role::Master {
+            if entry.role != Role::Master && entry.content != Some(Material::BootstrapKey) {
                 return fault("keys are for masters only; add role: master");
             }
             if bits & 0o077 != 0 {
