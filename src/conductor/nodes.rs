@@ -34,13 +34,6 @@ impl Conductor {
         Ok(self.addresses(&moment).await?.master_addresses)
     }
 
-    /// Every address by which the cluster's API is called, by nodes and from outside.
-    pub async fn api_addresses(&self, cluster: ClusterId) -> Result<Vec<String>, Refusal> {
-        let moment = self.moment(cluster)?;
-        let facts = self.addresses(&moment).await?;
-        Ok(facts.api_internal.into_iter().chain(facts.api_public).collect())
-    }
-
     /// Whether nodes join with secrets that the first master hands over to us.
     pub fn joins_by_secrets(&self, cluster: ClusterId) -> Result<bool, Refusal> {
         let moment = self.moment(cluster)?;
@@ -51,6 +44,13 @@ impl Conductor {
     pub fn purposes(&self, cluster: ClusterId, is_master: bool) -> Result<Vec<String>, Refusal> {
         let moment = self.moment(cluster)?;
         Ok(self.driver(&moment).map_err(refusal)?.purposes(is_master).to_vec())
+    }
+
+    /// Names and addresses by which a master's API is called, beside the node's own.
+    pub async fn api_names(&self, cluster: ClusterId, node: &str) -> Result<Vec<String>, Refusal> {
+        let moment = self.moment(cluster)?;
+        let (plan, node) = self.node_plan(&moment, node).await?;
+        Ok(self.driver(&moment).map_err(refusal)?.api_names(&plan, &node)?)
     }
 
     /// What a booting node fetches; [`Refusal::Unavailable`] while addresses are not known yet.

@@ -307,10 +307,12 @@ impl Duties {
 pub struct Certificates {
     pub master: Vec<String>,
     pub worker: Vec<String>,
+    /// Names and addresses by which a master's API is called, for purpose `kube-apiserver`.
+    pub api_names: Option<Expression>,
 }
 
 impl Certificates {
-    pub const PURPOSES: [&str; 7] = [
+    pub const PURPOSES: [&str; 13] = [
         "kubelet",
         "etcd-server",
         "etcd-peer",
@@ -318,6 +320,12 @@ impl Certificates {
         "front-proxy-client",
         "server",
         "docker-server",
+        "kube-apiserver",
+        "kube-apiserver-kubelet-client",
+        "kube-controller-manager",
+        "kube-scheduler",
+        "kube-proxy",
+        "admin",
     ];
 }
 
@@ -327,6 +335,7 @@ impl Default for Certificates {
         Self {
             master: kubernetes.iter().map(|p| (*p).to_owned()).collect(),
             worker: vec!["kubelet".to_owned()],
+            api_names: None,
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod authorities;
 mod clusters;
+mod coreos;
 mod crash;
 mod drivers;
 mod faults;

@@ -1,5 +1,5 @@
-//! The API server of a master: TLS with a certificate that the master signs itself, for
-//! administrators who show one of theirs.
+//! The API server of a master: TLS with a certificate that the master signs itself or is issued,
+//! for administrators who show one of theirs.
 //!
 //! It listens wherever the network leads to the master from outside, and answers what is asked
 //! about the cluster's health from the facts of the world.
@@ -79,24 +79,44 @@ impl Api {
         let issuer = Issuer::from_ca_cert_pem(authority, key).map_err(text)?;
         let mut names = bundle.kubeadm()?.names;
         names.extend([node, "kubernetes", "kubernetes.default"].map(str::to_owned));
-        let serving = |issuer: &Issuer<'_, KeyPair>| {
-            let key = KeyPair::generate().map_err(text)?;
-            let mut params = CertificateParams::new(names.clone()).map_err(text)?;
-            params.distinguished_name = common_name("kube-apiserver");
-            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-            let certificate = params.signed_by(&key, issuer).map_err(text)?.pem();
+        let (certificate, key) = serving(&names, &issuer).map_err(text)?;
+        Self::with(authority, (&certificate, &key), names, node, cluster)
+    }
+
+    /// With the certificate and key that a master without the authority's key was issued.
+    pub fn issued(
+        bundle: &Bundle,
+        certificate: &str,
+        key: &str,
+        node: &str,
+        cluster: &str,
+    ) -> Result<Self, String> {
+        let names = vec![node.to_owned()];
+        Self::with(bundle.text("pki/ca.crt")?, (certificate, key), names, node, cluster)
+    }
+
+    fn with(
+        authority: &str,
+        (certificate, key): (&str, &str),
+        names: Vec<String>,
+        node: &str,
+        cluster: &str,
+    ) -> Result<Self, String> {
+        let text = |e: rcgen::Error| format!("a forged certificate cannot be made: {e}");
+        let configured = |certificate: &str, key: &str| {
             let signed = tls::client_verifier(authority).map_err(|e| e.to_string())?;
-            let clients = Arc::new(Administrators(signed));
-            let config = tls::server_config_for(&certificate, &key.serialize_pem(), clients);
+            let config = tls::server_config_for(certificate, key, Arc::new(Administrators(signed)));
             config.map(Arc::new).map_err(|e| e.to_string())
         };
+        let impostor = impostor(authority).map_err(text)?;
+        let (forged, forged_key) = serving(&names, &impostor).map_err(text)?;
         Ok(Self {
             cluster: cluster.to_owned(),
             node: node.to_owned(),
             port: API_PORT,
             speaks: Speaks::Kubernetes,
-            own: Some(serving(&issuer)?),
-            forged: Some(serving(&impostor(authority).map_err(text)?)?),
+            own: Some(configured(certificate, key)?),
+            forged: Some(configured(&forged, &forged_key)?),
         })
     }
 
@@ -178,6 +198,18 @@ fn common_name(name: &str) -> DistinguishedName {
     let mut subject = DistinguishedName::new();
     subject.push(DnType::CommonName, name);
     subject
+}
+
+/// A certificate for a server with these names, and its key.
+fn serving(
+    names: &[String],
+    issuer: &Issuer<'_, KeyPair>,
+) -> Result<(String, String), rcgen::Error> {
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::new(names)?;
+    params.distinguished_name = common_name("kube-apiserver");
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    Ok((params.signed_by(&key, issuer)?.pem(), key.serialize_pem()))
 }
 
 /// An authority with the name of another and a key of its own.

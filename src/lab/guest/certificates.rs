@@ -29,7 +29,7 @@ pub(super) fn request(
     let (common_name, organization) = match purpose {
         "kubelet" => (format!("system:node:{node}"), Some("system:nodes")),
         "etcd-client" => ("kube-apiserver-etcd-client".to_owned(), None),
-        "front-proxy-client" => ("front-proxy-client".to_owned(), None),
+        "front-proxy-client" | "kube-apiserver" => (purpose.to_owned(), None),
         _ => (node.to_owned(), None),
     };
     subject.push(DnType::CommonName, common_name);
