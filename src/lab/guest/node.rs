@@ -17,7 +17,7 @@ use super::super::fault::GuestHarm;
 use super::super::world::World;
 use super::api::Api;
 use super::bundle::Bundle;
-use super::certificates;
+use super::{certificates, cloud};
 use super::etcd::Member;
 use super::user_data::{Plan, Role, variables};
 
@@ -105,6 +105,7 @@ impl<'i> Node<'i> {
             "certs" => self.certificates(client).await,
             "etcd" => self.find_peers(client).await,
             "control-plane" => self.start_api().await,
+            "addons" if self.bundle.text(cloud::FILE).is_ok() => cloud::log_in(&self.bundle).await,
             "ready" => self.join_cluster(),
             _ => Ok(String::new()),
         };
