@@ -26,26 +26,32 @@ pub enum Purpose {
     EtcdPeer,
     EtcdClient,
     FrontProxyClient,
+    /// Serves and calls others of its cluster, whatever that is made of.
+    Server,
 }
 
 impl Purpose {
-    /// The purpose a guest may have.
-    pub fn of(text: &str, guest: &Guest) -> Result<Self, Fault> {
+    /// The purpose a guest may have; `allowed` is what the cluster's driver says.
+    pub fn of(text: &str, guest: &Guest, allowed: &[String]) -> Result<Self, Fault> {
         let purpose = match text {
             "kubelet" => Self::Kubelet,
             "etcd-server" => Self::EtcdServer,
             "etcd-peer" => Self::EtcdPeer,
             "etcd-client" => Self::EtcdClient,
             "front-proxy-client" => Self::FrontProxyClient,
+            "server" => Self::Server,
             _ => {
                 return Err(Fault::bad(
                     "purpose must be one of kubelet, etcd-server, etcd-peer, etcd-client, \
-                     front-proxy-client.",
+                     front-proxy-client, server.",
                 ));
             }
         };
-        if purpose != Self::Kubelet && guest.master_index.is_none() {
-            return Err(Fault::forbidden(format!("Only masters may ask for purpose {text}.")));
+        if !allowed.iter().any(|allowed| allowed == text) {
+            let role = if guest.master_index.is_some() { "masters" } else { "workers" };
+            return Err(Fault::forbidden(format!(
+                "The driver of this cluster gives {role} no certificate for purpose {text}."
+            )));
         }
         Ok(purpose)
     }
@@ -53,7 +59,7 @@ impl Purpose {
     /// The CA that signs.
     pub const fn authority(self) -> CertificateKind {
         match self {
-            Self::Kubelet => CertificateKind::Kubernetes,
+            Self::Kubelet | Self::Server => CertificateKind::Kubernetes,
             Self::EtcdServer | Self::EtcdPeer | Self::EtcdClient => CertificateKind::Etcd,
             Self::FrontProxyClient => CertificateKind::FrontProxy,
         }
@@ -65,7 +71,7 @@ impl Purpose {
             Self::Kubelet => {
                 (format!("system:node:{}", guest.name), Some("system:nodes".to_owned()))
             }
-            Self::EtcdServer | Self::EtcdPeer => (guest.name.clone(), None),
+            Self::EtcdServer | Self::EtcdPeer | Self::Server => (guest.name.clone(), None),
             Self::EtcdClient => ("kube-apiserver-etcd-client".to_owned(), None),
             Self::FrontProxyClient => ("front-proxy-client".to_owned(), None),
         };
@@ -101,11 +107,16 @@ mod tests {
             ("etcd-peer", 200, 403),
             ("etcd-client", 200, 403),
             ("front-proxy-client", 200, 403),
+            ("server", 403, 403),
             ("admin", 400, 400),
             ("", 400, 400),
         ] {
             let status = |index: Option<u32>| {
-                Purpose::of(text, &guest(index)).map_or_else(|f| f.status.as_u16(), |_| 200)
+                let kubernetes = ["kubelet", "etcd-server", "etcd-peer", "etcd-client",
+                    "front-proxy-client"].map(str::to_owned);
+                let allowed = if index.is_some() { &kubernetes[..] } else { &kubernetes[..1] };
+                let purpose = Purpose::of(text, &guest(index), allowed);
+                purpose.map_or_else(|f| f.status.as_u16(), |_| 200)
             };
             assert_eq!((status(Some(0)), status(None)), (master, worker), "{text}");
         }

@@ -99,7 +99,9 @@ impl Bootstrap {
             }
             Errand::Csr => {
                 let asked: CsrRequest = door::body(request)?;
-                let purpose = Purpose::of(&asked.purpose, &caller.guest)?;
+                let is_master = caller.guest.master_index.is_some();
+                let allowed = self.conductor.purposes(caller.cluster, is_master)?;
+                let purpose = Purpose::of(&asked.purpose, &caller.guest, &allowed)?;
                 let node = self.claim(&caller).await?;
                 let renews = self.renews(&caller)?;
                 if !renews {

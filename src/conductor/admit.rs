@@ -16,7 +16,7 @@ use crate::model::requester::Requester;
 use crate::model::status::Status;
 use crate::model::{ClusterId, NodeGroupId};
 use crate::openstack::{Actor, CloudError, Flavor, Found, Image, Network, Service, Subnet};
-use crate::store::Change;
+use crate::store::{Change, StoreError};
 
 const BOOT_VOLUME_SIZE: &str = "boot_volume_size";
 
@@ -90,7 +90,7 @@ impl Conductor {
         os_distro: &str,
         coe: Coe,
     ) -> Result<String, Refusal> {
-        let driver = self.inner.drivers.select(requested, None, server_type, os_distro, coe)?;
+        let driver = self.drivers().select(requested, None, server_type, os_distro, coe)?;
         Ok(driver.name().to_owned())
     }
 
@@ -100,8 +100,11 @@ impl Conductor {
     }
 
     /// The network driver of templates that name none, for this COE.
-    pub fn default_network_driver(&self, coe: Coe) -> Option<&str> {
-        (coe == Coe::Kubernetes).then_some(&*self.inner.settings.driver.default_network_driver)
+    pub fn default_network_driver(&self, coe: Coe) -> Option<String> {
+        match coe {
+            Coe::Kubernetes => Some(self.inner.settings.driver.default_network_driver.clone()),
+            other => self.drivers().default_network_driver(other).map(str::to_owned),
+        }
     }
 
     /// Checks everything that must hold, then makes the intention durable: cluster
@@ -173,7 +176,7 @@ impl Conductor {
         order: ClusterOrder,
         template: &ClusterTemplate,
         facts: CloudFacts,
-        driver: &dyn Driver,
+        driver: &Driver,
     ) -> Result<ClusterId, Refusal> {
         let now = self.inner.clock.now();
         let store = &self.inner.store;
@@ -201,6 +204,7 @@ impl Conductor {
             revision: String::new(),
             removals: Vec::new(),
             images: NodeImages::default(),
+            trust: None,
         };
         driver.check(&plan)?;
         let minutes = match cluster.create_timeout {
@@ -234,7 +238,12 @@ impl Conductor {
             .put(&workers)
             .put(&facts)
             .put(&operation);
-        store.commit(change).await?;
+        let remembered = || self.remember(change.clone(), id, driver);
+        match store.commit(remembered()?).await {
+            // Unused files of a driver are collected now and then: once more, with them.
+            Err(StoreError::Stale) => store.commit(remembered()?).await?,
+            committed => committed?,
+        }
         info!(cluster = %id, name = cluster.name, project = cluster.project_id, "creation accepted");
         self.poke(id);
         Ok(id)
@@ -368,9 +377,9 @@ impl Conductor {
         template: &ClusterTemplate,
         image: &Image,
         os_distro: &str,
-    ) -> Result<std::sync::Arc<dyn Driver>, DriverError> {
+    ) -> Result<std::sync::Arc<Driver>, DriverError> {
         let fallback = self.inner.settings.default_driver.as_deref();
-        self.inner.drivers.select(
+        self.drivers().select(
             template.driver.as_deref(),
             image.magnum_driver.as_deref().or(fallback),
             template.server_type,
@@ -393,12 +402,12 @@ pub fn os_distro(image: &Image, named: &str) -> Result<String, Refusal> {
 /// The network driver of a template must be one that the driver knows and the operator allows.
 pub fn check_network_driver(
     template: &ClusterTemplate,
-    driver: &dyn Driver,
+    driver: &Driver,
     allowed: &[String],
 ) -> Result<(), Refusal> {
     let Some(wanted) = template.network_driver.as_deref() else { return Ok(()) };
     let known = driver.network_drivers();
-    if !known.contains(&wanted) {
+    if !known.iter().any(|known| known == wanted) {
         return Err(Refusal::Invalid(format!(
             "Network driver type {wanted} is not supported, expecting a {} network driver: {}.",
             template.coe,

@@ -31,6 +31,8 @@ impl Conductor {
         let id = cluster.id;
         self.order(id, |moment| {
             in_status(moment, "Rotating the CA of a cluster")?;
+            let driver = self.driver(moment).map_err(|e| Refusal::Invalid(e.to_string()))?;
+            driver.check_rotation()?;
             let (masters, workers) = moment.counts();
             let ready = moment.nodes.iter().filter(|n| n.is_ready()).count();
             if ready < (masters + workers) as usize {

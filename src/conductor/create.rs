@@ -8,7 +8,7 @@ use super::decide::{AwaitNext, Awaited, StackNext, await_created, stack};
 use super::moment::Moment;
 use super::{Conductor, Progress, StepError};
 use crate::base::points::Stopped;
-use crate::driver::{Bundle, ClusterPlan, Driver};
+use crate::driver::{Bundle, ClusterPlan, DriverError};
 use crate::model::certificate::{Certificate, CertificateKind};
 use crate::model::credential::Credential;
 use crate::model::discovery::DiscoveryToken;
@@ -173,7 +173,9 @@ impl Conductor {
     ) -> Result<Progress, StepError> {
         let next = operation.at(Step::Stack);
         let cluster = &moment.cluster;
-        let wanted = self.driver(moment)?.uses_discovery(&cluster.labels);
+        let plan = self.plan(moment)?;
+        let wanted = self.driver(moment)?.uses_discovery(&plan);
+        let wanted = wanted.map_err(|e| StepError::failed(e.to_string()))?;
         if !wanted || cluster.discovery_url.is_some() {
             self.commit(Change::new().expect(operation).put(&next)).await?;
             return Ok(Progress::Again);
@@ -284,21 +286,31 @@ impl Conductor {
         }
     }
 
-    pub(super) fn driver(&self, moment: &Moment) -> Result<std::sync::Arc<dyn Driver>, StepError> {
-        let name = &moment.cluster.driver;
-        self.inner
-            .drivers
-            .by_name(name)
-            .ok_or_else(|| StepError::failed(format!("Driver {name} is not there any more.")))
-    }
-
     pub(super) fn render(&self, moment: &Moment) -> Result<(ClusterPlan, Bundle), StepError> {
-        let plan = moment
-            .plan(&self.inner.settings, &self.inner.enrolment)
-            .ok_or_else(|| StepError::failed("The cluster's template or facts were lost."))?;
-        let bundle = self.driver(moment)?.bundle(&plan);
+        let mut plan = self.plan(moment)?;
+        let bundle = self.bundle(moment, &mut plan)?;
         let bundle = bundle.map_err(|e| StepError::failed(e.to_string()))?;
         Ok((plan, bundle))
+    }
+
+    /// The plan of the cluster's own stack.
+    fn plan(&self, moment: &Moment) -> Result<ClusterPlan, StepError> {
+        moment
+            .plan(&self.inner.settings, &self.inner.enrolment)
+            .ok_or_else(|| StepError::failed("The cluster's template or facts were lost."))
+    }
+
+    /// What Heat should build, with the trustee's credentials where the driver wants them.
+    pub(super) fn bundle(
+        &self,
+        moment: &Moment,
+        plan: &mut ClusterPlan,
+    ) -> Result<Result<Bundle, DriverError>, StepError> {
+        let driver = self.driver(moment)?;
+        if driver.wants_trust() {
+            plan.trust = moment.entrusted(&self.inner.store)?;
+        }
+        Ok(driver.bundle(plan))
     }
 
     /// Looks until the stack is complete and the nodes have reported ready.
@@ -307,10 +319,15 @@ impl Conductor {
         moment: &Moment,
         operation: &Stored<Operation>,
     ) -> Result<Progress, StepError> {
-        let (masters, workers) = moment.counts();
+        let driver = self.driver(moment)?;
+        // Without nodes that report there are none to wait for.
+        let (masters, workers) = match driver.waits_for_nodes() {
+            true => moment.counts(),
+            false => (0, 0),
+        };
         let shown = self.look(moment, false).await?;
         let plan = moment.plan(&self.inner.settings, &self.inner.enrolment);
-        let threshold = plan.as_ref().and_then(|p| self.driver(moment).ok()?.ready_threshold(p));
+        let threshold = plan.as_ref().and_then(|plan| driver.ready_threshold(plan));
         let next = await_created(&Awaited {
             stack: shown.as_ref(),
             nodes: &moment.nodes,

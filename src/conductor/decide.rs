@@ -101,8 +101,10 @@ pub fn await_created(seen: &Awaited<'_>) -> AwaitNext {
 
 /// "Stack CREATE_IN_PROGRESS; 1 of 3 nodes ready; k1-node-0: certs".
 fn progress(seen: &Awaited<'_>, stack: &Stack, ready: u32) -> String {
-    let mut sentence =
-        format!("Stack {}; {ready} of {} nodes ready", stack.status, seen.masters + seen.workers);
+    let mut sentence = match seen.masters + seen.workers {
+        0 => format!("Stack {}", stack.status),
+        nodes => format!("Stack {}; {ready} of {nodes} nodes ready", stack.status),
+    };
     let mut waiting: Vec<String> = seen
         .nodes
         .iter()

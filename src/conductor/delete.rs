@@ -294,6 +294,7 @@ impl Conductor {
             change = change.delete(&token.record);
         }
         self.commit(change.delete_cluster(moment.id())).await?;
+        self.collect_drivers().await;
         info!(name = moment.cluster.name, "cluster deleted");
         Ok(Progress::Done)
     }

@@ -87,8 +87,8 @@ impl Conductor {
         moment: &Moment,
         group: &NodeGroup,
     ) -> Result<String, StepError> {
-        let plan = self.plan_of(moment, group)?;
-        let bundle = self.driver(moment)?.bundle(&plan);
+        let mut plan = self.plan_of(moment, group)?;
+        let bundle = self.bundle(moment, &mut plan)?;
         let bundle = bundle.map_err(|e| for_group(e.to_string(), group))?;
         let token = moment.tenant_token(&self.inner.store);
         let actor = Actor {

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info, info_span, warn};
 
 use super::{Conductor, Refusal};
-use crate::driver::labels::LabelReader;
+use crate::driver::label;
 use crate::kube::{self, Access, KubeError, Node};
 use crate::model::ClusterId;
 use crate::model::certificate::{Certificate, CertificateKind, NextCertificate};
@@ -122,7 +122,9 @@ impl Conductor {
                     debug!(cluster = %id, "the look before has not ended");
                     continue;
                 }
-                if wish(&cluster) == Wish::Nothing {
+                let driver = self.drivers().by_name(&cluster.driver);
+                let is_blind = driver.is_some_and(|driver| !driver.has_health());
+                if is_blind || wish(&cluster) == Wish::Nothing {
                     continue;
                 }
                 let is_doubtful = cluster.health_status == Some(HealthStatus::Unhealthy);
@@ -310,8 +312,8 @@ fn is_reachable_by_design(cluster: &Cluster) -> bool {
 }
 
 /// A label that says yes or no; a driver has refused, or ignores, what says neither.
-fn is_set(cluster: &Cluster, label: &str) -> Option<bool> {
-    LabelReader(&cluster.labels).flag(label).ok().flatten()
+fn is_set(cluster: &Cluster, name: &str) -> Option<bool> {
+    label::flag(cluster.labels.get(name)?)
 }
 
 /// What a look says of the cluster.

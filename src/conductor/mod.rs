@@ -11,6 +11,7 @@ mod create;
 pub mod custodian;
 mod decide;
 mod delete;
+mod drivers;
 mod duties;
 mod figures;
 mod groups;
@@ -31,7 +32,7 @@ mod upgrade;
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use moka::future::Cache;
@@ -46,7 +47,7 @@ use crate::base::id::Entropy;
 use crate::base::points::{Points, Stopped};
 use crate::base::pulse::Pulse;
 use crate::base::secret::{CannotOpen, Secret};
-use crate::driver::{Drivers, plan};
+use crate::driver::{Driver, Drivers, plan};
 use crate::model::ClusterId;
 use crate::model::operation::{Operation, OperationKind, Step};
 use crate::model::requester::Requester;
@@ -112,7 +113,9 @@ pub struct Conductor {
 struct Inner {
     store: Store,
     cloud: Cloud,
-    drivers: Drivers,
+    drivers: RwLock<Drivers>,
+    /// Drivers whose files are in the store alone, by digest.
+    compiled: Mutex<HashMap<String, Arc<Driver>>>,
     settings: Settings,
     clock: Clock,
     entropy: Entropy,
@@ -204,7 +207,8 @@ impl Conductor {
             inner: Arc::new(Inner {
                 store,
                 cloud,
-                drivers,
+                drivers: RwLock::new(drivers),
+                compiled: Mutex::default(),
                 settings,
                 clock,
                 entropy,

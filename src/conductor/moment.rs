@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use crate::base::secret::{CannotOpen, Secret};
-use crate::driver::plan::{ClusterPlan, Enrolment, NodeImages};
+use crate::driver::plan::{ClusterPlan, Enrolment, NodeImages, Trust};
 use crate::model::certificate::NextCertificate;
 use crate::model::cluster::Cluster;
 use crate::model::cluster_template::ClusterTemplate;
 use crate::model::credential::Credential;
+use crate::model::driver::ClusterDriver;
 use crate::model::duty::Duty;
 use crate::model::facts::{CloudFacts, Foundation};
 use crate::model::name;
@@ -41,6 +42,8 @@ pub struct Moment {
     pub rollouts: Vec<Stored<Rollout>>,
     /// What a rotation has drawn and not put in place yet.
     pub next_certificates: Vec<Stored<NextCertificate>>,
+    /// What it is made of; None for one that was made before that was kept.
+    pub driver: Option<Stored<ClusterDriver>>,
 }
 
 impl Moment {
@@ -60,6 +63,7 @@ impl Moment {
                 duties: view.duties(id)?,
                 rollouts: view.rollouts(id)?,
                 next_certificates: view.next_certificates(id)?,
+                driver: view.cluster_driver(id)?,
                 cluster,
             }))
         })
@@ -80,6 +84,20 @@ impl Moment {
         let owner = Credential::owner(self.id());
         let password = store.sealer().open_text(&owner, &credential.trustee_password)?;
         Ok((credential.trustee_user_id.as_deref(), password))
+    }
+
+    /// With what a server of the cluster may act in OpenStack, once all of it is there.
+    pub fn entrusted(&self, store: &Store) -> Result<Option<Trust>, CannotOpen> {
+        let (Some(credential), Some(trust)) = (&self.credential, self.trust()) else {
+            return Ok(None);
+        };
+        let (Some(user), password) = self.trustee(store)? else { return Ok(None) };
+        Ok(Some(Trust {
+            trustee_user_id: user.to_owned(),
+            trustee_username: credential.trustee_name.clone(),
+            trustee_password: password,
+            trust_id: trust.to_owned(),
+        }))
     }
 
     pub fn trust(&self) -> Option<&str> {
@@ -105,6 +123,7 @@ impl Moment {
             revision: String::new(),
             removals: Vec::new(),
             images: NodeImages { masters, ..NodeImages::default() },
+            trust: None,
             cluster: self.cluster.record.clone(),
             template: self.template.as_ref()?.record.clone(),
             groups,
@@ -169,6 +188,7 @@ impl Moment {
             revision: String::new(),
             removals: Vec::new(),
             images: NodeImages::default(),
+            trust: None,
         })
     }
 

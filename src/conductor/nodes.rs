@@ -32,6 +32,12 @@ impl Conductor {
         Ok(self.addresses(&moment).await?.master_addresses)
     }
 
+    /// For which purposes a node of the cluster may have a certificate.
+    pub fn purposes(&self, cluster: ClusterId, is_master: bool) -> Result<Vec<String>, Refusal> {
+        let moment = self.moment(cluster)?;
+        Ok(self.driver(&moment).map_err(refusal)?.purposes(is_master).to_vec())
+    }
+
     /// What a booting node fetches; [`Refusal::Unavailable`] while addresses are not known yet.
     pub async fn node_files(
         &self,
@@ -63,8 +69,12 @@ impl Conductor {
             Some(group) => moment.plan_of(group, settings, key),
             None => moment.plan(settings, key),
         };
-        let plan = plan
+        let mut plan = plan
             .ok_or_else(|| Refusal::Internal("the cluster's template or facts are lost".into()))?;
+        if self.driver(moment).map_err(refusal)?.wants_trust() {
+            let entrusted = moment.entrusted(&self.inner.store);
+            plan.trust = entrusted.map_err(|e| Refusal::Internal(e.to_string()))?;
+        }
         let host = facts.api_internal.clone().or_else(|| facts.master_addresses.first().cloned());
         let node = NodePlan {
             name: node.to_owned(),

@@ -129,6 +129,8 @@ impl Conductor {
                     group.name, moment.cluster.name
                 )));
             }
+            let driver = self.driver(moment).map_err(|e| Refusal::Invalid(e.to_string()))?;
+            driver.check_nodegroups()?;
             self.check_group(moment, &group)?;
             let detail = Detail { nodegroup: Some(group.id), ..Detail::default() };
             let mut operation = self.new_order(

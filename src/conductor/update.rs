@@ -59,7 +59,7 @@ impl Conductor {
                 {
                     moment.give_images(&mut plan, group, &stack, &operation.detail.remove);
                 }
-                if !self.send_update(moment, operation, group, &plan).await? {
+                if !self.send_update(moment, operation, group, plan).await? {
                     return Ok(Progress::Wait(self.inner.settings.look_interval));
                 }
                 info!(revision, group = group.name, "update sent");
@@ -76,9 +76,9 @@ impl Conductor {
         moment: &Moment,
         operation: &Operation,
         group: &NodeGroup,
-        plan: &ClusterPlan,
+        mut plan: ClusterPlan,
     ) -> Result<bool, StepError> {
-        let bundle = self.driver(moment)?.bundle(plan);
+        let bundle = self.bundle(moment, &mut plan)?;
         let bundle = bundle.map_err(|e| for_group(e.to_string(), group))?;
         let actor = self.trust_session(moment).await?;
         let heat = self.inner.cloud.heat(&actor).await?;
@@ -86,7 +86,7 @@ impl Conductor {
             template: &bundle.template,
             parameters: &bundle.parameters,
             files: &bundle.files,
-            timeout_minutes: super::create::timeout_minutes(plan),
+            timeout_minutes: super::create::timeout_minutes(&plan),
             rollback: operation.detail.rollback,
         };
         let id = group.stack_id.as_deref().unwrap_or_default();
@@ -163,10 +163,12 @@ impl Conductor {
 
     /// How many of a group's workers must be ready for it to be complete.
     pub(super) fn threshold(&self, moment: &Moment, group: &NodeGroup) -> u32 {
-        let threshold = self
-            .plan_of(moment, group)
-            .ok()
-            .and_then(|plan| self.driver(moment).ok()?.ready_threshold(&plan));
+        let Ok(driver) = self.driver(moment) else { return group.node_count };
+        if !driver.waits_for_nodes() {
+            return 0;
+        }
+        let plan = self.plan_of(moment, group).ok();
+        let threshold = plan.and_then(|plan| driver.ready_threshold(&plan));
         threshold.unwrap_or(group.node_count).min(group.node_count)
     }
 

@@ -53,6 +53,9 @@ impl Conductor {
             changed.updated_at = Some(operation.began);
             info!(cluster = %id, group = group.name, image = rollout.image_id, "upgrade accepted");
             let change = Change::new().expect(group).put(&changed).put(&rollout).put(&operation);
+            let driver = self.driver_to_come(moment, group);
+            let driver = driver.map_err(|e| Refusal::Invalid(e.to_string()))?;
+            let change = self.remember(change, id, &driver)?;
             Ok(self.in_progress(moment, change))
         })
         .await
@@ -69,7 +72,8 @@ impl Conductor {
         let (settings, key) = (&self.inner.settings, &self.inner.enrolment);
         let lost = || Refusal::Internal("the cluster's template or facts are lost".to_owned());
         let from = moment.plan_of(group, settings, key).ok_or_else(lost)?;
-        let driver = self.driver(moment).map_err(|e| Refusal::Invalid(e.to_string()))?;
+        let driver = self.driver_to_come(moment, group);
+        let driver = driver.map_err(|e| Refusal::Invalid(e.to_string()))?;
         let distro = image.os_distro.as_deref().unwrap_or_default();
         let template = &order.template;
         if !driver.provides(template.server_type, distro, template.coe) {
@@ -222,7 +226,7 @@ impl Conductor {
                 if let Some(stack) = &shown {
                     moment.give_images(&mut plan, group, stack, &[]);
                 }
-                if !self.send_update(moment, operation, group, &plan).await? {
+                if !self.send_update(moment, operation, group, plan).await? {
                     return Ok(Progress::Wait(self.inner.settings.look_interval));
                 }
                 info!(revision, group = group.name, "update sent");
@@ -284,7 +288,7 @@ impl Conductor {
     ) -> Result<Progress, StepError> {
         let now = self.inner.clock.now();
         let plan = self.plan_of(moment, group)?;
-        let version = self.driver(moment)?.kube_version(&plan);
+        let version = self.driver(moment)?.coe_version(&plan);
         let said = format!("Upgraded to image {}.", rollout.image_id);
         let changed: Vec<NodeGroup> = moment
             .groups

@@ -5,6 +5,7 @@
 //! ([`Layers`]). `config/magnumd.toml` documents every option; a test holds it and these
 //! structs together.
 
+pub mod folders;
 mod layers;
 mod option;
 mod oslo;
@@ -69,7 +70,7 @@ impl Config {
     /// Relative names begin in the folder of the configuration.
     fn find_files(&mut self, base: &Path) {
         let found = |file: &mut PathBuf| *file = base.join(&*file);
-        let Self { api, storage, policy, clients, .. } = self;
+        let Self { api, storage, policy, clients, drivers, .. } = self;
         let services = [
             &mut clients.default,
             &mut clients.keystone,
@@ -83,7 +84,8 @@ impl Config {
         ];
         services.into_iter().filter_map(|s| s.ca_file.as_mut()).for_each(found);
         let Tls { cert, key } = &mut api.tls;
-        let named = [cert, key, &mut storage.sealing_key_file, &mut policy.file];
+        let named =
+            [cert, key, &mut storage.sealing_key_file, &mut policy.file, &mut drivers.dir];
         named.into_iter().filter_map(Option::as_mut).for_each(found);
         policy.dirs.iter_mut().for_each(found);
     }
@@ -123,6 +125,9 @@ impl Config {
             return wrong("discovery.advertise_url", reason);
         }
         url("bootstrap.advertise_url", &self.bootstrap.advertise_url)?;
+        if !self.api.advertise_url.is_empty() {
+            url("api.advertise_url", &self.api.advertise_url)?;
+        }
         if self.trust.domain_id.is_empty() && self.trust.domain_name.is_empty() {
             let reason = "or trust.domain_name must be set: the domain of trustee users";
             return wrong("trust.domain_id", reason);

@@ -178,7 +178,7 @@ pub(super) const OPTIONS: &[Row] = rows! {
     ["drivers"] {
         "disabled_drivers" => Key("drivers.disabled"),
         "default_driver" => Key("drivers.default"),
-        "enabled_beta_drivers" => Nothing("no driver is hidden"),
+        "enabled_beta_drivers" => Key("drivers.enabled_beta"),
         "verify_ca" => Nothing("nodes trust their image's authorities"),
         "openstack_ca_file" => Nothing("nodes trust their image's authorities"),
         "send_cluster_metrics" => Nothing("magnumd sends no notifications"),

@@ -77,6 +77,7 @@ section! {
     /// The REST listener.
     Api {
         listen: SocketAddr = everywhere(9511),
+        advertise_url: String = String::new(),
         tls: Tls = Tls::default(),
         max_limit: usize = 1000,
         max_body_bytes: usize = 1 << 20,
@@ -289,7 +290,9 @@ section! {
 
 section! {
     Drivers {
+        dir: Option<PathBuf> = None,
         disabled: Vec<String> = Vec::new(),
+        enabled_beta: Vec<String> = Vec::new(),
         default: Option<String> = None,
     }
 }

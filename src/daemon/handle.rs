@@ -8,10 +8,11 @@ use crate::api::{Api, Policy, PolicyWatch};
 use crate::base::clock::Clock;
 use crate::conductor::Conductor;
 use crate::config::Config;
+use crate::driver::Drivers;
 use crate::store::Store;
 
 /// The options that a running daemon takes over; a dot at the end stands for a whole section.
-pub const RELOADABLE: [&str; 3] = ["log.level", "policy.", "api.tls."];
+pub const RELOADABLE: [&str; 6] = ["log.level", "policy.", "api.tls.", "drivers.dir", "drivers.disabled", "drivers.enabled_beta"];
 
 /// What of a daemon can be asked and changed while it runs.
 pub(super) struct Vitals {
@@ -31,6 +32,7 @@ pub struct Change {
     policy: Policy,
     watch: PolicyWatch,
     certificate: Option<Presented>,
+    drivers: Drivers,
 }
 
 /// How much there is to do.
@@ -63,13 +65,15 @@ impl Handle {
         let (policy, watch) = settings::policy(config).watch()?;
         let now = self.0.upgrade().map(|v| v.clock.now());
         let certificate = now.map(|now| Presented::read(&config.api.tls, now)).transpose()?;
-        Ok(Change { policy, watch, certificate: certificate.flatten() })
+        let drivers = settings::drivers(config)?;
+        Ok(Change { policy, watch, certificate: certificate.flatten(), drivers })
     }
 
     /// Cannot fail, so that a change is made whole or not at all.
     pub fn apply(&self, change: Change) {
         let Some(vitals) = self.0.upgrade() else { return };
         vitals.api.follow(change.policy, change.watch);
+        vitals.conductor.replace_drivers(change.drivers);
         // Whether the port speaks TLS at all is decided at the start.
         if let (Some(own), Some(presented)) = (&vitals.certificate, change.certificate) {
             own.replace(presented);

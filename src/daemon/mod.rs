@@ -34,7 +34,7 @@ use crate::conductor::custodian::Custodian;
 use crate::conductor::{Conductor, Parts};
 use crate::config::Config;
 use crate::discovery::{self, Discovery};
-use crate::driver::Drivers;
+use crate::driver::DriverError;
 use crate::openstack::Cloud;
 use crate::ops::Ops;
 use crate::ops::control::{Control, Keeper};
@@ -52,7 +52,7 @@ pub use handle::{Change as ConfigChange, Handle, Load, RELOADABLE};
 use settings::Advertised;
 
 pub use keys::{SEALING_KEY, read_sealer};
-pub use settings::preflight;
+pub use settings::{drivers, preflight};
 
 /// Why the daemon did not start; one sentence with place and cure.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +79,10 @@ pub enum StartError {
     Pki(#[from] PkiError),
     #[error("policy: {0}")]
     Policy(#[from] PolicyError),
+    #[error("{path}: {reason}")]
+    File { path: PathBuf, reason: String },
+    #[error("drivers: {0}")]
+    Drivers(#[from] DriverError),
 }
 
 /// What a test or a lab does differently from production.
@@ -130,6 +134,7 @@ impl Daemon {
         // What the operator has to mend is found before anything is opened.
         let certificate = Presented::read(&config.api.tls, started)?;
         let certificate = certificate.map(|presented| Arc::new(OwnCertificate::new(presented)));
+        let drivers = settings::drivers(config)?;
         let (policy, policy_watch) = settings::policy(config).watch()?;
         let directory = keys::make_directory(&config.storage.path)?;
         let state = directory.join(STATE);
@@ -161,6 +166,8 @@ impl Daemon {
             ),
             bootstrap: url,
             bootstrap_ca,
+            api: settings::advertised_api(config, addresses.api.port()),
+            openstack_ca: settings::openstack_ca(config)?,
         };
 
         let host = config.runtime.host.clone().unwrap_or_else(host_name);
@@ -170,7 +177,7 @@ impl Daemon {
         let conductor = Conductor::new(Parts {
             store: store.clone(),
             cloud: cloud.clone(),
-            drivers: Drivers::builtin(&config.drivers.disabled),
+            drivers,
             settings: settings::conductor(config, &advertised, &host),
             clock: clock.clone(),
             entropy: entropy.clone(),

@@ -1,14 +1,15 @@
-//! What each room is told, read off the configuration. Pure.
+//! What each room is told, read off the configuration and the files that it names.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::StartError;
 use crate::api::PolicySource;
 use crate::base::http::tls::Trust;
 use crate::conductor;
-use crate::config::{Config, Profile};
-use crate::driver::plan;
+use crate::config::{Config, Profile, folders};
+use crate::driver::{Directory, DriverError, Drivers, Wishes, plan};
 use crate::model::name::endpoint_interface;
 use crate::openstack::{Accounts, CloudSettings, Identity, Service, ServiceSettings};
 use crate::pki::csr;
@@ -20,6 +21,10 @@ pub struct Advertised {
     pub bootstrap: String,
     /// PEM; empty for plain HTTP.
     pub bootstrap_ca: String,
+    /// Our own API for nodes, without its version.
+    pub api: String,
+    /// PEM; empty where the system's own authorities are enough.
+    pub openstack_ca: String,
 }
 
 fn some(text: &str) -> Option<String> {
@@ -39,6 +44,43 @@ pub fn own_url(config: &Config, bound: SocketAddr, host: &str) -> String {
         true => format!("{scheme}://{host}:{}", bound.port()),
         false => format!("{scheme}://{bound}"),
     }
+}
+
+/// Our API as nodes reach it: where the operator does not say, at the host at which they reach the
+/// bootstrap interface.
+pub fn advertised_api(config: &Config, port: u16) -> String {
+    match config.api.advertise_url.as_str() {
+        "" => {
+            let scheme = if config.api.tls.cert.is_some() { "https" } else { "http" };
+            format!("{scheme}://{}:{port}", host_of(&config.bootstrap.advertise_url))
+        }
+        url => with_port(url, port),
+    }
+}
+
+/// The authority of OpenStack's services, for nodes that call them.
+pub fn openstack_ca(config: &Config) -> Result<String, StartError> {
+    let clients = &config.clients;
+    match clients.keystone.ca_file.as_ref().or(clients.default.ca_file.as_ref()) {
+        Some(path) => std::fs::read_to_string(path)
+            .map_err(|e| StartError::File { path: path.clone(), reason: e.to_string() }),
+        None => Ok(String::new()),
+    }
+}
+
+/// The drivers that come with magnumd and the operator's own, which are read here.
+pub fn drivers(config: &Config) -> Result<Drivers, StartError> {
+    let wishes = &config.drivers;
+    let own = match &wishes.dir {
+        Some(path) => folders::read_all(path)
+            .map_err(|(path, reason)| StartError::File { path, reason })?,
+        None => Vec::new(),
+    };
+    let own: Result<Vec<Directory>, DriverError> =
+        own.into_iter().map(|folder| Directory::of_bytes(&folder.name, folder.files)).collect();
+    let wishes =
+        Wishes { disabled: &wishes.disabled, enabled_beta: &wishes.enabled_beta, all: false };
+    Ok(Drivers::load(own?, wishes)?)
 }
 
 pub fn cloud(config: &Config) -> CloudSettings {
@@ -117,6 +159,9 @@ pub fn conductor(config: &Config, advertised: &Advertised, host: &str) -> conduc
             region: config.clients.default.region.clone(),
             bootstrap_url: advertised.bootstrap.clone(),
             bootstrap_ca: advertised.bootstrap_ca.clone(),
+            magnum_url: format!("{}/v1", advertised.api),
+            discovery_base: advertised.discovery.clone(),
+            openstack_ca: advertised.openstack_ca.clone(),
             default_network_driver: config.kubernetes.default_network_driver.clone(),
             create_timeout: config.cluster.create_timeout_mins,
             nested: config.cluster.profile == Profile::Nested,
@@ -143,6 +188,8 @@ pub fn preflight(config: &Config) -> (CloudSettings, plan::Settings) {
         discovery: config.discovery.advertise_url.clone(),
         bootstrap: config.bootstrap.advertise_url.trim_end_matches('/').to_owned(),
         bootstrap_ca: String::new(),
+        api: advertised_api(config, config.api.listen.port()),
+        openstack_ca: String::new(),
     };
     (cloud(config), conductor(config, &advertised, "").driver)
 }

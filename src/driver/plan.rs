@@ -30,6 +30,17 @@ pub struct ClusterPlan {
     /// Server ids of workers that must go.
     pub removals: Vec<String>,
     pub images: NodeImages,
+    /// The trustee's credentials, once they are there and for drivers that want them.
+    pub trust: Option<Trust>,
+}
+
+/// With which a server may act for the cluster in OpenStack.
+#[derive(Clone, Debug)]
+pub struct Trust {
+    pub trustee_user_id: String,
+    pub trustee_username: String,
+    pub trustee_password: Secret<String>,
+    pub trust_id: String,
 }
 
 impl ClusterPlan {
@@ -61,6 +72,12 @@ pub struct Settings {
     pub bootstrap_url: String,
     /// The CA of that interface in PEM; empty for plain HTTP.
     pub bootstrap_ca: String,
+    /// The base of this service's own API, ending in `/v1`.
+    pub magnum_url: String,
+    /// The base of the etcd discovery.
+    pub discovery_base: String,
+    /// The CA of OpenStack's services in PEM; empty where the system's are enough.
+    pub openstack_ca: String,
     pub default_network_driver: String,
     /// Minutes for the whole creation when the tenant asked for 0.
     pub create_timeout: u32,

@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod cluster_template;
 pub mod credential;
 pub mod discovery;
+pub mod driver;
 pub mod duty;
 pub mod etcd_member;
 pub mod facts;

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use super::census::Census;
 use super::scene::Scene;
 use super::{Judgement, flavor, image};
 use crate::base::secret::Secret;
 use crate::conductor::{check_network_driver, check_root_volume};
 use crate::driver::Bundle;
+use crate::driver::count::Census;
 use crate::driver::plan::{ClusterPlan, Enrolment, NodeImages};
 use crate::model::cluster::Cluster;
 use crate::model::facts::CloudFacts;
@@ -94,6 +94,7 @@ impl Drawing {
             revision: String::new(),
             removals: Vec::new(),
             images: NodeImages::default(),
+            trust: None,
         };
         let error = |e: crate::driver::DriverError| {
             let sentence = e.to_string();

@@ -45,7 +45,7 @@ pub fn driver(
     scene: &Scene,
     template: &ClusterTemplate,
     image: &Image,
-) -> Result<Arc<dyn Driver>, Judgement> {
+) -> Result<Arc<Driver>, Judgement> {
     let distro = os_distro(image, &template.image_id).map_err(|refusal| {
         let sentence = refusal.to_string();
         let (what, cure) = sentence.split_once(". ").unwrap_or((&sentence, "set os_distro"));

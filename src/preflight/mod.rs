@@ -7,7 +7,6 @@
 
 mod buildable;
 mod catalogue;
-mod census;
 mod certificates;
 mod clock_skew;
 mod config_drive;

@@ -24,6 +24,7 @@ const FINDING: Duration = Duration::from_secs(4);
 pub struct Parts {
     pub config: Config,
     pub cloud: Cloud,
+    pub drivers: Drivers,
     pub driver_settings: plan::Settings,
     pub clock: Clock,
     pub entropy: Entropy,
@@ -60,7 +61,7 @@ impl Scene {
     pub async fn set(parts: Parts) -> Self {
         let state = State::look(&parts.config).await;
         let mut scene = Self {
-            drivers: Drivers::builtin(&parts.config.drivers.disabled),
+            drivers: parts.drivers,
             config: parts.config,
             cloud: parts.cloud,
             driver_settings: parts.driver_settings,

@@ -88,6 +88,15 @@ impl Change {
         self
     }
 
+    /// Only if no cluster is made of these files.
+    pub fn expect_driver_unused(mut self, digest: &str) -> Self {
+        self.expectations.push(Expectation::None {
+            index: table::CLUSTER_BY_DRIVER,
+            prefix: Key::new().text(digest),
+        });
+        self
+    }
+
     pub fn put<R: Record>(mut self, record: &R) -> Self {
         self.writes.push(Write::Put {
             table: R::TABLE,
@@ -115,6 +124,7 @@ impl Change {
             table::DUTY,
             table::ROLLOUT,
             table::NEXT_CERTIFICATE,
+            table::CLUSTER_DRIVER,
             table::CLUSTER,
         ] {
             self.writes.push(Write::DeleteAll { table, prefix: prefix() });

@@ -13,6 +13,7 @@ use crate::model::cluster::Cluster;
 use crate::model::cluster_template::ClusterTemplate;
 use crate::model::credential::Credential;
 use crate::model::discovery::DiscoveryToken;
+use crate::model::driver::{ClusterDriver, StoredDriver};
 use crate::model::duty::Duty;
 use crate::model::facts::CloudFacts;
 use crate::model::node::Node;
@@ -24,8 +25,10 @@ use crate::model::service::Service;
 
 /// What others need comes first; exports and backups go in this order.
 pub static KINDS: &[Kind] = &[
+    Kind::of::<StoredDriver>(),
     Kind::of::<ClusterTemplate>(),
     Kind::of::<Cluster>(),
+    Kind::of::<ClusterDriver>(),
     Kind::of::<NodeGroup>(),
     Kind::of::<Certificate>(),
     Kind::of::<Credential>(),

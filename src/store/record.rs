@@ -14,6 +14,7 @@ use crate::model::cluster::Cluster;
 use crate::model::cluster_template::ClusterTemplate;
 use crate::model::credential::Credential;
 use crate::model::discovery::DiscoveryToken;
+use crate::model::driver::{ClusterDriver, StoredDriver};
 use crate::model::duty::Duty;
 use crate::model::facts::CloudFacts;
 use crate::model::node::Node;
@@ -152,6 +153,31 @@ impl Record for Cluster {
 
     fn needs(&self) -> Vec<(&'static str, Key)> {
         vec![(table::CLUSTER_TEMPLATE, Key::new().uuid(self.template_id.uuid()))]
+    }
+}
+
+impl Record for StoredDriver {
+    const TABLE: &'static str = table::DRIVER;
+
+    fn key(&self) -> Key {
+        Key::new().text(&self.digest)
+    }
+}
+
+impl Record for ClusterDriver {
+    const TABLE: &'static str = table::CLUSTER_DRIVER;
+
+    fn key(&self) -> Key {
+        Key::new().uuid(self.cluster_id.uuid())
+    }
+
+    fn indexes(&self) -> Vec<(&'static str, Key)> {
+        let key = Key::new().text(&self.digest).uuid(self.cluster_id.uuid());
+        vec![(table::CLUSTER_BY_DRIVER, key)]
+    }
+
+    fn needs(&self) -> Vec<(&'static str, Key)> {
+        vec![of_cluster(self.cluster_id), (table::DRIVER, Key::new().text(&self.digest))]
     }
 }
 

@@ -30,6 +30,8 @@ pub const NODE: &str = "node";
 pub const DUTY: &str = "duty";
 pub const ROLLOUT: &str = "rollout";
 pub const NEXT_CERTIFICATE: &str = "next_certificate";
+pub const DRIVER: &str = "driver";
+pub const CLUSTER_DRIVER: &str = "cluster_driver";
 pub const SERVICE: &str = "service";
 pub const QUOTA: &str = "quota";
 /// Keys of the daemon itself, sealed.
@@ -40,6 +42,7 @@ pub const CLUSTER_BY_SEQUENCE: &str = "cluster_by_sequence";
 pub const CLUSTER_BY_PROJECT: &str = "cluster_by_project";
 pub const CLUSTER_BY_NAME: &str = "cluster_by_name";
 pub const CLUSTER_BY_TEMPLATE: &str = "cluster_by_template";
+pub const CLUSTER_BY_DRIVER: &str = "cluster_by_driver";
 pub const TEMPLATE_BY_SEQUENCE: &str = "template_by_sequence";
 pub const TEMPLATE_BY_PROJECT: &str = "template_by_project";
 pub const TEMPLATE_BY_NAME: &str = "template_by_name";
@@ -48,11 +51,12 @@ pub const OPERATION_BY_CLUSTER: &str = "operation_by_cluster";
 pub const DISCOVERY_BY_CLUSTER: &str = "discovery_by_cluster";
 
 /// Every index. Tables of records are listed with what they hold: [`super::kind::KINDS`].
-pub const INDEXES: [&str; 10] = [
+pub const INDEXES: [&str; 11] = [
     CLUSTER_BY_SEQUENCE,
     CLUSTER_BY_PROJECT,
     CLUSTER_BY_NAME,
     CLUSTER_BY_TEMPLATE,
+    CLUSTER_BY_DRIVER,
     TEMPLATE_BY_SEQUENCE,
     TEMPLATE_BY_PROJECT,
     TEMPLATE_BY_NAME,

@@ -12,6 +12,7 @@ use crate::model::cluster::Cluster;
 use crate::model::cluster_template::ClusterTemplate;
 use crate::model::credential::Credential;
 use crate::model::discovery::DiscoveryToken;
+use crate::model::driver::{ClusterDriver, StoredDriver};
 use crate::model::duty::Duty;
 use crate::model::facts::CloudFacts;
 use crate::model::node::Node;
@@ -281,6 +282,27 @@ impl<'t> View<'t> {
 
     pub fn duties(&self, cluster: ClusterId) -> Reads<Vec<Stored<Duty>>> {
         self.all(&Key::new().uuid(cluster.uuid()))
+    }
+
+    pub fn cluster_driver(&self, cluster: ClusterId) -> Reads<Option<Stored<ClusterDriver>>> {
+        self.get(&Key::new().uuid(cluster.uuid()))
+    }
+
+    pub fn driver(&self, digest: &str) -> Reads<Option<Stored<StoredDriver>>> {
+        self.get(&Key::new().text(digest))
+    }
+
+    /// Drivers' files that no cluster is made of.
+    pub fn unused_drivers(&self) -> Reads<Vec<Stored<StoredDriver>>> {
+        let mut unused = Vec::new();
+        for driver in self.all::<StoredDriver>(&Key::new())? {
+            let page = Page { limit: 1, ..Page::ALL };
+            let prefix = Key::new().text(&driver.digest);
+            if self.keys(table::CLUSTER_BY_DRIVER, &prefix, page)?.is_empty() {
+                unused.push(driver);
+            }
+        }
+        Ok(unused)
     }
 
     pub fn rollouts(&self, cluster: ClusterId) -> Reads<Vec<Stored<Rollout>>> {

@@ -19,7 +19,12 @@ pub struct Check {
 
 impl Check {
     pub fn run(self) -> ExitCode {
-        let verdict = self.source.layers().load();
+        let verdict = self.source.layers().load().map_err(|e| e.to_string());
+        // What lies in the drivers' folder is named by the configuration too.
+        let verdict = verdict.and_then(|loaded| match magnumd::daemon::drivers(&loaded.config) {
+            Ok(_) => Ok(loaded),
+            Err(e) => Err(format!("{}: {e}", self.source.path().display())),
+        });
         let path = self.source.path();
         let warnings = verdict.as_ref().map_or(&[][..], |loaded| &loaded.warnings);
         match (&verdict, self.output) {

@@ -13,6 +13,7 @@ mod cluster;
 mod compact;
 mod config;
 mod credentials;
+mod driver;
 mod export;
 #[cfg(feature = "lab")]
 mod lab;
@@ -58,6 +59,8 @@ enum Verb {
     Config(config::Config),
     /// Show the built-in policy.
     Policy(policy::Policy),
+    /// List, show, check and render drivers, without a cloud.
+    Driver(driver::DriverVerb),
     /// Write the whole state into one file, while magnumd runs or not.
     Backup(backup::Backup),
     /// Make the state from a backup.
@@ -88,6 +91,7 @@ impl Arguments {
             Verb::Preflight(preflight) => preflight.run(),
             Verb::Config(config) => config.run(),
             Verb::Policy(policy) => policy.run(),
+            Verb::Driver(driver) => driver.run(),
             Verb::Backup(backup) => backup.run(),
             Verb::Restore(restore) => restore.run(),
             Verb::Verify(verify) => verify.run(),

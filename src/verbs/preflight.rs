@@ -160,6 +160,7 @@ impl Preflight {
         let guest = credentials::of_environment()?;
         let wanted = self.template.is_some() || self.asked.image.is_some();
         Ok(Parts {
+            drivers: daemon::drivers(&config)?,
             config,
             cloud,
             driver_settings,

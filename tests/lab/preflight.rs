@@ -83,6 +83,7 @@ impl Operator {
         Parts {
             cloud: Cloud::new(settings, clock.clone()).unwrap(),
             config,
+            drivers: magnumd::driver::Drivers::builtin(&[]),
             driver_settings,
             clock,
             entropy: Entropy::new(),
@@ -742,6 +743,7 @@ async fn templates_certificates_and_times_of_a_state() {
         let scene = Scene::set(Parts {
             cloud: Cloud::new(settings, clock.clone()).unwrap(),
             config,
+            drivers: magnumd::driver::Drivers::builtin(&[]),
             driver_settings,
             clock,
             entropy: Entropy::new(),

@@ -68,6 +68,7 @@ async fn a_bare_cloud_is_made_ready_and_bare_again() {
     let scene = Scene::set(Parts {
         cloud: Cloud::new(settings, clock.clone()).unwrap(),
         config,
+        drivers: magnumd::driver::Drivers::builtin(&[]),
         driver_settings,
         clock,
         entropy: Entropy::new(),

@@ -355,8 +355,11 @@ impl Custodian {
         let Some(user_id) = owner.clone() else {
             return refused("nobody is known as its owner; give a user id with --owner");
         };
-        let drivers = Drivers::builtin(&[]);
-        let driver = template.driver.as_deref().or(drivers.names().next()).unwrap_or_default();
+        // It decides nothing any more: such a cluster can only be shown and deleted.
+        let (distro, wanted) = (template.cluster_distro.as_deref(), template.driver.as_deref());
+        let driver = Drivers::builtin(&[])
+            .select(wanted, None, template.server_type, distro.unwrap_or_default(), template.coe)
+            .map_or_else(|_| wanted.unwrap_or_default().to_owned(), |d| d.name().to_owned());
         let now = self.clock.now();
         Ok(Cluster {
             id,
@@ -388,7 +391,7 @@ impl Custodian {
             ),
             health_status: None,
             health_status_reason: Default::default(),
-            driver: driver.to_owned(),
+            driver,
             trustee_user_id: Some(trustee.clone()),
             created_at: now,
             updated_at: Some(now),

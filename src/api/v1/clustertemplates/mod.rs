@@ -260,7 +260,7 @@ fn may_publish(cx: &Context<'_>) -> Outcome<()> {
 async fn check_with_cloud(cx: &Context<'_>, template: &mut ClusterTemplate) -> Outcome<()> {
     if template.network_driver.is_none() {
         let driver = cx.api.conductor.default_network_driver(template.coe);
-        template.network_driver = driver.map(str::to_owned);
+        template.network_driver = driver;
     }
     let found = cx.api.conductor.check_template(&cx.tenant(), template).await?;
     template.cluster_distro = Some(found.cluster_distro);

@@ -159,11 +159,12 @@ fn what_it_provides() {
     assert!(!driver.provides(ServerType::Vm, "flatcar", Coe::Kubernetes));
     assert!(!driver.provides(ServerType::Bm, "ubuntu", Coe::Kubernetes));
     assert!(!driver.provides(ServerType::Vm, "ubuntu", Coe::SwarmMode));
-    assert!(driver.uses_discovery(&Labels::from_iter([("etcd_bootstrap", "discovery")])));
-    assert!(!driver.uses_discovery(&Labels::default()));
+    let discovery = labelled(1, 1, &[("etcd_bootstrap", "discovery")]);
+    assert_eq!(driver.uses_discovery(&discovery), Ok(true));
+    assert_eq!(driver.uses_discovery(&plan(1, 1)), Ok(false));
     assert_eq!(driver.ready_threshold(&labelled(1, 3, &[("ready_threshold", "2")])), Some(2));
     assert_eq!(driver.ready_threshold(&plan(1, 3)), None);
-    let registry = crate::driver::Drivers::builtin(&[]);
-    assert_eq!(registry.names().collect::<Vec<_>>(), [NAME]);
-    assert_eq!(crate::driver::Drivers::builtin(&[NAME.to_owned()]).names().count(), 0);
+    let all = Drivers::builtin(&[]);
+    assert!(all.by_name(NAME).is_some());
+    assert!(Drivers::builtin(&[NAME.to_owned()]).by_name(NAME).is_none());
 }

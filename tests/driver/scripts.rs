@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::*;
-use crate::driver::DutyPlan;
-use crate::model::duty::DutyKind;
+use magnumd::driver::DutyPlan;
+use magnumd::model::duty::DutyKind;
 
 /// The bundle of a node as files below `folder`.
 fn unpack(folder: &Path, plan: &ClusterPlan, index: Option<u32>) -> Vec<PathBuf> {
@@ -76,7 +76,7 @@ fn a_duty_brings_all_that_it_needs_and_keys_only_where_they_are_needed() {
 #[test]
 fn shellcheck_finds_nothing() {
     let templates =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("templates").join(super::super::NAME);
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("templates").join(NAME);
     if Command::new("shellcheck").arg("--version").output().is_err() {
         eprintln!("skipped: shellcheck is not installed");
         return;

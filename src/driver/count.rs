@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::driver::Bundle;
+use super::Bundle;
 
 /// Counts of one bundle.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -23,10 +23,15 @@ pub struct Census {
 
 impl Census {
     pub fn take(bundle: &Bundle) -> Result<Self, String> {
-        let mut census = Self { bytes: bundle.template.len(), ..Self::default() };
         let template: Value =
             serde_saphyr::from_str(&bundle.template).map_err(|e| e.to_string())?;
-        census.add_all(bundle, &template, 1)?;
+        Self::of_stack(bundle, &template)
+    }
+
+    /// Of a bundle whose template has been parsed.
+    pub fn of_stack(bundle: &Bundle, template: &Value) -> Result<Self, String> {
+        let mut census = Self { bytes: bundle.template.len(), ..Self::default() };
+        census.add_all(bundle, template, 1)?;
         Ok(census)
     }
 

@@ -1,0 +1,49 @@
+//! Lists the drivers' directories, so that they are compiled in as they lie in `templates/`.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+fn main() -> std::io::Result<()> {
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=templates");
+    let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
+    let mut table = String::from("&[\n");
+    for folder in sorted(&root.join("templates"))? {
+        if !folder.join("driver.yaml").is_file() {
+            continue;
+        }
+        let mut files = Vec::new();
+        walk(&folder, &mut files)?;
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let _ = writeln!(table, "    ({name:?}, &[");
+        for file in files {
+            println!("cargo:rerun-if-changed={}", file.display());
+            let path = file.strip_prefix(&folder).unwrap_or(&file).to_string_lossy().into_owned();
+            let _ = writeln!(table, "        ({path:?}, include_str!({:?})),", file.display());
+        }
+        table.push_str("    ]),\n");
+    }
+    table.push_str("]\n");
+    let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
+    fs::write(out.join("drivers.rs"), table)
+}
+
+fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    println!("cargo:rerun-if-changed={}", folder.display());
+    for path in sorted(folder)? {
+        if path.is_dir() {
+            walk(&path, files)?;
+        } else {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn sorted(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut paths: Vec<PathBuf> =
+        fs::read_dir(folder)?.map(|entry| entry.map(|e| e.path())).collect::<Result<_, _>>()?;
+    paths.sort();
+    Ok(paths)
+}

@@ -1,0 +1,549 @@
+//! One driver: its directory, compiled and checked, and what can be made with it. Pure.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+use tera::Context;
+
+use super::checks::{self, unsuitable};
+use super::context::{self, Scene, WORKER_IMAGE};
+use super::count::Census;
+use super::directory::Directory;
+use super::label::{Default as LabelDefault, Label};
+use super::manifest::{
+    self, FileEntry, Health, LabelsPolicy, Manifest, Material, Role, RotateStrategy, Rule, Wait,
+};
+use super::templates::Templates;
+use super::{
+    Bundle, BundleFile, ClusterPlan, DriverError, DutyPlan, NodePlan, Outcome, compile, outcome,
+    written,
+};
+use crate::model::cluster_template::{Coe, ServerType};
+use crate::model::nodegroup::{self, DEFAULT_WORKER};
+use crate::model::stack::Stack;
+
+/// Parameters by which magnumd recognises its stacks and their updates.
+const RECOGNISED_BY: [&str; 2] = ["cluster_uuid", "revision"];
+/// What clusters show as `coe_version`.
+const COE_VERSION: &str = "kube_version";
+
+/// A driver, ready to draw.
+pub struct Driver {
+    manifest: Manifest,
+    directory: Directory,
+    labels: Vec<Label>,
+    templates: Templates,
+}
+
+/// All that templates are given about one plan.
+pub(super) struct Known {
+    pub context: Context,
+    pub labels: Map<String, Value>,
+}
+
+impl Driver {
+    /// Compiles a directory; whatever can be known to be wrong without a cluster is an error.
+    pub fn new(directory: Directory) -> Result<Self, DriverError> {
+        let manifest = Manifest::parse(directory.name(), directory.manifest()?)?;
+        let labels = Label::all(&manifest)?;
+        let templates = compile::compile(&manifest, &labels, &directory)?;
+        Ok(Self { manifest, directory, labels, templates })
+    }
+
+    pub fn name(&self) -> &str {
+        &self.manifest.name
+    }
+
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// In the order of the manifest.
+    pub fn labels(&self) -> &[Label] {
+        &self.labels
+    }
+
+    /// Whether it builds this COE on servers of this type and images of this `os_distro`.
+    pub fn provides(&self, server_type: ServerType, os_distro: &str, coe: Coe) -> bool {
+        self.manifest.provides.iter().any(|p| {
+            p.server_type == server_type && p.coe == coe && p.os.iter().any(|os| os == os_distro)
+        })
+    }
+
+    /// Names of network drivers it knows.
+    pub fn network_drivers(&self) -> &[String] {
+        &self.manifest.network_drivers
+    }
+
+    /// What clusters show as `container_version`.
+    pub fn container_version(&self) -> Option<&str> {
+        self.manifest.container_version.as_deref()
+    }
+
+    /// Whether nodes report to magnumd, and a cluster is complete when they have.
+    pub fn waits_for_nodes(&self) -> bool {
+        self.manifest.bootstrap.wait == Wait::Nodes
+    }
+
+    /// Whether templates see the trustee's credentials.
+    pub fn wants_trust(&self) -> bool {
+        !self.manifest.secrets.is_empty()
+    }
+
+    /// Whether the cluster's API can be asked how its nodes are.
+    pub fn has_health(&self) -> bool {
+        match self.manifest.health {
+            Some(health) => health == Health::Kubernetes,
+            None => self.manifest.provides.iter().any(|p| p.coe == Coe::Kubernetes),
+        }
+    }
+
+    /// For which purposes a node may have a certificate.
+    pub fn purposes(&self, is_master: bool) -> &[String] {
+        let purposes = &self.manifest.certificates;
+        if is_master { &purposes.master } else { &purposes.worker }
+    }
+
+    /// Whether clusters may have further node groups.
+    pub fn check_nodegroups(&self) -> Result<(), DriverError> {
+        match self.manifest.nodegroups {
+            true => Ok(()),
+            false => unsuitable(format!(
+                "Driver {} builds clusters with their two default node groups only. Resize the \
+                 cluster instead.",
+                self.name()
+            )),
+        }
+    }
+
+    /// Whether the authorities of its clusters can be replaced.
+    pub fn check_rotation(&self) -> Result<(), DriverError> {
+        match self.manifest.rotate_ca.strategy {
+            RotateStrategy::ThreePhase => Ok(()),
+            RotateStrategy::None => unsuitable(format!(
+                "Driver {} cannot replace the certificate authorities of its clusters. Create a \
+                 new cluster instead.",
+                self.name()
+            )),
+        }
+    }
+
+    /// Whether these labels, counts and flags can be built at all; before any side effect.
+    pub fn check(&self, plan: &ClusterPlan) -> Result<(), DriverError> {
+        self.draw(plan).map(|_| ())
+    }
+
+    /// What Heat should build.
+    pub fn bundle(&self, plan: &ClusterPlan) -> Result<Bundle, DriverError> {
+        self.draw(plan).map(|(bundle, _)| bundle)
+    }
+
+    /// Whether magnumd's etcd discovery is wanted.
+    pub fn uses_discovery(&self, plan: &ClusterPlan) -> Result<bool, DriverError> {
+        match &self.manifest.bootstrap.discovery {
+            Some(wanted) => {
+                self.templates.holds(compile::DISCOVERY, wanted, &self.known(plan)?.context)
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// The version of the COE on the plan's nodes; None where only the image knows.
+    pub fn coe_version(&self, plan: &ClusterPlan) -> Option<String> {
+        self.version(&self.known(plan).ok()?).ok()?
+    }
+
+    /// How many workers must be ready for the cluster to be complete; None means all.
+    pub fn ready_threshold(&self, plan: &ClusterPlan) -> Option<u32> {
+        self.whole(plan, "ready_threshold")
+    }
+
+    /// The value of a label that is a number, if the driver knows one of this name.
+    pub fn whole(&self, plan: &ClusterPlan, label: &str) -> Option<u32> {
+        let label = self.labels.iter().find(|l| l.name == label)?;
+        let value = match (label.given(&plan.cluster.labels).ok()?, label) {
+            (Some(value), _) => value,
+            (None, label) => match label.default_in(plan.settings.nested) {
+                LabelDefault::Value(value) => value.clone(),
+                LabelDefault::Computed(_) => self.known(plan).ok()?.labels.remove(&label.name)?,
+            },
+        };
+        value.as_u64().and_then(|n| u32::try_from(n).ok())
+    }
+
+    /// What Heat built.
+    pub fn outcome(&self, plan: &ClusterPlan, stack: &Stack) -> Outcome {
+        let written = &self.manifest.outputs.api_address.format.value;
+        let format = match written.contains("{{") || written.contains("{%") {
+            // A plan that cannot be read was refused when its cluster was asked for.
+            true => self
+                .known(plan)
+                .and_then(|known| self.templates.render(compile::API_FORMAT, &known.context))
+                .unwrap_or_else(|_| written.clone()),
+            false => written.clone(),
+        };
+        outcome::read(&self.manifest.outputs, &format, nodegroup::counts(&plan.groups).0, stack)
+    }
+
+    /// The files that one node fetches while it boots.
+    pub fn node_files(
+        &self,
+        plan: &ClusterPlan,
+        node: &NodePlan,
+    ) -> Result<Vec<BundleFile>, DriverError> {
+        let context = self.node_context(plan, node)?;
+        let mut files = Vec::new();
+        self.add_files("files", &self.manifest.files, node, &context, &mut files)?;
+        Ok(files)
+    }
+
+    /// The files with which a node does a duty; the node's certificates are those it shall have
+    /// afterwards.
+    pub fn duty_files(
+        &self,
+        plan: &ClusterPlan,
+        node: &NodePlan,
+        duty: &DutyPlan,
+    ) -> Result<Vec<BundleFile>, DriverError> {
+        let mut context = self.node_context(plan, node)?;
+        context::put(&mut context, "duty", &context::duty(duty));
+        let mut files = Vec::new();
+        let every = &self.manifest.duties.every;
+        self.add_files("duties.every", every, node, &context, &mut files)?;
+        let own = compile::of_kind(&self.manifest, duty.kind);
+        self.add_files(&compile::duty_list(duty.kind), own, node, &context, &mut files)?;
+        Ok(files)
+    }
+
+    /// Whether a cluster, or a further group, that is `from` can be made `to` by rebuilding its
+    /// servers one after the other.
+    pub fn check_upgrade(&self, from: &ClusterPlan, to: &ClusterPlan) -> Result<(), DriverError> {
+        if self.manifest.upgrade.strategy == manifest::UpgradeStrategy::None {
+            return unsuitable(format!(
+                "Driver {} cannot upgrade its clusters. Create a new cluster from the template.",
+                self.name()
+            ));
+        }
+        let old = self.known(from)?;
+        self.check(to)?;
+        let mut new = self.known(to)?;
+        if from.facts.os_distro != to.facts.os_distro {
+            return unsuitable(format!(
+                "The template's image is {}, and the nodes are {}. Choose a template with an \
+                 image of the same os_distro.",
+                to.facts.os_distro, from.facts.os_distro
+            ));
+        }
+        let network = |plan| context::network_driver(plan, &self.manifest);
+        for kept in &self.manifest.upgrade.keep {
+            let (is_same, what) = match kept.value.as_str() {
+                name @ "network_driver" => (network(from) == network(to), name.to_owned()),
+                label => (old.labels.get(label) == new.labels.get(label), format!("the label {label}")),
+            };
+            if !is_same {
+                return unsuitable(format!(
+                    "An upgrade rebuilds servers and cannot change {what}. Choose a template that \
+                     has it as the cluster does, or create a new cluster."
+                ));
+            }
+        }
+        let before: tera::Map = context::SHAPES
+            .iter()
+            .filter_map(|(name, _)| Some(((*name).into(), old.context.get(name)?.clone())))
+            .collect();
+        new.context.insert_value("from", tera::Value::from(before));
+        self.refuse("upgrade.refuse", &self.manifest.upgrade.refuse, &new.context)
+    }
+
+    /// The stack with all that belongs to it, and how many resources it has.
+    pub(super) fn draw(&self, plan: &ClusterPlan) -> Result<(Bundle, u64), DriverError> {
+        checks::suits(plan, &self.manifest)?;
+        let scene = Scene { plan, manifest: &self.manifest };
+        let known = self.known(plan)?;
+        for group in &plan.groups {
+            scene.node_labels(group)?;
+        }
+        self.refuse("refuse", &self.manifest.refuse, &known.context)?;
+        let render = |name: &str| self.templates.render(name, &known.context);
+        let template = render(&self.manifest.stack.template)?;
+        let mut files = self.user_data(&scene, &known.context)?;
+        for file in &self.manifest.stack.files {
+            if self.is_wanted(&compile::stack_file(&file.name), file.when.as_ref(), &known.context)? {
+                let text = render(&file.template)?;
+                written::file(&file.name, &text).map_err(|e| self.wrong(&file.template, e))?;
+                files.insert(file.name.clone(), text);
+            }
+        }
+        let stack = written::yaml(&template)
+            .map_err(|e| self.wrong(&self.manifest.stack.template, e))?;
+        let parameters = self.parameters(plan, &known, &stack)?;
+        let bundle = Bundle { template, parameters, files };
+        let census = Census::of_stack(&bundle, &stack)
+            .map_err(|e| self.wrong(&self.manifest.stack.template, (None, e)))?;
+        checks::fits_heat(plan, &bundle, census.resources())?;
+        Ok((bundle, census.resources()))
+    }
+
+    /// Labels typed, values computed, and everything else that templates are given.
+    pub(super) fn known(&self, plan: &ClusterPlan) -> Result<Known, DriverError> {
+        let scene = Scene { plan, manifest: &self.manifest };
+        let mut context = scene.base();
+        let labels = self.typed_labels(plan, &mut context)?;
+        let own_cidr = ["fixed_subnet_cidr", "fixed_network_cidr"]
+            .iter()
+            .find_map(|label| labels.get(*label).and_then(Value::as_str));
+        context::put(&mut context, "net", &scene.net(own_cidr));
+        let mut values = tera::Map::new();
+        context.insert_value("values", tera::Value::from(values.clone()));
+        for named in &self.manifest.values {
+            let value = self.templates.value(&compile::value(&named.name), &named.is, &context)?;
+            values.insert(named.name.clone().into(), tera::Value::from_serializable(&value));
+            context.insert_value("values", tera::Value::from(values.clone()));
+        }
+        Ok(Known { context, labels })
+    }
+
+    fn typed_labels(
+        &self,
+        plan: &ClusterPlan,
+        context: &mut Context,
+    ) -> Result<Map<String, Value>, DriverError> {
+        self.undeclared(plan)?;
+        let nested = plan.settings.nested;
+        let mut labels = Map::new();
+        for label in &self.labels {
+            let value = match label.given(&plan.cluster.labels)? {
+                Some(value) => value,
+                None => match label.default_in(nested) {
+                    LabelDefault::Value(value) => value.clone(),
+                    LabelDefault::Computed(expression) => {
+                        context::put(context, "labels", &labels);
+                        let own = nested && label.nested.is_some();
+                        let name = compile::label_default(&label.name, own);
+                        let value = self.templates.value(&name, expression, context)?;
+                        label.computed(&manifest::as_written(&value).unwrap_or_default())?
+                    }
+                },
+            };
+            labels.insert(label.name.clone(), value);
+        }
+        context::put(context, "labels", &labels);
+        Ok(labels)
+    }
+
+    /// Labels that nobody reads are refused where the manifest wants that.
+    fn undeclared(&self, plan: &ClusterPlan) -> Result<(), DriverError> {
+        let policy = self.manifest.labels_policy;
+        if policy == LabelsPolicy::Ignore {
+            return Ok(());
+        }
+        let is_declared = |name: &str| self.labels.iter().any(|l| l.names().any(|n| n == name));
+        let unknown = plan.cluster.labels.iter().find(|(name, _)| !is_declared(name));
+        let Some((name, _)) = unknown else { return Ok(()) };
+        if policy == LabelsPolicy::Warn {
+            tracing::warn!(driver = self.name(), label = name, "a label that the driver ignores");
+            return Ok(());
+        }
+        let near = self
+            .labels
+            .iter()
+            .map(|l| (strsim::jaro_winkler(name, &l.name), l.name.as_str()))
+            .max_by(|(a, _), (b, _)| a.total_cmp(b))
+            .filter(|(likeness, _)| *likeness > 0.8);
+        let cure = match near {
+            Some((_, near)) => format!("Did you mean {near}? Otherwise leave it away."),
+            None => "Leave it away.".to_owned(),
+        };
+        unsuitable(format!("Driver {} knows no label {name}. {cure}", self.name()))
+    }
+
+    fn version(&self, known: &Known) -> Result<Option<String>, DriverError> {
+        let Some(version) = &self.manifest.coe_version else { return Ok(None) };
+        let version = self.templates.value(compile::COE_VERSION, version, &known.context)?;
+        Ok(version.as_str().filter(|v| !v.is_empty()).map(str::to_owned))
+    }
+
+    fn refuse(&self, list: &str, rules: &[Rule], context: &Context) -> Result<(), DriverError> {
+        for (i, rule) in rules.iter().enumerate() {
+            if self.templates.holds(&compile::rule(list, i), &rule.when, context)? {
+                return unsuitable(self.templates.render(&compile::say(list, i), context)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn is_wanted(
+        &self,
+        name: &str,
+        when: Option<&super::expression::Expression>,
+        context: &Context,
+    ) -> Result<bool, DriverError> {
+        when.map_or(Ok(true), |when| self.templates.holds(name, when, context))
+    }
+
+    /// An error in what a template has given.
+    fn wrong(&self, template: &str, (line, reason): written::Wrong) -> DriverError {
+        let at = line.map_or_else(String::new, |line| format!(" (line {line} of what it gives)"));
+        self.templates.error(template, None, format!("{reason}{at}"))
+    }
+
+    /// By the names that the stack's template finds it under.
+    fn user_data(
+        &self,
+        scene: &Scene<'_>,
+        context: &Context,
+    ) -> Result<BTreeMap<String, String>, DriverError> {
+        let plan = scene.plan;
+        let data = &self.manifest.user_data;
+        let format = written::format_for(data.format, &plan.facts.os_distro);
+        let render = |index: Option<u32>, token: Option<&str>| {
+            let (role, template) = match index {
+                Some(_) => (nodegroup::MASTER, &data.master),
+                None => (nodegroup::WORKER, &data.worker),
+            };
+            let mut context = context.clone();
+            context::put(&mut context, "node", &scene.server(index, token)?);
+            let text = self.templates.render(template, &context)?;
+            written::user_data(format, &text).map_err(|e| self.wrong(template, e))?;
+            match text.len() {
+                bytes if bytes > data.max_bytes => unsuitable(format!(
+                    "The user data of a {role} would have {bytes} bytes, more than the {} that \
+                     driver {} allows itself. Use a shorter key pair, such as ed25519.",
+                    data.max_bytes,
+                    self.name()
+                )),
+                _ => Ok(text),
+            }
+        };
+        let mut files = BTreeMap::new();
+        for index in 0..nodegroup::counts(&plan.groups).0 {
+            let token = plan.enrolment.masters.get(index as usize);
+            let text = render(Some(index), token.map(|t| t.expose().as_str()))?;
+            files.insert(context::master_user_data(index), text);
+        }
+        let group = plan.groups.iter().find(|g| !g.is_master()).map_or(DEFAULT_WORKER, |g| &g.name);
+        let token = plan.enrolment.workers.iter().find(|(name, _)| name == group);
+        let text = render(None, token.map(|(_, t)| t.expose().as_str()))?;
+        files.insert(context::WORKER_USER_DATA.to_owned(), text);
+        Ok(files)
+    }
+
+    /// What the stack's template asks for.
+    fn parameters(
+        &self,
+        plan: &ClusterPlan,
+        known: &Known,
+        stack: &Value,
+    ) -> Result<BTreeMap<String, Value>, DriverError> {
+        let template = &self.manifest.stack.template;
+        let declared = |name: &str| stack["parameters"].get(name).is_some();
+        if let Some(missing) = RECOGNISED_BY.into_iter().find(|name| !declared(name)) {
+            let reason = format!(
+                "the stack declares no parameter {missing}, by which magnumd recognises it"
+            );
+            return Err(self.templates.error(template, None, reason));
+        }
+        let mut parameters = BTreeMap::from([
+            (RECOGNISED_BY[0].to_owned(), json!(plan.cluster.id.to_string())),
+            (RECOGNISED_BY[1].to_owned(), json!(plan.revision)),
+        ]);
+        if declared(COE_VERSION) {
+            let version = self.version(known)?.unwrap_or_default();
+            parameters.insert(COE_VERSION.to_owned(), json!(version));
+        }
+        if !plan.images.workers.is_empty() && declared(WORKER_IMAGE) {
+            parameters.insert(WORKER_IMAGE.to_owned(), worker_images(plan));
+        }
+        for (name, expression) in &self.manifest.stack.parameters {
+            let value =
+                self.templates.value(&compile::parameter(name), expression, &known.context)?;
+            // A further group's stack may do without some.
+            if declared(name) {
+                parameters.insert(name.clone(), value);
+            }
+        }
+        Ok(parameters)
+    }
+
+    fn node_context(&self, plan: &ClusterPlan, node: &NodePlan) -> Result<Context, DriverError> {
+        let scene = Scene { plan, manifest: &self.manifest };
+        let mut context = self.known(plan)?.context;
+        context::put(&mut context, "node", &scene.node(node)?);
+        context::put(&mut context, "certificates", &context::certificates(node));
+        Ok(context)
+    }
+
+    fn add_files(
+        &self,
+        list: &str,
+        entries: &[FileEntry],
+        node: &NodePlan,
+        context: &Context,
+        files: &mut Vec<BundleFile>,
+    ) -> Result<(), DriverError> {
+        let own = match node.master_index {
+            Some(_) => Role::Master,
+            None => Role::Worker,
+        };
+        for (i, entry) in entries.iter().enumerate() {
+            let is_own = entry.role == Role::Any || entry.role == own;
+            if !is_own || !self.is_wanted(&compile::entry(list, i), entry.when.as_ref(), context)? {
+                continue;
+            }
+            let content = match (&entry.template, &entry.file, entry.content) {
+                (Some(template), ..) => {
+                    let text = self.templates.render(template, context)?;
+                    written::file(&entry.path, &text).map_err(|e| self.wrong(template, e))?;
+                    text.into_bytes()
+                }
+                (_, Some(file), _) => self.directory.get(file).unwrap_or_default().to_owned().into_bytes(),
+                (.., Some(material)) => self.material(entry, material, node)?.into_bytes(),
+                // A manifest was read, so one of the three is there.
+                _ => Vec::new(),
+            };
+            let mode = entry.bits().unwrap_or(0o600);
+            files.push(BundleFile { path: entry.path.clone(), mode, content });
+        }
+        Ok(())
+    }
+
+    /// A certificate or key, past every template.
+    fn material(
+        &self,
+        entry: &FileEntry,
+        material: Material,
+        node: &NodePlan,
+    ) -> Result<String, DriverError> {
+        let given = &node.certificates;
+        let key = |key: &Option<crate::base::secret::Secret<String>>| match key {
+            Some(key) => Ok(context::pem(key.expose())),
+            None => Err(self.templates.error(
+                &entry.path,
+                None,
+                "a master was to be given this key, and it is not there".to_owned(),
+            )),
+        };
+        match material {
+            Material::Ca => Ok(context::pem(&given.ca)),
+            Material::EtcdCa => Ok(context::pem(&given.etcd_ca)),
+            Material::FrontProxyCa => Ok(context::pem(&given.front_proxy_ca)),
+            Material::SaPub => Ok(context::pem(&given.service_account_public)),
+            Material::CaKey => key(&given.ca_key),
+            Material::FrontProxyCaKey => key(&given.front_proxy_ca_key),
+            Material::SaKey => key(&given.service_account_key),
+        }
+    }
+}
+
+/// A group has one definition for all its members. Heat resolves the functions in it before it
+/// numbers the members, so none of them can tell one member from another; but a function that
+/// comes out of a parameter is resolved where the members are, after numbering.
+fn worker_images(plan: &ClusterPlan) -> Value {
+    let images: Map<String, Value> =
+        plan.images.workers.iter().map(|(i, image)| (format!("[{i}]"), json!(image))).collect();
+    json!({"str_replace": {"template": "[%index%]", "params": images}})
+}

@@ -1,0 +1,182 @@
+//! The files of one driver, wherever they come from, and the digest by which they are known.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use aws_lc_rs::digest::{Context, SHA256};
+
+use super::DriverError;
+use super::manifest;
+
+/// Largest text that a template may give.
+pub const LARGEST: usize = 1 << 20;
+/// Most bytes of all files of a driver together: they are kept in one record.
+const LARGEST_WHOLE: usize = 900 << 10;
+/// Samples for lint; they change nothing that a cluster is made of.
+const TESTS: &str = "tests/";
+
+type Embedded = &'static [(&'static str, &'static [(&'static str, &'static str)])];
+
+/// The directories below `templates/`, as they were when this was built.
+const EMBEDDED: Embedded = include!(concat!(env!("OUT_DIR"), "/drivers.rs"));
+
+/// A driver's files by their path.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Directory {
+    /// The folder's own name, for errors before the manifest is read.
+    name: String,
+    files: BTreeMap<String, Cow<'static, str>>,
+    digest: String,
+}
+
+impl std::fmt::Debug for Directory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Directory({} {})", self.name, self.digest)
+    }
+}
+
+impl Directory {
+    /// Those that come with magnumd.
+    pub fn embedded() -> Vec<Self> {
+        let files = |files: &[(&'static str, &'static str)]| {
+            files.iter().map(|(path, text)| ((*path).to_owned(), Cow::Borrowed(*text))).collect()
+        };
+        EMBEDDED.iter().map(|(name, all)| Self::known((*name).to_owned(), files(all))).collect()
+    }
+
+    /// A directory that was read from somewhere.
+    pub fn new(
+        name: impl Into<String>,
+        files: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, DriverError> {
+        let name = name.into();
+        let files: BTreeMap<String, Cow<'static, str>> =
+            files.into_iter().map(|(path, text)| (path, Cow::Owned(text))).collect();
+        let mut whole = 0;
+        for (path, text) in &files {
+            let fault = |reason: String| Err(fault(&name, path, &reason));
+            if path.split('/').any(|part| part.is_empty() || part.starts_with('.')) {
+                return fault("no name may be empty or start with a dot".to_owned());
+            }
+            whole += text.len();
+            if whole > LARGEST_WHOLE && !path.starts_with(TESTS) {
+                return fault(format!(
+                    "with it the directory has more than {LARGEST_WHOLE} bytes; a driver's \
+                     directory is for templates and scripts"
+                ));
+            }
+        }
+        Ok(Self::known(name, files))
+    }
+
+    /// The same, from files whose text is not known to be text.
+    pub fn of_bytes(
+        name: &str,
+        files: impl IntoIterator<Item = (String, Vec<u8>)>,
+    ) -> Result<Self, DriverError> {
+        let text = |(path, bytes): (String, Vec<u8>)| match String::from_utf8(bytes) {
+            Ok(text) => Ok((path, text)),
+            Err(_) => Err(fault(name, &path, "it is not UTF-8 text")),
+        };
+        let files: Result<Vec<(String, String)>, DriverError> =
+            files.into_iter().map(text).collect();
+        Self::new(name, files?)
+    }
+
+    fn known(name: String, files: BTreeMap<String, Cow<'static, str>>) -> Self {
+        let mut digest = Context::new(&SHA256);
+        for (path, text) in files.iter().filter(|(path, _)| !path.starts_with(TESTS)) {
+            for part in [path.as_str(), text] {
+                digest.update(&(part.len() as u64).to_le_bytes());
+                digest.update(part.as_bytes());
+            }
+        }
+        let mut hex = String::with_capacity(64);
+        for byte in digest.finish().as_ref() {
+            let _ = write!(hex, "{byte:02x}");
+        }
+        Self { name, files, digest: hex }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// SHA-256 over names and contents, without the samples.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// What makes the driver: every file but the samples.
+    pub fn files(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.all().filter(|(path, _)| !path.starts_with(TESTS))
+    }
+
+    /// The samples for lint.
+    pub fn samples(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.all().filter(|(path, _)| path.starts_with(TESTS) && path.ends_with(".yaml"))
+    }
+
+    fn all(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.files.iter().map(|(path, text)| (path.as_str(), text.as_ref()))
+    }
+
+    pub fn get(&self, path: &str) -> Option<&str> {
+        self.files.get(path).map(AsRef::as_ref)
+    }
+
+    /// The manifest's text.
+    pub fn manifest(&self) -> Result<&str, DriverError> {
+        let missing = "there is none: a driver's directory needs it";
+        self.get(manifest::FILE).ok_or_else(|| fault(&self.name, manifest::FILE, missing))
+    }
+}
+
+fn fault(driver: &str, file: &str, reason: &str) -> DriverError {
+    DriverError::Template {
+        driver: driver.to_owned(),
+        file: file.to_owned(),
+        line: None,
+        reason: reason.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directory(files: &[(&str, &str)]) -> Result<Directory, DriverError> {
+        let files = files.iter().map(|(p, t)| ((*p).to_owned(), (*t).to_owned()));
+        Directory::new("d", files)
+    }
+
+    #[test]
+    fn the_digest_is_of_names_and_contents_but_not_of_samples() {
+        let digest = |files: &[(&str, &str)]| directory(files).unwrap().digest().to_owned();
+        let one = digest(&[("a", "1"), ("b", "2")]);
+        assert_eq!(one, digest(&[("b", "2"), ("a", "1"), ("tests/x.yaml", "{}")]));
+        assert_ne!(one, digest(&[("a", "12"), ("b", "")]));
+        assert_ne!(one, digest(&[("a", "1"), ("c", "2")]));
+        assert_eq!(one.len(), 64);
+    }
+
+    #[test]
+    fn names_that_hide_and_files_that_are_huge_are_refused() {
+        for bad in [".git/config", "a/.hidden", "a//b", ""] {
+            assert!(directory(&[(bad, "")]).is_err(), "{bad}");
+        }
+        assert!(directory(&[("a", &"x".repeat(LARGEST_WHOLE + 1))]).is_err());
+        let binary = Directory::of_bytes("d", [("a".to_owned(), vec![0xff])]);
+        assert_eq!(binary.unwrap_err().to_string(), "driver d: a: it is not UTF-8 text");
+        let empty = directory(&[]).unwrap();
+        assert!(empty.manifest().unwrap_err().to_string().contains("needs it"));
+    }
+
+    #[test]
+    fn what_comes_with_magnumd_is_embedded() {
+        let all = Directory::embedded();
+        assert!(!all.is_empty());
+        assert!(all.iter().all(|d| d.manifest().is_ok()));
+    }
+}

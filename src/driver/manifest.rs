@@ -1,0 +1,626 @@
+//! The manifest: what a driver's `driver.yaml` may say, typed. `templates/README.md` explains
+//! every word of it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::Deserialize;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde_json::Value;
+use serde_saphyr::Spanned;
+
+use super::DriverError;
+use super::expression::Expression;
+use super::label::LabelSpec;
+use crate::model::cluster_template::{Coe, ServerType};
+
+/// The file's name in its directory.
+pub const FILE: &str = "driver.yaml";
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    pub api: u32,
+    pub name: String,
+    pub version: String,
+    pub description: String,
+    pub provides: Vec<Provides>,
+    pub replaces: Option<String>,
+    #[serde(default)]
+    pub beta: bool,
+    pub container_version: Option<String>,
+    pub coe_version: Option<Expression>,
+    pub network_drivers: Vec<String>,
+    #[serde(default)]
+    pub volume_drivers: Vec<String>,
+    #[serde(default)]
+    pub masters: Masters,
+    #[serde(default = "yes")]
+    pub nodegroups: bool,
+    #[serde(default)]
+    pub requires: Requires,
+    #[serde(default)]
+    pub labels_policy: LabelsPolicy,
+    #[serde(default)]
+    pub labels: Ordered<Spanned<LabelSpec>>,
+    #[serde(default)]
+    pub values: Vec<NamedValue>,
+    #[serde(default)]
+    pub refuse: Vec<Rule>,
+    #[serde(default)]
+    pub stack: StackFiles,
+    pub user_data: UserData,
+    #[serde(default)]
+    pub files: Vec<FileEntry>,
+    #[serde(default)]
+    pub duties: Duties,
+    #[serde(default)]
+    pub certificates: Certificates,
+    #[serde(default)]
+    pub bootstrap: Bootstrap,
+    #[serde(default)]
+    pub secrets: Vec<SecretKind>,
+    #[serde(default)]
+    pub outputs: Outputs,
+    pub health: Option<Health>,
+    #[serde(default)]
+    pub upgrade: Upgrade,
+    #[serde(default)]
+    pub rotate_ca: RotateCa,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provides {
+    #[serde(deserialize_with = "server_type")]
+    pub server_type: ServerType,
+    #[serde(deserialize_with = "coe")]
+    pub coe: Coe,
+    pub os: Vec<String>,
+}
+
+fn server_type<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ServerType, D::Error> {
+    spelled(deserializer, ServerType::parse, ServerType::ALL.iter().map(|t| t.as_str()))
+}
+
+fn coe<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Coe, D::Error> {
+    spelled(deserializer, Coe::parse, Coe::ALL.iter().map(|c| c.as_str()))
+}
+
+/// A word as Magnum spells it.
+fn spelled<'de, D: Deserializer<'de>, T>(
+    deserializer: D,
+    parse: impl FnOnce(&str) -> Option<T>,
+    known: impl Iterator<Item = &'static str>,
+) -> Result<T, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse(&text).ok_or_else(|| {
+        let known = known.collect::<Vec<_>>().join(", ");
+        de::Error::custom(format!("{text} is none of {known}"))
+    })
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Masters {
+    pub min: u32,
+    pub max: u32,
+    pub odd: bool,
+    pub without_load_balancer: bool,
+}
+
+impl Default for Masters {
+    fn default() -> Self {
+        Self { min: 1, max: 7, odd: true, without_load_balancer: false }
+    }
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Requires {
+    pub image_properties: Vec<ImageProperty>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ImageProperty {
+    OsDistro,
+    KubeVersion,
+}
+
+/// What becomes of labels that a manifest does not declare.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LabelsPolicy {
+    Error,
+    Warn,
+    #[default]
+    Ignore,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NamedValue {
+    pub name: String,
+    pub is: Expression,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    pub when: Expression,
+    pub say: Spanned<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StackFiles {
+    #[serde(default = "stack_template")]
+    pub template: String,
+    #[serde(default)]
+    pub files: Vec<StackFile>,
+    #[serde(default)]
+    pub parameters: BTreeMap<String, Expression>,
+}
+
+fn stack_template() -> String {
+    "stack.yaml.tera".to_owned()
+}
+
+impl Default for StackFiles {
+    fn default() -> Self {
+        Self { template: stack_template(), files: Vec::new(), parameters: BTreeMap::new() }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StackFile {
+    pub name: String,
+    pub template: String,
+    pub when: Option<Expression>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserData {
+    pub master: String,
+    pub worker: String,
+    #[serde(default)]
+    pub format: Format,
+    #[serde(default = "largest_user_data")]
+    pub max_bytes: usize,
+}
+
+const fn largest_user_data() -> usize {
+    16 * 1024
+}
+
+/// What reads the user data on a server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Format {
+    CloudConfig,
+    Ignition,
+    Raw,
+    /// By the image's `os_distro`.
+    #[default]
+    Auto,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    Master,
+    Worker,
+    Any,
+}
+
+/// A file that a node fetches.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileEntry {
+    pub path: String,
+    #[serde(default = "plain_mode")]
+    pub mode: Spanned<String>,
+    pub file: Option<String>,
+    pub template: Option<String>,
+    pub content: Option<Material>,
+    #[serde(default = "any_role")]
+    pub role: Role,
+    pub when: Option<Expression>,
+}
+
+fn plain_mode() -> Spanned<String> {
+    let nowhere = serde_saphyr::Location::UNKNOWN;
+    Spanned::new("0644".to_owned(), nowhere, nowhere)
+}
+
+const fn any_role() -> Role {
+    Role::Any
+}
+
+impl FileEntry {
+    /// Permission bits; None where the text is no octal number.
+    pub fn bits(&self) -> Option<u32> {
+        u32::from_str_radix(&self.mode.value, 8).ok().filter(|bits| *bits <= 0o777)
+    }
+}
+
+/// Certificates and keys that go into a file as they are, past every template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Material {
+    Ca,
+    EtcdCa,
+    FrontProxyCa,
+    SaPub,
+    CaKey,
+    FrontProxyCaKey,
+    SaKey,
+}
+
+impl Material {
+    pub const fn is_key(self) -> bool {
+        matches!(self, Self::CaKey | Self::FrontProxyCaKey | Self::SaKey)
+    }
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Duties {
+    pub every: Vec<FileEntry>,
+    pub drain: Vec<FileEntry>,
+    pub trust_authorities: Vec<FileEntry>,
+    pub issue_leaves: Vec<FileEntry>,
+    pub drop_authorities: Vec<FileEntry>,
+}
+
+impl Duties {
+    pub fn all(&self) -> impl Iterator<Item = &FileEntry> {
+        [
+            &self.every,
+            &self.drain,
+            &self.trust_authorities,
+            &self.issue_leaves,
+            &self.drop_authorities,
+        ]
+        .into_iter()
+        .flatten()
+    }
+}
+
+/// For which purposes a node may have a certificate.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Certificates {
+    pub master: Vec<String>,
+    pub worker: Vec<String>,
+}
+
+impl Certificates {
+    pub const PURPOSES: [&str; 6] =
+        ["kubelet", "etcd-server", "etcd-peer", "etcd-client", "front-proxy-client", "server"];
+}
+
+impl Default for Certificates {
+    fn default() -> Self {
+        let kubernetes = &Self::PURPOSES[..5];
+        Self {
+            master: kubernetes.iter().map(|p| (*p).to_owned()).collect(),
+            worker: vec!["kubelet".to_owned()],
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Bootstrap {
+    pub wait: Wait,
+    pub discovery: Option<Expression>,
+}
+
+/// What says that a cluster is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Wait {
+    #[default]
+    Nodes,
+    Stack,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SecretKind {
+    Trust,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Outputs {
+    pub api_address: ApiAddress,
+    pub api_internal: Option<String>,
+    pub api_public: Option<String>,
+    pub master_addresses: Option<String>,
+    pub worker_addresses: Option<String>,
+    pub master_private: Option<String>,
+}
+
+impl Default for Outputs {
+    fn default() -> Self {
+        let some = |name: &str| Some(name.to_owned());
+        Self {
+            api_address: ApiAddress::default(),
+            api_internal: some("api_internal"),
+            api_public: some("api_public"),
+            master_addresses: some("kube_masters"),
+            worker_addresses: some("kube_minions"),
+            master_private: some("kube_masters_private"),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApiAddress {
+    pub heat: String,
+    #[serde(default = "api_url")]
+    pub format: Spanned<String>,
+}
+
+fn api_url() -> Spanned<String> {
+    let nowhere = serde_saphyr::Location::UNKNOWN;
+    Spanned::new("https://{}:6443".to_owned(), nowhere, nowhere)
+}
+
+impl Default for ApiAddress {
+    fn default() -> Self {
+        Self { heat: "api_address".to_owned(), format: api_url() }
+    }
+}
+
+/// How the health of a cluster is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Health {
+    Kubernetes,
+    None,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Upgrade {
+    pub strategy: UpgradeStrategy,
+    pub keep: Vec<Spanned<String>>,
+    pub refuse: Vec<Rule>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UpgradeStrategy {
+    Rebuild,
+    #[default]
+    None,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RotateCa {
+    pub strategy: RotateStrategy,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RotateStrategy {
+    ThreePhase,
+    #[default]
+    None,
+}
+
+impl Manifest {
+    /// Reads the text of `driver.yaml`; `folder` names the driver in errors.
+    pub fn parse(folder: &str, text: &str) -> Result<Self, DriverError> {
+        let options = serde_saphyr::options! {
+            duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::Error,
+        };
+        let manifest: Self = serde_saphyr::from_str_with_options(text, options).map_err(|e| {
+            let line = e.location().and_then(|at| u32::try_from(at.line()).ok());
+            let (reason, line) = explained(&e.without_snippet().to_string(), line);
+            DriverError::Template {
+                driver: folder.to_owned(),
+                file: FILE.to_owned(),
+                line,
+                reason,
+            }
+        })?;
+        manifest.consistent(text)?;
+        Ok(manifest)
+    }
+
+    /// An error in this manifest.
+    pub fn fault(&self, line: impl Into<Option<u32>>, reason: impl Into<String>) -> DriverError {
+        DriverError::Template {
+            driver: self.name.clone(),
+            file: FILE.to_owned(),
+            line: line.into(),
+            reason: reason.into(),
+        }
+    }
+
+    fn consistent(&self, text: &str) -> Result<(), DriverError> {
+        let line = |key: &str| line_of(text, key);
+        if self.api != 1 {
+            let reason = format!("api {} is not known here; write api: 1", self.api);
+            return Err(self.fault(line("api"), reason));
+        }
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        if self.name.is_empty() || self.name.len() > 64 || !self.name.chars().all(plain) {
+            let reason = format!(
+                "name {} is not possible: use at most 64 letters, digits, '_' and '-'",
+                self.name
+            );
+            return Err(self.fault(line("name"), reason));
+        }
+        if self.version.trim().is_empty() {
+            return Err(self.fault(line("version"), "version is empty; write one such as 1.0.0"));
+        }
+        if self.provides.iter().all(|p| p.os.is_empty()) {
+            let reason = "provides names no os; give at least one, such as os: [ubuntu]";
+            return Err(self.fault(line("provides"), reason));
+        }
+        if self.network_drivers.is_empty() {
+            let reason = "network_drivers is empty; name at least one";
+            return Err(self.fault(line("network_drivers"), reason));
+        }
+        let Masters { min, max, odd, .. } = self.masters;
+        if min > max || (odd && min == max && min % 2 == 0) {
+            let reason = format!("masters: no count from {min} to {max} is possible");
+            return Err(self.fault(line("masters"), reason));
+        }
+        let roles = [("master", &self.certificates.master), ("worker", &self.certificates.worker)];
+        for (role, purposes) in roles {
+            let known = |purpose: &&String| Certificates::PURPOSES.contains(&purpose.as_str());
+            if let Some(unknown) = purposes.iter().find(|purpose| !known(purpose)) {
+                let known = Certificates::PURPOSES.join(", ");
+                let reason =
+                    format!("certificates: {role}: {unknown} is not known; choose from {known}");
+                return Err(self.fault(line("certificates"), reason));
+            }
+        }
+        if !self.outputs.api_address.format.value.contains("{}") {
+            let reason = "outputs: api_address: format has no {} for the address";
+            return Err(self.fault(line_of_span(&self.outputs.api_address.format), reason));
+        }
+        self.files.iter().chain(self.duties.all()).try_for_each(|entry| self.entry(entry))
+    }
+
+    fn entry(&self, entry: &FileEntry) -> Result<(), DriverError> {
+        let fault = |reason: &str| {
+            let reason = format!("file {}: {reason}", entry.path);
+            Err(self.fault(line_of_span(&entry.mode), reason))
+        };
+        if entry.path.is_empty()
+            || entry.path.starts_with('/')
+            || entry.path.split('/').any(|part| matches!(part, "" | "." | ".."))
+        {
+            return fault("a path is relative to the bundle, without . and ..");
+        }
+        let given = [entry.file.is_some(), entry.template.is_some(), entry.content.is_some()];
+        if given.into_iter().filter(|given| *given).count() != 1 {
+            return fault("give exactly one of file, template and content");
+        }
+        let Some(bits) = entry.bits() else {
+            return fault("mode is not possible; write one such as '0644', in quotes");
+        };
+        if entry.content.is_some_and(Material::is_key) {
+            if entry.role != Role::Master {
+                return fault("keys are for masters only; add role: master");
+            }
+            if bits & 0o077 != 0 {
+                return fault("others could read this key; write mode: '0600'");
+            }
+        }
+        Ok(())
+    }
+
+    /// The operating systems it boots, each once.
+    pub fn distros(&self) -> Vec<&str> {
+        let mut distros: Vec<&str> = Vec::new();
+        for os in self.provides.iter().flat_map(|p| &p.os) {
+            if !distros.contains(&os.as_str()) {
+                distros.push(os);
+            }
+        }
+        distros
+    }
+}
+
+/// The line of a key of the manifest itself.
+fn line_of(text: &str, key: &str) -> Option<u32> {
+    let at = text.lines().position(|l| l.strip_prefix(key).is_some_and(|r| r.starts_with(':')))?;
+    u32::try_from(at + 1).ok()
+}
+
+pub fn line_of_span<T>(spanned: &Spanned<T>) -> Option<u32> {
+    u32::try_from(spanned.referenced.line()).ok().filter(|line| *line > 0)
+}
+
+/// A reader's complaint in our words: the nearest known key instead of all of them, and the line
+/// apart.
+fn explained(complaint: &str, line: Option<u32>) -> (String, Option<u32>) {
+    let text = complaint.lines().next().unwrap_or_default();
+    let (text, said) = match text.rsplit_once(" at line ") {
+        Some((text, place)) => (text, place.split([',', ' ']).next().and_then(|n| n.parse().ok())),
+        None => (text, None),
+    };
+    let line = line.or(said);
+    let mut quoted = text.split('`').skip(1).step_by(2);
+    if text.contains("unknown field") && let Some(unknown) = quoted.next() {
+        let near = quoted
+            .map(|known| (strsim::jaro_winkler(unknown, known), known))
+            .max_by(|(a, _), (b, _)| a.total_cmp(b))
+            .filter(|(likeness, _)| *likeness > 0.75);
+        let cure = match near {
+            Some((_, known)) => format!("did you mean {known}?"),
+            None => "take it out, or see the manual for what is possible".to_owned(),
+        };
+        return (format!("unknown key {unknown}; {cure}"), line);
+    }
+    (text.to_owned(), line)
+}
+
+/// A map in the order in which it was written.
+#[derive(Clone, Debug)]
+pub struct Ordered<V>(pub Vec<(String, V)>);
+
+impl<V> Default for Ordered<V> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, V: Deserialize<'de>> Deserialize<'de> for Ordered<V> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder<V>(PhantomData<V>);
+
+        impl<'de, V: Deserialize<'de>> Visitor<'de> for InOrder<V> {
+            type Value = Ordered<V>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Ordered(entries))
+            }
+
+            fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
+                Ok(Ordered(Vec::new()))
+            }
+        }
+
+        deserializer.deserialize_map(InOrder(PhantomData))
+    }
+}
+
+/// A default of a label as its tenant would write it; None where it is no such thing.
+pub fn as_written(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
+        Value::Array(items) => {
+            let items: Option<Vec<String>> = items.iter().map(as_written).collect();
+            Some(items?.join(","))
+        }
+        _ => None,
+    }
+}
