@@ -1,5 +1,7 @@
 //! Lists the drivers' directories, so that they are compiled in as they lie in `templates/`.
 
+#![allow(clippy::print_stdout, reason = "cargo reads what a build script prints")]
+
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::{env, fs};

@@ -207,10 +207,7 @@ impl Conductor {
             trust: None,
         };
         driver.check(&plan)?;
-        let minutes = match cluster.create_timeout {
-            0 => self.inner.settings.driver.create_timeout,
-            minutes => minutes,
-        };
+        let minutes = driver.create_timeout(&plan);
         let id = cluster.id;
         let operation = Operation {
             sequence: store.next_sequence(),

@@ -263,7 +263,7 @@ impl Conductor {
             template: &bundle.template,
             parameters: &bundle.parameters,
             files: &bundle.files,
-            timeout_minutes: timeout_minutes(&plan),
+            timeout_minutes: self.driver(moment)?.create_timeout(&plan),
             tag,
         };
         heat.validate(&new)
@@ -334,6 +334,7 @@ impl Conductor {
             masters,
             workers,
             threshold: threshold.unwrap_or(workers).min(workers),
+            limits: plan.as_ref().and_then(|p| driver.deadlines(p).ok()).unwrap_or_default(),
             deadline: operation.deadline,
             now: self.inner.clock.now(),
         });
@@ -480,13 +481,6 @@ fn group_of(resource: &str) -> Option<String> {
         Some(nodegroup::DEFAULT_WORKER.to_owned())
     } else {
         None
-    }
-}
-
-pub(super) fn timeout_minutes(plan: &ClusterPlan) -> u32 {
-    match plan.cluster.create_timeout {
-        0 => plan.settings.create_timeout,
-        minutes => minutes,
     }
 }
 

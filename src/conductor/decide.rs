@@ -1,6 +1,9 @@
 //! (operation, what is seen) → what to do next. Pure: tested as tables, in microseconds.
 
+use std::time::Duration;
+
 use crate::base::clock::Timestamp;
+use crate::driver::Deadlines;
 use crate::model::ClusterId;
 use crate::model::node::Node;
 use crate::model::stack::Stack;
@@ -38,6 +41,7 @@ pub struct Awaited<'a> {
     pub workers: u32,
     /// How many workers must be ready.
     pub threshold: u32,
+    pub limits: Deadlines,
     pub deadline: Option<Timestamp>,
     pub now: Timestamp,
 }
@@ -86,6 +90,9 @@ pub fn await_created(seen: &Awaited<'_>) -> AwaitNext {
     if !stack.is_in_progress() && masters >= seen.masters && workers >= seen.threshold {
         return AwaitNext::Settle;
     }
+    if let Some(late) = late(seen) {
+        return late;
+    }
     let progress = progress(seen, stack, masters + workers);
     match seen.deadline {
         Some(deadline) if seen.now >= deadline => {
@@ -97,6 +104,50 @@ pub fn await_created(seen: &Awaited<'_>) -> AwaitNext {
         }
         _ => AwaitNext::LookAgain(progress),
     }
+}
+
+/// A node that takes longer than the driver's own limits allow.
+fn late(seen: &Awaited<'_>) -> Option<AwaitNext> {
+    let over = |since: Timestamp, limit: Option<Duration>| {
+        limit.filter(|limit| seen.now >= since.plus(*limit)).map(|limit| limit.as_secs())
+    };
+    let slow = seen.nodes.iter().filter(|n| !n.is_ready()).find_map(|node| {
+        let seconds = over(node.first_seen, seen.limits.ready)?;
+        Some(AwaitNext::Fail {
+            reason: format!(
+                "Node {} is not ready {seconds} s after its first report; it stands in phase {}: \
+                 {}{}",
+                node.name,
+                node.phase,
+                node.message,
+                last_lines(&node.log_tail)
+            ),
+            nodegroup: Some(node.nodegroup.clone()),
+        })
+    });
+    if slow.is_some() {
+        return slow;
+    }
+    let silent = (seen.masters + seen.workers) as usize;
+    let silent = silent.saturating_sub(seen.nodes.len());
+    let first = seen.nodes.iter().map(|n| n.first_seen).min()?;
+    let seconds = over(first, seen.limits.boot).filter(|_| silent > 0)?;
+    let reports =
+        u32::try_from(seen.nodes.iter().filter(|n| n.role == "master").count()).unwrap_or(u32::MAX);
+    Some(AwaitNext::Fail {
+        reason: format!(
+            "{silent} of {} nodes have not reported {seconds} s after the first one did. See \
+             their consoles (openstack console log show).",
+            seen.masters + seen.workers
+        ),
+        nodegroup: Some(
+            match reports < seen.masters {
+                true => crate::model::nodegroup::DEFAULT_MASTER,
+                false => crate::model::nodegroup::DEFAULT_WORKER,
+            }
+            .to_owned(),
+        ),
+    })
 }
 
 /// "Stack CREATE_IN_PROGRESS; 1 of 3 nodes ready; k1-node-0: certs".
@@ -160,7 +211,6 @@ pub fn gone(stack: Option<&Stack>, asked: bool) -> GoneNext {
 mod tests {
     use super::*;
     use crate::model::node::{Phase, PhaseState};
-    use std::time::Duration;
     use uuid::Uuid;
 
     const CLUSTER: ClusterId = ClusterId::new(Uuid::from_u128(7));
@@ -217,6 +267,7 @@ mod tests {
                 masters: 1,
                 workers: 2,
                 threshold: 2,
+                limits: Deadlines::default(),
                 deadline: Some(Timestamp::EPOCH.plus(Duration::from_secs(deadline))),
                 now,
             })
@@ -241,6 +292,42 @@ mod tests {
         assert_eq!(reason, "Node m0 failed in phase etcd: etcd did not start (one | two)");
         assert_eq!(nodegroup.as_deref(), Some("default-master"));
         assert!(matches!(look(None, &done, 200), AwaitNext::Fail { .. }));
+    }
+
+    #[test]
+    fn nodes_that_are_late_end_the_creation_before_its_own_deadline() {
+        let ready = |name, role| node(name, role, Phase::Ready, PhaseState::Done);
+        let complete = heat("CREATE_COMPLETE", "");
+        let look = |nodes: &[Node], seconds: u64| {
+            let limit = Some(Duration::from_secs(50));
+            await_created(&Awaited {
+                stack: Some(&complete),
+                nodes,
+                masters: 1,
+                workers: 1,
+                threshold: 1,
+                limits: Deadlines { boot: limit, ready: limit },
+                deadline: None,
+                now: Timestamp::EPOCH.plus(Duration::from_secs(seconds)),
+            })
+        };
+        let why = |next: AwaitNext| match next {
+            AwaitNext::Fail { reason, nodegroup } => (reason, nodegroup.unwrap_or_default()),
+            other => panic!("{other:?}"),
+        };
+        let silent = [ready("m0", "master")];
+        assert!(matches!(look(&silent, 49), AwaitNext::LookAgain(_)));
+        let (reason, group) = why(look(&silent, 50));
+        assert!(reason.starts_with("1 of 2 nodes have not reported 50 s after"), "{reason}");
+        assert_eq!(group, "default-worker");
+        let slow = [node("m0", "master", Phase::Etcd, PhaseState::Started), ready("n0", "worker")];
+        assert!(matches!(look(&slow, 49), AwaitNext::LookAgain(_)));
+        let (reason, group) = why(look(&slow, 50));
+        assert!(reason.starts_with("Node m0 is not ready 50 s after"), "{reason}");
+        assert!(reason.contains("phase etcd") && group == "default-master", "{reason}");
+        let done = [ready("m0", "master"), ready("n0", "worker")];
+        assert_eq!(look(&done, 50), AwaitNext::Settle);
+        assert!(matches!(look(&[], 9000), AwaitNext::LookAgain(_)), "nobody has said anything");
     }
 
     #[test]

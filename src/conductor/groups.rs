@@ -2,7 +2,7 @@
 
 use tracing::info;
 
-use super::create::{lapsed, timeout_minutes};
+use super::create::lapsed;
 use super::decide::{GoneNext, StackNext, gone, stack};
 use super::moment::Moment;
 use super::update::{concerned, for_group, nodes_of};
@@ -104,7 +104,7 @@ impl Conductor {
             template: &bundle.template,
             parameters: &bundle.parameters,
             files: &bundle.files,
-            timeout_minutes: timeout_minutes(&plan),
+            timeout_minutes: self.driver(moment)?.create_timeout(&plan),
             tag: &tag,
         };
         match self.act(heat.create(&new)).await.map_err(lapsed("the stack was created")) {

@@ -86,7 +86,7 @@ impl Conductor {
             template: &bundle.template,
             parameters: &bundle.parameters,
             files: &bundle.files,
-            timeout_minutes: super::create::timeout_minutes(&plan),
+            timeout_minutes: self.driver(moment)?.create_timeout(&plan),
             rollback: operation.detail.rollback,
         };
         let id = group.stack_id.as_deref().unwrap_or_default();

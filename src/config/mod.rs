@@ -160,7 +160,7 @@ impl Config {
         between("ca.validity_days", u64::from(self.ca.validity_days), 1, 36500)?;
         between(
             "cluster.create_timeout_mins",
-            u64::from(self.cluster.create_timeout_mins),
+            u64::from(self.cluster.create_timeout()),
             1,
             1440,
         )?;

@@ -262,8 +262,18 @@ impl Profile {
 section! {
     Cluster {
         profile: Profile = Profile::Standard,
-        create_timeout_mins: u32 = 60,
+        create_timeout_mins: Option<u32> = None,
         lanes: usize = 32,
+    }
+}
+
+impl Cluster {
+    /// Minutes for creations whose tenant asked for no limit.
+    pub fn create_timeout(&self) -> u32 {
+        self.create_timeout_mins.unwrap_or(match self.profile {
+            Profile::Standard => 60,
+            Profile::Nested => 240,
+        })
     }
 }
 

@@ -163,7 +163,7 @@ pub fn conductor(config: &Config, advertised: &Advertised, host: &str) -> conduc
             discovery_base: advertised.discovery.clone(),
             openstack_ca: advertised.openstack_ca.clone(),
             default_network_driver: config.kubernetes.default_network_driver.clone(),
-            create_timeout: config.cluster.create_timeout_mins,
+            create_timeout: config.cluster.create_timeout(),
             nested: config.cluster.profile == Profile::Nested,
         },
         host: host.to_owned(),

@@ -13,6 +13,8 @@ use super::templates::Templates;
 use crate::model::duty::DutyKind;
 
 pub const DISCOVERY: &str = "bootstrap.discovery";
+pub const DEADLINE_BOOT: &str = "bootstrap.deadlines.boot";
+pub const DEADLINE_READY: &str = "bootstrap.deadlines.ready";
 pub const COE_VERSION: &str = "coe_version";
 pub const API_FORMAT: &str = "outputs.api_address.format";
 
@@ -165,6 +167,9 @@ fn expressions(manifest: &Manifest, labels: &[Label]) -> Vec<Placed> {
         }
     }
     manifest.bootstrap.discovery.iter().for_each(|wanted| whole(DISCOVERY.to_owned(), wanted));
+    let deadlines = &manifest.bootstrap.deadlines;
+    deadlines.boot.iter().for_each(|boot| whole(DEADLINE_BOOT.to_owned(), boot));
+    deadlines.ready.iter().for_each(|ready| whole(DEADLINE_READY.to_owned(), ready));
     manifest.coe_version.iter().for_each(|version| whole(COE_VERSION.to_owned(), version));
     let format = &manifest.outputs.api_address.format;
     let line = line_of_span(format).unwrap_or_default();

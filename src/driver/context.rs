@@ -149,6 +149,8 @@ const NOT_YET: &str = "00000000000000000000000000000000";
 pub struct Scene<'p> {
     pub plan: &'p ClusterPlan,
     pub manifest: &'p Manifest,
+    /// Minutes for the creation.
+    pub create_timeout: u32,
 }
 
 impl Scene<'_> {
@@ -169,7 +171,7 @@ impl Scene<'_> {
                 "project_id": cluster.project_id,
                 "user_id": cluster.user_id,
                 "keypair": cluster.keypair,
-                "create_timeout": self.create_timeout(),
+                "create_timeout": self.create_timeout,
                 "master_lb_enabled": cluster.master_lb_enabled,
                 "floating_ip_enabled": cluster.floating_ip_enabled,
                 "docker_volume_size": cluster.docker_volume_size.unwrap_or(0),
@@ -232,13 +234,6 @@ impl Scene<'_> {
             put(&mut context, name, &Value::Null);
         }
         context
-    }
-
-    fn create_timeout(&self) -> u32 {
-        match self.plan.cluster.create_timeout {
-            0 => self.plan.settings.create_timeout,
-            minutes => minutes,
-        }
     }
 
     fn trust(&self) -> Value {

@@ -1,6 +1,7 @@
 //! One driver: its directory, compiled and checked, and what can be made with it. Pure.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use tera::Context;
@@ -9,6 +10,7 @@ use super::checks::{self, unsuitable};
 use super::context::{self, Scene, WORKER_IMAGE};
 use super::count::Census;
 use super::directory::Directory;
+use super::expression::Expression;
 use super::label::{Default as LabelDefault, Label};
 use super::manifest::{
     self, FileEntry, Health, LabelsPolicy, Manifest, Material, Role, RotateStrategy, Rule, Wait,
@@ -33,6 +35,15 @@ pub struct Driver {
     directory: Directory,
     labels: Vec<Label>,
     templates: Templates,
+}
+
+/// How long a creation waits for its nodes; None waits as long as the creation may take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Deadlines {
+    /// From the first report of any node to that of the last.
+    pub boot: Option<Duration>,
+    /// From a node's first report until it is ready.
+    pub ready: Option<Duration>,
 }
 
 /// All that templates are given about one plan.
@@ -152,6 +163,24 @@ impl Driver {
         }
     }
 
+    /// How long a creation waits for its nodes.
+    pub fn deadlines(&self, plan: &ClusterPlan) -> Result<Deadlines, DriverError> {
+        let spec = &self.manifest.bootstrap.deadlines;
+        if spec.boot.is_none() && spec.ready.is_none() {
+            return Ok(Deadlines::default());
+        }
+        let known = self.known(plan)?;
+        let read = |name: &str, expression: &Option<Expression>| {
+            let Some(expression) = expression else { return Ok(None) };
+            let seconds = self.templates.value(name, expression, &known.context)?;
+            Ok(seconds.as_u64().map(Duration::from_secs))
+        };
+        Ok(Deadlines {
+            boot: read(compile::DEADLINE_BOOT, &spec.boot)?,
+            ready: read(compile::DEADLINE_READY, &spec.ready)?,
+        })
+    }
+
     /// The version of the COE on the plan's nodes; None where only the image knows.
     pub fn coe_version(&self, plan: &ClusterPlan) -> Option<String> {
         self.version(&self.known(plan).ok()?).ok()?
@@ -162,14 +191,23 @@ impl Driver {
         self.whole(plan, "ready_threshold")
     }
 
-    /// The value of a label that is a number, if the driver knows one of this name.
-    pub fn whole(&self, plan: &ClusterPlan, label: &str) -> Option<u32> {
+    /// Minutes for the creation: as requested, else the label of that name where the driver
+    /// knows one, else as configured.
+    pub fn create_timeout(&self, plan: &ClusterPlan) -> u32 {
+        match plan.cluster.create_timeout {
+            0 => self.whole(plan, "create_timeout").unwrap_or(plan.settings.create_timeout),
+            minutes => minutes,
+        }
+    }
+
+    /// A label of this name that is a number, whose default does not have to be computed.
+    fn whole(&self, plan: &ClusterPlan, label: &str) -> Option<u32> {
         let label = self.labels.iter().find(|l| l.name == label)?;
-        let value = match (label.given(&plan.cluster.labels).ok()?, label) {
-            (Some(value), _) => value,
-            (None, label) => match label.default_in(plan.settings.nested) {
+        let value = match label.given(&plan.cluster.labels).ok()? {
+            Some(value) => value,
+            None => match label.default_in(plan.settings.nested) {
                 LabelDefault::Value(value) => value.clone(),
-                LabelDefault::Computed(_) => self.known(plan).ok()?.labels.remove(&label.name)?,
+                LabelDefault::Computed(_) => return None,
             },
         };
         value.as_u64().and_then(|n| u32::try_from(n).ok())
@@ -262,7 +300,8 @@ impl Driver {
     /// The stack with all that belongs to it, and how many resources it has.
     pub(super) fn draw(&self, plan: &ClusterPlan) -> Result<(Bundle, u64), DriverError> {
         checks::suits(plan, &self.manifest)?;
-        let scene = Scene { plan, manifest: &self.manifest };
+        let scene = self.scene(plan);
+        self.undeclared(plan)?;
         let known = self.known(plan)?;
         for group in &plan.groups {
             scene.node_labels(group)?;
@@ -288,9 +327,13 @@ impl Driver {
         Ok((bundle, census.resources()))
     }
 
+    fn scene<'p>(&'p self, plan: &'p ClusterPlan) -> Scene<'p> {
+        Scene { plan, manifest: &self.manifest, create_timeout: self.create_timeout(plan) }
+    }
+
     /// Labels typed, values computed, and everything else that templates are given.
     pub(super) fn known(&self, plan: &ClusterPlan) -> Result<Known, DriverError> {
-        let scene = Scene { plan, manifest: &self.manifest };
+        let scene = self.scene(plan);
         let mut context = scene.base();
         let labels = self.typed_labels(plan, &mut context)?;
         let own_cidr = ["fixed_subnet_cidr", "fixed_network_cidr"]
@@ -312,7 +355,6 @@ impl Driver {
         plan: &ClusterPlan,
         context: &mut Context,
     ) -> Result<Map<String, Value>, DriverError> {
-        self.undeclared(plan)?;
         let nested = plan.settings.nested;
         let mut labels = Map::new();
         for label in &self.labels {
@@ -337,6 +379,12 @@ impl Driver {
 
     /// Labels that nobody reads are refused where the manifest wants that.
     fn undeclared(&self, plan: &ClusterPlan) -> Result<(), DriverError> {
+        let given = |name: &str| plan.cluster.labels.get(name).is_some();
+        for label in self.labels.iter().filter(|l| l.names().any(given)) {
+            if let Some(instead) = &label.spec.deprecated {
+                tracing::warn!(driver = self.name(), label = label.name, instead, "a deprecated label");
+            }
+        }
         let policy = self.manifest.labels_policy;
         if policy == LabelsPolicy::Ignore {
             return Ok(());
@@ -379,7 +427,7 @@ impl Driver {
     fn is_wanted(
         &self,
         name: &str,
-        when: Option<&super::expression::Expression>,
+        when: Option<&Expression>,
         context: &Context,
     ) -> Result<bool, DriverError> {
         when.map_or(Ok(true), |when| self.templates.holds(name, when, context))
@@ -470,7 +518,7 @@ impl Driver {
     }
 
     fn node_context(&self, plan: &ClusterPlan, node: &NodePlan) -> Result<Context, DriverError> {
-        let scene = Scene { plan, manifest: &self.manifest };
+        let scene = self.scene(plan);
         let mut context = self.known(plan)?.context;
         context::put(&mut context, "node", &scene.node(node)?);
         context::put(&mut context, "certificates", &context::certificates(node));

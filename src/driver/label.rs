@@ -137,6 +137,9 @@ impl Label {
             }
             let text = as_written(&given.value)
                 .ok_or_else(|| wrong("write it as a tenant would write the label"))?;
+            if text.trim().is_empty() {
+                return Ok(Default::Value(label.typed(None)));
+            }
             if text.contains("{{") || text.contains("{%") {
                 let line = at.unwrap_or_default();
                 return Ok(Default::Computed(Expression::written(&text, line)));

@@ -323,6 +323,17 @@ impl Default for Certificates {
 pub struct Bootstrap {
     pub wait: Wait,
     pub discovery: Option<Expression>,
+    pub deadlines: DeadlineSpec,
+}
+
+/// Seconds for which a creation waits for its nodes.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeadlineSpec {
+    /// From the first report of any node to that of the last.
+    pub boot: Option<Expression>,
+    /// From a node's first report until it is ready.
+    pub ready: Option<Expression>,
 }
 
 /// What says that a cluster is there.

@@ -29,7 +29,7 @@ mod written;
 use std::fmt;
 
 pub use bundle::{Bundle, BundleFile};
-pub use craft::Driver;
+pub use craft::{Deadlines, Driver};
 pub use directory::Directory;
 pub use plan::{ClusterPlan, DutyPlan, NodePlan};
 pub use registry::{Drivers, Wishes};

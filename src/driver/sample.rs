@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde_json::Value;
 use uuid::Uuid;
 
 use super::craft::Driver;
@@ -464,13 +463,4 @@ impl Sample {
 /// Any value as a sample would spell it.
 pub fn labels<'l>(pairs: impl IntoIterator<Item = (&'l str, &'l str)>) -> BTreeMap<String, Scalar> {
     pairs.into_iter().map(|(k, v)| (k.to_owned(), Scalar(v.to_owned()))).collect()
-}
-
-/// A sample as data, for whoever renders without a file.
-impl TryFrom<Value> for Sample {
-    type Error = serde_json::Error;
-
-    fn try_from(value: Value) -> Result<Self, serde_json::Error> {
-        serde_json::from_value(value)
-    }
 }

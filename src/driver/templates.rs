@@ -179,7 +179,7 @@ mod tests {
     }
 
     fn rendered(text: &str) -> Result<String, String> {
-        let context = Context::from_serialize(json!({"name": "{{ 7 * 7 }}", "n": 3})).unwrap();
+        let context = Context::from_serialize(&json!({"name": "{{ 7 * 7 }}", "n": 3})).unwrap();
         templates(&[("t.tera", text), ("plain", "p{{ n }}\n")], &[])?
             .render("t.tera", &context)
             .map_err(|e| e.to_string())
@@ -219,7 +219,7 @@ mod tests {
     fn expressions_have_values() {
         let all = [("a", "n + 1"), ("b", "[n, name]"), ("c", "- {{ n }}\n- x: {{ name | q }}\n")];
         let templates = templates(&[], &all).unwrap();
-        let context = Context::from_serialize(json!({"name": "ä😀", "n": 3})).unwrap();
+        let context = Context::from_serialize(&json!({"name": "ä😀", "n": 3})).unwrap();
         let value = |name: &str, text: &str| {
             templates.value(name, &Expression::written(text, 1), &context).unwrap()
         };

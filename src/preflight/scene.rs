@@ -111,7 +111,7 @@ impl Scene {
 
     /// How long the creation asked about, or any, may take.
     pub(super) fn create_timeout(&self) -> Duration {
-        let minutes = self.wish().map_or(self.config.cluster.create_timeout_mins, |w| w.timeout);
+        let minutes = self.wish().map_or(self.config.cluster.create_timeout(), |w| w.timeout);
         Duration::from_secs(60 * u64::from(minutes))
     }
 

@@ -74,7 +74,7 @@ pub async fn find(scene: &Scene, wanted: Wanted) -> Result<Wish, Judgement> {
     };
     let options = wanted.options;
     let timeout = match options.timeout {
-        0 => scene.config.cluster.create_timeout_mins,
+        0 => scene.config.cluster.create_timeout(),
         minutes => minutes,
     };
     let (masters, nodes) = (options.masters, options.nodes);

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use magnumd::api::{Policy, PolicyCredentials, PolicyTarget};
 use magnumd::base::clock::{Clock, Timestamp};
 use magnumd::base::id::Entropy;
+use magnumd::driver::Drivers;
+use magnumd::driver::sample::Sample;
 use magnumd::model::certificate::CertificateKind;
 use magnumd::model::cluster::Cluster;
 use magnumd::model::requester::Requester;
@@ -47,6 +49,23 @@ pub fn policy(cluster: &Cluster) -> (Duration, Duration) {
     let rules = sample.lines().filter_map(|line| line.strip_prefix("#\"")?.split('"').next());
     let slowest = rules.map(time).max().unwrap();
     (time("cluster:get"), slowest)
+}
+
+/// How long the slowest of all drivers takes to draw a cluster, and which it is.
+pub fn drawing(masters: u32, workers: u32) -> (Duration, String) {
+    const ROUNDS: u32 = 50;
+    let all = Drivers::builtin(&[]);
+    let time = |driver: &std::sync::Arc<magnumd::driver::Driver>| {
+        let mut sample = Sample { masters, workers, ..Sample::default() };
+        sample.cluster.master_lb_enabled = true;
+        let plan = sample.plan(driver);
+        let began = Instant::now();
+        for _ in 0..ROUNDS {
+            std::hint::black_box(driver.bundle(&plan).unwrap());
+        }
+        (began.elapsed() / ROUNDS, driver.name().to_owned())
+    };
+    all.iter().map(time).max().unwrap()
 }
 
 /// Times of one signature: the authority loaded, and then the request signed.

@@ -104,6 +104,9 @@ async fn main() {
     let (usual, slowest) = craft::policy(&seeded.one);
     rows.push(Row("rule cluster:get", micros(usual), "≤ 5 µs"));
     rows.push(Row("the slowest rule", micros(slowest), "≤ 5 µs"));
+    let (largest, name) = craft::drawing(3, 100);
+    rows.push(Row("draw 3+100, the slowest driver", millis(largest), "≤ 10 ms"));
+    println!("the slowest driver is {name}");
 
     rows.extend(ten_thousand(&cloud.identity_url(), &project, &user).await);
     rows.extend(many_clusters(&cloud, &token, &project, &user, &few).await);

@@ -6,6 +6,7 @@
 mod authorities;
 mod clusters;
 mod crash;
+mod drivers;
 mod faults;
 mod golden;
 mod harness;

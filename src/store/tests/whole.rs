@@ -6,6 +6,7 @@ use crate::model::certificate::{Certificate, CertificateKind, NextCertificate};
 use crate::model::cluster_template::{ClusterTemplate, Coe, ServerType};
 use crate::model::credential::Credential;
 use crate::model::discovery::DiscoveryToken;
+use crate::model::driver::{ClusterDriver, StoredDriver};
 use crate::model::duty::{Duty, DutyKind, DutyState};
 use crate::model::facts::CloudFacts;
 use crate::model::node::{Node, Phase, PhaseState};
@@ -120,6 +121,13 @@ pub async fn full(place: &Place) -> Store {
         change = change.put(&NextCertificate(certificate(kind)));
     }
     change = change
+        .put(&StoredDriver {
+            digest: "d1".to_owned(),
+            name: "k".to_owned(),
+            version: "1".to_owned(),
+            files: [("driver.yaml".to_owned(), "api: 1\n".to_owned())].into(),
+        })
+        .put(&ClusterDriver { cluster_id: id(), digest: "d1".to_owned() })
         .put(&Duty {
             cluster_id: id(),
             node: "k1-master-0".to_owned(),

@@ -161,7 +161,7 @@ become_node() {
   step etcd-manifest write_etcd_manifest
   step kubelet-enable systemctl enable kubelet
   step kubelet-start init_phase kubelet-start
-  await etcd-health "$PATIENCE" etcd_is_healthy
+  await etcd-health "$ETCD_PATIENCE" etcd_is_healthy
   phase_done "etcd is healthy; a synchronous write takes $(sync_latency) ms."
 
   phase control-plane 'Starting the control plane.'
