@@ -125,7 +125,8 @@ impl Conductor {
         let plan = moment
             .plan(&self.inner.settings, &self.inner.enrolment)
             .ok_or_else(|| StepError::failed("The cluster's template or facts were lost."))?;
-        if self.driver(moment)?.has_duty(&plan, kind)? {
+        let needed = self.driver(moment)?.has_duty(&plan, kind);
+        if needed.map_err(|e| StepError::failed(e.to_string()))? {
             let ready = masters(moment).into_iter().find(|n| n.is_ready());
             let Some(master) = ready else {
                 return Err(StepError::failed(

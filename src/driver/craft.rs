@@ -257,6 +257,18 @@ impl Driver {
         Ok(files)
     }
 
+    /// Whether a cluster's nodes have anything to do for a duty.
+    pub fn has_duty(&self, plan: &ClusterPlan, kind: DutyKind) -> Result<bool, DriverError> {
+        let context = self.known(plan)?.context;
+        let list = compile::duty_list(kind);
+        for (i, entry) in compile::of_kind(&self.manifest, kind).iter().enumerate() {
+            if self.is_wanted(&compile::entry(&list, i), entry.when.as_ref(), &context)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Whether a cluster, or a further group, that is `from` can be made `to` by rebuilding its
     /// servers one after the other.
     pub fn check_upgrade(&self, from: &ClusterPlan, to: &ClusterPlan) -> Result<(), DriverError> {
