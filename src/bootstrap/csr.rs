@@ -112,8 +112,9 @@ mod tests {
             ("", 400, 400),
         ] {
             let status = |index: Option<u32>| {
-                let kubernetes = ["kubelet", "etcd-server", "etcd-peer", "etcd-client",
-                    "front-proxy-client"].map(str::to_owned);
+                let kubernetes =
+                    ["kubelet", "etcd-server", "etcd-peer", "etcd-client", "front-proxy-client"]
+                        .map(str::to_owned);
                 let allowed = if index.is_some() { &kubernetes[..] } else { &kubernetes[..1] };
                 let purpose = Purpose::of(text, &guest(index), allowed);
                 purpose.map_or_else(|f| f.status.as_u16(), |_| 200)

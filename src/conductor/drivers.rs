@@ -73,8 +73,7 @@ impl Conductor {
         driver: &Driver,
     ) -> Result<Change, StoreError> {
         let digest = driver.directory().digest();
-        let change =
-            change.put(&ClusterDriver { cluster_id: cluster, digest: digest.to_owned() });
+        let change = change.put(&ClusterDriver { cluster_id: cluster, digest: digest.to_owned() });
         Ok(match self.inner.store.read(|view| view.driver(digest))? {
             Some(known) => change.expect_exists(&known.record),
             None => change.put(&stored(driver)),

@@ -84,8 +84,7 @@ impl Config {
         ];
         services.into_iter().filter_map(|s| s.ca_file.as_mut()).for_each(found);
         let Tls { cert, key } = &mut api.tls;
-        let named =
-            [cert, key, &mut storage.sealing_key_file, &mut policy.file, &mut drivers.dir];
+        let named = [cert, key, &mut storage.sealing_key_file, &mut policy.file, &mut drivers.dir];
         named.into_iter().filter_map(Option::as_mut).for_each(found);
         policy.dirs.iter_mut().for_each(found);
     }
@@ -158,12 +157,7 @@ impl Config {
             return wrong("ca.rsa_bits", &reason);
         }
         between("ca.validity_days", u64::from(self.ca.validity_days), 1, 36500)?;
-        between(
-            "cluster.create_timeout_mins",
-            u64::from(self.cluster.create_timeout()),
-            1,
-            1440,
-        )?;
+        between("cluster.create_timeout_mins", u64::from(self.cluster.create_timeout()), 1, 1440)?;
         let patience = self.periodic.health_timeout.0;
         if patience.is_zero() || patience > Duration::from_secs(60) {
             let reason = "must be longer than nothing and at most \"60s\"; to look into no \

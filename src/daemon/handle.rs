@@ -12,7 +12,8 @@ use crate::driver::Drivers;
 use crate::store::Store;
 
 /// The options that a running daemon takes over; a dot at the end stands for a whole section.
-pub const RELOADABLE: [&str; 6] = ["log.level", "policy.", "api.tls.", "drivers.dir", "drivers.disabled", "drivers.enabled_beta"];
+pub const RELOADABLE: [&str; 6] =
+    ["log.level", "policy.", "api.tls.", "drivers.dir", "drivers.disabled", "drivers.enabled_beta"];
 
 /// What of a daemon can be asked and changed while it runs.
 pub(super) struct Vitals {

@@ -72,8 +72,9 @@ pub fn openstack_ca(config: &Config) -> Result<String, StartError> {
 pub fn drivers(config: &Config) -> Result<Drivers, StartError> {
     let wishes = &config.drivers;
     let own = match &wishes.dir {
-        Some(path) => folders::read_all(path)
-            .map_err(|(path, reason)| StartError::File { path, reason })?,
+        Some(path) => {
+            folders::read_all(path).map_err(|(path, reason)| StartError::File { path, reason })?
+        }
         None => Vec::new(),
     };
     let own: Result<Vec<Directory>, DriverError> =

@@ -76,7 +76,9 @@ fn masters(plan: &ClusterPlan, manifest: &Manifest) -> Result<(), DriverError> {
         };
         let why = match rule.odd {
             true => "etcd needs an odd number of masters".to_owned(),
-            false => format!("driver {} builds {} to {} masters", manifest.name, rule.min, rule.max),
+            false => {
+                format!("driver {} builds {} to {} masters", manifest.name, rule.min, rule.max)
+            }
         };
         return unsuitable(format!(
             "master_count {masters} is not possible: {why}, so choose {choices}."

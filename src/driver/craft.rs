@@ -292,7 +292,9 @@ impl Driver {
         for kept in &self.manifest.upgrade.keep {
             let (is_same, what) = match kept.value.as_str() {
                 name @ "network_driver" => (network(from) == network(to), name.to_owned()),
-                label => (old.labels.get(label) == new.labels.get(label), format!("the label {label}")),
+                label => {
+                    (old.labels.get(label) == new.labels.get(label), format!("the label {label}"))
+                }
             };
             if !is_same {
                 return unsuitable(format!(
@@ -323,14 +325,18 @@ impl Driver {
         let template = render(&self.manifest.stack.template)?;
         let mut files = self.user_data(&scene, &known.context)?;
         for file in &self.manifest.stack.files {
-            if self.is_wanted(&compile::stack_file(&file.name), file.when.as_ref(), &known.context)? {
+            if self.is_wanted(
+                &compile::stack_file(&file.name),
+                file.when.as_ref(),
+                &known.context,
+            )? {
                 let text = render(&file.template)?;
                 written::file(&file.name, &text).map_err(|e| self.wrong(&file.template, e))?;
                 files.insert(file.name.clone(), text);
             }
         }
-        let stack = written::yaml(&template)
-            .map_err(|e| self.wrong(&self.manifest.stack.template, e))?;
+        let stack =
+            written::yaml(&template).map_err(|e| self.wrong(&self.manifest.stack.template, e))?;
         let parameters = self.parameters(plan, &known, &stack)?;
         let bundle = Bundle { template, parameters, files };
         let census = Census::of_stack(&bundle, &stack)
@@ -394,7 +400,12 @@ impl Driver {
         let given = |name: &str| plan.cluster.labels.get(name).is_some();
         for label in self.labels.iter().filter(|l| l.names().any(given)) {
             if let Some(instead) = &label.spec.deprecated {
-                tracing::warn!(driver = self.name(), label = label.name, instead, "a deprecated label");
+                tracing::warn!(
+                    driver = self.name(),
+                    label = label.name,
+                    instead,
+                    "a deprecated label"
+                );
             }
         }
         let policy = self.manifest.labels_policy;
@@ -560,7 +571,9 @@ impl Driver {
                     written::file(&entry.path, &text).map_err(|e| self.wrong(template, e))?;
                     text.into_bytes()
                 }
-                (_, Some(file), _) => self.directory.get(file).unwrap_or_default().to_owned().into_bytes(),
+                (_, Some(file), _) => {
+                    self.directory.get(file).unwrap_or_default().to_owned().into_bytes()
+                }
                 (.., Some(material)) => self.material(entry, material, node)?.into_bytes(),
                 // A manifest was read, so one of the three is there.
                 _ => Vec::new(),

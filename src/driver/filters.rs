@@ -19,9 +19,7 @@ use super::version::KubeVersion;
 /// Makes them known to `tera`.
 pub fn register(tera: &mut Tera) {
     tera.register_filter("q", |value: Value, _: Kwargs, _: &State| quoted(&value, Syntax::Yaml));
-    tera.register_filter("json", |value: Value, _: Kwargs, _: &State| {
-        quoted(&value, Syntax::Json)
-    });
+    tera.register_filter("json", |value: Value, _: Kwargs, _: &State| quoted(&value, Syntax::Json));
     tera.register_filter("sh", |value: Value, _: Kwargs, _: &State| shell(&word(&value)?));
     tera.register_filter("envfile", |value: Value, _: Kwargs, _: &State| {
         environment(&word(&value)?)

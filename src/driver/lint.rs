@@ -135,10 +135,9 @@ pub fn lint<'d>(driver: &Driver, others: impl IntoIterator<Item = &'d Driver>) -
                 let result = Err(refusal);
                 report.tried.push(Tried { sample: path.to_owned(), result });
             }
-            Err(found) => report.errors.push(Finding {
-                reason: format!("{path}: {}", found.reason),
-                ..found
-            }),
+            Err(found) => {
+                report.errors.push(Finding { reason: format!("{path}: {}", found.reason), ..found })
+            }
         }
     }
     if samples == 0 {
@@ -279,7 +278,8 @@ fn visit(value: &Value, seen: &mut dyn FnMut(&str, &Value)) {
 /// Labels that no template and no expression reads, and magnumd does not either.
 fn unread(driver: &Driver) -> Vec<String> {
     /// What the engine itself, the conductor and health look at.
-    const READ_HERE: &[&str] = &["ready_threshold", "create_timeout", "fixed_subnet_cidr", "fixed_network_cidr"];
+    const READ_HERE: &[&str] =
+        &["ready_threshold", "create_timeout", "fixed_subnet_cidr", "fixed_network_cidr"];
     let directory = driver.directory();
     let texts: Vec<&str> = directory.files().map(|(_, text)| text).collect();
     let is_read = |name: &str| {
@@ -294,12 +294,7 @@ fn unread(driver: &Driver) -> Vec<String> {
     };
     let declared = driver.labels().iter();
     // One whose only value is its default promises nothing that could be read.
-    let says_something = |l: &&super::label::Label| {
-        l.spec.allowed.as_ref().is_none_or(|allowed| allowed.len() > 1)
-    };
-    declared
-        .filter(says_something)
-        .map(|l| l.name.clone())
-        .filter(|name| !is_read(name))
-        .collect()
+    let says_something =
+        |l: &&super::label::Label| l.spec.allowed.as_ref().is_none_or(|allowed| allowed.len() > 1);
+    declared.filter(says_something).map(|l| l.name.clone()).filter(|name| !is_read(name)).collect()
 }

@@ -444,12 +444,7 @@ impl Manifest {
         let manifest: Self = serde_saphyr::from_str_with_options(text, options).map_err(|e| {
             let line = e.location().and_then(|at| u32::try_from(at.line()).ok());
             let (reason, line) = explained(&e.without_snippet().to_string(), line);
-            DriverError::Template {
-                driver: folder.to_owned(),
-                file: FILE.to_owned(),
-                line,
-                reason,
-            }
+            DriverError::Template { driver: folder.to_owned(), file: FILE.to_owned(), line, reason }
         })?;
         manifest.consistent(text)?;
         Ok(manifest)
@@ -573,7 +568,9 @@ fn explained(complaint: &str, line: Option<u32>) -> (String, Option<u32>) {
     };
     let line = line.or(said);
     let mut quoted = text.split('`').skip(1).step_by(2);
-    if text.contains("unknown field") && let Some(unknown) = quoted.next() {
+    if text.contains("unknown field")
+        && let Some(unknown) = quoted.next()
+    {
         let near = quoted
             .map(|known| (strsim::jaro_winkler(unknown, known), known))
             .max_by(|(a, _), (b, _)| a.total_cmp(b))

@@ -64,7 +64,8 @@ impl Drivers {
             own.iter().filter_map(|d| d.manifest().replaces.clone()).collect();
         let is_wanted = |driver: &Driver| {
             let named = |names: &[String]| names.iter().any(|name| name == driver.name());
-            !named(wishes.disabled) && (wishes.all || !driver.manifest().beta || named(wishes.enabled_beta))
+            !named(wishes.disabled)
+                && (wishes.all || !driver.manifest().beta || named(wishes.enabled_beta))
         };
         let kept = embedded.into_iter().filter(|d| !replaced.contains(d.name()));
         let all: Vec<Arc<Driver>> =

@@ -317,9 +317,8 @@ impl Sample {
     }
 
     fn groups(&self, cluster: &Cluster) -> Vec<NodeGroup> {
-        let identified = |group: NodeGroup| {
-            group.identified(NodeGroupId::new(Uuid::from_u128(1)), Sequence(1))
-        };
+        let identified =
+            |group: NodeGroup| group.identified(NodeGroupId::new(Uuid::from_u128(1)), Sequence(1));
         let of = |role, count| {
             identified(NodeGroup::default_of(cluster, &self.template.image_id, role, count))
         };

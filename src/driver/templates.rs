@@ -167,7 +167,10 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn templates(files: &[(&str, &str)], expressions: &[(&str, &str)]) -> Result<Templates, String> {
+    fn templates(
+        files: &[(&str, &str)],
+        expressions: &[(&str, &str)],
+    ) -> Result<Templates, String> {
         let files = files.iter().map(|(p, t)| ((*p).to_owned(), (*t).to_owned()));
         let directory = Directory::new("d", files).unwrap();
         let expressions: Vec<(String, Expression)> = expressions

@@ -150,7 +150,10 @@ impl List {
                     say!("{name} {version}{beta}: {}", manifest.description);
                     for p in &manifest.provides {
                         let os = p.os.join(", ");
-                        say!("  {}", paint(Colour::Dim, &format!("{} on {} × {os}", p.coe, p.server_type)));
+                        say!(
+                            "  {}",
+                            paint(Colour::Dim, &format!("{} on {} × {os}", p.coe, p.server_type))
+                        );
                     }
                 }
             }
@@ -161,9 +164,7 @@ impl List {
 
 fn summary(driver: &Driver) -> Value {
     let manifest = driver.manifest();
-    let provides = |p: &magnumd::driver::manifest::Provides| {
-        json!({"server_type": p.server_type.as_str(), "coe": p.coe.as_str(), "os": p.os})
-    };
+    let provides = |p: &magnumd::driver::manifest::Provides| json!({"server_type": p.server_type.as_str(), "coe": p.coe.as_str(), "os": p.os});
     json!({
         "name": driver.name(),
         "version": manifest.version,

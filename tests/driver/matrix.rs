@@ -104,8 +104,11 @@ fn small(name: &str, more: &str) -> Directory {
     let stack = "heat_template_version: '2018-08-31'\nparameters: {cluster_uuid: {type: string}, \
                  revision: {type: string}}\nresources:\n  r: {type: OS::Heat::Value, properties: \
                  {value: {{ labels.colour | q }}}}\n";
-    let files = [("driver.yaml", manifest.as_str()), ("u.tera", "{{ node.role }}"),
-        ("stack.yaml.tera", stack)];
+    let files = [
+        ("driver.yaml", manifest.as_str()),
+        ("u.tera", "{{ node.role }}"),
+        ("stack.yaml.tera", stack),
+    ];
     let files = files.map(|(path, text)| (path.to_owned(), text.to_owned()));
     Directory::new(name, files).unwrap()
 }
@@ -115,21 +118,37 @@ const COLOUR: &str = "labels: {colour: {type: string, default: red, doc: d}}\n";
 #[test]
 fn what_is_wrong_with_a_directory_is_said_with_file_line_and_cure() {
     for (more, said) in [
-        ("labels: {color: {type: string, doc: d}}\n",
-         "driver x: stack.yaml.tera:4: label colour is not declared in driver.yaml; did you mean color?"),
+        (
+            "labels: {color: {type: string, doc: d}}\n",
+            "driver x: stack.yaml.tera:4: label colour is not declared in driver.yaml; did you mean color?",
+        ),
         ("lables: {}\n", "driver x: driver.yaml:9: unknown key lables; did you mean labels?"),
-        (&format!("{COLOUR}values: [{{name: a, is: labels.colour | nofilter}}]\n"),
-         "driver x: driver.yaml:10: "),
-        (&format!("{COLOUR}values:\n- {{name: a, is: values.b}}\n"),
-         "driver x: driver.yaml:11: values.a: there is no value b in driver.yaml, or only below"),
-        (&format!("{COLOUR}files:\n- {{path: /etc/x, file: u.tera}}\n"),
-         "driver x: driver.yaml: file /etc/x: a path is relative"),
-        (&format!("{COLOUR}files:\n- {{path: x, mode: '0644', content: ca_key, role: master}}\n"),
-         "driver x: driver.yaml:11: file x: others could read this key"),
-        (&format!("{COLOUR}files:\n- {{path: x, template: none.tera}}\n"),
-         "driver x: driver.yaml: file x: the directory has no file none.tera"),
-        (&format!("{COLOUR}upgrade: {{strategy: rebuild, keep: [size]}}\n"),
-         "driver x: driver.yaml:10: upgrade: keep: size is neither"),
+        (
+            &format!("{COLOUR}values: [{{name: a, is: labels.colour | nofilter}}]\n"),
+            "driver x: driver.yaml:10: ",
+        ),
+        (
+            &format!("{COLOUR}values:\n- {{name: a, is: values.b}}\n"),
+            "driver x: driver.yaml:11: values.a: there is no value b in driver.yaml, or only below",
+        ),
+        (
+            &format!("{COLOUR}files:\n- {{path: /etc/x, file: u.tera}}\n"),
+            "driver x: driver.yaml: file /etc/x: a path is relative",
+        ),
+        (
+            &format!(
+                "{COLOUR}files:\n- {{path: x, mode: '0644', content: ca_key, role: master}}\n"
+            ),
+            "driver x: driver.yaml:11: file x: others could read this key",
+        ),
+        (
+            &format!("{COLOUR}files:\n- {{path: x, template: none.tera}}\n"),
+            "driver x: driver.yaml: file x: the directory has no file none.tera",
+        ),
+        (
+            &format!("{COLOUR}upgrade: {{strategy: rebuild, keep: [size]}}\n"),
+            "driver x: driver.yaml:10: upgrade: keep: size is neither",
+        ),
         (&format!("{COLOUR}api: 2\n"), "driver x: driver.yaml:10: "),
     ] {
         let found = Driver::new(small("x", more)).err().map(|e| e.to_string()).unwrap_or_default();
@@ -141,14 +160,18 @@ fn what_is_wrong_with_a_directory_is_said_with_file_line_and_cure() {
 #[test]
 fn labels_that_nobody_declares_follow_the_policy() {
     let with = |policy: &str| {
-        let driver = Driver::new(small("x", &format!("{COLOUR}labels_policy: {policy}\n"))).unwrap();
+        let driver =
+            Driver::new(small("x", &format!("{COLOUR}labels_policy: {policy}\n"))).unwrap();
         let labels = labels([("colur", "blue")]);
         driver.check(&Sample { labels, ..Sample::default() }.plan(&driver))
     };
     assert_eq!(with("ignore"), Ok(()));
     assert_eq!(with("warn"), Ok(()));
     let said = with("error").unwrap_err().to_string();
-    assert_eq!(said, "Driver x knows no label colur. Did you mean colour? Otherwise leave it away.");
+    assert_eq!(
+        said,
+        "Driver x knows no label colur. Did you mean colour? Otherwise leave it away."
+    );
 }
 
 #[test]
@@ -171,8 +194,13 @@ fn an_operators_directory_adds_replaces_or_clashes() {
         (path.to_owned(), text.replace(line, ubuntu))
     });
     let said = error(Directory::new("x", files.collect::<Vec<_>>()).unwrap());
-    assert!(said.contains("(vm, ubuntu, kubernetes) is what driver k8s_kubeadm_v1 builds"), "{said}");
-    assert!(error(small("x", &format!("{COLOUR}replaces: nobody\n"))).contains("there is no nobody"));
+    assert!(
+        said.contains("(vm, ubuntu, kubernetes) is what driver k8s_kubeadm_v1 builds"),
+        "{said}"
+    );
+    assert!(
+        error(small("x", &format!("{COLOUR}replaces: nobody\n"))).contains("there is no nobody")
+    );
     let beta = || vec![small("x", &format!("{COLOUR}beta: true\n"))];
     let off = Drivers::load(beta(), Wishes::default()).unwrap();
     assert!(off.by_name("x").is_none());

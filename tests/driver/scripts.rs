@@ -76,8 +76,7 @@ fn a_duty_brings_all_that_it_needs_and_keys_only_where_they_are_needed() {
 
 #[test]
 fn shellcheck_finds_nothing() {
-    let templates =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("templates").join(NAME);
+    let templates = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates").join(NAME);
     if Command::new("shellcheck").arg("--version").output().is_err() {
         eprintln!("skipped: shellcheck is not installed");
         return;

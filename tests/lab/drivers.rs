@@ -170,7 +170,8 @@ fn drivers_are_listed_shown_linted_and_rendered() {
     let context = format!("{own}/tests/3+10.yaml");
     let out = place.path().join("out");
     let out = out.to_str().unwrap();
-    let (code, text, said) = run(&["render", "k8s_kubeadm_v1", "--context", &context, "--out", out]);
+    let (code, text, said) =
+        run(&["render", "k8s_kubeadm_v1", "--context", &context, "--out", out]);
     assert_eq!(code, 0, "{said}");
     assert!(text.contains("23 resources"), "{text}");
     for file in ["stack.yaml", "parameters.json", "user_data/master-2.yaml", "node/worker/env"] {
