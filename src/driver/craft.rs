@@ -12,14 +12,9 @@ use super::count::Census;
 use super::directory::Directory;
 use super::expression::Expression;
 use super::label::{Default as LabelDefault, Label};
-use super::manifest::{
-    self, FileEntry, Health, LabelsPolicy, Manifest, Material, Role, RotateStrategy, Rule, Wait,
-};
+use super::manifest::{self, Health, LabelsPolicy, Manifest, RotateStrategy, Rule, Wait};
 use super::templates::Templates;
-use super::{
-    Bundle, BundleFile, ClusterPlan, DriverError, DutyPlan, NodePlan, Outcome, compile, outcome,
-    written,
-};
+use super::{Bundle, ClusterPlan, DriverError, Outcome, compile, outcome, written};
 use crate::model::cluster_template::{Coe, ServerType};
 use crate::model::nodegroup::{self, DEFAULT_WORKER};
 use crate::model::stack::Stack;
@@ -31,10 +26,10 @@ const COE_VERSION: &str = "kube_version";
 
 /// A driver, ready to draw.
 pub struct Driver {
-    manifest: Manifest,
-    directory: Directory,
+    pub(super) manifest: Manifest,
+    pub(super) directory: Directory,
     labels: Vec<Label>,
-    templates: Templates,
+    pub(super) templates: Templates,
 }
 
 /// How long a creation waits for its nodes; None waits as long as the creation may take.
@@ -227,90 +222,6 @@ impl Driver {
         outcome::read(&self.manifest.outputs, &format, nodegroup::counts(&plan.groups).0, stack)
     }
 
-    /// The files that one node fetches while it boots.
-    pub fn node_files(
-        &self,
-        plan: &ClusterPlan,
-        node: &NodePlan,
-    ) -> Result<Vec<BundleFile>, DriverError> {
-        let context = self.node_context(plan, node)?;
-        let mut files = Vec::new();
-        self.add_files("files", &self.manifest.files, node, &context, &mut files)?;
-        Ok(files)
-    }
-
-    /// The files with which a node does a duty; the node's certificates are those it shall have
-    /// afterwards.
-    pub fn duty_files(
-        &self,
-        plan: &ClusterPlan,
-        node: &NodePlan,
-        duty: &DutyPlan,
-    ) -> Result<Vec<BundleFile>, DriverError> {
-        let mut context = self.node_context(plan, node)?;
-        context::put(&mut context, "duty", &context::duty(duty));
-        let mut files = Vec::new();
-        let every = &self.manifest.duties.every;
-        self.add_files("duties.every", every, node, &context, &mut files)?;
-        let own = compile::of_kind(&self.manifest, duty.kind);
-        self.add_files(&compile::duty_list(duty.kind), own, node, &context, &mut files)?;
-        Ok(files)
-    }
-
-    /// Whether a cluster's nodes have anything to do for a duty.
-    pub fn has_duty(&self, plan: &ClusterPlan, kind: DutyKind) -> Result<bool, DriverError> {
-        let context = self.known(plan)?.context;
-        let list = compile::duty_list(kind);
-        for (i, entry) in compile::of_kind(&self.manifest, kind).iter().enumerate() {
-            if self.is_wanted(&compile::entry(&list, i), entry.when.as_ref(), &context)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Whether a cluster, or a further group, that is `from` can be made `to` by rebuilding its
-    /// servers one after the other.
-    pub fn check_upgrade(&self, from: &ClusterPlan, to: &ClusterPlan) -> Result<(), DriverError> {
-        if self.manifest.upgrade.strategy == manifest::UpgradeStrategy::None {
-            return unsuitable(format!(
-                "Driver {} cannot upgrade its clusters. Create a new cluster from the template.",
-                self.name()
-            ));
-        }
-        let old = self.known(from)?;
-        self.check(to)?;
-        let mut new = self.known(to)?;
-        if from.facts.os_distro != to.facts.os_distro {
-            return unsuitable(format!(
-                "The template's image is {}, and the nodes are {}. Choose a template with an \
-                 image of the same os_distro.",
-                to.facts.os_distro, from.facts.os_distro
-            ));
-        }
-        let network = |plan| context::network_driver(plan, &self.manifest);
-        for kept in &self.manifest.upgrade.keep {
-            let (is_same, what) = match kept.value.as_str() {
-                name @ "network_driver" => (network(from) == network(to), name.to_owned()),
-                label => {
-                    (old.labels.get(label) == new.labels.get(label), format!("the label {label}"))
-                }
-            };
-            if !is_same {
-                return unsuitable(format!(
-                    "An upgrade rebuilds servers and cannot change {what}. Choose a template that \
-                     has it as the cluster does, or create a new cluster."
-                ));
-            }
-        }
-        let before: tera::Map = context::SHAPES
-            .iter()
-            .filter_map(|(name, _)| Some(((*name).into(), old.context.get(name)?.clone())))
-            .collect();
-        new.context.insert_value("from", tera::Value::from(before));
-        self.refuse("upgrade.refuse", &self.manifest.upgrade.refuse, &new.context)
-    }
-
     /// The stack with all that belongs to it, and how many resources it has.
     pub(super) fn draw(&self, plan: &ClusterPlan) -> Result<(Bundle, u64), DriverError> {
         checks::suits(plan, &self.manifest)?;
@@ -345,7 +256,7 @@ impl Driver {
         Ok((bundle, census.resources()))
     }
 
-    fn scene<'p>(&'p self, plan: &'p ClusterPlan) -> Scene<'p> {
+    pub(super) fn scene<'p>(&'p self, plan: &'p ClusterPlan) -> Scene<'p> {
         Scene { plan, manifest: &self.manifest, create_timeout: self.create_timeout(plan) }
     }
 
@@ -438,7 +349,12 @@ impl Driver {
         Ok(version.as_str().filter(|v| !v.is_empty()).map(str::to_owned))
     }
 
-    fn refuse(&self, list: &str, rules: &[Rule], context: &Context) -> Result<(), DriverError> {
+    pub(super) fn refuse(
+        &self,
+        list: &str,
+        rules: &[Rule],
+        context: &Context,
+    ) -> Result<(), DriverError> {
         for (i, rule) in rules.iter().enumerate() {
             if self.templates.holds(&compile::rule(list, i), &rule.when, context)? {
                 return unsuitable(self.templates.render(&compile::say(list, i), context)?);
@@ -447,7 +363,7 @@ impl Driver {
         Ok(())
     }
 
-    fn is_wanted(
+    pub(super) fn is_wanted(
         &self,
         name: &str,
         when: Option<&Expression>,
@@ -457,7 +373,7 @@ impl Driver {
     }
 
     /// An error in what a template has given.
-    fn wrong(&self, template: &str, (line, reason): written::Wrong) -> DriverError {
+    pub(super) fn wrong(&self, template: &str, (line, reason): written::Wrong) -> DriverError {
         let at = line.map_or_else(String::new, |line| format!(" (line {line} of what it gives)"));
         self.templates.error(template, None, format!("{reason}{at}"))
     }
@@ -538,77 +454,6 @@ impl Driver {
             }
         }
         Ok(parameters)
-    }
-
-    fn node_context(&self, plan: &ClusterPlan, node: &NodePlan) -> Result<Context, DriverError> {
-        let scene = self.scene(plan);
-        let mut context = self.known(plan)?.context;
-        context::put(&mut context, "node", &scene.node(node)?);
-        context::put(&mut context, "certificates", &context::certificates(node));
-        Ok(context)
-    }
-
-    fn add_files(
-        &self,
-        list: &str,
-        entries: &[FileEntry],
-        node: &NodePlan,
-        context: &Context,
-        files: &mut Vec<BundleFile>,
-    ) -> Result<(), DriverError> {
-        let own = match node.master_index {
-            Some(_) => Role::Master,
-            None => Role::Worker,
-        };
-        for (i, entry) in entries.iter().enumerate() {
-            let is_own = entry.role == Role::Any || entry.role == own;
-            if !is_own || !self.is_wanted(&compile::entry(list, i), entry.when.as_ref(), context)? {
-                continue;
-            }
-            let content = match (&entry.template, &entry.file, entry.content) {
-                (Some(template), ..) => {
-                    let text = self.templates.render(template, context)?;
-                    written::file(&entry.path, &text).map_err(|e| self.wrong(template, e))?;
-                    text.into_bytes()
-                }
-                (_, Some(file), _) => {
-                    self.directory.get(file).unwrap_or_default().to_owned().into_bytes()
-                }
-                (.., Some(material)) => self.material(entry, material, node)?.into_bytes(),
-                // A manifest was read, so one of the three is there.
-                _ => Vec::new(),
-            };
-            let mode = entry.bits().unwrap_or(0o600);
-            files.push(BundleFile { path: entry.path.clone(), mode, content });
-        }
-        Ok(())
-    }
-
-    /// A certificate or key, past every template.
-    fn material(
-        &self,
-        entry: &FileEntry,
-        material: Material,
-        node: &NodePlan,
-    ) -> Result<String, DriverError> {
-        let given = &node.certificates;
-        let key = |key: &Option<crate::base::secret::Secret<String>>| match key {
-            Some(key) => Ok(context::pem(key.expose())),
-            None => Err(self.templates.error(
-                &entry.path,
-                None,
-                "a master was to be given this key, and it is not there".to_owned(),
-            )),
-        };
-        match material {
-            Material::Ca => Ok(context::pem(&given.ca)),
-            Material::EtcdCa => Ok(context::pem(&given.etcd_ca)),
-            Material::FrontProxyCa => Ok(context::pem(&given.front_proxy_ca)),
-            Material::SaPub => Ok(context::pem(&given.service_account_public)),
-            Material::CaKey => key(&given.ca_key),
-            Material::FrontProxyCaKey => key(&given.front_proxy_ca_key),
-            Material::SaKey => key(&given.service_account_key),
-        }
     }
 }
 

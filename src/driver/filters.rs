@@ -53,7 +53,17 @@ pub fn register(tera: &mut Tera) {
         let length = u32::try_from(length).unwrap_or(u32::MAX);
         Ok::<_, Error>(Value::from(cidr(&value).map_or(0, |cidr| cidr.subnets(length))))
     });
-    tera.register_filter("version", |value: Value, _: Kwargs, _: &State| version(&value));
+    tera.register_filter("version", |value: Value, options: Kwargs, _: &State| {
+        let version = version(&value);
+        match options.get::<&str>("part")? {
+            Some(_) if version.is_none() => Ok(version),
+            Some(part) => version
+                .get_from_path(part)
+                .cloned()
+                .ok_or_else(|| Error::message(format!("a version has no part {part}"))),
+            None => Ok::<_, Error>(version),
+        }
+    });
     tera.register_filter("listed", |value: Value, _: Kwargs, _: &State| {
         Value::from(listed(value.as_str().unwrap_or_default()).map(Value::from).collect::<Vec<_>>())
     });
@@ -321,9 +331,10 @@ mod tests {
             ("net | cidr_overlaps(with=\"10.0.3.0/24\")", "true"),
             ("net | cidr_overlaps(with=none)", "false"),
             ("net | cidr_subnets(length=24)", "256"),
-            ("(v | version).minor", "31"),
-            ("(v | version).release", "\"v1.31.4\""),
-            ("(v | version).text", "\"v1.31.4-x\""),
+            ("v | version(part=\"minor\")", "31"),
+            ("v | version(part=\"release\")", "\"v1.31.4\""),
+            ("v | version(part=\"text\")", "\"v1.31.4-x\""),
+            ("bad | version(part=\"minor\")", "null"),
             ("bad | version", "null"),
             ("none | version", "null"),
             ("hosts | listed", "[\"a\", \"b\"]"),

@@ -18,11 +18,14 @@ pub mod lint;
 pub mod manifest;
 mod names;
 mod network;
+mod nodes;
 mod outcome;
 pub mod plan;
+mod reading;
 mod registry;
 pub mod sample;
 mod templates;
+mod upgrade;
 mod version;
 mod written;
 

@@ -59,6 +59,8 @@ const WORDS: &[&str] = &[
     "filter",
     "endfilter",
     "include",
+    "raw",
+    "endraw",
     "break",
     "continue",
     "block",
@@ -92,10 +94,11 @@ impl Names {
                 continue;
             }
             let end = closing(text, inner, kind);
-            names.read(&text[inner..end], line_at(text, start));
             at = (end + 2).min(text.len());
             if kind == '%' && text[inner..end].trim_matches(['-', ' ']) == "raw" {
                 at = text[at..].find("endraw").map_or(text.len(), |i| at + i);
+            } else {
+                names.read(&text[inner..end], line_at(text, start));
             }
         }
         names
@@ -212,10 +215,6 @@ impl Names {
             };
             said(what, nearest(field, fields.into_iter()))
         })
-    }
-
-    pub fn bound(&self) -> &BTreeSet<String> {
-        &self.bound
     }
 }
 

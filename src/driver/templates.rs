@@ -134,7 +134,9 @@ impl Templates {
             ErrorKind::Io(_) => {
                 (name.to_owned(), None, format!("what it gives is larger than {LARGEST} bytes"))
             }
-            other => (name.to_owned(), None, other.to_string()),
+            other => {
+                placed(&other.to_string()).unwrap_or((name.to_owned(), None, other.to_string()))
+            }
         };
         let mut source = error.source();
         while let Some(cause) = source {
@@ -143,6 +145,15 @@ impl Templates {
         }
         self.error(&name, line, reason)
     }
+}
+
+/// What Tera says in prose of a place: "error: REASON\n --> FILE:LINE:COLUMN\n …".
+fn placed(text: &str) -> Option<(String, Option<u32>, String)> {
+    let (reason, place) = text.split_once(" --> ")?;
+    let mut place = place.lines().next()?.rsplitn(3, ':').skip(1);
+    let (line, file) = (place.next()?.parse().ok()?, place.next()?);
+    let reason = reason.trim().trim_start_matches("error: ");
+    Some((file.to_owned(), Some(line), reason.to_owned()))
 }
 
 /// Takes what fits and refuses the rest: a loop in a template must not eat the memory.

@@ -25,9 +25,9 @@ use crate::model::service::Service;
 
 /// What others need comes first; exports and backups go in this order.
 pub static KINDS: &[Kind] = &[
-    Kind::of::<StoredDriver>(),
     Kind::of::<ClusterTemplate>(),
     Kind::of::<Cluster>(),
+    Kind::of::<StoredDriver>(),
     Kind::of::<ClusterDriver>(),
     Kind::of::<NodeGroup>(),
     Kind::of::<Certificate>(),

@@ -109,6 +109,8 @@ const fn code(error: &StartError) -> u8 {
         | StartError::Tls(_)
         | StartError::ApiTls(_)
         | StartError::Pki(_)
-        | StartError::Policy(_) => WRONG_CONFIGURATION,
+        | StartError::Policy(_)
+        | StartError::File { .. }
+        | StartError::Drivers(_) => WRONG_CONFIGURATION,
     }
 }

@@ -14,7 +14,6 @@ use std::sync::Arc;
 use magnumd::driver::sample::{Sample, labels};
 use magnumd::driver::{ClusterPlan, Driver, DriverError, Drivers, NodePlan};
 use magnumd::model::cluster_template::{Coe, ServerType};
-use magnumd::model::labels::Labels;
 use magnumd::model::nodegroup::DEFAULT_WORKER;
 use magnumd::model::stack::Stack;
 
