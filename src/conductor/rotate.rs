@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use tracing::info;
 
-use super::create::lapsed;
-use super::moment::Moment;
 use super::authorities::masters;
+use super::create::lapsed;
 use super::duties::{Ask, forgotten};
+use super::moment::Moment;
 use super::{Conductor, Progress, StepError};
 use crate::model::credential::Credential;
 use crate::model::duty::DutyKind;

@@ -86,7 +86,10 @@ fn objects_are_complete_in_themselves() {
             let role = text(object, "/roleRef/name");
             let known = named(text(object, "/roleRef/kind")).contains(role);
             let kubernetes = ["system:auth-delegator", "extension-apiserver-authentication-reader"];
-            assert!(role.is_empty() || known || kubernetes.contains(&role), "{name}: {own}: {role}");
+            assert!(
+                role.is_empty() || known || kubernetes.contains(&role),
+                "{name}: {own}: {role}"
+            );
             let Some(pods) = pods(object) else { continue };
             let labels = object.pointer("/spec/template/metadata/labels");
             assert_eq!(object.pointer("/spec/selector/matchLabels"), labels, "{name}: {own}");
@@ -216,13 +219,18 @@ fn roles_of_keystone_do_what_they_say() {
     let objects = objects(&found.1);
     let policy = objects.iter().find(|o| o["kind"] == "ConfigMap").unwrap();
     let rules: Vec<Value> = serde_json::from_str(text(policy, "/data/policies")).unwrap();
-    let of = |role: &str| rules.iter().filter(|r| r["users"]["roles"][0] == *role).collect::<Vec<_>>();
+    let of =
+        |role: &str| rules.iter().filter(|r| r["users"]["roles"][0] == *role).collect::<Vec<_>>();
     assert_eq!(of("k8s_admin").len() + of("k8s_developer").len() + of("k8s_viewer").len(), 5);
     assert!(rules.iter().all(|r| r["users"]["projects"].as_array().unwrap().len() == 1));
     for rule in of("k8s_viewer") {
         assert_eq!(rule["resource"]["verbs"], serde_json::json!(["get", "list", "watch"]));
-        let resources: Vec<&str> =
-            rule["resource"]["resources"].as_array().unwrap().iter().map(|r| r.as_str().unwrap()).collect();
+        let resources: Vec<&str> = rule["resource"]["resources"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|r| r.as_str().unwrap())
+            .collect();
         assert!(!resources.contains(&"secrets") && !resources.contains(&"*"), "{resources:?}");
         let below: Vec<&&str> = resources.iter().filter(|r| r.contains('/')).collect();
         assert_eq!(below, [&"pods/log"]);

@@ -147,7 +147,9 @@ fn services_that_the_cloud_has_not_got() {
         plan
     };
     driver().check(&volumes(true, &[])).unwrap();
-    assert!(refusal(&volumes(false, &[])).contains("volume_driver cinder needs the volume service"));
+    assert!(
+        refusal(&volumes(false, &[])).contains("volume_driver cinder needs the volume service")
+    );
     let alone = refusal(&volumes(true, &[("cloud_provider_enabled", "false")]));
     assert!(alone.contains("volume_driver cinder needs the cloud controller"), "{alone}");
     let closed = changed(|p| {

@@ -17,9 +17,8 @@ pub(super) const FILE: &str = "cloud.conf";
 /// By the trust that `cloud.conf` names, as Kubernetes' controllers for OpenStack do.
 pub(super) async fn log_in(files: &Bundle) -> Result<String, String> {
     let settings = settings(files.text(FILE)?)?;
-    let value = |key: &str| {
-        settings.get(key).cloned().ok_or_else(|| format!("{FILE} does not say {key}"))
-    };
+    let value =
+        |key: &str| settings.get(key).cloned().ok_or_else(|| format!("{FILE} does not say {key}"));
     let auth = json!({"auth": {
         "identity": {"methods": ["password"], "password": {"user": {
             "id": value("user-id")?, "password": value("password")?,

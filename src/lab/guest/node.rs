@@ -17,9 +17,9 @@ use super::super::fault::GuestHarm;
 use super::super::world::World;
 use super::api::Api;
 use super::bundle::Bundle;
-use super::{certificates, cloud};
 use super::etcd::Member;
 use super::user_data::{Plan, Role, variables};
+use super::{certificates, cloud};
 
 const INSTANCE: HeaderName = HeaderName::from_static("x-magnumd-instance");
 /// How long a phase takes by itself.
