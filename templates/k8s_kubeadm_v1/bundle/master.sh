@@ -126,7 +126,7 @@ use_own_api() {
   systemctl restart kubelet
 }
 
-# The trust is the cluster's alone: it is in no template and no user data, and stays on no disk.
+# The trust is the cluster's alone: it is in no stack and no user data, and as a file it does not stay.
 apply_cloud_config() {
   [ -e "$BUNDLE/cloud.conf" ] || return 0
   local options=(--from-file "$BUNDLE/cloud.conf")
