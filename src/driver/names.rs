@@ -98,7 +98,8 @@ impl Names {
             if kind == '%' && text[inner..end].trim_matches(['-', ' ']) == "raw" {
                 at = text[at..].find("endraw").map_or(text.len(), |i| at + i);
             } else {
-                names.read(&text[inner..end], line_at(text, start));
+                let code = text[inner..end].trim_start_matches('-').trim_end_matches('-');
+                names.read(code, line_at(text, start));
             }
         }
         names
@@ -362,6 +363,7 @@ mod tests {
             "{% raw %}{{ nonsense }}{% endraw %}",
             "{% filter block(indent=4) %}{% include \"x.tera\" %}{% endfilter %}",
             "{{ node?.name is none and node.index is not defined }}",
+            "{%- set a -%}x{%- endset -%}{{ a }}{%- for b in masters -%}{{- b -}}{%- endfor %}",
             "{{ throw(message=cluster.name) }}{{ 'a' if net.own else `b` }}",
             "{{ from.labels.pods == labels.pods }}",
         ] {

@@ -1,8 +1,6 @@
 //! Reading a manifest: what its words alone cannot say wrong is looked at here, and every complaint
 //! names the line and the cure.
 
-use serde_saphyr::Spanned;
-
 use super::DriverError;
 use super::manifest::{
     Certificates, FILE, FileEntry, Manifest, Masters, Material, Role, line_of_span,

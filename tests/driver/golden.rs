@@ -100,11 +100,12 @@ fn the_stack_has_as_many_resources_as_it_should() {
         (plan(1, 1), 6 + 2 + 1, 6 + 2 + 1 + 1),
         (plan(3, 10), 6 + 6 + 1, 6 + 6 + 1 + 10),
         (plan(1, 0), 6 + 2 + 1, 6 + 2 + 1),
-        // A worker counts three times: the member, its port and server; and its address.
-        (public(), 6 + 3 + 1, 6 + 3 + 1 + 8),
+        // A worker counts five times: the member, its port, server and address, and the value
+        // by which cluster-autoscaler sees that it is complete.
+        (public(), 6 + 3 + 1, 6 + 3 + 1 + 10),
         (nested(), 2 + 6 + 1, 2 + 6 + 1),
         // Ports, servers, addresses, members, two volumes each; five for the balancer; two groups.
-        (everything(), 6 + 18 + 5 + 2 + 1, 6 + 18 + 5 + 2 + 1 + 10),
+        (everything(), 6 + 18 + 5 + 2 + 1, 6 + 18 + 5 + 2 + 1 + 12),
     ] {
         let bundle = driver().bundle(&plan).unwrap();
         let template = yaml(&bundle.template);
