@@ -1,7 +1,7 @@
 //! Writes what people read and shells complete, all of it from the command tree itself: a man
 //! page for every verb and completions for bash, zsh and fish.
 //!
-//! `cargo run --example manual --no-default-features --features journald -- DIR` makes `DIR/man`
+//! `cargo run --example manual --no-default-features --features journald,etcd-v3 -- DIR` makes `DIR/man`
 //! and `DIR/completions`. `packaging/build` calls it; no part of it is linked into magnumd.
 
 #![forbid(unsafe_code)]

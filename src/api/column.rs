@@ -20,13 +20,18 @@ pub enum Column<'r> {
     Text(Cow<'r, str>),
 }
 
+/// Columns by name, and how each is read from a record.
+pub type Table<R> = &'static [(&'static str, for<'r> fn(&'r R) -> Column<'r>)];
+
 /// A record whose columns can be named.
-pub trait Columns {
-    /// Every column that lists can be sorted by, besides `id`.
-    const NAMES: &[&str];
+pub trait Columns: 'static {
+    /// Every column that lists can be sorted by and rules compare with.
+    const COLUMNS: Table<Self>;
 
     /// The column of that name, if there is one.
-    fn column(&self, name: &str) -> Option<Column<'_>>;
+    fn column(&self, name: &str) -> Option<Column<'_>> {
+        Self::COLUMNS.iter().find(|(known, _)| *known == name).map(|(_, read)| read(self))
+    }
 }
 
 impl<'r> Column<'r> {
@@ -78,239 +83,118 @@ impl<'r> Column<'r> {
 }
 
 impl Columns for Cluster {
-    const NAMES: &[&str] = &[
-        "uuid",
-        "name",
-        "project_id",
-        "user_id",
-        "cluster_template_id",
-        "keypair",
-        "docker_volume_size",
-        "labels",
-        "master_flavor_id",
-        "flavor_id",
-        "fixed_network",
-        "fixed_subnet",
-        "floating_ip_enabled",
-        "master_lb_enabled",
-        "create_timeout",
-        "discovery_url",
-        "api_address",
-        "coe_version",
-        "container_version",
-        "stack_id",
-        "status",
-        "status_reason",
-        "health_status",
-        "health_status_reason",
-        "created_at",
-        "updated_at",
+    const COLUMNS: Table<Self> = &[
+        ("id", |r| Column::Number(r.sequence.0)),
+        ("uuid", |r| Column::shown(r.id)),
+        ("name", |r| Column::text(&r.name)),
+        ("project_id", |r| Column::text(&r.project_id)),
+        ("user_id", |r| Column::text(&r.user_id)),
+        ("cluster_template_id", |r| Column::shown(r.template_id)),
+        ("keypair", |r| Column::maybe(r.keypair.as_deref())),
+        ("docker_volume_size", |r| Column::count(r.docker_volume_size)),
+        ("labels", |r| Column::json(&r.labels)),
+        ("master_flavor_id", |r| Column::maybe(r.master_flavor_id.as_deref())),
+        ("flavor_id", |r| Column::maybe(r.flavor_id.as_deref())),
+        ("fixed_network", |r| Column::maybe(r.fixed_network.as_deref())),
+        ("fixed_subnet", |r| Column::maybe(r.fixed_subnet.as_deref())),
+        ("floating_ip_enabled", |r| Column::Flag(r.floating_ip_enabled)),
+        ("master_lb_enabled", |r| Column::Flag(r.master_lb_enabled)),
+        ("create_timeout", |r| Column::Number(r.create_timeout.into())),
+        ("discovery_url", |r| Column::maybe(r.discovery_url.as_deref())),
+        ("api_address", |r| Column::maybe(r.api_address.as_deref())),
+        ("coe_version", |r| Column::maybe(r.coe_version.as_deref())),
+        ("container_version", |r| Column::maybe(r.container_version.as_deref())),
+        ("stack_id", |r| Column::maybe(r.stack_id.as_deref())),
+        ("status", |r| Column::text(r.status.as_str())),
+        ("status_reason", |r| Column::maybe(r.status_reason.as_deref())),
+        ("health_status", |r| Column::maybe(r.health_status.map(|h| h.as_str()))),
+        ("health_status_reason", |r| Column::json(&r.health_status_reason)),
+        ("created_at", |r| Column::shown(r.created_at)),
+        ("updated_at", |r| Column::moment(r.updated_at)),
     ];
-
-    fn column(&self, name: &str) -> Option<Column<'_>> {
-        Some(match name {
-            "id" => Column::Number(self.sequence.0),
-            "uuid" => Column::shown(self.id),
-            "name" => Column::text(&self.name),
-            "project_id" => Column::text(&self.project_id),
-            "user_id" => Column::text(&self.user_id),
-            "cluster_template_id" => Column::shown(self.template_id),
-            "keypair" => Column::maybe(self.keypair.as_deref()),
-            "docker_volume_size" => Column::count(self.docker_volume_size),
-            "labels" => Column::json(&self.labels),
-            "master_flavor_id" => Column::maybe(self.master_flavor_id.as_deref()),
-            "flavor_id" => Column::maybe(self.flavor_id.as_deref()),
-            "fixed_network" => Column::maybe(self.fixed_network.as_deref()),
-            "fixed_subnet" => Column::maybe(self.fixed_subnet.as_deref()),
-            "floating_ip_enabled" => Column::Flag(self.floating_ip_enabled),
-            "master_lb_enabled" => Column::Flag(self.master_lb_enabled),
-            "create_timeout" => Column::Number(self.create_timeout.into()),
-            "discovery_url" => Column::maybe(self.discovery_url.as_deref()),
-            "api_address" => Column::maybe(self.api_address.as_deref()),
-            "coe_version" => Column::maybe(self.coe_version.as_deref()),
-            "container_version" => Column::maybe(self.container_version.as_deref()),
-            "stack_id" => Column::maybe(self.stack_id.as_deref()),
-            "status" => Column::text(self.status.as_str()),
-            "status_reason" => Column::maybe(self.status_reason.as_deref()),
-            "health_status" => Column::maybe(self.health_status.map(|h| h.as_str())),
-            "health_status_reason" => Column::json(&self.health_status_reason),
-            "created_at" => Column::shown(self.created_at),
-            "updated_at" => Column::moment(self.updated_at),
-            _ => return None,
-        })
-    }
 }
 
 impl Columns for ClusterTemplate {
-    const NAMES: &[&str] = &[
-        "uuid",
-        "name",
-        "coe",
-        "project_id",
-        "user_id",
-        "image_id",
-        "flavor_id",
-        "master_flavor_id",
-        "keypair_id",
-        "external_network_id",
-        "fixed_network",
-        "fixed_subnet",
-        "dns_nameserver",
-        "network_driver",
-        "volume_driver",
-        "apiserver_port",
-        "docker_volume_size",
-        "docker_storage_driver",
-        "cluster_distro",
-        "http_proxy",
-        "https_proxy",
-        "no_proxy",
-        "insecure_registry",
-        "registry_enabled",
-        "tls_disabled",
-        "public",
-        "hidden",
-        "master_lb_enabled",
-        "floating_ip_enabled",
-        "labels",
-        "server_type",
-        "tags",
-        "driver",
-        "created_at",
-        "updated_at",
+    const COLUMNS: Table<Self> = &[
+        ("id", |r| Column::Number(r.sequence.0)),
+        ("uuid", |r| Column::shown(r.id)),
+        ("name", |r| Column::text(&r.name)),
+        ("coe", |r| Column::text(r.coe.as_str())),
+        ("project_id", |r| Column::text(&r.project_id)),
+        ("user_id", |r| Column::text(&r.user_id)),
+        ("image_id", |r| Column::text(&r.image_id)),
+        ("flavor_id", |r| Column::maybe(r.flavor_id.as_deref())),
+        ("master_flavor_id", |r| Column::maybe(r.master_flavor_id.as_deref())),
+        ("keypair_id", |r| Column::maybe(r.keypair_id.as_deref())),
+        ("external_network_id", |r| Column::maybe(r.external_network_id.as_deref())),
+        ("fixed_network", |r| Column::maybe(r.fixed_network.as_deref())),
+        ("fixed_subnet", |r| Column::maybe(r.fixed_subnet.as_deref())),
+        ("dns_nameserver", |r| Column::maybe(r.dns_nameserver.as_deref())),
+        ("network_driver", |r| Column::maybe(r.network_driver.as_deref())),
+        ("volume_driver", |r| Column::maybe(r.volume_driver.as_deref())),
+        ("apiserver_port", |r| Column::count(r.apiserver_port.map(u32::from))),
+        ("docker_volume_size", |r| Column::count(r.docker_volume_size)),
+        ("docker_storage_driver", |r| Column::maybe(r.docker_storage_driver.as_deref())),
+        ("cluster_distro", |r| Column::maybe(r.cluster_distro.as_deref())),
+        ("http_proxy", |r| Column::maybe(r.http_proxy.as_deref())),
+        ("https_proxy", |r| Column::maybe(r.https_proxy.as_deref())),
+        ("no_proxy", |r| Column::maybe(r.no_proxy.as_deref())),
+        ("insecure_registry", |r| Column::maybe(r.insecure_registry.as_deref())),
+        ("registry_enabled", |r| Column::Flag(r.registry_enabled)),
+        ("tls_disabled", |r| Column::Flag(r.tls_disabled)),
+        ("public", |r| Column::Flag(r.public)),
+        ("hidden", |r| Column::Flag(r.hidden)),
+        ("master_lb_enabled", |r| Column::Flag(r.master_lb_enabled)),
+        ("floating_ip_enabled", |r| Column::Flag(r.floating_ip_enabled)),
+        ("labels", |r| Column::json(&r.labels)),
+        ("server_type", |r| Column::text(r.server_type.as_str())),
+        ("tags", |r| Column::maybe(r.tags.as_deref())),
+        ("driver", |r| Column::maybe(r.driver.as_deref())),
+        ("created_at", |r| Column::shown(r.created_at)),
+        ("updated_at", |r| Column::moment(r.updated_at)),
     ];
-
-    fn column(&self, name: &str) -> Option<Column<'_>> {
-        Some(match name {
-            "id" => Column::Number(self.sequence.0),
-            "uuid" => Column::shown(self.id),
-            "name" => Column::text(&self.name),
-            "coe" => Column::text(self.coe.as_str()),
-            "project_id" => Column::text(&self.project_id),
-            "user_id" => Column::text(&self.user_id),
-            "image_id" => Column::text(&self.image_id),
-            "flavor_id" => Column::maybe(self.flavor_id.as_deref()),
-            "master_flavor_id" => Column::maybe(self.master_flavor_id.as_deref()),
-            "keypair_id" => Column::maybe(self.keypair_id.as_deref()),
-            "external_network_id" => Column::maybe(self.external_network_id.as_deref()),
-            "fixed_network" => Column::maybe(self.fixed_network.as_deref()),
-            "fixed_subnet" => Column::maybe(self.fixed_subnet.as_deref()),
-            "dns_nameserver" => Column::maybe(self.dns_nameserver.as_deref()),
-            "network_driver" => Column::maybe(self.network_driver.as_deref()),
-            "volume_driver" => Column::maybe(self.volume_driver.as_deref()),
-            "apiserver_port" => Column::count(self.apiserver_port.map(u32::from)),
-            "docker_volume_size" => Column::count(self.docker_volume_size),
-            "docker_storage_driver" => Column::maybe(self.docker_storage_driver.as_deref()),
-            "cluster_distro" => Column::maybe(self.cluster_distro.as_deref()),
-            "http_proxy" => Column::maybe(self.http_proxy.as_deref()),
-            "https_proxy" => Column::maybe(self.https_proxy.as_deref()),
-            "no_proxy" => Column::maybe(self.no_proxy.as_deref()),
-            "insecure_registry" => Column::maybe(self.insecure_registry.as_deref()),
-            "registry_enabled" => Column::Flag(self.registry_enabled),
-            "tls_disabled" => Column::Flag(self.tls_disabled),
-            "public" => Column::Flag(self.public),
-            "hidden" => Column::Flag(self.hidden),
-            "master_lb_enabled" => Column::Flag(self.master_lb_enabled),
-            "floating_ip_enabled" => Column::Flag(self.floating_ip_enabled),
-            "labels" => Column::json(&self.labels),
-            "server_type" => Column::text(self.server_type.as_str()),
-            "tags" => Column::maybe(self.tags.as_deref()),
-            "driver" => Column::maybe(self.driver.as_deref()),
-            "created_at" => Column::shown(self.created_at),
-            "updated_at" => Column::moment(self.updated_at),
-            _ => return None,
-        })
-    }
 }
 
 impl Columns for NodeGroup {
-    const NAMES: &[&str] = &[
-        "uuid",
-        "name",
-        "cluster_id",
-        "project_id",
-        "docker_volume_size",
-        "labels",
-        "flavor_id",
-        "image_id",
-        "node_addresses",
-        "node_count",
-        "role",
-        "min_node_count",
-        "max_node_count",
-        "is_default",
-        "stack_id",
-        "status",
-        "status_reason",
-        "version",
-        "created_at",
-        "updated_at",
+    const COLUMNS: Table<Self> = &[
+        ("id", |r| Column::Number(r.sequence.0)),
+        ("uuid", |r| Column::shown(r.id)),
+        ("name", |r| Column::text(&r.name)),
+        ("cluster_id", |r| Column::shown(r.cluster_id)),
+        ("project_id", |r| Column::text(&r.project_id)),
+        ("docker_volume_size", |r| Column::count(r.docker_volume_size)),
+        ("labels", |r| Column::json(&r.labels)),
+        ("flavor_id", |r| Column::maybe(r.flavor_id.as_deref())),
+        ("image_id", |r| Column::maybe(r.image_id.as_deref())),
+        ("node_addresses", |r| Column::json(&r.node_addresses)),
+        ("node_count", |r| Column::Number(r.node_count.into())),
+        ("role", |r| Column::text(&r.role)),
+        ("min_node_count", |r| Column::Number(r.min_node_count.into())),
+        ("max_node_count", |r| Column::count(r.max_node_count)),
+        ("is_default", |r| Column::Flag(r.is_default)),
+        ("stack_id", |r| Column::maybe(r.stack_id.as_deref())),
+        ("status", |r| Column::text(r.status.as_str())),
+        ("status_reason", |r| Column::maybe(r.status_reason.as_deref())),
+        ("version", |r| Column::maybe(r.version.as_deref())),
+        ("created_at", |r| Column::shown(r.created_at)),
+        ("updated_at", |r| Column::moment(r.updated_at)),
     ];
-
-    fn column(&self, name: &str) -> Option<Column<'_>> {
-        Some(match name {
-            "id" => Column::Number(self.sequence.0),
-            "uuid" => Column::shown(self.id),
-            "name" => Column::text(&self.name),
-            "cluster_id" => Column::shown(self.cluster_id),
-            "project_id" => Column::text(&self.project_id),
-            "docker_volume_size" => Column::count(self.docker_volume_size),
-            "labels" => Column::json(&self.labels),
-            "flavor_id" => Column::maybe(self.flavor_id.as_deref()),
-            "image_id" => Column::maybe(self.image_id.as_deref()),
-            "node_addresses" => Column::json(&self.node_addresses),
-            "node_count" => Column::Number(self.node_count.into()),
-            "role" => Column::text(&self.role),
-            "min_node_count" => Column::Number(self.min_node_count.into()),
-            "max_node_count" => Column::count(self.max_node_count),
-            "is_default" => Column::Flag(self.is_default),
-            "stack_id" => Column::maybe(self.stack_id.as_deref()),
-            "status" => Column::text(self.status.as_str()),
-            "status_reason" => Column::maybe(self.status_reason.as_deref()),
-            "version" => Column::maybe(self.version.as_deref()),
-            "created_at" => Column::shown(self.created_at),
-            "updated_at" => Column::moment(self.updated_at),
-            _ => return None,
-        })
-    }
 }
 
 impl Columns for Quota {
-    const NAMES: &[&str] = &["project_id", "resource", "hard_limit", "created_at", "updated_at"];
-
-    fn column(&self, name: &str) -> Option<Column<'_>> {
-        Some(match name {
-            "id" => Column::Number(self.sequence.0),
-            "project_id" => Column::text(&self.project_id),
-            "resource" => Column::text(quota::CLUSTER),
-            "hard_limit" => Column::Number(self.hard_limit.into()),
-            "created_at" => Column::shown(self.created_at),
-            "updated_at" => Column::moment(self.updated_at),
-            _ => return None,
-        })
-    }
+    const COLUMNS: Table<Self> = &[
+        ("id", |r| Column::Number(r.sequence.0)),
+        ("project_id", |r| Column::text(&r.project_id)),
+        ("resource", |_| Column::text(quota::CLUSTER)),
+        ("hard_limit", |r| Column::Number(r.hard_limit.into())),
+        ("created_at", |r| Column::shown(r.created_at)),
+        ("updated_at", |r| Column::moment(r.updated_at)),
+    ];
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::tests::place::Place;
-
-    fn all_there<R: Columns>(record: &R) {
-        for name in R::NAMES {
-            assert!(record.column(name).is_some(), "{name}");
-        }
-        assert!(record.column("id").is_some() && record.column("colour").is_none());
-    }
-
-    #[tokio::test]
-    async fn every_name_has_a_column() {
-        let place = Place::new();
-        all_there(&place.template(1, "p1", "base"));
-        let cluster = place.cluster(7, "p1", "k1").await;
-        all_there(&cluster);
-        all_there(&place.store.read(|v| v.nodegroups(cluster.id)).unwrap().remove(0).record);
-    }
 
     #[test]
     fn nothing_sorts_first_and_prints_as_python_does() {

@@ -103,7 +103,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-openstack-request-id")
 
 impl Service for Api {
     async fn handle(&self, request: Request) -> Response {
-        let request_id = self.new_request_id();
+        let request_id = self.entropy.request_id();
         // Of the highest level, so that no filter takes the names from the lines.
         let span = error_span!("request", request_id, cluster = field::Empty);
         let answer = async {
@@ -230,10 +230,6 @@ impl Api {
             "request"
         );
         numbered(response, request_id)
-    }
-
-    fn new_request_id(&self) -> String {
-        format!("req-{}", self.entropy.uuid())
     }
 
     async fn serve(

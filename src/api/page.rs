@@ -93,7 +93,7 @@ pub struct Ranked<K> {
 impl Listing {
     /// Reads the arguments of a list of `R`.
     pub fn read<R: Columns>(query: &Query<'_>, most: usize) -> Outcome<Self> {
-        Self::read_as(query, R::NAMES, most, false)
+        Self::read_as::<R>(query, most, false)
     }
 
     /// Reads the arguments of a list whose items have numbers in place of uuids.
@@ -105,15 +105,10 @@ impl Listing {
                 ApiError::field("marker", text, why)
             })?),
         };
-        Ok((Self::read_as(query, R::NAMES, most, true)?, marker))
+        Ok((Self::read_as::<R>(query, most, true)?, marker))
     }
 
-    fn read_as(
-        query: &Query<'_>,
-        names: &[&'static str],
-        most: usize,
-        is_numbered: bool,
-    ) -> Outcome<Self> {
+    fn read_as<R: Columns>(query: &Query<'_>, most: usize, is_numbered: bool) -> Outcome<Self> {
         let limit = match query.get("limit") {
             None => most,
             Some(text) => match text.trim().parse::<i64>() {
@@ -144,12 +139,16 @@ impl Listing {
         };
         let sort_key = match query.get("sort_key") {
             None | Some("id") => BY_MAKING,
-            Some(name) => names.iter().copied().find(|n| *n == name).ok_or_else(|| {
-                let name: String = name.chars().take(100).collect();
-                ApiError::invalid(format!(
-                    "The sort_key value \"{name}\" is an invalid field for sorting"
-                ))
-            })?,
+            Some(name) => {
+                R::COLUMNS.iter().map(|(known, _)| *known).find(|known| *known == name).ok_or_else(
+                    || {
+                        let name: String = name.chars().take(100).collect();
+                        ApiError::invalid(format!(
+                            "The sort_key value \"{name}\" is an invalid field for sorting"
+                        ))
+                    },
+                )?
+            }
         };
         Ok(Self { limit, marker, sort_key, descending })
     }
@@ -211,18 +210,15 @@ impl Listing {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::column::Table;
     use super::*;
 
     #[derive(Clone, Debug)]
     struct Thing(Option<&'static str>);
 
     impl Columns for Thing {
-        const NAMES: &[&str] = &["name"];
-
-        fn column(&self, name: &str) -> Option<Column<'_>> {
-            let text = self.0.map_or(Column::Null, |text| Column::Text(text.into()));
-            (name == "name").then_some(text)
-        }
+        const COLUMNS: Table<Self> =
+            &[("name", |thing| thing.0.map_or(Column::Null, |text| Column::Text(text.into())))];
     }
 
     fn listing(query: &str) -> Result<Listing, String> {

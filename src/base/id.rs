@@ -5,6 +5,8 @@ use std::fmt;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use uuid::Uuid;
 
+use super::clock::Timestamp;
+
 /// Randomness as an argument; the system's, so it suits keys and tokens.
 #[derive(Clone, Debug, Default)]
 pub struct Entropy {
@@ -26,9 +28,22 @@ impl Entropy {
         uuid::Builder::from_random_bytes(self.bytes()).into_uuid()
     }
 
+    /// The id of a record made at `now`: a UUID of version 7 (RFC 9562). What was made one after
+    /// the other lies side by side in the state file, so that a page of a list is read from few
+    /// places of it, however many records there are.
+    pub fn record_id(&self, now: Timestamp) -> Uuid {
+        let millis = u64::try_from(now.micros() / 1000).unwrap_or_default();
+        uuid::Builder::from_unix_timestamp_millis(millis, &self.bytes()).into_uuid()
+    }
+
     /// 128 bits as 32 lower-case hex digits.
     pub fn hex_token(&self) -> String {
         self.uuid_bytes_hex()
+    }
+
+    /// `req-` and a UUID, as every service of OpenStack names its requests.
+    pub fn request_id(&self) -> String {
+        format!("req-{}", self.uuid())
     }
 
     /// A password of 32 letters and digits (190 bits), safe in any shell or URL.
@@ -63,7 +78,7 @@ pub struct ShortId([u8; 12]);
 impl ShortId {
     pub fn of(id: Uuid) -> Self {
         const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-        // The last 60 bits: a version-4 UUID has its fixed bits before them.
+        // The last 60 bits: UUIDs have version, variant and time before them.
         let bits = id.as_u128();
         Self(std::array::from_fn(|i| ALPHABET[(bits >> (55 - 5 * i)) as usize & 31]))
     }
@@ -97,6 +112,18 @@ mod tests {
         assert_ne!(ShortId::of(a), ShortId::of(b));
         assert_eq!(ShortId::of(Uuid::nil()).as_str(), "aaaaaaaaaaaa");
         assert_eq!(ShortId::of(Uuid::from_u128(31)).as_str(), "aaaaaaaaaaa7");
+    }
+
+    #[test]
+    fn ids_of_records_are_in_order_of_making_and_differ_at_one_moment() {
+        let entropy = Entropy::new();
+        let at = |millis: i64| Timestamp::from_micros(millis * 1000);
+        let (early, late) =
+            (entropy.record_id(at(1_764_000_000_000)), entropy.record_id(at(1_764_000_000_001)));
+        assert!(early < late);
+        assert_eq!((early.get_version_num(), early.get_variant()), (7, uuid::Variant::RFC4122));
+        let (a, b) = (entropy.record_id(at(7)), entropy.record_id(at(7)));
+        assert_ne!((a, ShortId::of(a)), (b, ShortId::of(b)));
     }
 
     #[test]

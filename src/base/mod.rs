@@ -4,6 +4,7 @@
 //! a day in a second and draw the same keys twice. HTTP is spoken in two files
 //! only; whoever talks to the network talks through them.
 
+pub mod archive;
 pub mod backoff;
 pub mod clock;
 pub mod http;

@@ -14,8 +14,10 @@ use crate::store::StoreError;
 
 /// What a node wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Errand {
+pub enum Errand<'r> {
     Bundle,
+    /// A file of the operator's, by its SHA-256.
+    Artifact(&'r str),
     Csr,
     Status,
     /// Is there something to do?
@@ -25,10 +27,13 @@ pub enum Errand {
 }
 
 /// The node's name and its errand; the path is looked at before the method.
-pub fn route(request: &Request) -> Result<(&str, Errand), Fault> {
+pub fn route(request: &Request) -> Result<(&str, Errand<'_>), Fault> {
     let path: Vec<&str> = request.path.split('/').collect();
     let (node, get, post) = match *path {
         ["", "bootstrap", "v1", node, "bundle"] => (node, Some(Errand::Bundle), None),
+        ["", "bootstrap", "v1", node, "artifact", digest] => {
+            (node, Some(Errand::Artifact(digest)), None)
+        }
         ["", "bootstrap", "v1", node, "csr"] => (node, None, Some(Errand::Csr)),
         ["", "bootstrap", "v1", node, "status"] => (node, None, Some(Errand::Status)),
         ["", "bootstrap", "v1", node, "duty"] => {

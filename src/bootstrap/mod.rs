@@ -5,19 +5,21 @@
 //! such a server, and only until the node has reported ready.
 
 mod admission;
-mod archive;
+mod artifact;
 mod csr;
 mod door;
 mod duty;
 mod report;
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, HeaderValue};
 use serde_json::json;
-use tracing::{info, warn};
+use tracing::{Instrument, Span, error_span, field, info, warn};
 
+use crate::base::archive::{File, build};
 use crate::base::clock::Clock;
 use crate::base::http::server::{
     Limits, Request, Response, Service, empty, json as json_response, response,
@@ -33,6 +35,7 @@ use crate::pki::desk::Desk;
 use crate::pki::enrolment::{Enrolment, EnrolmentKey};
 use crate::store::{Change, Store, StoreError, Stored};
 use admission::Guest;
+use artifact::Artifacts;
 use csr::{CsrRequest, Purpose};
 use door::{Errand, Fault};
 use duty::{DutyAnswer, DutyRequest};
@@ -49,6 +52,8 @@ pub struct Parts {
     pub enrolment: EnrolmentKey,
     pub clock: Clock,
     pub entropy: Entropy,
+    /// Where files lie that nodes may ask for by their digest.
+    pub artifact_dir: Option<PathBuf>,
 }
 
 /// The service behind the door.
@@ -59,6 +64,7 @@ pub struct Bootstrap {
     clock: Clock,
     entropy: Entropy,
     desk: Desk,
+    artifacts: Artifacts,
 }
 
 /// What the bootstrap door puts up with.
@@ -83,19 +89,31 @@ struct Caller {
 
 impl Bootstrap {
     pub fn new(parts: Parts) -> Self {
-        let Parts { store, conductor, enrolment, clock, entropy } = parts;
-        Self { store, conductor, enrolment, clock, entropy, desk: Desk::default() }
+        let Parts { store, conductor, enrolment, clock, entropy, artifact_dir } = parts;
+        let artifacts = Artifacts::new(artifact_dir);
+        Self { store, conductor, enrolment, clock, entropy, desk: Desk::default(), artifacts }
+    }
+
+    /// Reads the operator's files, so that their digests are known when the first node asks.
+    pub async fn read_artifacts(&self) {
+        self.artifacts.read().await;
     }
 
     async fn answer(&self, request: &Request) -> Result<Response, Fault> {
         let (node, errand) = door::route(request)?;
         let claims = self.authenticate(request)?;
+        Span::current().record("cluster", field::display(claims.cluster));
         let caller = self.caller(&claims, node, door::instance(request)?.to_string())?;
         // The body is read before the name is claimed: nonsense costs no call to Nova.
         match errand {
             Errand::Bundle => {
                 still_booting(&self.claim(&caller).await?)?;
                 self.bundle(&caller).await
+            }
+            Errand::Artifact(digest) => {
+                let digest = artifact::digest(digest)?;
+                self.claim(&caller).await?;
+                self.artifacts.answer(digest).await
             }
             Errand::Csr => {
                 let asked: CsrRequest = door::body(request)?;
@@ -216,11 +234,11 @@ impl Bootstrap {
         self.packed(caller, files.into_iter().map(|f| (f.path, f.mode, f.content)).collect()).await
     }
 
-    async fn packed(&self, caller: &Caller, files: Vec<archive::File>) -> Result<Response, Fault> {
+    async fn packed(&self, caller: &Caller, files: Vec<File>) -> Result<Response, Fault> {
         // The cluster's age stands for every file's: fetched again, the bytes are the same.
         let created_at = self.look(caller.cluster, &caller.guest.name)?.cluster.created_at;
         let mtime = u64::try_from(created_at.micros() / 1_000_000).unwrap_or(0);
-        let built = tokio::task::spawn_blocking(move || archive::build(&files, mtime)).await;
+        let built = tokio::task::spawn_blocking(move || build(&files, mtime)).await;
         let bytes = built.map_err(|e| Fault::ours(&e))?.map_err(|e| Fault::ours(&e))?;
         let mut answer = response(StatusCode::OK, "application/x-tar", bytes);
         answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -311,6 +329,7 @@ impl Service for Bootstrap {
     fn route(&self, request: &Request) -> &'static str {
         match door::route(request) {
             Ok((_, Errand::Bundle)) => "bundle",
+            Ok((_, Errand::Artifact(_))) => "artifact",
             Ok((_, Errand::Csr)) => "csr",
             Ok((_, Errand::Status)) => "status",
             Ok((_, Errand::Duty)) => "duty",
@@ -320,6 +339,9 @@ impl Service for Bootstrap {
     }
 
     async fn handle(&self, request: Request) -> Response {
-        self.answer(&request).await.unwrap_or_else(Fault::answer)
+        let request_id = self.entropy.request_id();
+        let span = error_span!("request", request_id, cluster = field::Empty);
+        let answer = async { self.answer(&request).await.unwrap_or_else(Fault::answer) };
+        answer.instrument(span).await
     }
 }

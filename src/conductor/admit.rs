@@ -1,9 +1,12 @@
 //! All that must hold before an intention is written: the cloud has what was named, and
 //! the driver can build it.
 
-use tracing::info;
+use std::time::Duration;
+
+use tracing::{info, warn};
 
 use super::{Conductor, Refusal, Tenant};
+use crate::base::clock::Timestamp;
 use crate::driver::plan::{ClusterPlan, Enrolment, NodeImages};
 use crate::driver::{Driver, DriverError};
 use crate::model::cluster::Cluster;
@@ -183,7 +186,7 @@ impl Conductor {
         let ClusterOrder { mut cluster, node_count, master_count } = order;
         cluster.status = Status::CreateInProgress;
         let group = |role: &'static str, count: u32| {
-            let id = NodeGroupId::new(self.inner.entropy.uuid());
+            let id = NodeGroupId::new(self.inner.entropy.record_id(now));
             NodeGroup::default_of(&cluster, &template.image_id, role, count)
                 .identified(id, store.next_sequence())
         };
@@ -205,8 +208,19 @@ impl Conductor {
             removals: Vec::new(),
             images: NodeImages::default(),
             trust: None,
+            inlined: None,
         };
         driver.check(&plan)?;
+        if let Some(wait) = driver.awaits_signals(&plan)? {
+            self.check_signals(wait, tenant.requester.expires_at)?;
+        }
+        if driver.inlines(&plan)? {
+            warn!(
+                name = cluster.name,
+                project = cluster.project_id,
+                "the cluster's keys go into user data, which Heat and Nova store"
+            );
+        }
         let minutes = driver.create_timeout(&plan);
         let id = cluster.id;
         let operation = Operation {
@@ -216,7 +230,7 @@ impl Conductor {
             step: Step::Certificates,
             attempt: 0,
             began: now,
-            deadline: Some(now.plus(std::time::Duration::from_secs(60 * u64::from(minutes)))),
+            deadline: Some(now.plus(Duration::from_secs(60 * u64::from(minutes)))),
             token: Some(
                 store.sealer().seal(&Operation::token_owner(id), tenant.token.expose().as_bytes()),
             ),
@@ -244,6 +258,22 @@ impl Conductor {
         info!(cluster = %id, name = cluster.name, project = cluster.project_id, "creation accepted");
         self.poke(id);
         Ok(id)
+    }
+
+    /// Heat looks at a wait condition with the token that made the stack.
+    fn check_signals(&self, wait: Duration, expires_at: Timestamp) -> Result<(), Refusal> {
+        let left = expires_at.since(self.inner.clock.now());
+        if wait <= left || self.inner.settings.heat_reauthenticates {
+            return Ok(());
+        }
+        Err(Refusal::Invalid(format!(
+            "Invalid input for label wait_condition_timeout. Value: '{}'. The token of the request \
+             expires in {} s, and Heat cannot wait for longer: set the label to less, log in anew, \
+             or let the operator set reauthentication_auth_method = trusts in heat.conf and \
+             heat_reauthenticates = true for magnumd.",
+            wait.as_secs(),
+            left.as_secs()
+        )))
     }
 
     fn has_root(&self, labels: &Labels, found: &Ingredients) -> Result<(), Refusal> {

@@ -7,17 +7,16 @@ use tracing::{info, warn};
 use super::decide::{AwaitNext, Awaited, StackNext, await_created, stack};
 use super::moment::Moment;
 use super::{Conductor, Progress, StepError};
-use crate::base::points::Stopped;
 use crate::driver::{Bundle, ClusterPlan, DriverError};
-use crate::model::certificate::{Certificate, CertificateKind};
+use crate::model::certificate::CertificateKind;
 use crate::model::credential::Credential;
 use crate::model::discovery::DiscoveryToken;
 use crate::model::operation::{Operation, OperationKind, Step};
 use crate::model::stack::Stack;
 use crate::model::status::Status;
+use crate::model::vigil::Vigil;
 use crate::model::{name, nodegroup};
 use crate::openstack::{Actor, CloudError, NewStack};
-use crate::pki::material;
 use crate::store::{Change, Stored};
 
 impl Conductor {
@@ -46,26 +45,11 @@ impl Conductor {
         moment: &Moment,
         operation: &Stored<Operation>,
     ) -> Result<Progress, StepError> {
-        let (id, name) = (moment.id(), moment.cluster.name.clone());
-        let (now, settings) = (self.inner.clock.now(), &self.inner.settings);
-        let validity = settings.certificate_validity;
-        let entropy = self.inner.entropy.clone();
-        let failed = |e: &dyn std::fmt::Display| {
-            StepError::failed(format!("The cluster's keys could not be drawn: {e}"))
-        };
-        // Nothing outside has happened yet, so a stop need not wait for it.
-        let drawing = self.inner.mill.draw(material::KEYS);
-        let keys = self.inner.stopping.run_until_cancelled(drawing).await.ok_or(Stopped)?;
-        let keys = keys.map_err(|e| failed(&e))?;
-        let drawn = tokio::task::spawn_blocking(move || {
-            material::assemble(&name, &CertificateKind::ALL, &keys, validity, now, &entropy)
-        });
-        let drawn = drawn.await.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
+        let id = moment.id();
         let sealer = self.inner.store.sealer();
         let mut change = Change::new().expect(operation);
-        for (kind, pair) in drawn {
-            let key = sealer.seal(&Certificate::owner(id, kind), pair.key.expose().as_bytes());
-            change = change.put(&Certificate { cluster_id: id, kind, pem: pair.pem, key });
+        for drawn in self.draw(&moment.cluster, &CertificateKind::ALL).await? {
+            change = change.put(&drawn);
         }
         let password = self.inner.entropy.password();
         let credential = Credential {
@@ -310,6 +294,10 @@ impl Conductor {
         if driver.wants_trust() {
             plan.trust = moment.entrusted(&self.inner.store)?;
         }
+        if driver.inlines(plan).is_ok_and(|inlines| inlines) {
+            let inlined = self.inlined(moment.id());
+            plan.inlined = Some(inlined.map_err(|e| StepError::failed(e.to_string()))?);
+        }
         Ok(driver.bundle(plan))
     }
 
@@ -320,26 +308,32 @@ impl Conductor {
         operation: &Stored<Operation>,
     ) -> Result<Progress, StepError> {
         let driver = self.driver(moment)?;
-        // Without nodes that report there are none to wait for.
-        let (masters, workers) = match driver.waits_for_nodes() {
-            true => moment.counts(),
-            false => (0, 0),
-        };
         let shown = self.look(moment, false).await?;
         let plan = moment.plan(&self.inner.settings, &self.inner.enrolment);
+        // Without nodes that report there are none to wait for.
+        let waits = plan.as_ref().is_none_or(|plan| driver.waits_for_nodes(plan).unwrap_or(true));
+        let (masters, workers) = if waits { moment.counts() } else { (0, 0) };
         let threshold = plan.as_ref().and_then(|plan| driver.ready_threshold(plan));
+        let stack_name = moment.cluster.stack_name();
         let next = await_created(&Awaited {
             stack: shown.as_ref(),
             nodes: &moment.nodes,
             masters,
             workers,
             threshold: threshold.unwrap_or(workers).min(workers),
+            stack_name: &stack_name,
+            since: moment.vigil.as_ref().map(|v| v.since),
             limits: plan.as_ref().and_then(|p| driver.deadlines(p).ok()).unwrap_or_default(),
+            discovery: moment.tokens.first().map(|t| &t.record),
             deadline: operation.deadline,
             now: self.inner.clock.now(),
         });
         match next {
             AwaitNext::LookAgain(progress) => {
+                if moment.vigil.is_none() && shown.is_some_and(|s| !s.is_in_progress()) {
+                    let vigil = Vigil { cluster_id: moment.id(), since: self.inner.clock.now() };
+                    self.commit(Change::new().expect(operation).put(&vigil)).await?;
+                }
                 self.note(moment, &progress).await;
                 Ok(Progress::Wait(self.inner.settings.look_interval))
             }
@@ -432,6 +426,9 @@ impl Conductor {
             group.version.clone_from(&cluster.coe_version);
             group.updated_at = Some(now);
             change = change.put(&group);
+        }
+        if let Some(vigil) = &moment.vigil {
+            change = change.delete(&vigil.record);
         }
         self.commit(change.delete(&operation.record)).await?;
         info!(api = cluster.api_address, "cluster complete");

@@ -5,7 +5,10 @@ use std::time::Duration;
 use crate::base::clock::Timestamp;
 use crate::driver::Deadlines;
 use crate::model::ClusterId;
-use crate::model::node::Node;
+use crate::model::discovery::{DiscoveryToken, TokenState};
+use crate::model::name;
+use crate::model::node::{Node, Phase};
+use crate::model::nodegroup::{DEFAULT_MASTER, DEFAULT_WORKER};
 use crate::model::stack::Stack;
 
 /// What to do about a cluster's stack before one is known.
@@ -41,7 +44,13 @@ pub struct Awaited<'a> {
     pub workers: u32,
     /// How many workers must be ready.
     pub threshold: u32,
+    /// What the names of the cluster's nodes begin with.
+    pub stack_name: &'a str,
+    /// When the stack was first seen complete; None while it is not.
+    pub since: Option<Timestamp>,
     pub limits: Deadlines,
+    /// Where the masters register to find each other, if they do.
+    pub discovery: Option<&'a DiscoveryToken>,
     pub deadline: Option<Timestamp>,
     pub now: Timestamp,
 }
@@ -90,64 +99,20 @@ pub fn await_created(seen: &Awaited<'_>) -> AwaitNext {
     if !stack.is_in_progress() && masters >= seen.masters && workers >= seen.threshold {
         return AwaitNext::Settle;
     }
-    if let Some(late) = late(seen) {
+    if let Some(late) = overdue(seen) {
         return late;
     }
     let progress = progress(seen, stack, masters + workers);
     match seen.deadline {
         Some(deadline) if seen.now >= deadline => {
             let nodegroup = (!stack.is_in_progress()).then(|| match masters < seen.masters {
-                true => crate::model::nodegroup::DEFAULT_MASTER.to_owned(),
-                false => crate::model::nodegroup::DEFAULT_WORKER.to_owned(),
+                true => DEFAULT_MASTER.to_owned(),
+                false => DEFAULT_WORKER.to_owned(),
             });
             AwaitNext::Fail { reason: format!("Timed out: {progress}"), nodegroup }
         }
         _ => AwaitNext::LookAgain(progress),
     }
-}
-
-/// A node that takes longer than the driver's own limits allow.
-fn late(seen: &Awaited<'_>) -> Option<AwaitNext> {
-    let over = |since: Timestamp, limit: Option<Duration>| {
-        limit.filter(|limit| seen.now >= since.plus(*limit)).map(|limit| limit.as_secs())
-    };
-    let slow = seen.nodes.iter().filter(|n| !n.is_ready()).find_map(|node| {
-        let seconds = over(node.first_seen, seen.limits.ready)?;
-        Some(AwaitNext::Fail {
-            reason: format!(
-                "Node {} is not ready {seconds} s after its first report; it stands in phase {}: \
-                 {}{}",
-                node.name,
-                node.phase,
-                node.message,
-                last_lines(&node.log_tail)
-            ),
-            nodegroup: Some(node.nodegroup.clone()),
-        })
-    });
-    if slow.is_some() {
-        return slow;
-    }
-    let silent = (seen.masters + seen.workers) as usize;
-    let silent = silent.saturating_sub(seen.nodes.len());
-    let first = seen.nodes.iter().map(|n| n.first_seen).min()?;
-    let seconds = over(first, seen.limits.boot).filter(|_| silent > 0)?;
-    let reports =
-        u32::try_from(seen.nodes.iter().filter(|n| n.role == "master").count()).unwrap_or(u32::MAX);
-    Some(AwaitNext::Fail {
-        reason: format!(
-            "{silent} of {} nodes have not reported {seconds} s after the first one did. See \
-             their consoles (openstack console log show).",
-            seen.masters + seen.workers
-        ),
-        nodegroup: Some(
-            match reports < seen.masters {
-                true => crate::model::nodegroup::DEFAULT_MASTER,
-                false => crate::model::nodegroup::DEFAULT_WORKER,
-            }
-            .to_owned(),
-        ),
-    })
 }
 
 /// "Stack CREATE_IN_PROGRESS; 1 of 3 nodes ready; k1-node-0: certs".
@@ -171,8 +136,96 @@ fn progress(seen: &Awaited<'_>, stack: &Stack, ready: u32) -> String {
         sentence.push_str("; ");
         sentence.push_str(&waiting.join(", "));
     }
+    if let Some(token) = seen.discovery.filter(|t| t.state == TokenState::Open) {
+        sentence.push_str("; ");
+        sentence.push_str(&registered(token));
+    }
     sentence.push('.');
     sentence
+}
+
+/// "2 of 3 etcd members registered after 3m12s, k1-master-1 missing".
+fn registered(token: &DiscoveryToken) -> String {
+    let mut sentence = format!("{} of {} etcd members registered", token.members.len(), token.size);
+    if let Some(last) = token.members.iter().map(|m| m.first_seen).max() {
+        sentence.push_str(" after ");
+        sentence.push_str(&length(last.since(token.created_at)));
+        let missing = token.missing();
+        if !missing.is_empty() {
+            sentence.push_str(&format!(", {} missing", missing.join(" and ")));
+        }
+    }
+    sentence
+}
+
+/// The first node that has taken too long, once too many have for the cluster to be complete.
+fn overdue(seen: &Awaited<'_>) -> Option<AwaitNext> {
+    let is_over =
+        |since: Timestamp, limit: Option<Duration>| limit.filter(|l| seen.now.since(since) >= *l);
+    let mut late: Vec<(&str, String)> = Vec::new();
+    for node in seen.nodes.iter().filter(|n| !n.is_ready()) {
+        let group = node.nodegroup.as_str();
+        let said = last_lines(&node.log_tail);
+        let stuck = is_over(node.last_seen, seen.limits.etcd.filter(|_| node.phase == Phase::Etcd));
+        let slow = is_over(node.first_seen, seen.limits.ready);
+        let (name, phase) = (&node.name, node.phase);
+        match (stuck, slow) {
+            (Some(limit), _) => late.push((
+                group,
+                format!(
+                    "Node {name} has been in phase {phase} without a word for {}, which is \
+                     etcd_timeout{said}",
+                    length(limit)
+                ),
+            )),
+            (None, Some(limit)) => late.push((
+                group,
+                format!(
+                    "Node {name} is not ready {} after its first report, which is \
+                     ready_timeout: it stands at phase {phase}{said}",
+                    length(limit)
+                ),
+            )),
+            (None, None) => {}
+        }
+    }
+    if let Some(limit) = seen.since.and_then(|since| is_over(since, seen.limits.boot)) {
+        let masters =
+            (0..seen.masters).map(|i| (name::master_node(seen.stack_name, i), DEFAULT_MASTER));
+        let prefix = name::worker_node_prefix(seen.stack_name);
+        let workers = (0..seen.workers).map(|i| (format!("{prefix}{i}"), DEFAULT_WORKER));
+        let is_silent = |name: &str| !seen.nodes.iter().any(|n| n.name == name);
+        late.extend(masters.chain(workers).filter(|(name, _)| is_silent(name)).map(
+            |(name, group)| {
+                let sentence = format!(
+                    "Node {name} has not reported within {} of its server's creation, which is \
+                 node_boot_timeout: look at its console and whether it reaches magnumd",
+                    length(limit)
+                );
+                (group, sentence)
+            },
+        ));
+    }
+    let spare = (seen.workers - seen.threshold.min(seen.workers)) as usize;
+    let is_master = |group: &str| group == DEFAULT_MASTER;
+    let too_many = late.iter().filter(|(group, _)| !is_master(group)).count() > spare;
+    let first = late.into_iter().find(|(group, _)| is_master(group) || too_many);
+    first.map(|(group, sentence)| AwaitNext::Fail {
+        reason: format!("{sentence}."),
+        nodegroup: Some(group.to_owned()),
+    })
+}
+
+/// "1h5m", "3m12s", "7s".
+fn length(length: Duration) -> String {
+    let seconds = length.as_secs();
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, s) => format!("{s}s"),
+        (0, m, 0) => format!("{m}m"),
+        (0, m, s) => format!("{m}m{s}s"),
+        (h, 0, _) => format!("{h}h"),
+        (h, m, _) => format!("{h}h{m}m"),
+    }
 }
 
 /// The end of a node's log, fit for a sentence.
@@ -210,7 +263,8 @@ pub fn gone(stack: Option<&Stack>, asked: bool) -> GoneNext {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::node::{Phase, PhaseState};
+    use crate::model::etcd_member::MemberValue;
+    use crate::model::node::PhaseState;
     use uuid::Uuid;
 
     const CLUSTER: ClusterId = ClusterId::new(Uuid::from_u128(7));
@@ -267,7 +321,10 @@ mod tests {
                 masters: 1,
                 workers: 2,
                 threshold: 2,
+                stack_name: "k1",
+                since: None,
                 limits: Deadlines::default(),
+                discovery: None,
                 deadline: Some(Timestamp::EPOCH.plus(Duration::from_secs(deadline))),
                 now,
             })
@@ -295,39 +352,104 @@ mod tests {
     }
 
     #[test]
-    fn nodes_that_are_late_end_the_creation_before_its_own_deadline() {
-        let ready = |name, role| node(name, role, Phase::Ready, PhaseState::Done);
-        let complete = heat("CREATE_COMPLETE", "");
-        let look = |nodes: &[Node], seconds: u64| {
-            let limit = Some(Duration::from_secs(50));
-            await_created(&Awaited {
-                stack: Some(&complete),
+    fn nodes_that_take_too_long_are_named() {
+        const MINUTE: Duration = Duration::from_secs(60);
+        let at = |minutes: u32| Timestamp::EPOCH.plus(MINUTE * minutes);
+        let seen = |name: &str, role, phase, first: u32, last: u32| {
+            let state = if phase == Phase::Ready { PhaseState::Done } else { PhaseState::Started };
+            Node { first_seen: at(first), last_seen: at(last), ..node(name, role, phase, state) }
+        };
+        let stack = heat("CREATE_COMPLETE", "");
+        let look = |nodes: &[Node], threshold: u32, now: u32| {
+            let next = await_created(&Awaited {
+                stack: Some(&stack),
                 nodes,
                 masters: 1,
+                workers: 2,
+                threshold,
+                stack_name: "k1",
+                since: Some(at(10)),
+                limits: Deadlines {
+                    boot: Some(20 * MINUTE),
+                    etcd: Some(10 * MINUTE),
+                    ready: Some(30 * MINUTE),
+                },
+                discovery: None,
+                deadline: None,
+                now: at(now),
+            });
+            match next {
+                AwaitNext::Fail { reason, nodegroup } => Some((reason, nodegroup.unwrap())),
+                AwaitNext::LookAgain(_) => None,
+                other => panic!("{other:?}"),
+            }
+        };
+        let master = seen("k1-master-0", "master", Phase::Ready, 11, 12);
+        let worker = |index: u32, phase| seen(&format!("k1-node-{index}"), "worker", phase, 11, 12);
+        let failed = |reason: &str, group: &str| Some((reason.to_owned(), group.to_owned()));
+        let silent = "has not reported within 20m of its server's creation, which is \
+                      node_boot_timeout: look at its console and whether it reaches magnumd.";
+        assert_eq!(look(&[], 2, 29), None);
+        assert_eq!(look(&[], 2, 30), failed(&format!("Node k1-master-0 {silent}"), DEFAULT_MASTER));
+        let one = [master.clone(), worker(0, Phase::Certs)];
+        assert_eq!(look(&one, 1, 30), None, "one worker is enough, and may still come");
+        assert_eq!(look(&one, 2, 30), failed(&format!("Node k1-node-1 {silent}"), DEFAULT_WORKER));
+        let slow = "Node k1-node-0 is not ready 30m after its first report, which is \
+                    ready_timeout: it stands at phase certs (one | two).";
+        assert_eq!(look(&one, 1, 41), failed(slow, DEFAULT_WORKER));
+        let both = [master, worker(0, Phase::Certs), worker(1, Phase::Runtime)];
+        assert_eq!(look(&both, 2, 40), None);
+        assert_eq!(look(&both, 2, 41), failed(slow, DEFAULT_WORKER));
+        let stuck = [seen("k1-master-0", "master", Phase::Etcd, 11, 15)];
+        assert_eq!(look(&stuck, 2, 24), None);
+        let sentence = "Node k1-master-0 has been in phase etcd without a word for 10m, which is \
+                        etcd_timeout (one | two).";
+        assert_eq!(look(&stuck, 2, 25), failed(sentence, DEFAULT_MASTER));
+    }
+
+    #[test]
+    fn progress_tells_who_has_registered() {
+        let at = |seconds| Timestamp::EPOCH.plus(Duration::from_secs(seconds));
+        let names = ["k1-master-0", "k1-master-1", "k1-master-2"].map(str::to_owned).to_vec();
+        let token = "0123456789abcdef0123456789abcdef".to_owned();
+        let mut token = DiscoveryToken::issue(token, CLUSTER, 3, names, None, at(100), at(9999));
+        let stack = heat("CREATE_IN_PROGRESS", "");
+        let look = |token: &DiscoveryToken| {
+            let next = await_created(&Awaited {
+                stack: Some(&stack),
+                nodes: &[],
+                masters: 3,
                 workers: 1,
                 threshold: 1,
-                limits: Deadlines { boot: limit, ready: limit },
+                stack_name: "k1",
+                since: None,
+                limits: Deadlines::default(),
+                discovery: Some(token),
                 deadline: None,
-                now: Timestamp::EPOCH.plus(Duration::from_secs(seconds)),
-            })
+                now: at(5000),
+            });
+            let AwaitNext::LookAgain(sentence) = next else { panic!("{next:?}") };
+            sentence.trim_start_matches("Stack CREATE_IN_PROGRESS; 0 of 4 nodes ready").to_owned()
         };
-        let why = |next: AwaitNext| match next {
-            AwaitNext::Fail { reason, nodegroup } => (reason, nodegroup.unwrap_or_default()),
-            other => panic!("{other:?}"),
-        };
-        let silent = [ready("m0", "master")];
-        assert!(matches!(look(&silent, 49), AwaitNext::LookAgain(_)));
-        let (reason, group) = why(look(&silent, 50));
-        assert!(reason.starts_with("1 of 2 nodes have not reported 50 s after"), "{reason}");
-        assert_eq!(group, "default-worker");
-        let slow = [node("m0", "master", Phase::Etcd, PhaseState::Started), ready("n0", "worker")];
-        assert!(matches!(look(&slow, 49), AwaitNext::LookAgain(_)));
-        let (reason, group) = why(look(&slow, 50));
-        assert!(reason.starts_with("Node m0 is not ready 50 s after"), "{reason}");
-        assert!(reason.contains("phase etcd") && group == "default-master", "{reason}");
-        let done = [ready("m0", "master"), ready("n0", "worker")];
-        assert_eq!(look(&done, 50), AwaitNext::Settle);
-        assert!(matches!(look(&[], 9000), AwaitNext::LookAgain(_)), "nobody has said anything");
+        assert_eq!(look(&token), "; 0 of 3 etcd members registered.");
+        for (index, seconds, said) in [
+            (
+                0,
+                107,
+                "; 1 of 3 etcd members registered after 7s, k1-master-1 and k1-master-2 missing.",
+            ),
+            (2, 292, "; 2 of 3 etcd members registered after 3m12s, k1-master-1 missing."),
+            (1, 4060, "."),
+        ] {
+            let value = format!("k1-master-{index}=https://10.0.0.1{index}:2380");
+            let value = MemberValue::parse(&value, false).unwrap();
+            token.register(&index.to_string(), &value, "", at(seconds)).unwrap();
+            assert_eq!(look(&token), said);
+        }
+        assert_eq!(
+            [0, 59, 60, 3599, 3600, 3661, 7260].map(|s| length(Duration::from_secs(s))),
+            ["0s", "59s", "1m", "59m59s", "1h", "1h1m", "2h1m"]
+        );
     }
 
     #[test]

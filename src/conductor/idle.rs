@@ -82,6 +82,7 @@ pub(crate) fn conductor_with(
         allowed_network_drivers: Vec::new(),
         default_driver: None,
         discovery_url: String::new(),
+        heat_reauthenticates: false,
     };
     decide(&mut settings);
     let conductor = Conductor::new(Parts {

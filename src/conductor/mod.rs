@@ -102,6 +102,8 @@ pub struct Settings {
     pub default_driver: Option<String>,
     /// What members of etcd discovery are told, such as `http://203.0.113.2:9512`.
     pub discovery_url: String,
+    /// Whether Heat goes on when the token of a request has expired.
+    pub heat_reauthenticates: bool,
 }
 
 /// Clones share one conductor.

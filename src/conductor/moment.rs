@@ -8,6 +8,7 @@ use crate::model::certificate::NextCertificate;
 use crate::model::cluster::Cluster;
 use crate::model::cluster_template::ClusterTemplate;
 use crate::model::credential::Credential;
+use crate::model::discovery::DiscoveryToken;
 use crate::model::driver::ClusterDriver;
 use crate::model::duty::Duty;
 use crate::model::facts::{CloudFacts, Foundation};
@@ -17,6 +18,7 @@ use crate::model::nodegroup::{DEFAULT_MASTER, NodeGroup, counts};
 use crate::model::operation::Operation;
 use crate::model::rollout::Rollout;
 use crate::model::stack::Stack;
+use crate::model::vigil::Vigil;
 use crate::model::{ClusterId, NodeGroupId};
 use crate::pki::enrolment::{Enrolment as EnrolmentClaim, EnrolmentKey};
 use crate::store::{Store, StoreError, Stored};
@@ -38,6 +40,10 @@ pub struct Moment {
     pub facts: Option<Stored<CloudFacts>>,
     pub nodes: Vec<Node>,
     pub duties: Vec<Stored<Duty>>,
+    /// Discovery tokens; a cluster has one at most.
+    pub tokens: Vec<Stored<DiscoveryToken>>,
+    /// Since when its nodes are waited for.
+    pub vigil: Option<Stored<Vigil>>,
     /// Upgrades on their way, and failed ones.
     pub rollouts: Vec<Stored<Rollout>>,
     /// What a rotation has drawn and not put in place yet.
@@ -61,6 +67,8 @@ impl Moment {
                 facts: view.facts(id)?,
                 nodes: view.nodes(id)?.into_iter().map(|n| n.record).collect(),
                 duties: view.duties(id)?,
+                tokens: view.discovery_of(id)?,
+                vigil: view.vigil(id)?,
                 rollouts: view.rollouts(id)?,
                 next_certificates: view.next_certificates(id)?,
                 driver: view.cluster_driver(id)?,
@@ -124,6 +132,7 @@ impl Moment {
             removals: Vec::new(),
             images: NodeImages { masters, ..NodeImages::default() },
             trust: None,
+            inlined: None,
             cluster: self.cluster.record.clone(),
             template: self.template.as_ref()?.record.clone(),
             groups,
@@ -189,6 +198,7 @@ impl Moment {
             removals: Vec::new(),
             images: NodeImages::default(),
             trust: None,
+            inlined: None,
         })
     }
 

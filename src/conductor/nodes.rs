@@ -3,13 +3,15 @@
 use super::moment::Moment;
 use super::{Conductor, Refusal, StepError};
 use crate::base::secret::Secret;
-use crate::driver::plan::{NodeCertificates, NodePlan};
+use crate::driver::plan::{Inlined, NodeCertificates, NodePlan};
 use crate::driver::{BundleFile, ClusterPlan};
 use crate::model::ClusterId;
 use crate::model::certificate::{Certificate, CertificateKind};
 use crate::model::facts::CloudFacts;
 use crate::model::name;
 use crate::model::operation::OperationKind;
+use crate::pki::PkiError;
+use crate::pki::authority::{Authority, Leaf};
 use crate::store::Change;
 
 impl Conductor {
@@ -122,6 +124,26 @@ impl Conductor {
         }
     }
 
+    /// All that servers are given beforehand which cannot fetch it: the cluster's authorities with
+    /// their keys, and a certificate with which kubelets may ask for their own.
+    pub(super) fn inlined(&self, cluster: ClusterId) -> Result<Inlined, Refusal> {
+        let certificates = self.certificates(cluster, true)?;
+        let internal = |e: PkiError| Refusal::Internal(e.to_string());
+        let lost = || Refusal::Internal("the cluster's CA has no key".to_owned());
+        let key = certificates.ca_key.as_ref().ok_or_else(lost)?;
+        let authority = Authority::load(&certificates.ca, key).map_err(internal)?;
+        // kubeadm lets this group ask, and has what it asks for approved.
+        let leaf = Leaf {
+            common_name: "magnumd:bootstrap".to_owned(),
+            organization: Some("system:bootstrappers:kubeadm:default-node-token".to_owned()),
+            client: true,
+            ..Leaf::default()
+        };
+        let pair = authority.pair(&leaf, self.inner.clock.now(), &self.inner.entropy);
+        let pair = pair.map_err(internal)?;
+        Ok(Inlined { certificates, bootstrap: (pair.pem, pair.key) })
+    }
+
     /// The cluster's CAs, and for masters their keys.
     fn certificates(&self, cluster: ClusterId, keys: bool) -> Result<NodeCertificates, Refusal> {
         let store = &self.inner.store;
@@ -148,6 +170,7 @@ impl Conductor {
             etcd_ca_key,
             front_proxy_ca_key,
             service_account_key,
+            bootstrap: None,
         })
     }
 }

@@ -164,10 +164,10 @@ impl Conductor {
     /// How many of a group's workers must be ready for it to be complete.
     pub(super) fn threshold(&self, moment: &Moment, group: &NodeGroup) -> u32 {
         let Ok(driver) = self.driver(moment) else { return group.node_count };
-        if !driver.waits_for_nodes() {
+        let plan = self.plan_of(moment, group).ok();
+        if plan.as_ref().is_some_and(|plan| driver.waits_for_nodes(plan) == Ok(false)) {
             return 0;
         }
-        let plan = self.plan_of(moment, group).ok();
         let threshold = plan.and_then(|plan| driver.ready_threshold(&plan));
         threshold.unwrap_or(group.node_count).min(group.node_count)
     }

@@ -116,6 +116,7 @@ section! {
     Bootstrap {
         listen: SocketAddr = everywhere(9513),
         advertise_url: String = String::new(),
+        artifact_dir: Option<PathBuf> = None,
     }
 }
 
@@ -263,6 +264,7 @@ section! {
     Cluster {
         profile: Profile = Profile::Standard,
         create_timeout_mins: Option<u32> = None,
+        heat_reauthenticates: bool = false,
         lanes: usize = 32,
     }
 }

@@ -231,6 +231,7 @@ impl Daemon {
             enrolment,
             clock: clock.clone(),
             entropy,
+            artifact_dir: config.bootstrap.artifact_dir.clone(),
         });
         let (api, discovery) = (Arc::new(api), Arc::new(discovery));
         let has_started = Arc::new(AtomicBool::new(false));
@@ -328,7 +329,8 @@ impl Daemon {
         spawn_until(&mut serving, &stop, health::watch_keystone(self.cloud.clone()));
         serving.spawn(doors.api.serve(self.front, stop.clone()));
         serving.spawn(doors.discovery.serve(Arc::clone(&discovery), stop.clone()));
-        serving.spawn(doors.bootstrap.serve(bootstrap, stop.clone()));
+        serving.spawn(doors.bootstrap.serve(Arc::clone(&bootstrap), stop.clone()));
+        spawn_until(&mut serving, &stop, async move { bootstrap.read_artifacts().await });
         if let Some(control) = self.control {
             serving.spawn(control.serve(self.keeper, stop.clone()));
         }

@@ -180,6 +180,7 @@ pub fn conductor(config: &Config, advertised: &Advertised, host: &str) -> conduc
         allowed_network_drivers: config.kubernetes.allowed_network_drivers.clone(),
         default_driver: config.drivers.default.clone(),
         discovery_url: advertised.discovery.clone(),
+        heat_reauthenticates: config.cluster.heat_reauthenticates,
     }
 }
 

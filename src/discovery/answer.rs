@@ -7,13 +7,12 @@ use hyper::header::{ALLOW, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use super::SIZE_INDEX;
 use crate::base::http::server::{BodyError, Response, response};
 use crate::model::discovery::{DiscoveryMember, DiscoveryToken, RegisterError};
 
 const INDEX: HeaderName = HeaderName::from_static("x-etcd-index");
 const JSON: &str = "application/json";
-/// The size is written when the token is made, before any member.
-const SIZE_INDEX: u64 = 2;
 
 /// The number of members the token is for.
 pub fn size(token: &DiscoveryToken) -> Response {

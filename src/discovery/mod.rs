@@ -1,30 +1,36 @@
 //! The etcd discovery service: a door through which the members of one cluster find each other.
 //!
-//! Speaks the plain HTTP protocol of etcd 3.2 to 3.6 without its traps: a member that is
-//! restarted while it waits gets the answer it got before, and the others never hear of it
-//! twice. What a member was told survives any kill. Once a cluster runs, its token is sealed.
+//! Speaks the plain HTTP protocol of etcd 3.2 to 3.6 without its traps, and the gRPC of 3.6 on:
+//! a member that is restarted while it waits gets the answer it got before, and the others
+//! never hear of it twice. What a member was told survives any kill. Once a cluster runs, its
+//! token is sealed. Both protocols share one registry and one door.
 
 mod answer;
+mod clerk;
 mod figures;
 mod registry;
 #[cfg(test)]
 mod tests;
 mod v2;
+#[cfg(feature = "etcd-v3")]
+mod v3;
 mod waiters;
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::{Instrument, error, error_span};
 
 use crate::base::clock::Clock;
-use crate::base::http::server::{Limits, Request, Response, Service};
+use crate::base::http::server::{Limits, Origin, Request, Response, Service};
+#[cfg(feature = "etcd-v3")]
+use crate::base::http::server::{Taken, Unread};
 use crate::base::id::Entropy;
 use crate::model::discovery::{DiscoveryMember, DiscoveryToken};
 use crate::store::{Store, StoreError};
 use answer::Fault;
-use registry::first;
+use clerk::{Applicant, Clerk};
 use v2::{Ask, Deed, Target};
 
 pub use figures::DiscoveryFigures;
@@ -35,8 +41,8 @@ const POLL: Duration = Duration::from_secs(30);
 const POLL_JITTER: Duration = Duration::from_secs(10);
 /// Whoever is too many waits this long for nothing: a refusal would kill a member.
 const CROWDED: Duration = Duration::from_secs(5);
-/// Members give up after 5 s; a registration that takes longer than this is worth a warning.
-const SLOW: Duration = Duration::from_secs(4);
+/// The size is written when the token is made, before any member.
+const SIZE_INDEX: u64 = 2;
 
 /// What the discovery service is made of.
 pub struct Parts {
@@ -53,7 +59,9 @@ pub struct Parts {
 
 /// The service behind the door. Cheap to share, nothing in it blocks.
 pub struct Discovery {
-    registry: Registry,
+    clerk: Clerk,
+    #[cfg(feature = "etcd-v3")]
+    v3: v3::V3,
     clock: Clock,
     entropy: Entropy,
     prefix: String,
@@ -65,6 +73,9 @@ pub struct Discovery {
 pub fn limits() -> Limits {
     Limits {
         connections: 4096,
+        // A router may stand for several clusters.
+        per_source: 256,
+        streams: 16,
         body_bytes: 4 << 10,
         header_time: Duration::from_secs(10),
         body_time: Duration::from_secs(10),
@@ -75,13 +86,23 @@ pub fn limits() -> Limits {
 impl Discovery {
     pub fn new(parts: Parts) -> Self {
         let Parts { store, clock, entropy, allow_loopback, advertise_url, stop } = parts;
+        let figures = DiscoveryFigures::default();
+        let registry = Registry::new(store, clock.clone(), allow_loopback);
+        let clerk = Clerk::new(registry, figures.clone());
         Self {
-            registry: Registry::new(store, clock.clone(), allow_loopback),
+            #[cfg(feature = "etcd-v3")]
+            v3: v3::V3 {
+                clerk: clerk.clone(),
+                clock: clock.clone(),
+                stop: stop.clone(),
+                figures: figures.clone(),
+            },
+            clerk,
             clock,
             entropy,
             prefix: path_of(&advertise_url).to_owned(),
             stop,
-            figures: DiscoveryFigures::default(),
+            figures,
         }
     }
 
@@ -92,14 +113,14 @@ impl Discovery {
     /// Seals the tokens of clusters that run and deletes those that nobody needs any more.
     /// To be called every few minutes.
     pub async fn collect(&self) {
-        if let Err(error) = self.registry.collect(self.clock.now()).await {
+        if let Err(error) = self.clerk.registry().collect(self.clock.now()).await {
             error!(%error, "discovery tokens cannot be collected");
         }
     }
 
     /// How many members wait for others.
     pub fn waiting(&self) -> usize {
-        self.registry.waiters().count()
+        self.clerk.registry().waiters().count()
     }
 
     async fn get(&self, token: &DiscoveryToken, ask: &Ask, peer: SocketAddr) -> Response {
@@ -127,7 +148,7 @@ impl Discovery {
         if let Some(member) = event(token, target, index) {
             return answer::event(token, member);
         }
-        let waiters = self.registry.waiters();
+        let waiters = self.clerk.registry().waiters();
         let Some(mut place) = waiters.enter(&token.token, token.size, peer.ip()) else {
             self.pause(CROWDED).await;
             return answer::nothing_yet(token);
@@ -136,7 +157,7 @@ impl Discovery {
         tokio::pin!(pause);
         loop {
             // Read after taking the place, so that no registration falls in between.
-            match self.registry.token(&token.token) {
+            match self.clerk.registry().token(&token.token) {
                 Ok(Some(now)) => {
                     if let Some(member) = event(&now, target, index) {
                         return answer::event(&now, member);
@@ -165,36 +186,17 @@ impl Discovery {
         token: &DiscoveryToken,
         id: String,
         value: String,
-        peer: SocketAddr,
+        origin: Origin,
     ) -> Response {
-        let began = Instant::now();
-        let (registry, name) = (self.registry.clone(), token.token.clone());
-        let member = id.clone();
-        // A task of its own: a member that hangs up meanwhile must not keep the others from
-        // hearing of a registration that is already on disk.
-        let task =
-            tokio::spawn(async move { registry.register(&name, &member, &value, peer.ip()).await });
-        let outcome = task.await.unwrap_or(Err(RegistryError::Store(StoreError::Closed)));
-        self.figures.ended(&outcome);
-        let took = began.elapsed();
-        if took > SLOW {
-            warn!(
-                cluster = %token.cluster_id, token = first(&token.token), ?took,
-                "registering an etcd member took so long that it may have given up"
-            );
-        }
-        match outcome {
+        let applicant = Applicant { id: id.clone(), value, origin, protocol: "v2" };
+        match self.clerk.register(token, applicant).await {
             Ok(now) => match now.member(&id) {
                 Some(member) => answer::registered(&now, member),
                 None => Fault::unavailable().answer(now.current_index()),
             },
             Err(RegistryError::Unknown) => Fault::not_found().answer(1),
-            Err(RegistryError::Store(error)) => failed(&error),
+            Err(RegistryError::Store(_)) => Fault::unavailable().answer(token.current_index()),
             Err(RegistryError::Refused(reason)) => {
-                warn!(
-                    cluster = %token.cluster_id, token = first(&token.token), source = %peer.ip(),
-                    member = id, %reason, "an etcd member was refused"
-                );
                 Fault::from(reason).answer(token.current_index())
             }
         }
@@ -213,12 +215,26 @@ impl Service for Discovery {
         }
     }
 
+    #[cfg(feature = "etcd-v3")]
+    fn take(&self, request: Unread, origin: Origin) -> Result<Taken, Unread> {
+        let span = error_span!("request", request_id = self.entropy.request_id());
+        let taken = self.v3.take(request, origin)?;
+        Ok(Taken { answer: Box::pin(taken.answer.instrument(span)), ..taken })
+    }
+
     async fn handle(&self, request: Request) -> Response {
+        let span = error_span!("request", request_id = self.entropy.request_id());
+        self.answer(request).instrument(span).await
+    }
+}
+
+impl Discovery {
+    async fn answer(&self, request: Request) -> Response {
         let mut ask = match v2::read(&request, &self.prefix) {
             Ok(ask) => ask,
             Err(fault) => return fault.answer(1),
         };
-        let token = match self.registry.token(&ask.token) {
+        let token = match self.clerk.registry().token(&ask.token) {
             Ok(Some(token)) => token.record,
             Ok(None) => return Fault::not_found().answer(1),
             Err(error) => return failed(&error),
@@ -226,7 +242,8 @@ impl Service for Discovery {
         match (&mut ask.target, &mut ask.deed) {
             (Target::Member(id), Deed::Register(value)) => {
                 let (id, value) = (std::mem::take(id), std::mem::take(value));
-                self.register(&token, id, value, request.peer).await
+                let origin = Origin { peer: request.peer, since: request.since };
+                self.register(&token, id, value, origin).await
             }
             _ => self.get(&token, &ask, request.peer).await,
         }
@@ -259,4 +276,18 @@ fn failed(error: &StoreError) -> Response {
 fn path_of(url: &str) -> &str {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     rest.find('/').map_or("", |at| rest[at..].trim_end_matches('/'))
+}
+
+/// What a token looks like: 32 lower-case hex digits.
+fn is_token(text: &str) -> bool {
+    text.len() == 32 && is_hex(text)
+}
+
+/// etcd prints a member's id in hex without padding.
+fn is_member_id(text: &str) -> bool {
+    (1..=16).contains(&text.len()) && is_hex(text)
+}
+
+fn is_hex(text: &str) -> bool {
+    text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }

@@ -87,10 +87,19 @@ impl Registry {
         value: &MemberValue,
         source: IpAddr,
     ) -> Result<DiscoveryToken, RegistryError> {
-        let known = self.token(token)?.ok_or(RegistryError::Unknown)?;
+        let found = self.store.read(|view| {
+            let Some(known) = view.discovery(token)? else { return Ok(None) };
+            let status = view.cluster(known.cluster_id)?.map(|c| c.status);
+            Ok(Some((known, status)))
+        })?;
+        let (known, status) = found.ok_or(RegistryError::Unknown)?;
         let seen = known.member(id).map(|m| m.last_seen);
         let now = self.clock.now();
         let mut next = known.record.clone();
+        // From the moment its cluster runs, not from the next housekeeping on.
+        if next.fate(status, now) == Fate::Seal {
+            next.seal();
+        }
         let registered = next.register(id, value, &source.to_canonical().to_string(), now)?;
         if !registered.is_new && seen.is_some_and(|at| now.since(at) < FRESH) {
             return Ok(known.record);

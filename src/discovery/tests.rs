@@ -27,24 +27,24 @@ use crate::model::status::Status;
 use crate::model::{ClusterId, TemplateId};
 use crate::store::{Change, Store};
 
-const TOKEN: &str = "0123456789abcdef0123456789abcdef";
-const IDS: [&str; 3] = ["bd79e0ab770b6f12", "1", "c0ffee"];
+pub(super) const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+pub(super) const IDS: [&str; 3] = ["bd79e0ab770b6f12", "1", "c0ffee"];
 
 /// A door that is open, and the state file behind it.
-struct Place {
+pub(super) struct Place {
     _folder: tempfile::TempDir,
-    path: PathBuf,
-    store: Store,
-    clock: Clock,
-    address: SocketAddr,
+    pub(super) path: PathBuf,
+    pub(super) store: Store,
+    pub(super) clock: Clock,
+    pub(super) address: SocketAddr,
     client: HttpClient,
-    stop: CancellationToken,
-    service: Arc<Discovery>,
-    serving: tokio::task::JoinHandle<()>,
+    pub(super) stop: CancellationToken,
+    pub(super) service: Arc<Discovery>,
+    pub(super) serving: tokio::task::JoinHandle<()>,
 }
 
 impl Place {
-    async fn new(clock: Clock) -> Self {
+    pub(super) async fn new(clock: Clock) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("magnumd.redb");
         let store = Store::open(&path, Sealer::new(&[1; 32])).unwrap();
@@ -81,7 +81,7 @@ impl Place {
     }
 
     /// Stops everything, then starts again with the same file.
-    async fn restart(self) -> Self {
+    pub(super) async fn restart(self) -> Self {
         let Self { _folder, path, store, clock, client, stop, service, serving, .. } = self;
         stop.cancel();
         serving.await.unwrap();
@@ -98,11 +98,11 @@ impl Place {
         self.client.send(ask.deadline(Duration::from_secs(20))).await.unwrap()
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub(super) async fn get(&self, path: &str) -> Answer {
         self.send(Method::GET, &format!("/{TOKEN}{path}"), None).await
     }
 
-    async fn put(&self, id: &str, value: &str) -> Answer {
+    pub(super) async fn put(&self, id: &str, value: &str) -> Answer {
         let value =
             percent_encoding::utf8_percent_encode(value, percent_encoding::NON_ALPHANUMERIC);
         let path = format!("/{TOKEN}/{id}?prevExist=false");
@@ -110,7 +110,7 @@ impl Place {
     }
 
     /// A whole member: register, see oneself, then wait until three are known.
-    async fn join(&self, id: &str, value: &str) -> Vec<(u64, String)> {
+    pub(super) async fn join(&self, id: &str, value: &str) -> Vec<(u64, String)> {
         let query = "quorum=false&recursive=false&sorted=false";
         let size = body(&self.get(&format!("/_config/size?{query}")).await);
         let size: usize = size["node"]["value"].as_str().unwrap().parse().unwrap();
@@ -139,7 +139,7 @@ impl Place {
     }
 }
 
-fn body(answer: &Answer) -> Value {
+pub(super) fn body(answer: &Answer) -> Value {
     serde_json::from_slice(&answer.body).unwrap_or_else(|e| panic!("{e}: {answer:?}"))
 }
 
@@ -155,7 +155,7 @@ fn peer(node: &Value) -> (u64, String) {
     (node["createdIndex"].as_u64().unwrap(), node["value"].as_str().unwrap().to_owned())
 }
 
-fn value(number: usize) -> String {
+pub(super) fn value(number: usize) -> String {
     format!("m{number}=http://10.0.0.1{number}:2380")
 }
 
@@ -346,7 +346,7 @@ async fn long_polls_end_empty_and_a_crowd_is_slowed_down() {
     assert_eq!((answer.status, answer.body.len(), index(&answer)), (StatusCode::OK, 0, 2));
     let source = [127, 0, 0, 1].into();
     let crowd: Vec<_> = (0..10)
-        .map(|_| place.service.registry.waiters().enter(TOKEN, 3, source).unwrap())
+        .map(|_| place.service.clerk.registry().waiters().enter(TOKEN, 3, source).unwrap())
         .collect();
     let began = std::time::Instant::now();
     let answer = place.get(watch).await;
@@ -374,6 +374,8 @@ async fn a_running_cluster_seals_its_token() {
     assert_eq!(place.put(IDS[0], &value(0)).await.status, StatusCode::CREATED, "not yet sealed");
     cluster.status = Status::CreateComplete;
     place.store.commit(Change::new().put(&cluster)).await.unwrap();
+    let emptied = place.put(IDS[0], &value(0)).await;
+    assert_eq!(fault(&emptied), (412, 105), "housekeeping is not waited for");
     place.service.collect().await;
     let emptied = place.put(IDS[0], &value(0)).await;
     assert_eq!(fault(&emptied), (412, 105), "a member that lost its disk must be replaced");

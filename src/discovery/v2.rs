@@ -7,6 +7,7 @@ use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use percent_encoding::percent_decode_str;
 
 use super::answer::Fault;
+use super::{is_member_id, is_token};
 use crate::base::http::server::{BodyError, Request};
 
 /// Where etcd's own v2 API keeps tokens when it plays the discovery service.
@@ -101,18 +102,6 @@ fn parts(path: &str) -> Option<(&str, Route<'_>)> {
     Some((token, route))
 }
 
-fn is_token(text: &str) -> bool {
-    text.len() == 32 && is_hex(text)
-}
-
-fn is_member_id(text: &str) -> bool {
-    (1..=16).contains(&text.len()) && is_hex(text)
-}
-
-fn is_hex(text: &str) -> bool {
-    text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-}
-
 /// The body of a PUT, if it is a form that nobody has compressed.
 fn form<'r>(request: &Request, body: &'r [u8]) -> Result<&'r str, Fault> {
     if request.headers.contains_key(CONTENT_ENCODING) {
@@ -204,6 +193,7 @@ mod tests {
             query: (!query.is_empty()).then(|| query.to_owned()),
             headers,
             peer: ([192, 0, 2, 1], 40000).into(),
+            since: std::time::Instant::now(),
             body: Ok(Bytes::copy_from_slice(body)),
         }
     }

@@ -13,7 +13,10 @@ use super::templates::Templates;
 use crate::model::duty::DutyKind;
 
 pub const DISCOVERY: &str = "bootstrap.discovery";
+pub const INLINE: &str = "bootstrap.inline";
+pub const SIGNALS: &str = "bootstrap.signals";
 pub const DEADLINE_BOOT: &str = "bootstrap.deadlines.boot";
+pub const DEADLINE_ETCD: &str = "bootstrap.deadlines.etcd";
 pub const DEADLINE_READY: &str = "bootstrap.deadlines.ready";
 pub const COE_VERSION: &str = "coe_version";
 pub const API_FORMAT: &str = "outputs.api_address.format";
@@ -167,10 +170,17 @@ fn expressions(manifest: &Manifest, labels: &[Label]) -> Vec<Placed> {
             file.when.iter().for_each(|when| whole(entry(&list, i), when));
         }
     }
-    manifest.bootstrap.discovery.iter().for_each(|wanted| whole(DISCOVERY.to_owned(), wanted));
-    let deadlines = &manifest.bootstrap.deadlines;
-    deadlines.boot.iter().for_each(|boot| whole(DEADLINE_BOOT.to_owned(), boot));
-    deadlines.ready.iter().for_each(|ready| whole(DEADLINE_READY.to_owned(), ready));
+    let bootstrap = &manifest.bootstrap;
+    for (name, expression) in [
+        (DISCOVERY, &bootstrap.discovery),
+        (INLINE, &bootstrap.inline),
+        (SIGNALS, &bootstrap.signals),
+        (DEADLINE_BOOT, &bootstrap.deadlines.boot),
+        (DEADLINE_ETCD, &bootstrap.deadlines.etcd),
+        (DEADLINE_READY, &bootstrap.deadlines.ready),
+    ] {
+        expression.iter().for_each(|expression| whole(name.to_owned(), expression));
+    }
     manifest.coe_version.iter().for_each(|version| whole(COE_VERSION.to_owned(), version));
     let format = &manifest.outputs.api_address.format;
     let line = line_of_span(format).unwrap_or_default();

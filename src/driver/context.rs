@@ -8,7 +8,8 @@ use super::DriverError;
 use super::label::listed;
 use super::manifest::Manifest;
 use super::network::Cidr;
-use super::plan::{ClusterPlan, DutyPlan, NodePlan};
+use super::plan::{ClusterPlan, DutyPlan, NodeCertificates, NodePlan};
+use crate::base::secret::Secret;
 use crate::model::cluster_template::Coe;
 use crate::model::name;
 use crate::model::nodegroup::{self, DEFAULT_WORKER, NodeGroup};
@@ -124,6 +125,7 @@ pub const SHAPES: &[(&str, &[&str])] = &[
             "index",
             "group",
             "enrolment_token",
+            "files",
             "node_labels",
             "taints",
             "address",
@@ -328,6 +330,7 @@ impl Scene<'_> {
             "index": index,
             "group": group.map_or_else(|| default_group(index), |g| g.name.clone()),
             "enrolment_token": token.unwrap_or_default(),
+            "files": null,
             "node_labels": group.map(|g| self.node_labels(g)).transpose()?.unwrap_or_default(),
             "taints": group.map(|g| &g.node_taints),
             "address": null,
@@ -364,6 +367,7 @@ impl Scene<'_> {
             "index": index,
             "group": group.map_or_else(|| default_group(index), |g| g.name.clone()),
             "enrolment_token": null,
+            "files": null,
             "node_labels": group.map(|g| self.node_labels(g)).transpose()?.unwrap_or_default(),
             "taints": group.map(|g| &g.node_taints).cloned().unwrap_or_default(),
             "address": own,
@@ -421,6 +425,32 @@ pub fn certificates(node: &NodePlan) -> Value {
 
 pub fn duty(duty: &DutyPlan) -> Value {
     json!({"kind": duty.kind.as_str(), "number": duty.number, "targets": duty.targets})
+}
+
+/// In place of certificates and keys that are not drawn yet: as long, and as hard to compress.
+pub fn stand_ins() -> NodeCertificates {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut state = 1_u64;
+    let mut text = |bytes: usize| -> String {
+        let letters = (0..bytes).map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            char::from(LETTERS[(state >> 58) as usize])
+        });
+        letters.collect()
+    };
+    // RSA of 2048 bits, in PEM.
+    let (certificate, key) = (1200, 1750);
+    NodeCertificates {
+        ca: text(certificate),
+        etcd_ca: text(certificate),
+        front_proxy_ca: text(certificate),
+        service_account_public: text(460),
+        ca_key: Some(Secret::new(text(key))),
+        etcd_ca_key: Some(Secret::new(text(key))),
+        front_proxy_ca_key: Some(Secret::new(text(key))),
+        service_account_key: Some(Secret::new(text(key))),
+        bootstrap: Some((text(certificate), Secret::new(text(250)))),
+    }
 }
 
 /// PEM ends with a line break, however it was stored.

@@ -1,8 +1,13 @@
 //! One driver: its directory, compiled and checked, and what can be made with it. Pure.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use serde_json::{Map, Value, json};
 use tera::Context;
 
@@ -13,9 +18,12 @@ use super::directory::Directory;
 use super::expression::Expression;
 use super::label::{Default as LabelDefault, Label};
 use super::manifest::{self, Health, LabelsPolicy, Manifest, RotateStrategy, Rule, Wait};
+use super::plan::{NodeCertificates, NodePlan};
 use super::templates::Templates;
 use super::{Bundle, ClusterPlan, DriverError, Outcome, compile, outcome, written};
+use crate::base::archive;
 use crate::model::cluster_template::{Coe, ServerType};
+use crate::model::name;
 use crate::model::nodegroup::{self, DEFAULT_WORKER};
 use crate::model::stack::Stack;
 
@@ -23,6 +31,8 @@ use crate::model::stack::Stack;
 const RECOGNISED_BY: [&str; 2] = ["cluster_uuid", "revision"];
 /// What clusters show as `coe_version`.
 const COE_VERSION: &str = "kube_version";
+/// Nova takes 65535 bytes of user data after base64.
+const NOVA_USER_DATA: usize = 65_535 / 4 * 3;
 
 /// A driver, ready to draw.
 pub struct Driver {
@@ -35,8 +45,10 @@ pub struct Driver {
 /// How long a creation waits for its nodes; None waits as long as the creation may take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Deadlines {
-    /// From the first report of any node to that of the last.
+    /// From the complete stack to a node's first report.
     pub boot: Option<Duration>,
+    /// In phase etcd without a word.
+    pub etcd: Option<Duration>,
     /// From a node's first report until it is ready.
     pub ready: Option<Duration>,
 }
@@ -91,8 +103,31 @@ impl Driver {
     }
 
     /// Whether nodes report to magnumd, and a cluster is complete when they have.
-    pub fn waits_for_nodes(&self) -> bool {
-        self.manifest.bootstrap.wait == Wait::Nodes
+    pub fn waits_for_nodes(&self, plan: &ClusterPlan) -> Result<bool, DriverError> {
+        Ok(self.manifest.bootstrap.wait == Wait::Nodes && !self.inlines(plan)?)
+    }
+
+    /// Whether servers get their files with their user data.
+    pub fn inlines(&self, plan: &ClusterPlan) -> Result<bool, DriverError> {
+        self.wanted(compile::INLINE, self.manifest.bootstrap.inline.as_ref(), plan)
+    }
+
+    /// How long Heat waits for signals of servers; None where it does not.
+    pub fn awaits_signals(&self, plan: &ClusterPlan) -> Result<Option<Duration>, DriverError> {
+        let signals = self.manifest.bootstrap.signals.as_ref();
+        self.seconds(compile::SIGNALS, signals, &self.known(plan)?.context)
+    }
+
+    /// A length of time that an expression of the manifest gives in seconds, if it gives one.
+    fn seconds(
+        &self,
+        name: &str,
+        expression: Option<&Expression>,
+        context: &Context,
+    ) -> Result<Option<Duration>, DriverError> {
+        let Some(expression) = expression else { return Ok(None) };
+        let seconds = self.templates.value(name, expression, context)?;
+        Ok(seconds.as_u64().map(Duration::from_secs))
     }
 
     /// Whether templates see the trustee's credentials.
@@ -150,10 +185,18 @@ impl Driver {
 
     /// Whether magnumd's etcd discovery is wanted.
     pub fn uses_discovery(&self, plan: &ClusterPlan) -> Result<bool, DriverError> {
-        match &self.manifest.bootstrap.discovery {
-            Some(wanted) => {
-                self.templates.holds(compile::DISCOVERY, wanted, &self.known(plan)?.context)
-            }
+        self.wanted(compile::DISCOVERY, self.manifest.bootstrap.discovery.as_ref(), plan)
+    }
+
+    /// Whether an expression of the manifest holds; what is not there does not.
+    fn wanted(
+        &self,
+        name: &str,
+        expression: Option<&Expression>,
+        plan: &ClusterPlan,
+    ) -> Result<bool, DriverError> {
+        match expression {
+            Some(wanted) => self.templates.holds(name, wanted, &self.known(plan)?.context),
             None => Ok(false),
         }
     }
@@ -161,17 +204,13 @@ impl Driver {
     /// How long a creation waits for its nodes.
     pub fn deadlines(&self, plan: &ClusterPlan) -> Result<Deadlines, DriverError> {
         let spec = &self.manifest.bootstrap.deadlines;
-        if spec.boot.is_none() && spec.ready.is_none() {
-            return Ok(Deadlines::default());
-        }
         let known = self.known(plan)?;
         let read = |name: &str, expression: &Option<Expression>| {
-            let Some(expression) = expression else { return Ok(None) };
-            let seconds = self.templates.value(name, expression, &known.context)?;
-            Ok(seconds.as_u64().map(Duration::from_secs))
+            self.seconds(name, expression.as_ref(), &known.context)
         };
         Ok(Deadlines {
             boot: read(compile::DEADLINE_BOOT, &spec.boot)?,
+            etcd: read(compile::DEADLINE_ETCD, &spec.etcd)?,
             ready: read(compile::DEADLINE_READY, &spec.ready)?,
         })
     }
@@ -387,20 +426,29 @@ impl Driver {
         let plan = scene.plan;
         let data = &self.manifest.user_data;
         let format = written::format_for(data.format, &plan.facts.os_distro);
+        let inlines = self.inlines(plan)?;
         let render = |index: Option<u32>, token: Option<&str>| {
             let (role, template) = match index {
                 Some(_) => (nodegroup::MASTER, &data.master),
                 None => (nodegroup::WORKER, &data.worker),
             };
             let mut context = context.clone();
-            context::put(&mut context, "node", &scene.server(index, token)?);
+            let mut node = scene.server(index, token)?;
+            if inlines {
+                node["files"] = self.packed(plan, index)?.into();
+            }
+            context::put(&mut context, "node", &node);
             let text = self.templates.render(template, &context)?;
             written::user_data(format, &text).map_err(|e| self.wrong(template, e))?;
+            let most = if inlines { NOVA_USER_DATA } else { data.max_bytes };
             match text.len() {
-                bytes if bytes > data.max_bytes => unsuitable(format!(
-                    "The user data of a {role} would have {bytes} bytes, more than the {} that \
+                bytes if bytes > most && inlines => unsuitable(format!(
+                    "The user data of a {role} would have {bytes} bytes with all its files in it, \
+                     and Nova takes {most}. Let servers fetch their files from magnumd instead."
+                )),
+                bytes if bytes > most => unsuitable(format!(
+                    "The user data of a {role} would have {bytes} bytes, more than the {most} that \
                      driver {} allows itself. Use a shorter key pair, such as ed25519.",
-                    data.max_bytes,
                     self.name()
                 )),
                 _ => Ok(text),
@@ -417,6 +465,40 @@ impl Driver {
         let text = render(None, token.map(|(_, t)| t.expose().as_str()))?;
         files.insert(context::WORKER_USER_DATA.to_owned(), text);
         Ok(files)
+    }
+
+    /// A node's files in one compressed archive, for its user data. What is not known before the
+    /// stack exists stands in them as a word that the stack, or the server, replaces.
+    fn packed(&self, plan: &ClusterPlan, index: Option<u32>) -> Result<String, DriverError> {
+        let masters = 0..nodegroup::counts(&plan.groups).0;
+        let node = NodePlan {
+            name: match index {
+                Some(index) => name::master_node(&plan.stack_name(), index),
+                None => name::worker_node_prefix(&plan.stack_name()),
+            },
+            master_index: index,
+            master_addresses: masters.map(|i| format!("@MASTER_{i}_ADDRESS@")).collect(),
+            api_public: vec!["@API_PUBLIC@".to_owned()],
+            api_endpoint: "https://@API_HOST@:6443".to_owned(),
+            rejoins: false,
+            certificates: match (&plan.inlined, index) {
+                (Some(given), Some(_)) => given.certificates.clone(),
+                (Some(given), None) => NodeCertificates {
+                    ca: given.certificates.ca.clone(),
+                    bootstrap: Some(given.bootstrap.clone()),
+                    ..NodeCertificates::default()
+                },
+                // Before there are any, to see whether all this can be built.
+                (None, _) => context::stand_ins(),
+            },
+        };
+        let files = self.node_files(plan, &node)?;
+        let files: Vec<archive::File> =
+            files.into_iter().map(|f| (f.path, f.mode, f.content)).collect();
+        let failed = |e: std::io::Error| self.templates.error("files", None, e.to_string());
+        let mut out = GzEncoder::new(Vec::new(), Compression::best());
+        out.write_all(&archive::build(&files, 0).map_err(failed)?).map_err(failed)?;
+        Ok(BASE64.encode(out.finish().map_err(failed)?))
     }
 
     /// What the stack's template asks for.

@@ -262,11 +262,18 @@ pub enum Material {
     CaKey,
     FrontProxyCaKey,
     SaKey,
+    EtcdCaKey,
+    /// A client certificate with which a kubelet may ask for its own; only inline.
+    Bootstrap,
+    BootstrapKey,
 }
 
 impl Material {
     pub const fn is_key(self) -> bool {
-        matches!(self, Self::CaKey | Self::FrontProxyCaKey | Self::SaKey)
+        !matches!(
+            self,
+            Self::Ca | Self::EtcdCa | Self::FrontProxyCa | Self::SaPub | Self::Bootstrap
+        )
     }
 }
 
@@ -325,14 +332,20 @@ pub struct Bootstrap {
     pub wait: Wait,
     pub discovery: Option<Expression>,
     pub deadlines: DeadlineSpec,
+    /// Whether servers get their files with their user data and fetch nothing.
+    pub inline: Option<Expression>,
+    /// How long Heat waits for signals, in seconds; none where it does not.
+    pub signals: Option<Expression>,
 }
 
 /// Seconds for which a creation waits for its nodes.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeadlineSpec {
-    /// From the first report of any node to that of the last.
+    /// From the complete stack to a node's first report.
     pub boot: Option<Expression>,
+    /// In phase etcd without a word.
+    pub etcd: Option<Expression>,
     /// From a node's first report until it is ready.
     pub ready: Option<Expression>,
 }

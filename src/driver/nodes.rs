@@ -108,7 +108,7 @@ impl Driver {
             None => Err(self.templates.error(
                 &entry.path,
                 None,
-                "a master was to be given this key, and it is not there".to_owned(),
+                "a node was to be given this key, and it is not there".to_owned(),
             )),
         };
         match material {
@@ -119,6 +119,11 @@ impl Driver {
             Material::CaKey => key(&given.ca_key),
             Material::FrontProxyCaKey => key(&given.front_proxy_ca_key),
             Material::SaKey => key(&given.service_account_key),
+            Material::EtcdCaKey => key(&given.etcd_ca_key),
+            Material::Bootstrap => {
+                Ok(given.bootstrap.as_ref().map_or_else(String::new, |b| context::pem(&b.0)))
+            }
+            Material::BootstrapKey => key(&given.bootstrap.as_ref().map(|b| b.1.clone())),
         }
     }
 }

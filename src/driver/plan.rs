@@ -32,6 +32,16 @@ pub struct ClusterPlan {
     pub images: NodeImages,
     /// The trustee's credentials, once they are there and for drivers that want them.
     pub trust: Option<Trust>,
+    /// Key material for servers that fetch nothing, once it is there.
+    pub inlined: Option<Inlined>,
+}
+
+/// What servers are given with their user data where they cannot fetch it.
+#[derive(Clone, Debug)]
+pub struct Inlined {
+    pub certificates: NodeCertificates,
+    /// With which a worker's kubelet asks the cluster for its own certificate.
+    pub bootstrap: (String, Secret<String>),
 }
 
 /// With which a server may act for the cluster in OpenStack.
@@ -120,6 +130,8 @@ pub struct NodeCertificates {
     pub etcd_ca_key: Option<Secret<String>>,
     pub front_proxy_ca_key: Option<Secret<String>>,
     pub service_account_key: Option<Secret<String>>,
+    /// For workers that fetch nothing.
+    pub bootstrap: Option<(String, Secret<String>)>,
 }
 
 /// Something that a node which is ready shall do once.

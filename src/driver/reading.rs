@@ -97,7 +97,7 @@ impl Manifest {
             return fault("mode is not possible; write one such as '0644', in quotes");
         };
         if entry.content.is_some_and(Material::is_key) {
-            if entry.role != Role::Master {
+            if entry.role != Role::Master && entry.content != Some(Material::BootstrapKey) {
                 return fault("keys are for masters only; add role: master");
             }
             if bits & 0o077 != 0 {

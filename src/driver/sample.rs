@@ -268,6 +268,7 @@ impl Sample {
                 trustee_password: Secret::new("trustee-TOP-SECRET".to_owned()),
                 trust_id: "fedcba9876543210fedcba9876543210".to_owned(),
             }),
+            inlined: None,
             cluster,
             template,
             groups,
@@ -306,6 +307,9 @@ impl Sample {
                 etcd_ca_key: key("etcd-ca"),
                 front_proxy_ca_key: key("front-proxy-ca"),
                 service_account_key: key("sa"),
+                bootstrap: master_index.is_none().then(|| {
+                    ("bootstrap PEM".to_owned(), Secret::new("bootstrap-TOP-SECRET".to_owned()))
+                }),
             },
         }
     }

@@ -48,8 +48,8 @@ impl LabCloud {
         }
     }
 
-    /// A restricted application credential of a user for the project of the same name.
-    pub fn application_credential(&self, user: &str) -> (String, String) {
+    /// An application credential of a user for the project of the same name.
+    pub fn application_credential(&self, user: &str, unrestricted: bool) -> (String, String) {
         let mut state = self.world.lock();
         let identity = &mut state.identity;
         let project = identity.projects.iter().find(|p| p.name == user).map(|p| p.id.clone());
@@ -63,7 +63,7 @@ impl LabCloud {
             roles: identity.roles_of(&user_id, &Scope::Project(project_id.clone())),
             user_id,
             project_id,
-            unrestricted: false,
+            unrestricted,
             expires_at: None,
         };
         identity.credentials.insert(id.clone(), credential);

@@ -24,7 +24,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 /// The parts of the cloud that can fail.
-const SERVICES: &[&str] = &["keystone", "heat", "nova", "neutron", "glance"];
+const SERVICES: &[&str] = &["keystone", "heat", "nova", "neutron", "glance", "octavia"];
 const METHODS: &[&str] = &["*", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
 const PHASES: &[&str] = &[
     "*",

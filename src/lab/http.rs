@@ -22,7 +22,7 @@ use super::heat::services::{Owner, Refused};
 use super::heat::{self, Heat};
 use super::wire::{Ask, Reply};
 use super::world::{Caller, World};
-use super::{glance, keystone, neutron, nova};
+use super::{glance, keystone, neutron, nova, octavia};
 
 /// A service of the lab.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,10 +32,11 @@ pub(super) enum Part {
     Nova,
     Neutron,
     Glance,
+    Octavia,
 }
 
 impl Part {
-    /// In the order of their ports.
+    /// Those that every lab has, in the order of their ports.
     pub const ALL: [Self; 5] =
         [Self::Keystone, Self::Heat, Self::Nova, Self::Neutron, Self::Glance];
 
@@ -47,6 +48,7 @@ impl Part {
             Self::Nova => "nova",
             Self::Neutron => "neutron",
             Self::Glance => "glance",
+            Self::Octavia => "octavia",
         }
     }
 
@@ -58,6 +60,7 @@ impl Part {
             Self::Nova => "compute",
             Self::Neutron => "network",
             Self::Glance => "image",
+            Self::Octavia => "load-balancer",
         }
     }
 
@@ -67,7 +70,7 @@ impl Part {
             Self::Keystone => "/v3",
             Self::Heat => "/v1/%(tenant_id)s",
             Self::Nova => "/v2.1",
-            Self::Neutron | Self::Glance => "",
+            Self::Neutron | Self::Glance | Self::Octavia => "",
         }
     }
 
@@ -78,6 +81,7 @@ impl Part {
             Self::Nova => nova::refuse(refused),
             Self::Neutron => neutron::refuse(refused),
             Self::Glance => glance::refuse(refused),
+            Self::Octavia => octavia::refuse(refused),
         }
     }
 }
@@ -198,6 +202,7 @@ impl Front {
             (None, Some(caller), Part::Nova) => nova::answer(&self.world, &caller, ask),
             (None, Some(caller), Part::Neutron) => neutron::answer(&self.world, &caller, ask),
             (None, Some(caller), Part::Glance) => glance::answer(&self.world, &caller, ask),
+            (None, Some(caller), Part::Octavia) => octavia::answer(&self.world, &caller, ask),
             (None, Some(caller), _) => {
                 return self.heat.handle(self.to_heat(caller, token), request).await;
             }
@@ -239,7 +244,7 @@ pub(super) fn serve(door: Door, front: Front) {
 
 /// An answer that breaks off before its first byte.
 fn broken() -> Response {
-    hyper::Response::new(Either::Right(Broken.boxed()))
+    hyper::Response::new(Either::Right(Broken.boxed_unsync()))
 }
 
 struct Broken;

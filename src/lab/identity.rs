@@ -257,6 +257,12 @@ impl Identity {
         self.tokens.retain(|_, t| t.trust.as_deref() != Some(id));
     }
 
+    /// Whether a token was got with a restricted application credential.
+    pub fn is_restricted(&self, token: &Token) -> bool {
+        let credential = token.credential.as_ref().and_then(|id| self.credentials.get(id));
+        credential.is_some_and(|credential| !credential.unrestricted)
+    }
+
     /// Makes a trust for whoever holds `token`.
     pub fn create_trust(
         &mut self,
@@ -270,9 +276,7 @@ impl Identity {
                  a trust may not be made with a trust-scoped token.",
             ));
         }
-        if let Some(credential) = token.credential.as_ref().and_then(|c| self.credentials.get(c))
-            && !credential.unrestricted
-        {
+        if self.is_restricted(token) {
             return Err(Refused::forbidden(
                 "Using method 'application_credential' is not allowed for managing trusts.",
             ));

@@ -22,6 +22,7 @@ mod make;
 mod network;
 mod neutron;
 mod nova;
+mod octavia;
 mod places;
 mod plugins;
 mod range;
@@ -168,12 +169,27 @@ impl LabCloud {
         Ok(Self { world, heat, fronts, range, stop })
     }
 
+    /// Adds Octavia, which answers at a free port.
+    pub async fn open_octavia(&mut self) -> std::io::Result<()> {
+        let part = Part::Octavia;
+        let door = http::open(0).await?;
+        let port = door.address()?.port();
+        let own = self.stop.child_token();
+        let front = front(part, &self.world, &self.heat, port, &own);
+        let url = format!("{}{}", front.base, part.root());
+        self.world.lock().registry.enter(part.name(), part.kind(), &url);
+        http::serve(door, front);
+        self.fronts.push(Mutex::new(Running { part, port, stop: own }));
+        Ok(())
+    }
+
     /// Where clients log in: `…/v3`.
     pub fn identity_url(&self) -> String {
         self.endpoint("identity")
     }
 
-    fn endpoint(&self, kind: &str) -> String {
+    /// Where a service is, by the catalogue's name of its kind.
+    pub fn endpoint(&self, kind: &str) -> String {
         self.world.lock().registry.url(kind).unwrap_or_default().to_owned()
     }
 
@@ -268,6 +284,7 @@ impl LabCloud {
             "subnet",
             "network",
             "security_group",
+            "balancer",
             "trust",
             "user",
         ];
@@ -282,7 +299,7 @@ impl LabCloud {
 
     /// How many things of a kind were made since the beginning and are still there: `stacks`,
     /// `servers`, `ports`, `networks`, `subnets`, `routers`, `security_groups`, `floating_ips`,
-    /// `server_groups`, `keypairs`, `trusts`, `users`, `tokens`.
+    /// `server_groups`, `keypairs`, `balancers`, `trusts`, `users`, `tokens`.
     pub fn count(&self, kind: &str) -> usize {
         match kind {
             "stack" | "stacks" => self.heat.stacks().len(),

@@ -1,5 +1,6 @@
 //! `/v3/OS-TRUST/trusts`.
 
+use hyper::Method;
 use serde_json::{Value, json};
 
 use super::heat::services::Refused;
@@ -18,6 +19,12 @@ pub(super) fn answer(
 ) -> Answer<Reply> {
     let identity = &mut state.identity;
     let admin = token.roles.iter().any(|r| r == "admin");
+    if ask.method != Method::POST && identity.is_restricted(token) {
+        return Err(Refused::forbidden(
+            "You are not authorized to perform the requested action: \
+             Delegated tokens cannot manage trusts..",
+        ));
+    }
     match (ask.method.as_str(), rest) {
         ("POST", []) => {
             let body = ask.body()?;

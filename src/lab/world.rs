@@ -18,6 +18,7 @@ use super::glance::Image;
 use super::heat::services::Owner;
 use super::identity::{Identity, Scope, Token};
 use super::network::Network;
+use super::octavia::Balancer;
 use super::registry::Registry;
 
 /// How long a token lives; longer than Keystone's usual hour, because a lab's clock may run fast.
@@ -41,6 +42,7 @@ pub(super) struct State {
     pub network: Network,
     pub compute: Compute,
     pub images: Vec<Image>,
+    pub balancers: Vec<Balancer>,
     /// Ids that were there at the beginning.
     pub seeded: BTreeSet<String>,
     pub token_life: Duration,
@@ -102,6 +104,7 @@ impl World {
             network: Network::default(),
             compute: Compute::default(),
             images: Vec::new(),
+            balancers: Vec::new(),
             seeded: BTreeSet::new(),
             token_life: TOKEN_LIFE,
             registry: Registry::default(),
@@ -144,6 +147,10 @@ impl World {
 impl State {
     /// Ends the deletions that are due.
     fn pass(&mut self, now: Timestamp) {
+        let gone = |b: &mut Balancer| b.gone_at.is_some_and(|at| at <= now);
+        for balancer in self.balancers.extract_if(.., gone) {
+            self.network.remove_port(&balancer.port);
+        }
         let due = |s: &&super::compute::Server| s.gone_at.is_some_and(|at| at <= now);
         let gone: Vec<String> =
             self.compute.servers.values().filter(due).map(|s| s.id.clone()).collect();
@@ -183,6 +190,7 @@ impl State {
                 let all = self.network.floating.values();
                 all.map(|f| (f.id.clone(), f.address.to_string())).collect()
             }
+            "balancer" => self.balancers.iter().map(|b| named(&b.id, &b.name)).collect(),
             "trust" => {
                 let all = self.identity.trusts.values();
                 all.map(|t| (t.id.clone(), format!("to user {}", t.trustee))).collect()

@@ -24,6 +24,7 @@ pub mod rollout;
 pub mod service;
 pub mod stack;
 pub mod status;
+pub mod vigil;
 
 use std::fmt;
 

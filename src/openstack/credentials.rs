@@ -34,6 +34,13 @@ pub(super) enum Proof {
     Token(Secret<String>),
 }
 
+impl Credentials {
+    /// Whether it is an application credential, which newer Keystones let make no trusts.
+    pub const fn is_application(&self) -> bool {
+        matches!(self.proof, Proof::Application { .. })
+    }
+}
+
 /// Why there are no usable credentials; the sentence names what to set.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{0}")]

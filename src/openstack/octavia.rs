@@ -14,6 +14,8 @@ pub struct Balancer {
     pub name: String,
     pub project_id: String,
     pub description: String,
+    /// `ACTIVE`, `PENDING_DELETE`, `ERROR` and the like.
+    pub status: String,
 }
 
 impl Cloud {
@@ -41,6 +43,7 @@ fn balancers(body: &Value) -> Vec<Balancer> {
         name: text(&b["name"]),
         project_id: text(&b["project_id"]),
         description: text(&b["description"]),
+        status: text(&b["provisioning_status"]),
     };
     body["loadbalancers"].as_array().into_iter().flatten().map(balancer).collect()
 }
@@ -58,6 +61,7 @@ mod tests {
             "provisioning_status": "ACTIVE"}]});
         let found = balancers(&body);
         assert_eq!((found.len(), found[0].project_id.as_str()), (1, "p"));
+        assert_eq!(found[0].status, "ACTIVE");
         assert!(balancers(&json!({})).is_empty());
     }
 }

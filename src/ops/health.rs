@@ -90,6 +90,7 @@ mod tests {
             query: query.map(str::to_owned),
             headers,
             peer: ([127, 0, 0, 1], 1).into(),
+            since: std::time::Instant::now(),
             body: Ok(bytes::Bytes::new()),
         };
         let (parts, body) = health.ready(&request).into_parts();

@@ -4,13 +4,14 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use rcgen::{
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SubjectPublicKeyInfo,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+    PublicKeyData, SanType, SubjectPublicKeyInfo,
 };
 
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::csr::{self, Rules};
-use super::{PkiError, name, parameters};
+use super::{KeyPairPem, PkiError, name, parameters};
 use crate::base::clock::Timestamp;
 use crate::base::id::Entropy;
 use crate::base::secret::Secret;
@@ -75,6 +76,29 @@ impl Authority {
     ) -> Result<String, PkiError> {
         let der = csr::der(request)?;
         let key = public_key(&csr::public_key(&der)?)?;
+        self.certify(&key, leaf, validity, now, entropy)
+    }
+
+    /// Draws a key for somebody who cannot ask with one, and signs it.
+    pub fn pair(
+        &self,
+        leaf: &Leaf,
+        now: Timestamp,
+        entropy: &Entropy,
+    ) -> Result<KeyPairPem, PkiError> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let pem = self.certify(&key, leaf, self.ends_at.since(now), now, entropy)?;
+        Ok(KeyPairPem { pem, key: Secret::new(key.serialize_pem()) })
+    }
+
+    fn certify(
+        &self,
+        key: &impl PublicKeyData,
+        leaf: &Leaf,
+        validity: Duration,
+        now: Timestamp,
+        entropy: &Entropy,
+    ) -> Result<String, PkiError> {
         let subject = name(&leaf.common_name, leaf.organization.as_deref());
         let mut params = parameters(subject, validity, now, entropy);
         params.is_ca = IsCa::ExplicitNoCa;
@@ -95,7 +119,7 @@ impl Authority {
             params.subject_alt_names.push(SanType::DnsName(dns));
         }
         params.subject_alt_names.extend(leaf.addresses.iter().copied().map(SanType::IpAddress));
-        Ok(params.signed_by(&key, &self.issuer)?.pem().trim_end().to_owned())
+        Ok(params.signed_by(key, &self.issuer)?.pem().trim_end().to_owned())
     }
 }
 
@@ -120,7 +144,7 @@ mod tests {
     use super::*;
     use crate::model::certificate::CertificateKind;
     use crate::pki::material::{KEYS, assemble};
-    use rcgen::{CertificateParams, PKCS_ECDSA_P256_SHA256};
+    use rcgen::CertificateParams;
     use x509_parser::prelude::GeneralName;
 
     fn authority() -> (Authority, String) {
@@ -142,6 +166,28 @@ mod tests {
 
     fn now() -> Timestamp {
         Timestamp::parse("2026-08-01T00:00:00Z").unwrap()
+    }
+
+    #[test]
+    fn a_pair_is_a_key_and_a_certificate_for_it() {
+        let (authority, ca) = authority();
+        let leaf = Leaf {
+            common_name: "bootstrap".to_owned(),
+            organization: Some("system:bootstrappers".to_owned()),
+            client: true,
+            ..Leaf::default()
+        };
+        let [one, two] = [(); 2].map(|()| authority.pair(&leaf, now(), &Entropy::new()).unwrap());
+        assert_ne!(one.key.expose(), two.key.expose());
+        let key = KeyPair::from_pem(one.key.expose()).unwrap();
+        let der = csr::pem_body(&one.pem, "CERTIFICATE").unwrap();
+        let (_, made) = X509Certificate::from_der(&der).unwrap();
+        assert_eq!(made.public_key().raw, key.subject_public_key_info());
+        let ca = csr::pem_body(&ca, "CERTIFICATE").unwrap();
+        let (_, ca) = X509Certificate::from_der(&ca).unwrap();
+        made.verify_signature(Some(ca.public_key())).unwrap();
+        assert_eq!(made.subject().to_string(), "O=system:bootstrappers, CN=bootstrap");
+        assert!(!made.is_ca() && made.validity().not_after <= ca.validity().not_after);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use super::judgement::count;
 use super::{Judgement, Look, Scene};
 
 const MIB: u64 = 1 << 20;
@@ -40,11 +41,13 @@ pub async fn check(scene: &Scene) -> Look {
 
 fn judge(path: &str, facts: &Facts) -> Judgement {
     let free = facts.free / MIB;
-    if facts.free < TOO_LITTLE || facts.files_left < 16 {
-        return Judgement::fail(
-            format!("{path} has {free} MiB and {} files left", facts.files_left.min(1 << 40)),
-            "make room there, or set storage.path to a larger disk",
-        );
+    let cure = "make room there, or set storage.path to a larger disk";
+    if facts.free < TOO_LITTLE {
+        return Judgement::fail(format!("{path} has {free} MiB left"), cure);
+    }
+    if facts.files_left < 16 {
+        let left = count(facts.files_left, "more file");
+        return Judgement::fail(format!("{path} has room for {left}"), cure);
     }
     if facts.mode & 0o077 != 0 {
         return Judgement::warn(
@@ -53,10 +56,7 @@ fn judge(path: &str, facts: &Facts) -> Judgement {
         );
     }
     match facts.free < LITTLE {
-        true => Judgement::warn(
-            format!("{path} has only {free} MiB left"),
-            "make room there, or set storage.path to a larger disk",
-        ),
+        true => Judgement::warn(format!("{path} has only {free} MiB left"), cure),
         false => Judgement::ok(format!("{path} has {} GiB left", facts.free / LITTLE)),
     }
 }
@@ -72,7 +72,8 @@ mod tests {
             |free, files_left, mode| judge("/s", &Facts { free: free * MIB, files_left, mode });
         assert_eq!(of(5000, 1000, 0o700), Judgement::ok("/s has 4 GiB left"));
         assert_eq!(of(500, 1000, 0o700).verdict, Verdict::Warn);
-        assert_eq!(of(50, 1000, 0o700).sentence, "/s has 50 MiB and 1000 files left");
+        assert_eq!(of(50, 1000, 0o700).sentence, "/s has 50 MiB left");
+        assert_eq!(of(5000, 3, 0o700).sentence, "/s has room for 3 more files");
         assert_eq!(of(5000, 3, 0o700).verdict, Verdict::Fail);
         assert_eq!(of(5000, 1000, 0o755).cure.as_deref(), Some("chmod 700 /s"));
     }

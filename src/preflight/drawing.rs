@@ -95,6 +95,7 @@ impl Drawing {
             removals: Vec::new(),
             images: NodeImages::default(),
             trust: None,
+            inlined: None,
         };
         let error = |e: crate::driver::DriverError| {
             let sentence = e.to_string();

@@ -1,7 +1,7 @@
 //! Can the tenant's kind of credential make the trust that every cluster needs?
 
 use super::scene::Guest;
-use super::{Judgement, Look, Scene};
+use super::{Judgement, Look, Scene, Verdict};
 use crate::conductor::can_make_trusts;
 
 pub async fn check(scene: &Scene) -> Look {
@@ -14,7 +14,11 @@ pub async fn check(scene: &Scene) -> Look {
     match scene.guest().await {
         Ok(guest) => {
             let delegated = &scene.config.trust.roles;
-            Ok(judge(&credentials.who, guest.as_deref(), delegated))
+            let said = judge(&credentials.who, guest.as_deref(), delegated);
+            Ok(match said.verdict {
+                Verdict::Ok if credentials.is_application() => doubtful(&credentials.who),
+                _ => said,
+            })
         }
         Err(e) if e.is_unauthorised() => Ok(Judgement::fail(
             format!("Keystone does not accept the {} of the environment", credentials.who),
@@ -52,6 +56,18 @@ fn judge(who: &str, guest: Option<&Guest>, delegated: &[String]) -> Judgement {
     Judgement::ok(format!("the {who} may make trusts; --deep makes one to prove it"))
 }
 
+/// From 2026.2 on Keystone takes all application credentials for delegations.
+fn doubtful(who: &str) -> Judgement {
+    Judgement::warn(
+        format!(
+            "the {who} is unrestricted, but newer Keystones let no application credential make a \
+             trust; --deep makes one to prove it"
+        ),
+        "use a password; or set allow_insecure_application_credential_trust_escalation in \
+         [security_compliance] of keystone.conf",
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,7 +75,6 @@ mod tests {
     use crate::base::secret::Secret;
     use crate::model::requester::Requester;
     use crate::openstack::Session;
-    use crate::preflight::Verdict;
 
     fn guest(restricted: bool, project: Option<&str>) -> Guest {
         let requester = Requester {

@@ -121,6 +121,7 @@ impl Change {
             table::CREDENTIAL,
             table::FACTS,
             table::NODE,
+            table::VIGIL,
             table::DUTY,
             table::ROLLOUT,
             table::NEXT_CERTIFICATE,

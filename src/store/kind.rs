@@ -22,6 +22,7 @@ use crate::model::operation::Operation;
 use crate::model::quota::Quota;
 use crate::model::rollout::Rollout;
 use crate::model::service::Service;
+use crate::model::vigil::Vigil;
 
 /// What others need comes first; exports and backups go in this order.
 pub static KINDS: &[Kind] = &[
@@ -39,6 +40,7 @@ pub static KINDS: &[Kind] = &[
     Kind::of::<Duty>(),
     Kind::of::<Rollout>(),
     Kind::of::<NextCertificate>(),
+    Kind::of::<Vigil>(),
     Kind::of::<Service>(),
     Kind::of::<Quota>(),
     Kind::of::<KeyringEntry>(),

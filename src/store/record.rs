@@ -23,6 +23,7 @@ use crate::model::operation::Operation;
 use crate::model::quota::Quota;
 use crate::model::rollout::Rollout;
 use crate::model::service::Service;
+use crate::model::vigil::Vigil;
 
 /// No record is larger; checked before decoding.
 const MOST_BYTES: usize = 1 << 20;
@@ -286,6 +287,18 @@ impl Record for Node {
 
     fn key(&self) -> Key {
         Key::new().uuid(self.cluster_id.uuid()).text(&self.name)
+    }
+
+    fn needs(&self) -> Vec<(&'static str, Key)> {
+        vec![of_cluster(self.cluster_id)]
+    }
+}
+
+impl Record for Vigil {
+    const TABLE: &'static str = table::VIGIL;
+
+    fn key(&self) -> Key {
+        Key::new().uuid(self.cluster_id.uuid())
     }
 
     fn needs(&self) -> Vec<(&'static str, Key)> {

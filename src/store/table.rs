@@ -30,6 +30,8 @@ pub const NODE: &str = "node";
 pub const DUTY: &str = "duty";
 pub const ROLLOUT: &str = "rollout";
 pub const NEXT_CERTIFICATE: &str = "next_certificate";
+/// Since when nodes are waited for.
+pub const VIGIL: &str = "vigil";
 pub const DRIVER: &str = "driver";
 pub const CLUSTER_DRIVER: &str = "cluster_driver";
 pub const SERVICE: &str = "service";

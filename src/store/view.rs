@@ -21,6 +21,7 @@ use crate::model::operation::Operation;
 use crate::model::quota::Quota;
 use crate::model::rollout::Rollout;
 use crate::model::service::Service;
+use crate::model::vigil::Vigil;
 use crate::model::{ClusterId, NodeGroupId, Sequence, TemplateId};
 
 /// A record as it was read, with the revision that [`super::Change::expect`] compares.
@@ -274,6 +275,10 @@ impl<'t> View<'t> {
 
     pub fn nodes(&self, cluster: ClusterId) -> Reads<Vec<Stored<Node>>> {
         self.all(&Key::new().uuid(cluster.uuid()))
+    }
+
+    pub fn vigil(&self, cluster: ClusterId) -> Reads<Option<Stored<Vigil>>> {
+        self.get(&Key::new().uuid(cluster.uuid()))
     }
 
     pub fn duty(&self, cluster: ClusterId, node: &str) -> Reads<Option<Stored<Duty>>> {

@@ -77,13 +77,45 @@ report_body() { # STATE MESSAGE
     "${message%\\n}" "$(tail -c 16384 "$LOG" 2>/dev/null | escape)" >"$STATE/report.json"
 }
 
+is_inline() { # whether everything came with the user data, and magnumd is not asked
+  [ "${MAGNUMD_BOOTSTRAP_MODE:-fetch}" != fetch ]
+}
+
+# STATUS MESSAGE TRIES: tells Heat the last word of this node.
+signal_heat() {
+  [ -s "$ROOT/etc/magnumd/heat-signal" ] || return 0
+  local wait=3 message tries=$3
+  message=$(printf '%s' "$2" | head -c 200 | LC_ALL=C tr -cd 'A-Za-z0-9 .,:_-')
+  until sh -c "$(tr -d '\n' <"$ROOT/etc/magnumd/heat-signal") --silent --show-error --fail \
+    --noproxy '*' --connect-timeout 20 --max-time 60 --output /dev/null \
+    --data-binary '{\"status\":\"$1\",\"id\":\"$NODE\",\"reason\":\"$message\"}'"; do
+    tries=$((tries - 1))
+    [ "$tries" -gt 0 ] || return 0
+    log "Heat does not take the signal, trying again"
+    pause "$wait"
+    wait=$((wait < 30 ? wait * 2 : wait))
+  done
+}
+
 report() { # STATE MESSAGE: tells magnumd, or goes on without
+  if is_inline; then
+    log "$PHASE $1: $2"
+    [ "$1" != failed ] || signal_heat FAILURE "$PHASE: $2" 3
+    return 0
+  fi
   report_body "$@"
   call POST status "$STATE/answer" "$STATE/report.json"
   log "$PHASE $1: $2 (reported: $CODE)"
 }
 
 report_surely() {
+  if is_inline; then
+    local status=SUCCESS
+    [ "$1" != failed ] || status=FAILURE
+    log "$PHASE $1: $2"
+    signal_heat "$status" "$PHASE: $2" 100000
+    return 0
+  fi
   report_body "$@"
   call_surely POST status "$STATE/answer" "$STATE/report.json"
   log "$PHASE $1: $2"

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use magnumd::base::clock::{Clock, Timestamp};
 use magnumd::base::id::Entropy;
@@ -72,7 +73,7 @@ pub async fn clusters(
     let elliptic: Vec<KeyPair> =
         (0..material::KEYS).map(|_| KeyPair::generate().unwrap()).collect();
     for (id, keys) in ids.iter().zip([rsa, elliptic]) {
-        let year = std::time::Duration::from_secs(31_536_000);
+        let year = Duration::from_secs(31_536_000);
         let mut change = Change::new();
         for (kind, pair) in
             material::assemble("k", &CertificateKind::ALL, &keys, year, now, &entropy).unwrap()
@@ -114,7 +115,7 @@ fn template(
     now: Timestamp,
 ) -> ClusterTemplate {
     ClusterTemplate {
-        id: TemplateId::new(entropy.uuid()),
+        id: TemplateId::new(entropy.record_id(now)),
         sequence: store.next_sequence(),
         project_id: project.to_owned(),
         user_id: user.to_owned(),
@@ -160,8 +161,9 @@ fn cluster(
     number: usize,
     now: Timestamp,
 ) -> Cluster {
+    let made = now.plus(Duration::from_millis(number as u64));
     Cluster {
-        id: ClusterId::new(entropy.uuid()),
+        id: ClusterId::new(entropy.record_id(made)),
         sequence: store.next_sequence(),
         project_id: template.project_id.clone(),
         user_id: template.user_id.clone(),
@@ -202,7 +204,7 @@ fn group(
     now: Timestamp,
 ) -> NodeGroup {
     NodeGroup {
-        id: NodeGroupId::new(entropy.uuid()),
+        id: NodeGroupId::new(entropy.record_id(now)),
         sequence: store.next_sequence(),
         cluster_id: cluster.id,
         project_id: cluster.project_id.clone(),

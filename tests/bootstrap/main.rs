@@ -108,7 +108,10 @@ async fn requests_that_make_no_sense() {
     for (path, method, expected) in [
         ("/".to_owned(), Method::GET, 404),
         ("/bootstrap/v1".to_owned(), Method::GET, 404),
-        (format!("/bootstrap/v1/{m0}/artifact/x"), Method::GET, 404),
+        (format!("/bootstrap/v1/{m0}/artifacts/x"), Method::GET, 404),
+        (format!("/bootstrap/v1/{m0}/artifact/x/y"), Method::GET, 404),
+        (format!("/bootstrap/v1/{m0}/artifact/x"), Method::GET, 401),
+        (format!("/bootstrap/v1/{m0}/artifact/x"), Method::PUT, 405),
         (format!("/bootstrap/v1/{m0}/bundle/"), Method::GET, 404),
         (format!("/bootstrap/v1/{m0}/bundle"), Method::POST, 405),
         (format!("/bootstrap/v1/{m0}/status"), Method::GET, 405),
@@ -306,4 +309,63 @@ async fn the_answers_are_never_5xx_whatever_comes() {
         let cut = place.csr(&w0, &token, "kubelet", &valid[..at]).await;
         assert_eq!(cut.status, StatusCode::BAD_REQUEST);
     }
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+    digest.as_ref().iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[tokio::test]
+async fn artifacts_are_fetched_by_digest_and_never_other_than_they_are_called() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name);
+    let large: Vec<u8> = (0..1_500_000_u32).flat_map(u32::to_le_bytes).collect();
+    std::fs::write(file("images.tar"), &large).unwrap();
+    std::fs::write(file("empty"), b"").unwrap();
+    std::fs::write(file(".hidden"), b"hidden").unwrap();
+    std::fs::create_dir(file("folder")).unwrap();
+    std::fs::write(file("folder/deep"), b"deep").unwrap();
+    let place = Place::offering(Some(folder.path().to_owned())).await;
+    let (w0, token) = (place.worker(0), place.worker_token());
+    place.bind(&w0, "worker").await;
+    let fetch = async |digest: &str| {
+        // The first to ask may come before the files have been read.
+        for _ in 0..100 {
+            let ask = place.ask(&w0, &format!("artifact/{digest}"), &token);
+            let answer = place.send(ask).await;
+            if answer.status != StatusCode::SERVICE_UNAVAILABLE {
+                return answer;
+            }
+            assert_eq!(answer.header("retry-after"), Some("5"));
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("the artifacts are never read");
+    };
+    let whole = fetch(&sha256(&large)).await;
+    assert_eq!((whole.status, whole.body.len()), (StatusCode::OK, large.len()));
+    assert!(whole.body == large);
+    assert_eq!(whole.header("content-type"), Some("application/octet-stream"));
+    assert!(fetch(&sha256(b"")).await.body.is_empty());
+    for (case, digest, status) in [
+        ("never there", sha256(b"other"), 404),
+        ("hidden", sha256(b"hidden"), 404),
+        ("below", sha256(b"deep"), 404),
+        ("capital letters", sha256(&large).to_uppercase(), 400),
+        ("a name", "images.tar".to_owned(), 400),
+        ("a way out", "..".to_owned(), 400),
+    ] {
+        assert_eq!(refusal(&fetch(&digest).await), status, "{case}");
+    }
+    let anybody = place.ask(&w0, &format!("artifact/{}", sha256(b"")), "a.b");
+    assert_eq!(refusal(&place.send(anybody).await), 401);
+    // In place, with size and time as before: what was read is not what would be sent.
+    let stamp = std::fs::metadata(file("images.tar")).unwrap().modified().unwrap();
+    let mut forged = large.clone();
+    forged[5] ^= 1;
+    std::fs::write(file("images.tar"), &forged).unwrap();
+    let open = std::fs::File::options().write(true).open(file("images.tar")).unwrap();
+    open.set_modified(stamp).unwrap();
+    let ask = place.ask(&w0, &format!("artifact/{}", sha256(&large)), &token);
+    assert!(place.try_send(ask).await.is_err(), "it must break off");
 }

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::Method;
 use hyper::header::{AUTHORIZATION, HeaderName};
 use magnumd::base::clock::{Clock, Timestamp};
-use magnumd::base::http::client::{Answer, HttpClient, Outgoing};
+use magnumd::base::http::client::{Answer, HttpClient, HttpError, Outgoing};
 use magnumd::base::http::server::Door;
 use magnumd::base::http::tls::{Trust, pinned_client_config};
 use magnumd::base::id::Entropy;
@@ -54,6 +55,11 @@ pub struct Place {
 
 impl Place {
     pub async fn new() -> Self {
+        Self::offering(None).await
+    }
+
+    /// With files that nodes may fetch.
+    pub async fn offering(artifact_dir: Option<PathBuf>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("state.redb"), Sealer::new(&[1; 32])).unwrap();
         let clock = Clock::real();
@@ -67,6 +73,7 @@ impl Place {
             enrolment: EnrolmentKey::new(&KEY),
             clock: clock.clone(),
             entropy: Entropy::new(),
+            artifact_dir,
         });
         tokio::spawn(door.serve(Arc::new(service), stop.clone()));
         let client = HttpClient::new(pinned_client_config("").unwrap(), Duration::from_secs(5));
@@ -126,7 +133,8 @@ impl Place {
     }
 
     pub fn ask(&self, node: &str, errand: &str, token: &str) -> Outgoing {
-        let method = if errand == "bundle" { Method::GET } else { Method::POST };
+        let is_read = errand == "bundle" || errand.starts_with("artifact/");
+        let method = if is_read { Method::GET } else { Method::POST };
         let url = format!("http://{}/bootstrap/v1/{node}/{errand}", self.address);
         Outgoing::new(method, url)
             .header(AUTHORIZATION, &format!("Bearer {token}"))
@@ -135,7 +143,11 @@ impl Place {
     }
 
     pub async fn send(&self, ask: Outgoing) -> Answer {
-        self.client.send(ask).await.unwrap()
+        self.try_send(ask).await.unwrap()
+    }
+
+    pub async fn try_send(&self, ask: Outgoing) -> Result<Answer, HttpError> {
+        self.client.send(ask).await
     }
 
     /// Reports; answers the status.
@@ -206,6 +218,7 @@ fn conductor(store: &Store, clock: &Clock) -> Conductor {
             allowed_network_drivers: Vec::new(),
             default_driver: None,
             discovery_url: String::new(),
+            heat_reauthenticates: false,
         },
         clock: clock.clone(),
         entropy: Entropy::new(),

@@ -13,7 +13,8 @@ def skip(reason):
 
 
 def build(module, name, *command):
-    """`go COMMAND... -o PROGRAM` in go/MODULE, as its go.mod and go.sum pin everything."""
+    """`go COMMAND... -o PROGRAM` in MODULE, a folder in go/ or the path of one elsewhere, as its
+    go.mod and go.sum pin everything."""
     go = shutil.which("go") or shutil.which("/usr/local/go/bin/go")
     if not go:
         skip("there is no Go toolchain in PATH")

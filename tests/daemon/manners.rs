@@ -190,7 +190,8 @@ async fn every_line_of_a_request_and_of_its_operation_carries_their_names() {
     site.configure("[log]", "format = 'json'\nlevel = 'magnumd=debug'");
     let magnumd = site.start(site.command()).await;
     let token = site.token().await;
-    assert_eq!(magnumd.add_template(&token, "k8s", &json!({})).await.status, StatusCode::CREATED);
+    let labels = json!({"etcd_bootstrap": "discovery"});
+    assert_eq!(magnumd.add_template(&token, "k8s", &labels).await.status, StatusCode::CREATED);
     let asked = json!({"name": "named", "cluster_template_id": "k8s", "node_count": 1});
     let answer = magnumd.ask(Method::POST, "/v1/clusters", &token, Some(&asked)).await;
     assert_eq!(answer.status, StatusCode::ACCEPTED, "{:?}", answer.body);
@@ -224,4 +225,15 @@ async fn every_line_of_a_request_and_of_its_operation_carries_their_names() {
     assert!(of_request.len() >= 2, "Nova was asked, and the request was answered: {of_request:?}");
     let last = of_request.iter().find(|l| l["fields"]["message"] == "request").unwrap();
     assert!(has(last, "cluster", cluster), "{last}");
+
+    // What nodes do is a request like any other.
+    for message in ["node claimed", "etcd member registered"] {
+        magnumd.says(message).await;
+        let log = magnumd.log();
+        let line = log.lines().find(|line| line.contains(message)).unwrap();
+        let line: Value = serde_json::from_str(line).unwrap();
+        let id = line["span"]["request_id"].as_str().unwrap_or_else(|| panic!("{line}"));
+        assert!(id.starts_with("req-") && id != request_id, "{line}");
+        assert_eq!(line["fields"]["cluster"], cluster, "{line}");
+    }
 }

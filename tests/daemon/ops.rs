@@ -89,7 +89,9 @@ async fn figures_say_what_happens_and_nothing_of_tenants() {
     assert!(at("magnumd_state_commit_duration_seconds_count") >= 5.0);
     assert!(at("magnumd_state_file_size_bytes") > 0.0 && at("magnumd_state_disk_free_bytes") > 0.0);
     assert_eq!(at("magnumd_state_writable"), 1.0);
-    assert!(at("magnumd_discovery_registrations_total{outcome=\"registered\"}") >= 1.0);
+    assert!(
+        at("magnumd_discovery_registrations_total{protocol=\"v2\",outcome=\"registered\"}") >= 1.0
+    );
     assert_eq!(at("magnumd_clusters{status=\"CREATE_COMPLETE\"}"), 1.0);
     assert_eq!(at("magnumd_queue_lanes"), 32.0);
     let started = at("magnumd_start_time_seconds");

@@ -11,9 +11,16 @@ use crate::harness::{Lab, Running};
 /// Puts the driver that comes with magnumd into the lab's folder for own ones, as an edition of
 /// its own: its stacks say which.
 fn edit(lab: &Lab, edition: &str) {
-    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates/k8s_kubeadm_v1");
-    let to = lab.folder().join("drivers/mine");
-    copy(&from, &to);
+    let output = format!("\noutputs:\n  edition: {{value: {edition}}}\n");
+    own(lab.folder(), "stack.yaml.tera", "\noutputs:\n", &output);
+}
+
+/// Puts the driver that comes with magnumd into `drivers` below a folder, as one that replaces it
+/// and differs from it in one place.
+pub fn own(folder: &Path, file: &str, from: &str, by: &str) {
+    let builtin = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates/k8s_kubeadm_v1");
+    let to = folder.join("drivers/mine");
+    copy(&builtin, &to);
     let change = |file: &str, from: &str, by: &str| {
         let path = to.join(file);
         let text = fs::read_to_string(&path).unwrap();
@@ -21,8 +28,7 @@ fn edit(lab: &Lab, edition: &str) {
         fs::write(&path, text.replacen(from, by, 1)).unwrap();
     };
     change("driver.yaml", "name: k8s_kubeadm_v1", "name: mine_v1\nreplaces: k8s_kubeadm_v1");
-    let output = format!("\noutputs:\n  edition: {{value: {edition}}}\n");
-    change("stack.yaml.tera", "\noutputs:\n", &output);
+    change(file, from, by);
 }
 
 fn copy(from: &Path, to: &Path) {

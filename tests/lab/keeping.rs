@@ -118,6 +118,19 @@ async fn what_must_not_be_is_refused_in_one_sentence() {
     std::fs::write(&cut, &good[..good.len() / 2]).unwrap();
     refused(&["restore", cut.to_str().unwrap(), "--force"], "is cut off").await;
     refused(&["verify", cut.to_str().unwrap()], "is cut off").await;
+    let mut flipped = good.clone();
+    flipped[good.len() / 2] ^= 4;
+    for (what, bytes, wanted) in [
+        ("flipped", flipped, "does not have the checksum that it was written with"),
+        ("state", state.clone(), "is not a backup of magnumd, but a state file"),
+        ("text", b"not at all".to_vec(), "is not a backup of magnumd"),
+        ("empty", Vec::new(), "is not a backup of magnumd"),
+    ] {
+        let other = lab.folder().join(what);
+        std::fs::write(&other, bytes).unwrap();
+        refused(&["restore", other.to_str().unwrap(), "--force"], wanted).await;
+        refused(&["verify", other.to_str().unwrap()], wanted).await;
+    }
     let key = lab.folder().join("other.key");
     std::fs::write(&key, [9; 32]).unwrap();
     let other = ["restore", &path, "--force", "--key", key.to_str().unwrap()];
@@ -125,6 +138,9 @@ async fn what_must_not_be_is_refused_in_one_sentence() {
     refused(&other, "other.key").await;
     refused(&["restore", &path], "is there already; restore into an empty directory").await;
     assert_eq!(std::fs::read(lab.state()).unwrap(), state, "the old state is untouched");
+    let drafts = std::fs::read_dir(lab.folder()).unwrap().map(|entry| entry.unwrap().file_name());
+    let drafts: Vec<_> = drafts.filter(|name| name.to_string_lossy().contains(".redb.")).collect();
+    assert!(drafts.is_empty(), "{drafts:?}");
 
     // The same verbs without a daemon.
     for verb in [&["verify"][..], &["compact"], &["backup", &path, "--force"], &["verify", &path]] {

@@ -95,6 +95,74 @@ async fn orphans_are_shown_then_cleaned_and_nothing_else() {
     deleted(&lab, daemon, &demo, &kept).await;
 }
 
+/// Kubernetes asks for load balancers with the tenant's trust; they outlive the cluster's record,
+/// and their ports hold on to its network.
+#[tokio::test(flavor = "multi_thread")]
+async fn load_balancers_go_first_and_nobody_else_s() {
+    let mut lab = Lab::new().await;
+    lab.cloud.open_octavia().await.unwrap();
+    let demo = lab.token("demo").await;
+    let daemon = lab.daemon().await;
+    let kept = complete(&daemon, &demo, "k1").await;
+    let file = back_up(&lab).await;
+    let lost = complete(&daemon, &demo, "k2").await;
+    let subnets = format!("{}/v2.0/subnets", lab.cloud.endpoint("network"));
+    let (_, body) = lab.cloud_call(Method::GET, &subnets, &demo, None).await;
+    let subnet_of = |cluster: &str| {
+        let subnets = body["subnets"].as_array().unwrap().iter();
+        let mut own = subnets.filter(|s| s["name"].as_str().unwrap().contains(cluster));
+        own.next().unwrap_or_else(|| panic!("{body}"))["id"].as_str().unwrap().to_owned()
+    };
+    let balancers = format!("{}/v2.0/lbaas/loadbalancers", lab.cloud.endpoint("load-balancer"));
+    let nobody = "00000000-0000-4000-8000-000000000000";
+    for (cluster, name) in [(kept.as_str(), "k1"), (&lost, "k2"), (nobody, "k2")] {
+        let asked = json!({"loadbalancer": {
+            "name": format!("kube_service_{cluster}_default_web"), "vip_subnet_id": subnet_of(name),
+            "description": format!("Kubernetes external service default/web from cluster {cluster}"),
+        }});
+        let (status, body) = lab.cloud_call(Method::POST, &balancers, &demo, Some(asked)).await;
+        assert_eq!(status, StatusCode::CREATED, "{body}");
+    }
+    let daemon = go_back(&lab, daemon, &file).await;
+    let found = orphans(&lab).await;
+    let kinds: Vec<&str> = of_cluster(&found, &lost).into_iter().map(|(kind, _)| kind).collect();
+    assert_eq!(kinds, ["load_balancer", "stack", "trustee"], "{found}");
+    assert_eq!(of_cluster(&found, &kept), []);
+    // Of a cluster that has no trustee of ours: somebody else's, as far as we know.
+    let [("load_balancer", Some(why))] = of_cluster(&found, nobody)[..] else { panic!("{found}") };
+    assert!(why.contains("it may be another magnumd's"), "{why}");
+
+    // Octavia refuses once: what has been done is said, and the next run goes on.
+    lab.cloud.inject("octavia:DELETE:*:status=500:times=1".parse().unwrap());
+    let clean = ["orphans", "clean", "--grace", "0", "--yes"];
+    let (code, said, complaint) = lab.magnumd(&clean).await;
+    assert_eq!(code, 1, "{said}{complaint}");
+    assert!(said.contains("stopped: Octavia") && said.contains("run it again"), "{said}");
+    assert_eq!((lab.cloud.count("stacks"), lab.cloud.count("balancers")), (2, 3));
+    let (code, said, complaint) = lab.magnumd(&clean).await;
+    assert_eq!(code, 1, "the network is held by the balancer that is not ours: {said}{complaint}");
+    assert!(said.contains("load balancer ") && said.contains("cannot be deleted"), "{said}");
+    assert_eq!(lab.cloud.count("balancers"), 2);
+    // Somebody who knows whose it is removes that one.
+    let (_, body) = lab.cloud_call(Method::GET, &balancers, &demo, None).await;
+    for balancer in body["loadbalancers"].as_array().unwrap() {
+        if balancer["description"].as_str().unwrap().ends_with(nobody) {
+            let url = format!("{balancers}/{}?cascade=true", balancer["id"].as_str().unwrap());
+            let (status, body) = lab.cloud_call(Method::DELETE, &url, &demo, None).await;
+            assert_eq!(status, StatusCode::NO_CONTENT, "{body}");
+        }
+    }
+    while lab.cloud.count("balancers") > 1 {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let (code, said, complaint) = lab.magnumd(&clean).await;
+    assert_eq!(code, 0, "{said}{complaint}");
+    assert_eq!((lab.cloud.count("stacks"), lab.cloud.count("balancers")), (1, 1));
+    let (_, body) = lab.cloud_call(Method::GET, &balancers, &demo, None).await;
+    assert!(body["loadbalancers"][0]["description"].as_str().unwrap().ends_with(&kept), "{body}");
+    daemon.end().await;
+}
+
 /// As on a cloud with Heat's own policy, where nobody lists the stacks of all projects.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_view_of_all_projects_trusts_lead_to_the_stacks() {

@@ -1,9 +1,43 @@
 //! Every check of the preflight, made to fail once, with its sentence.
+//!
+//! One test of each line's here, and the pitfall of `tests/cloud/preflight` that brings a real
+//! cloud to the same line. [`every_check_has_its_pitfalls`] keeps the table complete.
+//!
+//! | check | here | on a real cloud |
+//! | --- | --- | --- |
+//! | keystone | the_password_is_wrong | wrong password |
+//! | clock | the_clocks_differ | Keystone lives in the past |
+//! | roles | the_service_user_is_no_admin | a role taken away |
+//! | trustee-domain | the_domain_has_no_administrator | wrong administrator |
+//! | catalogue | the_catalogue_lacks_us | no catalogue entry |
+//! | token-life | tokens_are_short | a very long creation |
+//! | heat | heat_lacks_a_plugin | no Heat in that region |
+//! | external-network | the_external_network_is_full | private network |
+//! | discovery | discovery_that_is_slow | loopback for nodes |
+//! | bootstrap | bootstrap_cannot_listen | an address that is not ours |
+//! | tls | the_api_s_certificate_has_expired | any certificate believed |
+//! | disk | a_disk_that_is_nearly_full | a small disk |
+//! | certificates | templates_certificates_and_times_of_a_state | certificates of a month |
+//! | trust | an_application_credential_may_not_make_trusts | application credential |
+//! | template | templates_certificates_and_times_of_a_state | no such template |
+//! | image | an_image_without_os_distro | image without os_distro |
+//! | flavor | the_flavor_is_tiny | tiny flavor |
+//! | stack | no_octavia | TLS disabled |
+//! | quota | no_quota_for_cores | few cores |
+//! | extras | a_balancer_for_one | floating IPs in a nested cloud |
+//! | dns | a_public_resolver | public resolver |
+//! | config-drive | a_driver_without_config_drives | a driver without config drives |
+//! | timeouts | templates_certificates_and_times_of_a_state | slow creations before |
+//! | trial-trust | trials_clean_up_in_every_outcome | a trust that is refused |
+//! | trial-boot | trials_clean_up_in_every_outcome | a trial without a network |
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use magnumd::base::clock::Clock;
 use magnumd::base::http::tls;
 use magnumd::base::id::Entropy;
 use magnumd::config::Config;
@@ -11,6 +45,7 @@ use magnumd::lab::{LabCloud, LabOptions};
 use magnumd::openstack::{Cloud, Credentials};
 use magnumd::preflight::{self, Finding, Options, Parts, Scene, Verdict, Wanted, trial};
 use magnumd::{daemon, lab::Fault};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
@@ -82,8 +117,8 @@ impl Operator {
         let clock = self.cloud.clock();
         Parts {
             cloud: Cloud::new(settings, clock.clone()).unwrap(),
+            drivers: daemon::drivers(&config).unwrap(),
             config,
-            drivers: magnumd::driver::Drivers::builtin(&[]),
             driver_settings,
             clock,
             entropy: Entropy::new(),
@@ -637,6 +672,40 @@ pitfall!(
     }
 );
 pitfall!(
+    a_driver_without_config_drives,
+    "config-drive",
+    Warn,
+    "master_0 get no config drive and need the metadata service",
+    "a metadata agent runs",
+    |operator, options| {
+        let (file, from) = ("stack.yaml.tera", "config_drive: true");
+        crate::drivers::own(operator.place.path(), file, from, "config_drive: false");
+        operator.configuration.push_str("[drivers]\ndir = 'drivers'\n");
+    }
+);
+pitfall!(
+    the_api_s_certificate_has_expired,
+    "tls",
+    Fail,
+    "api.crt has expired",
+    "renew it",
+    |operator, options| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut parameters = rcgen::CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+        parameters.not_after = rcgen::date_time_ymd(2026, 1, 31);
+        let certificate = parameters.self_signed(&key).unwrap();
+        let file = |name: &str, text: String| {
+            let path = operator.place.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let cert = file("api.crt", certificate.pem());
+        let key = file("api.key", key.serialize_pem());
+        let tls = format!("[api.tls]\ncert = '{cert}'\nkey = '{key}'\n");
+        operator.configuration.push_str(&tls);
+    }
+);
+pitfall!(
     the_tenant_s_password_is_wrong,
     "trust",
     Fail,
@@ -709,18 +778,79 @@ async fn discovery_that_is_slow() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_application_credential_may_not_make_trusts() {
     let mut operator = Operator::new().await;
-    let (id, secret) = operator.cloud.application_credential("demo");
-    let identity = operator.cloud.identity_url();
-    let all = BTreeMap::from([
-        ("OS_AUTH_URL".to_owned(), identity),
-        ("OS_APPLICATION_CREDENTIAL_ID".to_owned(), id),
-        ("OS_APPLICATION_CREDENTIAL_SECRET".to_owned(), secret),
-    ]);
-    operator.guest = Credentials::of_variables(&all).unwrap();
+    let application = |cloud: &LabCloud, unrestricted| {
+        let (id, secret) = cloud.application_credential("demo", unrestricted);
+        let all = BTreeMap::from([
+            ("OS_AUTH_URL".to_owned(), cloud.identity_url()),
+            ("OS_APPLICATION_CREDENTIAL_ID".to_owned(), id),
+            ("OS_APPLICATION_CREDENTIAL_SECRET".to_owned(), secret),
+        ]);
+        Credentials::of_variables(&all).unwrap()
+    };
+    // Some Keystones let this one make trusts, newer ones do not.
+    operator.guest = application(&operator.cloud, true);
+    let (verdict, sentence, cure) = operator.line("trust", options()).await;
+    assert_eq!(verdict, Verdict::Warn, "{sentence}");
+    assert!(sentence.contains("is unrestricted, but newer Keystones"), "{sentence}");
+    assert!(cure.contains("use a password"), "{cure}");
+
+    operator.guest = application(&operator.cloud, false);
     let (verdict, sentence, cure) = operator.line("trust", options()).await;
     assert_eq!(verdict, Verdict::Fail);
     assert!(sentence.contains("restricted application credential"), "{sentence}");
     assert!(cure.contains("--unrestricted"), "{cure}");
+
+    // Nor look at them; the trial takes its user back all the same.
+    let scene = Scene::set(operator.parts(None)).await;
+    let found = trial::run(&scene, &CancellationToken::new()).await;
+    let (verdict, sentence, _) = line(&found, "trial-trust");
+    assert_eq!(verdict, Verdict::Fail);
+    assert!(sentence.contains("a trust could not be made and used"), "{sentence}");
+    assert!(!sentence.contains("not removed"), "{sentence}");
+    assert_eq!(operator.cloud.leftovers(), Vec::<String>::new());
+}
+
+/// What one can do without is named where it is there, and where it is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_catalogue_s_services_are_told() {
+    let operator = Operator::new().await;
+    let told = async || line(&operator.look(None).await, "catalogue").1;
+    let said = told().await;
+    assert!(said.ends_with("; without Octavia, Cinder, Barbican"), "{said}");
+    operator.cloud.announce_service("barbican", "key-manager");
+    operator.cloud.announce_service("cinder", "block-storage");
+    let said = told().await;
+    assert!(said.ends_with("; with Cinder, Barbican; without Octavia"), "{said}");
+    operator.cloud.announce_service("octavia", "load-balancer");
+    let said = told().await;
+    assert!(said.ends_with("; with Octavia, Cinder, Barbican"), "{said}");
+}
+
+/// The table at the head of this file is true.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_check_has_its_pitfalls() {
+    let (here, cloud) = (include_str!("preflight.rs"), include_str!("../cloud/preflight"));
+    let rows: Vec<[&str; 3]> = here
+        .lines()
+        .filter_map(|line| line.strip_prefix("//! | ")?.strip_suffix(" |"))
+        .skip(2)
+        .map(|row| row.split(" | ").collect::<Vec<_>>().try_into().unwrap())
+        .collect();
+    let operator = Operator::new().await;
+    let wanted = || Some(Wanted { template: None, options: options() });
+    let mut found = operator.look(wanted()).await;
+    let scene = Scene::set(operator.parts(wanted())).await;
+    found.extend(trial::run(&scene, &CancellationToken::new()).await);
+    let checks: Vec<&str> = found.iter().map(|f| f.check).collect();
+    assert_eq!(checks, rows.iter().map(|row| row[0]).collect::<Vec<_>>());
+    for [check, test, pitfall] in rows {
+        let is_there = [format!("async fn {test}("), format!("!({test}"), format!("    {test},\n")]
+            .iter()
+            .any(|start| here.contains(start));
+        assert!(is_there, "{check}: there is no test {test}");
+        let is_there = cloud.contains(&format!("\"{pitfall}\""));
+        assert!(is_there, "{check}: nothing makes \"{pitfall}\"");
+    }
 }
 
 /// What the state tells: read where no daemon holds it, asked of the daemon where one does.
@@ -735,15 +865,14 @@ async fn templates_certificates_and_times_of_a_state() {
     let uuid = daemon.create(&token, "k1").await;
     daemon.settled(&token, &uuid).await;
     let guest = Some(variables(&lab.cloud, "demo", &[]));
-    let look = async |template: &str| {
+    let look_at = async |template: &str, clock: Clock| {
         let config = lab.config();
         let (settings, driver_settings) = daemon::preflight(&config);
-        let clock = lab.cloud.clock();
         let options = Options { masters: 1, nodes: 1, timeout: 1, ..Options::default() };
         let scene = Scene::set(Parts {
             cloud: Cloud::new(settings, clock.clone()).unwrap(),
+            drivers: daemon::drivers(&config).unwrap(),
             config,
-            drivers: magnumd::driver::Drivers::builtin(&[]),
             driver_settings,
             clock,
             entropy: Entropy::new(),
@@ -752,6 +881,7 @@ async fn templates_certificates_and_times_of_a_state() {
         });
         preflight::run(&Arc::new(scene.await), Duration::from_secs(5)).await
     };
+    let look = async |template| look_at(template, lab.cloud.clock()).await;
     let running = look("k8s").await;
     let (verdict, sentence, _) = line(&running, "template");
     assert_eq!(
@@ -761,6 +891,13 @@ async fn templates_certificates_and_times_of_a_state() {
     assert_eq!(line(&running, "stack").0, Verdict::Ok);
     tells_what_is_on_record(&running);
     tells_what_there_is(&look("nope").await);
+    // Months later: a second is a hundred days.
+    let hurried = Clock::fast(8_640_000.0);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let (verdict, sentence, cure) = line(&look_at("k8s", hurried).await, "certificates");
+    assert_eq!(verdict, Verdict::Fail, "{sentence}");
+    assert!(sentence.contains("of cluster k1 ended ") && sentence.ends_with(" ago"), "{sentence}");
+    assert_eq!(cure, "openstack coe ca rotate CLUSTER");
     // It may hold the state and yet not tell.
     let socket = lab.folder().join("control.sock");
     let aside = lab.folder().join("aside.sock");
@@ -862,6 +999,49 @@ async fn trials_clean_up_in_every_outcome() {
     assert_eq!(operator.cloud.leftovers(), Vec::<String>::new());
 }
 
+/// The program itself, by way of a `wrapper` and in an empty environment.
+fn verb(wrapper: &[&str], config: &Path) -> Command {
+    let words = wrapper.iter().chain(&[env!("CARGO_BIN_EXE_magnumd")]).collect::<Vec<_>>();
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).args(["preflight", "--output", "json", "--config"]).arg(config);
+    command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    command
+}
+
+/// Disks of several sizes, mounted where nobody else sees them; not every machine allows that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_is_nearly_full() {
+    let apart = if rustix::process::geteuid().is_root() { "-m" } else { "-rm" };
+    let probe =
+        Command::new("unshare").args([apart, "mount", "-t", "tmpfs", "none", "/mnt"]).output();
+    if !probe.is_ok_and(|output| output.status.success()) {
+        eprintln!("no mount namespaces here: not tried");
+        return;
+    }
+    let operator = Operator::at_speed(1.0).await;
+    let config = operator.place.path().join("magnumd.toml");
+    std::fs::write(&config, &operator.configuration).unwrap();
+    let state = operator.place.path().join("state");
+    std::fs::create_dir(&state).unwrap();
+    for (size, verdict, words, code) in [
+        ("16m", "fail", "has 16 MiB left", 1),
+        ("512m", "warn", "has only 512 MiB left", 0),
+        ("2g", "ok", "has 2 GiB left", 0),
+    ] {
+        let mount = format!("mount -t tmpfs -o mode=700,size={size} none \"$1\" && shift");
+        let script = format!("{mount} && exec \"$@\"");
+        let state = state.to_str().unwrap();
+        let mut command = verb(&["unshare", apart, "sh", "-c", &script, "sh", state], &config);
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        let body: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let checks = body["checks"].as_array().unwrap();
+        let disk = checks.iter().find(|c| c["check"] == "disk").unwrap();
+        assert_eq!(disk["verdict"], verdict, "{disk}");
+        assert!(disk["sentence"].as_str().unwrap().contains(words), "{disk}");
+        assert_eq!(output.status.code(), Some(code), "{body}");
+    }
+}
+
 /// What programs see: one JSON document, and an exit code.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_verb_speaks_json_and_exit_codes() {
@@ -870,33 +1050,24 @@ async fn the_verb_speaks_json_and_exit_codes() {
     let config = operator.place.path().join("magnumd.toml");
     std::fs::write(&config, &operator.configuration).unwrap();
     let run = async |config: std::path::PathBuf, more: &'static [&'static str]| {
-        let url = operator.cloud.identity_url();
-        let run = move || {
-            std::process::Command::new(env!("CARGO_BIN_EXE_magnumd"))
-                .args(["preflight", "--output", "json", "--config"])
-                .arg(config)
-                .args(more)
-                .env_clear()
-                .envs([
-                    ("OS_AUTH_URL", url.as_str()),
-                    ("OS_USERNAME", "demo"),
-                    ("OS_PASSWORD", "secret"),
-                    ("OS_PROJECT_NAME", "demo"),
-                ])
-                .output()
-                .unwrap()
-        };
-        let output = tokio::task::spawn_blocking(run).await.unwrap();
-        let body: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        let mut command = verb(&[], &config);
+        command.args(more).envs([
+            ("OS_AUTH_URL", operator.cloud.identity_url().as_str()),
+            ("OS_USERNAME", "demo"),
+            ("OS_PASSWORD", "secret"),
+            ("OS_PROJECT_NAME", "demo"),
+        ]);
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        let body: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
         (output.status.code(), body, String::from_utf8(output.stderr).unwrap())
     };
     const CLUSTER: &[&str] =
         &["--image", "ubuntu", "--flavor", "m1.medium", "--external-network", "public"];
     let (code, body, _) = run(config.clone(), CLUSTER).await;
-    assert_eq!((code, &body["verdict"]), (Some(0), &serde_json::json!("ok")), "{body}");
+    assert_eq!((code, &body["verdict"]), (Some(0), &json!("ok")), "{body}");
     assert!(body["checks"].as_array().unwrap().len() > 20);
     let (code, body, _) = run(config.clone(), &["--image", "nope"]).await;
-    assert_eq!((code, &body["verdict"]), (Some(1), &serde_json::json!("fail")), "{body}");
+    assert_eq!((code, &body["verdict"]), (Some(1), &json!("fail")), "{body}");
     let image = body["checks"].as_array().unwrap().iter().find(|c| c["check"] == "image").unwrap();
     assert_eq!(image["sentence"], "there is no image nope");
     assert!(image["cure"].as_str().unwrap().contains("openstack image list"));

@@ -115,18 +115,22 @@ async fn lists_are_short_paged_and_sorted() {
     assert_eq!(names(&everyone, "clusters").len(), 4);
 }
 
+fn sort_keys<R: Columns>() -> Vec<&'static str> {
+    R::COLUMNS.iter().map(|(name, _)| *name).collect()
+}
+
 #[tokio::test]
-async fn every_sort_key_is_a_column() {
+async fn every_column_is_a_sort_key() {
     let place = Place::new();
     place.put(&place.template(1, "p1", "base")).await;
     place.cluster(7, "p1", "k1").await;
     for (path, keys) in [
-        ("/v1/clusters", Cluster::NAMES),
-        ("/v1/clusters/detail", Cluster::NAMES),
-        ("/v1/clustertemplates", ClusterTemplate::NAMES),
-        ("/v1/clusters/k1/nodegroups", NodeGroup::NAMES),
+        ("/v1/clusters", sort_keys::<Cluster>()),
+        ("/v1/clusters/detail", sort_keys::<Cluster>()),
+        ("/v1/clustertemplates", sort_keys::<ClusterTemplate>()),
+        ("/v1/clusters/k1/nodegroups", sort_keys::<NodeGroup>()),
     ] {
-        for key in keys.iter().chain(&["id"]) {
+        for key in keys {
             for direction in ["asc", "desc"] {
                 let query = format!("{path}?sort_key={key}&sort_dir={direction}");
                 let answer = place.get(demo(), &query).await;

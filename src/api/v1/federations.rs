@@ -3,7 +3,7 @@
 use hyper::Method;
 use serde_json::json;
 
-use super::super::column::{Column, Columns};
+use super::super::column::{Column, Columns, Table};
 use super::super::context::Context;
 use super::super::error::{ApiError, Outcome};
 use super::super::page::{LIST_ARGUMENTS, Listing};
@@ -39,20 +39,20 @@ pub fn missed(cx: &Context<'_>, method: &Method, id: &str) -> Outcome<Reply> {
 enum Federation {}
 
 impl Columns for Federation {
-    const NAMES: &[&str] = &[
-        "uuid",
-        "name",
-        "project_id",
-        "hostcluster_id",
-        "member_ids",
-        "properties",
-        "status",
-        "status_reason",
-        "created_at",
-        "updated_at",
+    const COLUMNS: Table<Self> = &[
+        ("uuid", of_none),
+        ("name", of_none),
+        ("project_id", of_none),
+        ("hostcluster_id", of_none),
+        ("member_ids", of_none),
+        ("properties", of_none),
+        ("status", of_none),
+        ("status_reason", of_none),
+        ("created_at", of_none),
+        ("updated_at", of_none),
     ];
+}
 
-    fn column(&self, _: &str) -> Option<Column<'_>> {
-        match *self {}
-    }
+fn of_none(federation: &Federation) -> Column<'_> {
+    match *federation {}
 }

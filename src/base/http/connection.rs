@@ -18,10 +18,12 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::server::{BodyError, DoorFigures, Limits, Request, Service};
+use super::server::{BodyError, DoorFigures, Limits, Origin, Request, Service, Unread};
 
 /// How long a connection that has said nothing yet may still begin once the door closes.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How often HTTP/2 clients are asked whether they are still there.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// What HTTP/2 begins with.
 const PREFACE: &[u8] = b"PRI ";
 /// The first byte of a TLS handshake.
@@ -44,7 +46,11 @@ impl Protocols {
             .header_read_timeout(limits.header_time)
             .max_buf_size(16 << 10);
         // No pipeline_flush: it holds back the 400 for what is not HTTP until there is more.
-        http.http2().timer(TokioTimer::new()).max_concurrent_streams(64);
+        // A guest that vanished would hold its connection for ever: some requests never end.
+        http.http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(KEEP_ALIVE)
+            .max_concurrent_streams(limits.streams);
         Self { one: http.clone().http1_only(), two: http.http2_only() }
     }
 
@@ -74,6 +80,7 @@ pub(super) struct Connection<S> {
     pub service: Arc<S>,
     pub limits: Limits,
     pub peer: SocketAddr,
+    pub accepted: Instant,
     pub protocols: Arc<Protocols>,
     pub tls: Option<Arc<ServerConfig>>,
     pub closing: Closing,
@@ -118,19 +125,26 @@ impl<S: Service> Connection<S> {
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         is_two: bool,
     ) {
-        let Self { service, limits, peer, protocols, closing, name, figures, .. } = self;
+        let Self { service, limits, peer, accepted, protocols, closing, name, figures, .. } = self;
         let Closing { stop, leave, .. } = closing;
         let in_use = CancellationToken::new();
         let used = in_use.clone();
-        let answer = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        let answer = service_fn(move |request: Unread| {
+            let since = if used.is_cancelled() { Instant::now() } else { accepted };
             used.cancel();
             let (service, figures) = (Arc::clone(&service), figures.clone());
             let stop = stop.clone();
             async move {
-                let request = read(request, limits, peer).await;
-                let (route, method) = (service.route(&request), word(&request.method));
-                let began = Instant::now();
-                let mut response = service.handle(request).await;
+                let (method, origin) = (word(request.method()), Origin { peer, since });
+                let mut began = Instant::now();
+                let (route, mut response) = match service.take(request, origin) {
+                    Ok(taken) => (taken.route, taken.answer.await),
+                    Err(request) => {
+                        let request = read(request, limits, origin).await;
+                        began = Instant::now();
+                        (service.route(&request), service.handle(request).await)
+                    }
+                };
                 if stop.is_cancelled() && !is_two {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
@@ -210,11 +224,7 @@ fn word(method: &Method) -> &'static str {
     }
 }
 
-async fn read(
-    request: hyper::Request<hyper::body::Incoming>,
-    limits: Limits,
-    peer: SocketAddr,
-) -> Request {
+async fn read(request: Unread, limits: Limits, origin: Origin) -> Request {
     let (mut parts, body) = request.into_parts();
     // HTTP/2 says it in a pseudo-header; whoever reads requests looks for one thing only.
     if let Some(authority) = parts.uri.authority()
@@ -236,7 +246,8 @@ async fn read(
         path: parts.uri.path().to_owned(),
         query: parts.uri.query().map(ToOwned::to_owned),
         headers: parts.headers,
-        peer,
+        peer: origin.peer,
+        since: origin.since,
         body,
     }
 }

@@ -3,4 +3,6 @@
 pub mod client;
 mod connection;
 pub mod server;
+mod sources;
+pub mod stream;
 pub mod tls;

@@ -2,11 +2,12 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http_body_util::combinators::BoxBody;
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{Either, Full};
 use hyper::header::{HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::connection::{Closing, Connection, Protocols};
+use super::sources::Sources;
 use crate::base::metrics::{
     Counter, Durations, EncodeLabelSet, Family, Figures, Gauge, Registry, Unit, durations,
 };
@@ -30,6 +32,8 @@ pub struct Request {
     pub query: Option<String>,
     pub headers: HeaderMap,
     pub peer: SocketAddr,
+    /// When the connection was made, or the request before this one had been read.
+    pub since: Instant,
     pub body: Result<Bytes, BodyError>,
 }
 
@@ -52,7 +56,7 @@ pub enum BodyError {
 }
 
 /// An answer's body: whole, or a stream that may break off on purpose.
-pub type Body = Either<Full<Bytes>, BoxBody<Bytes, std::io::Error>>;
+pub type Body = Either<Full<Bytes>, UnsyncBoxBody<Bytes, std::io::Error>>;
 pub type Response = hyper::Response<Body>;
 
 /// A whole body with a content type.
@@ -89,12 +93,39 @@ pub trait Service: Send + Sync + 'static {
     fn route(&self, _request: &Request) -> &'static str {
         "any"
     }
+
+    /// Takes a request whose body is to be read as it comes; all others come back, and are
+    /// handled once they are whole.
+    fn take(&self, request: Unread, _origin: Origin) -> Result<Taken, Unread> {
+        Err(request)
+    }
+}
+
+/// A request of which only the head has been read.
+pub type Unread = hyper::Request<hyper::body::Incoming>;
+
+/// Where and when a request began.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin {
+    pub peer: SocketAddr,
+    pub since: Instant,
+}
+
+/// A request that is being answered while it is read.
+pub struct Taken {
+    /// As [`Service::route`].
+    pub route: &'static str,
+    pub answer: Pin<Box<dyn Future<Output = Response> + Send>>,
 }
 
 /// What a door puts up with.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub connections: usize,
+    /// Of these, from one address; whoever comes with more is hung up on.
+    pub per_source: usize,
+    /// Requests at once on one HTTP/2 connection.
+    pub streams: u32,
     pub body_bytes: usize,
     pub header_time: Duration,
     pub body_time: Duration,
@@ -106,6 +137,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 1024,
+            per_source: usize::MAX,
+            streams: 64,
             body_bytes: 1 << 20,
             header_time: Duration::from_secs(10),
             body_time: Duration::from_secs(30),
@@ -238,7 +271,12 @@ impl Door {
         let closing = Closing::new(stop.clone());
         let places = Arc::new(Semaphore::new(self.limits.connections));
         let protocols = Arc::new(Protocols::new(self.limits));
+        let sources = Sources::default();
         let open = |stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit| {
+            let Some(held) = sources.enter(peer.ip(), self.limits.per_source) else {
+                debug!(%peer, "too many connections from one address");
+                return;
+            };
             if let Err(error) = stream.set_nodelay(true) {
                 debug!(%error, "TCP_NODELAY refused");
             }
@@ -246,6 +284,7 @@ impl Door {
                 service: Arc::clone(&service),
                 limits: self.limits,
                 peer,
+                accepted: Instant::now(),
                 protocols: Arc::clone(&protocols),
                 tls: self.tls.as_ref().map(|current| Arc::clone(&current.borrow())),
                 closing: closing.clone(),
@@ -257,7 +296,7 @@ impl Door {
                 open.inc();
                 cut.run_until_cancelled(connection.run(stream)).await;
                 open.dec();
-                drop(place);
+                drop((held, place));
             });
         };
         loop {

@@ -427,7 +427,7 @@ impl Custodian {
         (node_count, node_addresses): (usize, Vec<String>),
     ) -> NodeGroup {
         NodeGroup {
-            id: NodeGroupId::new(self.entropy.uuid()),
+            id: NodeGroupId::new(self.entropy.record_id(cluster.created_at)),
             sequence: self.store.next_sequence(),
             cluster_id: cluster.id,
             project_id: cluster.project_id.clone(),

@@ -13,7 +13,7 @@ use crate::base::secret::Secret;
 use crate::conductor::delete::is_over;
 use crate::model::ClusterId;
 use crate::model::name::{tagged_cluster, tagged_group};
-use crate::openstack::{Actor, CloudError, ListedStack, Projects};
+use crate::openstack::{Actor, Balancer, CloudError, ListedStack, Projects};
 
 /// What came of one cluster's orphans.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,12 +86,8 @@ impl Custodian {
         report: &mut Vec<String>,
     ) -> Result<(), Halt> {
         let of = |kind| orphans.iter().filter(move |o| o.kind == kind);
-        for balancer in of(OrphanKind::LoadBalancer) {
-            self.still_nobodys(id)?;
-            let service = Actor::from(&*self.cloud.keystone().service().await?);
-            gone(self.cloud.delete_balancer(&service, &balancer.id).await)?;
-            report.push(format!("load balancer {} deleted", balancer.id));
-        }
+        let balancers = of(OrphanKind::LoadBalancer).map(|o| o.id.as_str()).collect();
+        self.delete_balancers(id, balancers, report).await?;
         let Some(trustee) = of(OrphanKind::Trustee).next() else { return Ok(()) };
         self.still_nobodys(id)?;
         let password = Secret::new(self.entropy.password());
@@ -128,6 +124,60 @@ impl Custodian {
         gone(self.cloud.keystone().delete_trustee(&trustee.id).await)?;
         report.push(format!("trustee {} deleted", trustee.name));
         Ok(())
+    }
+
+    /// Waits until they are gone, because their ports hold on to the cluster's network.
+    async fn delete_balancers(
+        &self,
+        id: ClusterId,
+        mut balancers: BTreeSet<&str>,
+        report: &mut Vec<String>,
+    ) -> Result<(), Halt> {
+        if balancers.is_empty() {
+            return Ok(());
+        }
+        let service = Actor::from(&*self.cloud.keystone().service().await?);
+        for balancer in &balancers {
+            self.still_nobodys(id)?;
+            match gone(self.cloud.delete_balancer(&service, balancer).await) {
+                // It changes, or is on its way out already: seen below.
+                Err(e) if e.is_conflict() => {}
+                deleted => deleted?,
+            }
+        }
+        let until = self.clock.now().plus(PATIENCE);
+        loop {
+            match self.cloud.balancers(&service).await {
+                Ok(mut there) => {
+                    // Octavia remembers those for a while, and may be set up to show them.
+                    there.retain(|b| b.status != "DELETED");
+                    let is_there = |id: &str| there.iter().any(|b| b.id == id);
+                    let deleted = balancers.iter().filter(|id| !is_there(id));
+                    report.extend(deleted.map(|id| format!("load balancer {id} deleted")));
+                    balancers.retain(|id| is_there(id));
+                    let stuck = |b: &&Balancer| {
+                        balancers.contains(b.id.as_str()) && b.status != "PENDING_DELETE"
+                    };
+                    if let Some(stuck) = there.iter().find(stuck) {
+                        return Err(Halt::Kept(format!(
+                            "load balancer {} cannot be deleted while it is {}: run it again, or \
+                             see Octavia's log",
+                            stuck.id, stuck.status
+                        )));
+                    }
+                }
+                Err(e) if e.is_passing() => {}
+                Err(e) => return Err(e.into()),
+            }
+            let Some(left) = balancers.first() else { return Ok(()) };
+            if self.clock.now() >= until {
+                return Err(Halt::Kept(format!(
+                    "load balancer {left} is still there after {} s",
+                    PATIENCE.as_secs()
+                )));
+            }
+            self.clock.sleep(LOOK).await;
+        }
     }
 
     async fn end_trusts(&self, spoken: &Spoken, report: &mut Vec<String>) -> Result<(), Halt> {

@@ -372,6 +372,7 @@ mod tests {
             name: "kube_service_x".to_owned(),
             project_id: "p".to_owned(),
             description: description.to_owned(),
+            status: "ACTIVE".to_owned(),
         };
         let ours = format!("Kubernetes external service default/web from cluster {}", id(1));
         let seen = SeenBalancer::of(balancer(&ours)).unwrap();

@@ -136,6 +136,8 @@ impl Service for Double {
                 let answer = json!({"certificate": certificate.trim_end(), "ca": self.ca});
                 server::json(StatusCode::OK, &answer)
             }
+            // A node that is ready asks for duties, and there are none.
+            "duty" => server::empty(StatusCode::NO_CONTENT),
             _ => {
                 let text = |key: &str| body[key].as_str().unwrap().to_owned();
                 let line =

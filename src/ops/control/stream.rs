@@ -1,16 +1,12 @@
 //! A body that a thread writes while it is sent.
 
 use std::io::Write;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt;
-use http_body_util::combinators::BoxBody;
-use hyper::body::{Body, Frame};
-use tokio::sync::mpsc;
+use http_body_util::combinators::UnsyncBoxBody;
 use tracing::warn;
 
+use crate::base::http::stream::{Feed, fed};
 use crate::store::StoreError;
 
 /// What is sent at once, and how many of these may wait.
@@ -20,8 +16,8 @@ const WAITING: usize = 8;
 /// The body that `work` writes. When it fails, the body breaks off and is never taken for whole.
 pub fn written(
     work: impl FnOnce(&mut dyn Write) -> Result<(), StoreError> + Send + 'static,
-) -> BoxBody<Bytes, std::io::Error> {
-    let (sender, receiver) = mpsc::channel(WAITING);
+) -> UnsyncBoxBody<Bytes, std::io::Error> {
+    let (sender, body) = fed(WAITING);
     tokio::task::spawn_blocking(move || {
         let mut pipe = Pipe { sender, buffer: BytesMut::with_capacity(CHUNK) };
         let worked = work(&mut pipe).map_err(|e| std::io::Error::other(e.to_string()));
@@ -31,11 +27,11 @@ pub fn written(
             let _nobody_listens = pipe.sender.blocking_send(Err(error));
         }
     });
-    Received(receiver).boxed()
+    body
 }
 
 struct Pipe {
-    sender: mpsc::Sender<std::io::Result<Bytes>>,
+    sender: Feed,
     buffer: BytesMut,
 }
 
@@ -56,19 +52,5 @@ impl Write for Pipe {
         self.sender
             .blocking_send(Ok(full.freeze()))
             .map_err(|_| std::io::Error::from(std::io::ErrorKind::BrokenPipe))
-    }
-}
-
-struct Received(mpsc::Receiver<std::io::Result<Bytes>>);
-
-impl Body for Received {
-    type Data = Bytes;
-    type Error = std::io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
-        self.0.poll_recv(cx).map(|next| next.map(|chunk| chunk.map(Frame::data)))
     }
 }

@@ -16,6 +16,7 @@ use crate::model::quota::Quota;
 use crate::model::rollout::Rollout;
 use crate::model::service::Service;
 use crate::model::status::Status;
+use crate::model::vigil::Vigil;
 use crate::model::{ClusterId, NodeGroupId, Sequence, TemplateId};
 use crate::store::{Change, KeyringEntry, Store};
 use uuid::Uuid;
@@ -210,6 +211,7 @@ pub async fn full(place: &Place) -> Store {
             first_seen: NOW,
             last_seen: NOW,
         })
+        .put(&Vigil { cluster_id: id(), since: NOW })
         .put(&Service {
             id: 1,
             host: "here".to_owned(),

@@ -39,11 +39,15 @@ yaml_item() { # TEXT: one more item of a list, whatever is in it
   printf "    - '%s'\n" "${1//\'/\'\'}"
 }
 
-discovery_flags() { # etcd's minor version: 3.6 lost the fallback to a proxy, 3.7 the one URL
-  local url=$MAGNUMD_ETCD_DISCOVERY_URL
-  if [ "$1" -ge 7 ]; then
+# etcd's minor version: 3.6 speaks gRPC too, which forgives a slow answer, and has lost the fallback
+# to a proxy; 3.7 has lost the URL. Another discovery service than ours may speak the old way only.
+discovery_flags() {
+  local url=$MAGNUMD_ETCD_DISCOVERY_URL first=7 endpoint
+  case $url in "$DISCOVERY_BASE"/*) first=6 ;; esac
+  if [ "$1" -ge "$first" ]; then
+    endpoint=${url#*://}
     yaml_item "--discovery-token=${url##*/}"
-    yaml_item "--discovery-endpoints=${url%/*}"
+    yaml_item "--discovery-endpoints=${endpoint%%/*}"
   else
     yaml_item "--discovery=$url"
     [ "$1" -ge 6 ] || yaml_item --discovery-fallback=exit

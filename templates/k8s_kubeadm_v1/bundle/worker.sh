@@ -18,8 +18,15 @@ write_kubelet_files() {
   local flags
   mkdir -p /etc/kubernetes/manifests
   install -m 644 "$BUNDLE/pki/ca.crt" "$PKI/ca.crt"
-  place_client_certificate /var/lib/kubelet/pki
-  install -m 600 "$BUNDLE/kubelet.conf" "$KUBECONFIG_FILE"
+  if is_inline; then
+    # The kubelet asks the cluster for a certificate, and writes $KUBECONFIG_FILE itself.
+    install -m 644 "$BUNDLE/pki/bootstrap.crt" "$PKI/bootstrap.crt"
+    install -m 600 "$BUNDLE/pki/bootstrap.key" "$PKI/bootstrap.key"
+    install -m 600 "$BUNDLE/bootstrap-kubelet.conf" /etc/kubernetes/bootstrap-kubelet.conf
+  else
+    place_client_certificate /var/lib/kubelet/pki
+    install -m 600 "$BUNDLE/kubelet.conf" "$KUBECONFIG_FILE"
+  fi
   sed "s#@RESOLV_CONF@#$(resolv_conf)#" "$BUNDLE/kubelet.yaml" >/var/lib/kubelet/config.yaml
   flags="--hostname-override=$NODE --node-ip=$NODE_ADDRESS --node-labels=$NODE_LABELS"
   [ -z "$CLOUD_PROVIDER" ] || flags+=" --cloud-provider=external"
@@ -53,7 +60,7 @@ become_node() {
 
   phase certs 'Asking for a certificate.'
   mkdir -p "$PKI"
-  step kubelet-certificate request_certificate kubelet kubelet-client
+  is_inline || step kubelet-certificate request_certificate kubelet kubelet-client
   step kubelet-files write_kubelet_files
   phase_done 'The certificate is here.'
 

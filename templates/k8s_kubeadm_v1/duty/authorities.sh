@@ -3,12 +3,26 @@
 
 KUBECONFIGS=(admin super-admin controller-manager scheduler kubelet)
 
-# From the duty's bundle: one authority in each file, or the present and the next one.
+# From the duty's bundle: one authority in each file, or two, of which the first signs.
 place_authorities() {
   local file
   for file in ca.crt front-proxy-ca.crt etcd/ca.crt; do
     [ ! -e "$BUNDLE/pki/$file" ] || install -D -m 644 "$BUNDLE/pki/$file" "$PKI/$file"
   done
+  [ "$MAGNUMD_NODE_ROLE" = worker ] || place_signer
+}
+
+# The controller manager does not start with two authorities to sign with.
+place_signer() {
+  local manifest=$ROOT/etc/kubernetes/manifests/kube-controller-manager.yaml
+  awk '/BEGIN CERTIFICATE/ { n++ } n < 2' "$PKI/ca.crt" >"$PKI/signer.crt.new"
+  mv "$PKI/signer.crt.new" "$PKI/signer.crt"
+  (
+    umask 077
+    sed -E "s#(--cluster-signing-cert-file=).*#\1$PKI/signer.crt#" "$manifest" \
+      >"$STATE/manager.yaml"
+  )
+  cmp -s "$STATE/manager.yaml" "$manifest" || mv "$STATE/manager.yaml" "$manifest"
 }
 
 # kubeadm writes the authority into each kubeconfig; a worker's names the file.

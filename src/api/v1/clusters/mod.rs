@@ -131,13 +131,14 @@ pub async fn create(cx: &Context<'_>) -> Outcome<Reply> {
     if template.hidden && !cx.is_admin {
         return Err(ApiError::not_authorized());
     }
+    let now = cx.api.clock.now();
     let origin = Origin {
-        id: ClusterId::new(cx.api.entropy.uuid()),
+        id: ClusterId::new(cx.api.entropy.record_id(now)),
         sequence: cx.api.store.next_sequence(),
         project_id: cx.project()?.to_owned(),
         user_id: cx.requester().user_id.clone(),
         fallback_name: name::generated("cluster", cx.api.entropy.bytes()),
-        created_at: cx.api.clock.now(),
+        created_at: now,
     };
     concerns(origin.id);
     let order = wish.order(&template, origin)?;

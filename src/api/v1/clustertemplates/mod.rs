@@ -114,13 +114,14 @@ pub async fn create(cx: &Context<'_>) -> Outcome<Reply> {
     let body = cx.body("cluster_template")?;
     let mut fields = Fields::new("cluster_template", body, &KNOWN, &READ_ONLY)?;
     let given = fields.uuid("uuid")?;
+    let now = cx.api.clock.now();
     let origin = Origin {
-        id: TemplateId::new(given.unwrap_or_else(|| cx.api.entropy.uuid())),
+        id: TemplateId::new(given.unwrap_or_else(|| cx.api.entropy.record_id(now))),
         sequence: cx.api.store.next_sequence(),
         project_id: cx.project()?.to_owned(),
         user_id: cx.requester().user_id.clone(),
         fallback_name: name::generated("template", cx.api.entropy.bytes()),
-        created_at: cx.api.clock.now(),
+        created_at: now,
     };
     let mut template = form::template(fields, origin)?;
     if template.public || template.hidden {

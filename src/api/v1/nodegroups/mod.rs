@@ -227,11 +227,12 @@ pub async fn create(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
     let fields = Fields::new("nodegroup", cx.body("nodegroup")?, &KNOWN, &READ_ONLY)?;
     knows_node_labels(cx, |name| fields.has(name))?;
     let worker = groups.iter().find(|g| g.is_default && !g.is_master());
+    let now = cx.api.clock.now();
     let origin = Origin {
-        id: NodeGroupId::new(cx.api.entropy.uuid()),
+        id: NodeGroupId::new(cx.api.entropy.record_id(now)),
         sequence: cx.api.store.next_sequence(),
         image_id: worker.and_then(|g| g.image_id.clone()),
-        created_at: cx.api.clock.now(),
+        created_at: now,
     };
     let group = form::group(fields, &cluster, origin)?;
     if group.is_master() {

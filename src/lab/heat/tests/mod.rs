@@ -240,6 +240,7 @@ impl Lab {
             query,
             headers,
             peer: "127.0.0.1:1".parse().unwrap(),
+            since: std::time::Instant::now(),
             body: Ok::<_, BodyError>(Bytes::from(body)),
         };
         let response = self.heat.handle(self.caller.clone(), &request).await;
