@@ -1,14 +1,20 @@
-//! A new credential: new trust → new password → old trust deleted → settled. The old trust
-//! serves until the new one is on record.
+//! A new credential: new trust → new password → old trust deleted → given to the cluster's own
+//! controllers, if it has any → settled. The old trust serves until the new one is on record.
+//!
+//! With the new password a controller inside the cluster has lost its way into the cloud, and
+//! finds it again when its master has done the duty: half a minute as a rule.
 
 use std::time::Duration;
 
 use tracing::info;
 
+use super::authorities::masters;
 use super::create::lapsed;
+use super::duties::{Ask, forgotten};
 use super::moment::Moment;
 use super::{Conductor, Progress, StepError};
 use crate::model::credential::Credential;
+use crate::model::duty::DutyKind;
 use crate::model::operation::{Operation, Step};
 use crate::openstack::{CloudError, Service};
 use crate::store::{Change, Stored};
@@ -25,6 +31,7 @@ impl Conductor {
             Step::NewTrust => self.ensure_new_trust(moment, operation, credential).await,
             Step::NewPassword => self.ensure_new_password(moment, operation, credential).await,
             Step::FormerTrust => self.ensure_no_former_trust(moment, operation, credential).await,
+            Step::RenewCredentials => self.ensure_renewed(moment, operation).await,
             other => Err(StepError::failed(format!(
                 "The operation stands at {}, which no rotation has.",
                 other.as_str()
@@ -103,10 +110,39 @@ impl Conductor {
         }
         let mut next = credential.record.clone();
         next.former_trust = None;
+        let change = Change::new().expect(operation).put(&operation.at(Step::RenewCredentials));
+        self.commit(change.expect(credential).put(&next)).await?;
+        Ok(Progress::Again)
+    }
+
+    /// A master puts the new credentials in the place of those that stopped working.
+    async fn ensure_renewed(
+        &self,
+        moment: &Moment,
+        operation: &Stored<Operation>,
+    ) -> Result<Progress, StepError> {
+        let kind = DutyKind::RenewCredentials;
+        let plan = moment
+            .plan(&self.inner.settings, &self.inner.enrolment)
+            .ok_or_else(|| StepError::failed("The cluster's template or facts were lost."))?;
+        let needed = self.driver(moment)?.has_duty(&plan, kind);
+        if needed.map_err(|e| StepError::failed(e.to_string()))? {
+            let ready = masters(moment).into_iter().find(|n| n.is_ready());
+            let Some(master) = ready else {
+                return Err(StepError::failed(
+                    "The credential was rotated, but no master is ready to give it to the \
+                     cluster's controllers. Rotate it again when one is.",
+                ));
+            };
+            let ask = Ask { node: master.name.clone(), kind, targets: Vec::new() };
+            if let Some(progress) = self.ensure_duties(moment, operation, &[ask]).await? {
+                return Ok(progress);
+            }
+        }
         let change = Change::new().expect(operation).delete(&operation.record);
-        let change = change.expect(credential).put(&next);
         let said = Some("The credential was rotated.".to_owned());
-        self.commit(self.with_cluster(moment, change, &[], None, said)).await?;
+        let change = self.with_cluster(moment, forgotten(moment, change), &[], None, said);
+        self.commit(change).await?;
         info!("credential rotated");
         Ok(Progress::Again)
     }

@@ -141,7 +141,7 @@ pub(super) const OPTIONS: &[Row] = rows! {
         "trustee_domain_admin_domain_id" => Key("trust.admin_domain_id"),
         "trustee_domain_admin_domain_name" => Key("trust.admin_domain_name"),
         "roles" => Key("trust.roles"),
-        "cluster_user_trust" => Nothing("nodes never hold the trust"),
+        "cluster_user_trust" => Nothing("masters hold the trust where label cloud_provider_enabled asks"),
         "trustee_keystone_interface" => Nothing("nodes are told keystone.public_url"),
         "trustee_keystone_region_name" => Nothing("nodes are told keystone.public_url"),
     }

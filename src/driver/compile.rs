@@ -74,6 +74,7 @@ pub fn of_kind(manifest: &Manifest, kind: DutyKind) -> &[FileEntry] {
         DutyKind::TrustAuthorities => &manifest.duties.trust_authorities,
         DutyKind::IssueLeaves => &manifest.duties.issue_leaves,
         DutyKind::DropAuthorities => &manifest.duties.drop_authorities,
+        DutyKind::RenewCredentials => &manifest.duties.renew_credentials,
     }
 }
 

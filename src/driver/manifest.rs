@@ -285,6 +285,7 @@ pub struct Duties {
     pub trust_authorities: Vec<FileEntry>,
     pub issue_leaves: Vec<FileEntry>,
     pub drop_authorities: Vec<FileEntry>,
+    pub renew_credentials: Vec<FileEntry>,
 }
 
 impl Duties {
@@ -295,6 +296,7 @@ impl Duties {
             &self.trust_authorities,
             &self.issue_leaves,
             &self.drop_authorities,
+            &self.renew_credentials,
         ]
         .into_iter()
         .flatten()

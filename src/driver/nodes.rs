@@ -6,6 +6,7 @@ use super::craft::Driver;
 use super::manifest::{FileEntry, Material, Role};
 use super::{BundleFile, ClusterPlan, DriverError, DutyPlan, NodePlan, compile, context, written};
 use crate::base::secret::Secret;
+use crate::model::duty::DutyKind;
 
 impl Driver {
     /// The files that one node fetches while it boots.
@@ -50,6 +51,18 @@ impl Driver {
         serde_json::from_value(names).map_err(|e| {
             self.templates.error(compile::API_NAMES, None, format!("it is no list of texts: {e}"))
         })
+    }
+
+    /// Whether a cluster's nodes have anything to do for a duty.
+    pub fn has_duty(&self, plan: &ClusterPlan, kind: DutyKind) -> Result<bool, DriverError> {
+        let context = self.known(plan)?.context;
+        let list = compile::duty_list(kind);
+        for (i, entry) in compile::of_kind(&self.manifest, kind).iter().enumerate() {
+            if self.is_wanted(&compile::entry(&list, i), entry.when.as_ref(), &context)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn node_context(&self, plan: &ClusterPlan, node: &NodePlan) -> Result<Context, DriverError> {

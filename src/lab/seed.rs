@@ -44,6 +44,7 @@ const IMAGES: &[(&str, Option<&str>, Option<&str>)] = &[
     ("fedora-atomic", Some("fedora-atomic"), None),
     ("coreos", Some("coreos"), None),
     ("flatcar", Some("flatcar"), None),
+    ("opensuse", Some("opensuse"), None),
     ("no-distro", None, None),
 ];
 const FLAVORS: &[(&str, u64, u64, u64)] = &[

@@ -11,12 +11,14 @@ use crate::base::clock::Timestamp;
 spelled! {
     /// What is to be done. A master is asked to empty other nodes of their pods (`drain`). Every
     /// node is asked to trust the cluster's next authorities beside the present ones, then to
-    /// have its certificates issued by them, then to trust no others.
+    /// have its certificates issued by them, then to trust no others. A master is asked to give
+    /// the cluster's own controllers the credentials that they shall use (`renew-credentials`).
     DutyKind {
         Drain = "drain",
         TrustAuthorities = "trust-authorities",
         IssueLeaves = "issue-leaves",
         DropAuthorities = "drop-authorities",
+        RenewCredentials = "renew-credentials",
     }
 }
 

@@ -72,6 +72,8 @@ pub enum Step {
     TrustAuthorities,
     IssueLeaves,
     DropAuthorities,
+    // A new credential, once it is the only one.
+    RenewCredentials,
 }
 
 impl Step {
@@ -93,6 +95,7 @@ impl Step {
                 | Self::TrustAuthorities
                 | Self::IssueLeaves
                 | Self::DropAuthorities
+                | Self::RenewCredentials
         )
     }
 
@@ -126,6 +129,7 @@ impl Step {
             Self::TrustAuthorities => "trust-authorities",
             Self::IssueLeaves => "issue-leaves",
             Self::DropAuthorities => "drop-authorities",
+            Self::RenewCredentials => "renew-credentials",
         }
     }
 }

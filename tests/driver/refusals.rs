@@ -51,7 +51,17 @@ fn labels_of_the_wrong_type() {
         ("wait_condition_timeout", "12h1m", "43200"),
         ("node_auth", "token", "csr"),
         ("ca_on_masters", "false", "true"),
-        ("cloud_provider_enabled", "true", "false"),
+        ("calico_tag", "v3.32.1", "v3.31"),
+        ("calico_ipv4pool_ipip", "Sometimes", "CrossSubnet"),
+        ("cinder_csi_enabled", "false", "volume_driver cinder"),
+        ("cinder_csi_plugin_tag", "v1.29.0", "v1.31.0"),
+        ("monitoring_enabled", "true", "prometheus_monitoring"),
+        ("monitoring_interval_seconds", "1", "from 5"),
+        ("ingress_controller", "octavia", "none"),
+        ("cert_manager_api", "true", "false"),
+        ("heapster_enabled", "true", "metrics_server_enabled"),
+        ("auto_healing_enabled", "true", "magnum-auto-healer"),
+        ("auto_scaling_enabled", "true", "cloud_provider_enabled"),
         ("availability_zone", "a\nb", "control character"),
     ] {
         let sentence = refusal(&labelled(1, 1, &[(label, value)]));
@@ -96,13 +106,13 @@ fn fields_that_a_kubeadm_cluster_has_not_got() {
     for (field, plan) in [
         ("tls_disabled", changed(|p| p.template.tls_disabled = true)),
         ("registry_enabled", changed(|p| p.template.registry_enabled = true)),
-        ("volume_driver cinder", changed(|p| p.template.volume_driver = some("cinder"))),
+        ("volume_driver rexray", changed(|p| p.template.volume_driver = some("rexray"))),
         ("apiserver_port 8443", changed(|p| p.template.apiserver_port = Some(8443))),
-        ("Network driver calico", changed(|p| p.template.network_driver = some("calico"))),
+        ("Network driver cilium", changed(|p| p.template.network_driver = some("cilium"))),
         ("http_proxy", changed(|p| p.template.http_proxy = some("http://a\nb"))),
         ("dns_nameserver", changed(|p| p.template.dns_nameserver = some("1.1.1.1\n"))),
         ("insecure_registry", changed(|p| p.template.insecure_registry = some("http://a/"))),
-        ("flatcar", changed(|p| p.facts.os_distro = "flatcar".to_owned())),
+        ("opensuse", changed(|p| p.facts.os_distro = "opensuse".to_owned())),
         ("fedora-coreos", changed(|p| p.facts.os_distro = "fedora-coreos".to_owned())),
         ("external_network_id", changed(|p| p.facts.external_network_id = None)),
     ] {
@@ -131,6 +141,18 @@ fn services_that_the_cloud_has_not_got() {
         p.facts.has_cinder = false;
     });
     assert!(refusal(&docker).contains("docker_volume_size 7"));
+    let volumes = |cinder: bool, labels: &[(&str, &str)]| {
+        let mut plan = labelled(1, 1, labels);
+        plan.template.volume_driver = Some("cinder".to_owned());
+        plan.facts.has_cinder = cinder;
+        plan
+    };
+    driver().check(&volumes(true, &[])).unwrap();
+    assert!(
+        refusal(&volumes(false, &[])).contains("volume_driver cinder needs the volume service")
+    );
+    let alone = refusal(&volumes(true, &[("cloud_provider_enabled", "false")]));
+    assert!(alone.contains("volume_driver cinder needs the cloud controller"), "{alone}");
     let closed = changed(|p| {
         p.cluster.fixed_network = Some("n".to_owned());
         p.cluster.floating_ip_enabled = true;
@@ -154,10 +176,12 @@ fn versions_that_contradict_each_other() {
 #[test]
 fn what_it_provides() {
     let driver = driver();
-    for distro in ["ubuntu", "debian", "rockylinux", "rocky", "rhel", "centos", "almalinux"] {
+    let debians = ["ubuntu", "debian"];
+    let others = ["rockylinux", "rocky", "rhel", "centos", "almalinux", "flatcar"];
+    for distro in debians.into_iter().chain(others) {
         assert!(driver.provides(ServerType::Vm, distro, Coe::Kubernetes), "{distro}");
     }
-    assert!(!driver.provides(ServerType::Vm, "flatcar", Coe::Kubernetes));
+    assert!(!driver.provides(ServerType::Vm, "opensuse", Coe::Kubernetes));
     assert!(!driver.provides(ServerType::Bm, "ubuntu", Coe::Kubernetes));
     assert!(!driver.provides(ServerType::Vm, "ubuntu", Coe::SwarmMode));
     let discovery = labelled(1, 1, &[("etcd_bootstrap", "discovery")]);

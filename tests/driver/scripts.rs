@@ -56,7 +56,8 @@ fn unpack_duty(folder: &Path, plan: &ClusterPlan, index: Option<u32>, kind: Duty
 
 #[test]
 fn a_duty_brings_all_that_it_needs_and_keys_only_where_they_are_needed() {
-    for kind in DutyKind::ALL.iter().copied() {
+    let on_every_node = |kind: &DutyKind| *kind != DutyKind::RenewCredentials;
+    for kind in DutyKind::ALL.iter().copied().filter(on_every_node) {
         for index in [Some(0), None] {
             let folder = tempfile::tempdir().unwrap();
             unpack_duty(folder.path(), &plan(3, 1), index, kind);
@@ -126,6 +127,39 @@ fn a_rebuilt_master_replaces_its_member_of_etcd() {
         format!("{peer}/add {{\"peerURLs\":[\"https://10.0.0.10:2380\"]}}"),
     ];
     assert_eq!(calls.lines().collect::<Vec<_>>(), wanted);
+}
+
+/// Requests go to the masters that answer, in turn; when none does, the rules stay as they are.
+#[test]
+fn requests_are_spread_over_the_masters_that_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    unpack(folder.path(), &labelled(3, 1, &[("api_spread", "true")]), None);
+    let put = |name: &str, text: String| {
+        let path = folder.path().join(name);
+        fs::write(&path, format!("#!/bin/bash\n{text}\n")).unwrap();
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    };
+    let rules = folder.path().join("rules");
+    put("iptables-restore", format!("cat >'{}'", rules.display()));
+    put("iptables", "exit 0".to_owned());
+    let run = |dead: &str| {
+        put("curl", format!("case \"${{@: -1}}\" in {dead}) exit 7 ;; esac"));
+        let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+        let script = folder.path().join("magnumd-api-spread");
+        assert!(Command::new("bash").arg(script).env("PATH", path).status().unwrap().success());
+        fs::read_to_string(&rules).unwrap()
+    };
+    let turn = |every: u32, master: &str| {
+        format!("--mode nth --every {every} --packet 0 -j DNAT --to-destination {master}:6443\n")
+    };
+    let all = run("nobody");
+    for (every, master) in [(3, "10.0.0.10"), (2, "10.0.0.11"), (1, "10.0.0.12")] {
+        assert!(all.contains(&turn(every, master)), "{all}");
+    }
+    let two = run("*10.0.0.10:*");
+    assert!(two.contains(&turn(2, "10.0.0.11")) && two.contains(&turn(1, "10.0.0.12")), "{two}");
+    assert!(!two.contains("10.0.0.10"), "{two}");
+    assert_eq!(run("*"), two);
 }
 
 /// What a shell reads from a node's environment is what was put in, whatever it is.

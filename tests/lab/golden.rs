@@ -97,8 +97,8 @@ impl Replay<'_> {
     fn ours(&self, text: &str) -> String {
         // The recording's driver builds from Fedora CoreOS, ours from Ubuntu.
         let mut text = text
-            .replace("\"ubuntu\"", "\"flatcar\"")
-            .replace("(vm, ubuntu,", "(vm, flatcar,")
+            .replace("\"ubuntu\"", "\"opensuse\"")
+            .replace("(vm, ubuntu,", "(vm, opensuse,")
             .replace("fedora-coreos", "ubuntu")
             .replace("k8s_fedora_coreos_v1", "k8s_kubeadm_v1")
             .replace("container-infra latest", "container-infra 1.12");

@@ -6,7 +6,7 @@ use magnumd::base::points::Points;
 use serde_json::json;
 
 use crate::crash::{in_turns, stopped};
-use crate::harness::{Lab, ONE_CLUSTER, Running};
+use crate::harness::{Lab, ONE_CLUSTER, Running, template};
 
 async fn built(lab: &Lab, daemon: &Running) -> (String, String) {
     let token = lab.token("demo").await;
@@ -64,4 +64,30 @@ async fn a_credential_is_rotated_even_if_stopped_anywhere() {
         daemon.end().await;
     })
     .await;
+}
+
+/// The guests log in to the lab's Keystone with what they are given, as the controllers would.
+#[tokio::test(flavor = "multi_thread")]
+async fn controllers_inside_a_cluster_are_given_the_new_credential() {
+    let lab = Lab::with_faults(&["guest:*-master-0:renew-credentials:fail=no room:times=1"]).await;
+    let daemon = lab.daemon().await;
+    let token = lab.token("demo").await;
+    let mut wanted = template();
+    wanted["labels"] = json!({"cloud_provider_enabled": "true"});
+    let (status, body) = daemon.post(&token, "/v1/clustertemplates", wanted).await;
+    assert_eq!(status, StatusCode::CREATED, "{body}");
+    let (token, uuid) = built(&lab, &daemon).await;
+
+    rotate(&daemon, &token, &uuid).await;
+    let failed = daemon.settled(&token, &uuid).await;
+    assert_eq!(failed["status"], "UPDATE_FAILED", "{failed}");
+    let reason = failed["status_reason"].as_str().unwrap();
+    assert!(reason.contains("duty renew-credentials: no room"), "{reason}");
+
+    rotate(&daemon, &token, &uuid).await;
+    assert_eq!(daemon.settled(&token, &uuid).await["status"], "UPDATE_COMPLETE");
+    for (kind, count) in ONE_CLUSTER {
+        assert_eq!(lab.cloud.count(kind), count, "{kind}: the former ones are gone");
+    }
+    daemon.end().await;
 }

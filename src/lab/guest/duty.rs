@@ -10,6 +10,7 @@ use crate::base::http::client::HttpClient;
 
 use super::super::fault::GuestHarm;
 use super::bundle::Bundle;
+use super::cloud;
 use super::node::Node;
 use super::user_data::{Role, variables};
 
@@ -120,6 +121,7 @@ impl Node<'_> {
                     false => Err("what is left is not the new authority".to_owned()),
                 }
             }
+            "renew-credentials" => cloud::log_in(files).await.map(|_| ()),
             other => Err(format!("'{other}' is no duty that this node knows")),
         }
     }

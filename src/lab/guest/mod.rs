@@ -6,6 +6,7 @@
 mod api;
 pub(super) mod bundle;
 mod certificates;
+mod cloud;
 mod docker;
 mod duty;
 mod etcd;

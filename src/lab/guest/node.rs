@@ -18,6 +18,7 @@ use super::super::world::World;
 use super::api::Api;
 use super::bundle::Bundle;
 use super::certificates::{self, Wanted};
+use super::cloud;
 use super::etcd::Member;
 use super::user_data::{Plan, Role, variables};
 
@@ -117,6 +118,7 @@ impl<'i> Node<'i> {
             "control-plane" if self.is_of_a_swarm() => self.found_or_join(client).await,
             "etcd" => self.find_peers(client).await,
             "control-plane" => self.start_api(client).await,
+            "addons" if self.bundle.text(cloud::FILE).is_ok() => cloud::log_in(&self.bundle).await,
             "ready" => self.join_cluster(),
             _ => Ok(String::new()),
         };

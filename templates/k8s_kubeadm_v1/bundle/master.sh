@@ -102,6 +102,14 @@ sync_latency() {
   printf '%s' "$(((ended - began) / 10000000))"
 }
 
+# What the API server needs in order to ask Keystone.
+place_webhook() {
+  [ -e "$BUNDLE/keystone-webhook.yaml" ] || return 0
+  install -D -m 644 "$BUNDLE/keystone-webhook.yaml" /etc/magnumd/keystone-webhook.yaml
+  [ ! -e "$BUNDLE/openstack-ca.pem" ] ||
+    install -D -m 644 "$BUNDLE/openstack-ca.pem" /etc/magnumd/openstack-ca.pem
+}
+
 etcd_is_healthy() {
   curl --silent --noproxy '*' --max-time 20 --cacert "$PKI/etcd/ca.crt" \
     --cert "$PKI/apiserver-etcd-client.crt" --key "$PKI/apiserver-etcd-client.key" \
@@ -120,6 +128,17 @@ use_own_api() {
     sed -i -E "s#^( *server:) .*#\1 https://$MASTER_ADDRESS:6443#" "/etc/kubernetes/$file"
   done
   systemctl restart kubelet
+}
+
+# The trust is the cluster's alone: it is in no stack and no user data, and as a file it does not stay.
+apply_cloud_config() {
+  [ -e "$BUNDLE/cloud.conf" ] || return 0
+  local options=(--from-file "$BUNDLE/cloud.conf")
+  [ ! -e "$BUNDLE/openstack-ca.pem" ] || options+=(--from-file "$BUNDLE/openstack-ca.pem")
+  kubectl --kubeconfig "$ADMIN" --namespace kube-system create secret generic cloud-config \
+    "${options[@]}" --dry-run=client --output yaml |
+    kubectl --kubeconfig "$ADMIN" apply --server-side --force-conflicts -f -
+  rm -f "$BUNDLE/cloud.conf"
 }
 
 apply_addons() {
@@ -151,6 +170,7 @@ become_node() {
 
   phase control-plane 'Starting the control plane.'
   step kubeconfigs init_phase kubeconfig all
+  step keystone-webhook place_webhook
   step control-plane init_phase control-plane all
   await api-server "$PATIENCE" api_is_ready
   step own-api use_own_api
@@ -164,9 +184,11 @@ become_node() {
   phase addons 'Applying add-ons.'
   if [ "$MASTER_INDEX" = 0 ]; then
     step kubeadm-addons init_phase addon all
+    step cloud-config apply_cloud_config
     step addons apply_addons
   fi
   step routes start_routes
+  step api-spread start_spread
   step duties start_duties
   phase_done 'Add-ons are applied.'
 

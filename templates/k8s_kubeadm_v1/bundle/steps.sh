@@ -89,11 +89,21 @@ preflight() {
   printf '%s' "$version" >"$STATE/version"
   [ "$(df -Pk /var/lib | awk 'NR == 2 { print $4 }')" -ge 2000000 ] ||
     findings+=' Less than 2 GB are free in /var/lib.'
+  [ -z "$CLOUD_URL" ] || reach_cloud
   # A clock that is behind makes every certificate look as if it came from the future.
   wait_for 600 openssl verify -CAfile "$BUNDLE/pki/ca.crt" "$BUNDLE/pki/ca.crt" >/dev/null ||
     give_up "The clock says $(date -u +%FT%TZ): the cluster's CA is not valid then."
   log "Kubernetes $version.$findings"
   FINDINGS="Kubernetes $version.$findings"
+}
+
+# With a cloud controller every node stays closed to pods until the controller has seen it; so
+# whether it can do so is asked before anything depends on it.
+reach_cloud() {
+  local options=(--silent --output /dev/null --noproxy '*' --connect-timeout 20 --max-time 60)
+  [ ! -e "$BUNDLE/openstack-ca.pem" ] || options+=(--cacert "$BUNDLE/openstack-ca.pem")
+  wait_for 300 curl "${options[@]}" "$CLOUD_URL" ||
+    give_up "Keystone at $CLOUD_URL is out of this node's reach, and the cloud controller needs it. Make it reachable from the cluster's network, or leave cloud_provider_enabled and volume_driver away."
 }
 
 prepare_system() {
@@ -243,26 +253,45 @@ request_certificate() {
 }
 
 node_is_ready() { # KUBECONFIG
-  [ "$(kubectl --kubeconfig "$1" --request-timeout=20s get node "$NODE" -o \
-    'jsonpath={.status.conditions[?(@.type=="Ready")].status}' 2>/dev/null)" = True ]
+  local seen
+  seen=$(kubectl --kubeconfig "$1" --request-timeout=20s get node "$NODE" -o \
+    'jsonpath={.status.conditions[?(@.type=="Ready")].status} {.spec.taints[*].key}' 2>/dev/null) ||
+    return 1
+  case $seen in
+  True*node.cloudprovider.kubernetes.io/uninitialized*)
+    [ -n "${UNSEEN_BY_CLOUD:-}" ] || log "the cloud controller has not looked at this node yet"
+    UNSEEN_BY_CLOUD=yes
+    return 1
+    ;;
+  True*) ;;
+  *) return 1 ;;
+  esac
 }
 
-start_routes() { # network driver bridge: the timer that gives this node its pods' network
-  [ "$NETWORK_DRIVER" = bridge ] || return 0
-  install -D -m 755 "$BUNDLE/magnumd-routes" /usr/local/libexec/magnumd-routes
-  install -D -m 644 "$BUNDLE/magnumd-routes.service" /etc/systemd/system/magnumd-routes.service
-  install -D -m 644 "$BUNDLE/magnumd-routes.timer" /etc/systemd/system/magnumd-routes.timer
+place() { # FROM MODE TO: with the directory of programs that this image can write to
+  install -D -m "$2" "$BUNDLE/$1" "$ROOT$3"
+  sed -i "s#/usr/local/libexec/#$LIBEXEC/#g" "$ROOT$3"
+}
+
+start_timer() { # NAME PROGRAM: a program of the bundle that runs again and again
+  local unit
+  place "$2" 755 "$LIBEXEC/$1"
+  for unit in "$1.service" "$1.timer"; do place "$unit" 644 "/etc/systemd/system/$unit"; done
   systemctl daemon-reload
-  systemctl enable --now magnumd-routes.timer
+  systemctl enable --now "$1.timer"
+}
+
+start_routes() { # network driver bridge: what gives this node its pods' network
+  [ "$NETWORK_DRIVER" != bridge ] || start_timer magnumd-routes magnumd-routes
+}
+
+start_spread() { # label api_spread: what sends this node's requests to all masters
+  [ ! -e "$BUNDLE/magnumd-api-spread" ] || start_timer magnumd-api-spread magnumd-api-spread
 }
 
 start_duties() { # from now on this node does what magnumd asks of it
   ! is_inline || return 0
-  install -D -m 755 "$BUNDLE/magnumd-duty.sh" "$ROOT/usr/local/libexec/magnumd-duty"
-  install -D -m 644 "$BUNDLE/magnumd-duty.service" "$ROOT/etc/systemd/system/magnumd-duty.service"
-  install -D -m 644 "$BUNDLE/magnumd-duty.timer" "$ROOT/etc/systemd/system/magnumd-duty.timer"
-  systemctl daemon-reload
-  systemctl enable --now magnumd-duty.timer
+  start_timer magnumd-duty magnumd-duty.sh
 }
 
 become_host() { # everything before certificates

@@ -29,6 +29,7 @@ write_kubelet_files() {
   fi
   sed "s#@RESOLV_CONF@#$(resolv_conf)#" "$BUNDLE/kubelet.yaml" >/var/lib/kubelet/config.yaml
   flags="--hostname-override=$NODE --node-ip=$NODE_ADDRESS --node-labels=$NODE_LABELS"
+  [ -z "$CLOUD_PROVIDER" ] || flags+=" --cloud-provider=external"
   if [ "$(minor "$(cat "$STATE/version")")" -lt 27 ]; then
     flags+=" --container-runtime-endpoint=$SOCKET"
   else
@@ -66,6 +67,7 @@ become_node() {
   phase addons 'Starting the kubelet.'
   step kubelet start_kubelet
   step routes start_routes
+  step api-spread start_spread
   step duties start_duties
   phase_done 'The kubelet runs.'
 

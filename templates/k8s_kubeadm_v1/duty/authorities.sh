@@ -52,6 +52,8 @@ restart_control_plane() {
   await api-server "$PATIENCE" api_is_ready
   step restart-controller-manager restart_container kube-controller-manager
   step restart-scheduler restart_container kube-scheduler
+  # It serves with the API server's certificate.
+  step restart-keystone-auth restart_container k8s-keystone-auth
 }
 
 restart_node() {
