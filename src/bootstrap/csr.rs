@@ -26,6 +26,8 @@ pub enum Purpose {
     EtcdPeer,
     EtcdClient,
     FrontProxyClient,
+    /// The Docker daemon of a manager, which is called from outside too.
+    DockerServer,
     /// Serves and calls others of its cluster, whatever that is made of.
     Server,
 }
@@ -39,11 +41,12 @@ impl Purpose {
             "etcd-peer" => Self::EtcdPeer,
             "etcd-client" => Self::EtcdClient,
             "front-proxy-client" => Self::FrontProxyClient,
+            "docker-server" => Self::DockerServer,
             "server" => Self::Server,
             _ => {
                 return Err(Fault::bad(
                     "purpose must be one of kubelet, etcd-server, etcd-peer, etcd-client, \
-                     front-proxy-client, server.",
+                     front-proxy-client, server, docker-server.",
                 ));
             }
         };
@@ -59,7 +62,7 @@ impl Purpose {
     /// The CA that signs.
     pub const fn authority(self) -> CertificateKind {
         match self {
-            Self::Kubelet | Self::Server => CertificateKind::Kubernetes,
+            Self::Kubelet | Self::Server | Self::DockerServer => CertificateKind::Kubernetes,
             Self::EtcdServer | Self::EtcdPeer | Self::EtcdClient => CertificateKind::Etcd,
             Self::FrontProxyClient => CertificateKind::FrontProxy,
         }
@@ -71,7 +74,9 @@ impl Purpose {
             Self::Kubelet => {
                 (format!("system:node:{}", guest.name), Some("system:nodes".to_owned()))
             }
-            Self::EtcdServer | Self::EtcdPeer | Self::Server => (guest.name.clone(), None),
+            Self::EtcdServer | Self::EtcdPeer | Self::Server | Self::DockerServer => {
+                (guest.name.clone(), None)
+            }
             Self::EtcdClient => ("kube-apiserver-etcd-client".to_owned(), None),
             Self::FrontProxyClient => ("front-proxy-client".to_owned(), None),
         };
@@ -86,7 +91,8 @@ impl Purpose {
             dns: vec![guest.name.clone(), "localhost".to_owned()],
             addresses: loopback.iter().chain(addresses).copied().collect(),
             server: true,
-            client: true,
+            // Docker gives all that it has to whoever calls with a certificate of this CA.
+            client: self != Self::DockerServer,
         }
     }
 }
@@ -108,6 +114,7 @@ mod tests {
             ("etcd-client", 200, 403),
             ("front-proxy-client", 200, 403),
             ("server", 403, 403),
+            ("docker-server", 403, 403),
             ("admin", 400, 400),
             ("", 400, 400),
         ] {
@@ -136,5 +143,7 @@ mod tests {
         assert!(client.dns.is_empty() && client.addresses.is_empty() && !client.server);
         let peer = Purpose::EtcdPeer.leaf(&guest(Some(0)), &[address]);
         assert!(peer.server && peer.client && peer.organization.is_none());
+        let docker = Purpose::DockerServer.leaf(&guest(Some(0)), &[address]);
+        assert!(docker.server && !docker.client && docker.organization.is_none());
     }
 }

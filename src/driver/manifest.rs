@@ -310,8 +310,15 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    pub const PURPOSES: [&str; 6] =
-        ["kubelet", "etcd-server", "etcd-peer", "etcd-client", "front-proxy-client", "server"];
+    pub const PURPOSES: [&str; 7] = [
+        "kubelet",
+        "etcd-server",
+        "etcd-peer",
+        "etcd-client",
+        "front-proxy-client",
+        "server",
+        "docker-server",
+    ];
 }
 
 impl Default for Certificates {
@@ -329,6 +336,8 @@ impl Default for Certificates {
 pub struct Bootstrap {
     pub wait: Wait,
     pub discovery: Option<Expression>,
+    /// The first master hands over secrets with which the other nodes join.
+    pub join_secrets: bool,
     pub deadlines: DeadlineSpec,
     /// Whether servers get their files with their user data and fetch nothing.
     pub inline: Option<Expression>,
