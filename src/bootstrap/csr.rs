@@ -26,6 +26,8 @@ pub enum Purpose {
     EtcdPeer,
     EtcdClient,
     FrontProxyClient,
+    /// The Docker daemon of a manager, which is called from outside too.
+    DockerServer,
     /// Serves and calls others of its cluster, whatever that is made of.
     Server,
     /// The rest is for control planes that have no key of an authority to sign for themselves.
@@ -38,13 +40,14 @@ pub enum Purpose {
 }
 
 /// Purposes as nodes spell them.
-const PURPOSES: [(&str, Purpose); 12] = [
+const PURPOSES: [(&str, Purpose); 13] = [
     ("kubelet", Purpose::Kubelet),
     ("etcd-server", Purpose::EtcdServer),
     ("etcd-peer", Purpose::EtcdPeer),
     ("etcd-client", Purpose::EtcdClient),
     ("front-proxy-client", Purpose::FrontProxyClient),
     ("server", Purpose::Server),
+    ("docker-server", Purpose::DockerServer),
     ("kube-apiserver", Purpose::KubeApiserver),
     ("kube-apiserver-kubelet-client", Purpose::KubeApiserverKubeletClient),
     ("kube-controller-manager", Purpose::KubeControllerManager),
@@ -83,7 +86,9 @@ impl Purpose {
     pub fn leaf(self, guest: &Guest, addresses: &[IpAddr], api_names: &[String]) -> Leaf {
         let (common_name, organization) = match self {
             Self::Kubelet => (format!("system:node:{}", guest.name), Some("system:nodes")),
-            Self::EtcdServer | Self::EtcdPeer | Self::Server => (guest.name.clone(), None),
+            Self::EtcdServer | Self::EtcdPeer | Self::Server | Self::DockerServer => {
+                (guest.name.clone(), None)
+            }
             Self::EtcdClient => ("kube-apiserver-etcd-client".to_owned(), None),
             Self::FrontProxyClient => ("front-proxy-client".to_owned(), None),
             Self::KubeApiserver => ("kube-apiserver".to_owned(), None),
@@ -97,7 +102,12 @@ impl Purpose {
         // Every node proves who it is to another one; only some are called.
         let is_called = matches!(
             self,
-            Self::Kubelet | Self::EtcdServer | Self::EtcdPeer | Self::Server | Self::KubeApiserver
+            Self::Kubelet
+                | Self::EtcdServer
+                | Self::EtcdPeer
+                | Self::Server
+                | Self::DockerServer
+                | Self::KubeApiserver
         );
         if !is_called {
             return Leaf { common_name, organization, client: true, ..Leaf::default() };
@@ -109,7 +119,8 @@ impl Purpose {
             dns: vec![guest.name.clone(), "localhost".to_owned()],
             addresses: loopback.iter().chain(addresses).copied().collect(),
             server: true,
-            client: self != Self::KubeApiserver,
+            // Docker gives all that it has to whoever calls with a certificate of this CA.
+            client: !matches!(self, Self::KubeApiserver | Self::DockerServer),
         };
         for name in api_names.iter().filter(|_| self == Self::KubeApiserver) {
             match name.parse() {
@@ -139,6 +150,7 @@ mod tests {
             ("etcd-client", 200, 403),
             ("front-proxy-client", 200, 403),
             ("server", 403, 403),
+            ("docker-server", 403, 403),
             ("admin", 403, 403),
             ("king", 400, 400),
             ("", 400, 400),
@@ -168,6 +180,8 @@ mod tests {
         assert!(client.dns.is_empty() && client.addresses.is_empty() && !client.server);
         let peer = Purpose::EtcdPeer.leaf(&guest(Some(0)), &[address], &[]);
         assert!(peer.server && peer.client && peer.organization.is_none());
+        let docker = Purpose::DockerServer.leaf(&guest(Some(0)), &[address], &[]);
+        assert!(docker.server && !docker.client && docker.organization.is_none());
     }
 
     #[test]

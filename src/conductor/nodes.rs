@@ -34,6 +34,19 @@ impl Conductor {
         Ok(self.addresses(&moment).await?.master_addresses)
     }
 
+    /// Every address by which the cluster's API is called, by nodes and from outside.
+    pub async fn api_addresses(&self, cluster: ClusterId) -> Result<Vec<String>, Refusal> {
+        let moment = self.moment(cluster)?;
+        let facts = self.addresses(&moment).await?;
+        Ok(facts.api_internal.into_iter().chain(facts.api_public).collect())
+    }
+
+    /// Whether nodes join with secrets that the first master hands over to us.
+    pub fn joins_by_secrets(&self, cluster: ClusterId) -> Result<bool, Refusal> {
+        let moment = self.moment(cluster)?;
+        Ok(self.driver(&moment).map_err(refusal)?.joins_by_secrets())
+    }
+
     /// For which purposes a node of the cluster may have a certificate.
     pub fn purposes(&self, cluster: ClusterId, is_master: bool) -> Result<Vec<String>, Refusal> {
         let moment = self.moment(cluster)?;

@@ -312,13 +312,14 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    pub const PURPOSES: [&str; 12] = [
+    pub const PURPOSES: [&str; 13] = [
         "kubelet",
         "etcd-server",
         "etcd-peer",
         "etcd-client",
         "front-proxy-client",
         "server",
+        "docker-server",
         "kube-apiserver",
         "kube-apiserver-kubelet-client",
         "kube-controller-manager",
@@ -344,6 +345,8 @@ impl Default for Certificates {
 pub struct Bootstrap {
     pub wait: Wait,
     pub discovery: Option<Expression>,
+    /// The first master hands over secrets with which the other nodes join.
+    pub join_secrets: bool,
     pub deadlines: DeadlineSpec,
     /// Whether servers get their files with their user data and fetch nothing.
     pub inline: Option<Expression>,

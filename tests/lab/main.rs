@@ -24,5 +24,6 @@ mod refusals;
 mod resize;
 mod rotation;
 mod setup;
+mod swarm;
 mod sync;
 mod upgrade;

@@ -20,7 +20,7 @@ pub(super) fn request(
     let text = |e: rcgen::Error| format!("the key for {purpose} cannot be made: {e}");
     let mut names = Vec::new();
     // Servers are called by name and address, clients by neither.
-    if matches!(purpose, "etcd-server" | "etcd-peer") {
+    if matches!(purpose, "etcd-server" | "etcd-peer" | "docker-server") {
         names = vec![node.to_owned(), "localhost".to_owned(), "127.0.0.1".to_owned()];
         names.extend(address.map(|a| a.to_string()));
     }
@@ -43,8 +43,8 @@ pub(super) fn request(
 }
 
 impl Wanted {
-    /// PEM.
-    pub fn key(&self) -> String {
+    /// For the program that serves with it.
+    pub fn key_pem(&self) -> String {
         self.key.serialize_pem()
     }
 

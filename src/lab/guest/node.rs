@@ -30,15 +30,17 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 /// One call; a real node's first-boot script waits as long.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-const MASTER: &[&str] =
-    &["booted", "network", "runtime", "certs", "etcd", "control-plane", "addons", "ready"];
-const WORKER: &[&str] = &["booted", "network", "runtime", "certs", "ready"];
+/// What every node does until it has its bundle; what it does with that depends on both.
+const FETCH: &[&str] = &["booted", "network", "runtime"];
+const MASTER: &[&str] = &["certs", "etcd", "control-plane", "addons", "ready"];
+const WORKER: &[&str] = &["certs", "ready"];
+const SWARM: &[&str] = &["certs", "control-plane", "ready"];
 
 pub(super) struct Node<'i> {
     pub(super) world: Arc<World>,
     instance: &'i str,
     pub(super) name: String,
-    address: Option<Ipv4Addr>,
+    pub(super) address: Option<Ipv4Addr>,
     pub(super) plan: Plan,
     log: Vec<String>,
     pub(super) bundle: Bundle,
@@ -76,7 +78,13 @@ impl<'i> Node<'i> {
                 return;
             }
         };
+        for phase in FETCH {
+            if self.pass(&client, phase).await.is_err() {
+                return;
+            }
+        }
         let phases = match self.plan.role {
+            _ if self.is_of_a_swarm() => SWARM,
             Role::Master => MASTER,
             Role::Worker => WORKER,
         };
@@ -104,7 +112,9 @@ impl<'i> Node<'i> {
         self.world.clock.sleep(WORK).await;
         let worked = match phase {
             "runtime" => self.fetch_bundle(client).await,
+            "certs" if self.is_of_a_swarm() => self.start_docker(client).await,
             "certs" => self.certificates(client).await,
+            "control-plane" if self.is_of_a_swarm() => self.found_or_join(client).await,
             "etcd" => self.find_peers(client).await,
             "control-plane" => self.start_api(client).await,
             "ready" => self.join_cluster(),
@@ -136,16 +146,20 @@ impl<'i> Node<'i> {
                 if self.issued.is_none() {
                     let (wanted, certificate, _) =
                         self.certificate(client, "kube-apiserver").await?;
-                    self.issued = Some((certificate, wanted.key()));
+                    self.issued = Some((certificate, wanted.key_pem()));
                 }
                 let (certificate, key) = self.issued.as_ref().ok_or("no certificate was issued")?;
                 Api::issued(&self.bundle, certificate, key, &self.name, &self.plan.cluster)?
             }
         };
+        self.serve(api).await;
+        Ok(String::new())
+    }
+
+    pub(super) async fn serve(&mut self, api: Api) {
         let (world, instance) = (Arc::clone(&self.world), self.instance.to_owned());
         self.services.shutdown().await;
-        self.services.spawn(api.serve(world, instance, self.name.clone()));
-        Ok(String::new())
+        self.services.spawn(api.serve(world, instance));
     }
 
     /// From now on the API of the cluster shows the node.
