@@ -46,8 +46,8 @@ const PURPOSES: [(&str, Purpose); 13] = [
     ("etcd-peer", Purpose::EtcdPeer),
     ("etcd-client", Purpose::EtcdClient),
     ("front-proxy-client", Purpose::FrontProxyClient),
-    ("server", Purpose::Server),
     ("docker-server", Purpose::DockerServer),
+    ("server", Purpose::Server),
     ("kube-apiserver", Purpose::KubeApiserver),
     ("kube-apiserver-kubelet-client", Purpose::KubeApiserverKubeletClient),
     ("kube-controller-manager", Purpose::KubeControllerManager),
@@ -70,6 +70,11 @@ impl Purpose {
             )));
         }
         Ok(purpose)
+    }
+
+    /// Whether it is what clients outside the cluster call, by every name that the API has.
+    pub const fn is_the_api(self) -> bool {
+        matches!(self, Self::KubeApiserver | Self::DockerServer)
     }
 
     /// The CA that signs.
@@ -105,8 +110,8 @@ impl Purpose {
             Self::Kubelet
                 | Self::EtcdServer
                 | Self::EtcdPeer
-                | Self::Server
                 | Self::DockerServer
+                | Self::Server
                 | Self::KubeApiserver
         );
         if !is_called {
@@ -122,7 +127,7 @@ impl Purpose {
             // Docker gives all that it has to whoever calls with a certificate of this CA.
             client: !matches!(self, Self::KubeApiserver | Self::DockerServer),
         };
-        for name in api_names.iter().filter(|_| self == Self::KubeApiserver) {
+        for name in api_names.iter().filter(|_| self.is_the_api()) {
             match name.parse() {
                 Ok(address) if leaf.addresses.contains(&address) => {}
                 Ok(address) => leaf.addresses.push(address),
@@ -192,7 +197,7 @@ mod tests {
         for (_, purpose) in PURPOSES {
             let leaf = purpose.leaf(&guest(Some(0)), &[address], &names);
             let named = leaf.dns.iter().any(|name| name == "kubernetes");
-            assert_eq!(named, purpose == Purpose::KubeApiserver, "{purpose:?}");
+            assert_eq!(named, purpose.is_the_api(), "{purpose:?}");
             let is_administrator = leaf.organization.as_deref() == Some("system:masters");
             assert_eq!(is_administrator, purpose == Purpose::Admin, "{purpose:?}");
         }

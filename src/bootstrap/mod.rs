@@ -273,16 +273,10 @@ impl Bootstrap {
         request: String,
         renews: bool,
     ) -> Result<Response, Fault> {
-        let mut addresses = self.addresses(caller).await?;
-        if purpose == Purpose::DockerServer {
-            let called = self.conductor.api_addresses(caller.cluster).await?;
-            addresses.extend(called.iter().filter_map(|a| a.parse::<IpAddr>().ok()));
-        }
-        let api_names = match purpose {
-            Purpose::KubeApiserver => {
-                self.conductor.api_names(caller.cluster, &caller.guest.name).await?
-            }
-            _ => Vec::new(),
+        let addresses = self.addresses(caller).await?;
+        let api_names = match purpose.is_the_api() {
+            true => self.conductor.api_names(caller.cluster, &caller.guest.name).await?,
+            false => Vec::new(),
         };
         let leaf = purpose.leaf(&caller.guest, &addresses, &api_names);
         let kind = purpose.authority();

@@ -34,13 +34,6 @@ impl Conductor {
         Ok(self.addresses(&moment).await?.master_addresses)
     }
 
-    /// Every address by which the cluster's API is called, by nodes and from outside.
-    pub async fn api_addresses(&self, cluster: ClusterId) -> Result<Vec<String>, Refusal> {
-        let moment = self.moment(cluster)?;
-        let facts = self.addresses(&moment).await?;
-        Ok(facts.api_internal.into_iter().chain(facts.api_public).collect())
-    }
-
     /// Whether nodes join with secrets that the first master hands over to us.
     pub fn joins_by_secrets(&self, cluster: ClusterId) -> Result<bool, Refusal> {
         let moment = self.moment(cluster)?;

@@ -80,7 +80,7 @@ impl Api {
         let mut names = bundle.kubeadm()?.names;
         names.extend([node, "kubernetes", "kubernetes.default"].map(str::to_owned));
         let (certificate, key) = serving(&names, &issuer).map_err(text)?;
-        Self::with(authority, &certificate, &key, names, node, cluster)
+        Self::with(authority, (&certificate, &key), names, node, cluster)
     }
 
     /// With the certificate and key that a master without the authority's key was issued.
@@ -91,14 +91,13 @@ impl Api {
         node: &str,
         cluster: &str,
     ) -> Result<Self, String> {
-        let authority = bundle.text("pki/ca.crt")?;
-        Self::with(authority, certificate, key, vec![node.to_owned()], node, cluster)
+        let names = vec![node.to_owned()];
+        Self::with(bundle.text("pki/ca.crt")?, (certificate, key), names, node, cluster)
     }
 
     fn with(
         authority: &str,
-        certificate: &str,
-        key: &str,
+        (certificate, key): (&str, &str),
         names: Vec<String>,
         node: &str,
         cluster: &str,
