@@ -194,7 +194,7 @@ impl<'i> Node<'i> {
     }
 
     /// A key, and the certificate and authority that came for it.
-    async fn certificate(
+    pub(super) async fn certificate(
         &self,
         client: &HttpClient,
         purpose: &str,

@@ -4,7 +4,6 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use super::api::Api;
-use super::certificates;
 use super::node::Node;
 use super::user_data::{Role, variables};
 use crate::base::http::client::HttpClient;
@@ -65,14 +64,8 @@ impl Node<'_> {
         let wants_tls = self.bundle.text("daemon.json")?.contains("\"tlsverify\": true");
         let identity = match wants_tls {
             true => {
-                let wanted = certificates::request("docker-server", &self.name, self.address)?;
-                let body = json!({"purpose": "docker-server", "csr": wanted.csr});
-                let answer = self.call(client, Method::POST, "csr", Some(body)).await;
-                let answer: Value = serde_json::from_slice(&answer.body)
-                    .map_err(|e| format!("the answer for docker-server is not JSON: {e}"))?;
-                let text = |key: &str| answer[key].as_str().unwrap_or_default().to_owned();
-                wanted.check(&text("certificate"), &text("ca"))?;
-                Some((text("certificate"), wanted.key_pem(), text("ca")))
+                let (wanted, certificate, ca) = self.certificate(client, "docker-server").await?;
+                Some((certificate, wanted.key_pem(), ca))
             }
             false => None,
         };
