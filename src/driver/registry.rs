@@ -70,9 +70,10 @@ impl Drivers {
         let kept = embedded.into_iter().filter(|d| !replaced.contains(d.name()));
         let all: Vec<Arc<Driver>> =
             own.into_iter().chain(kept).filter(is_wanted).map(Arc::new).collect();
+        // An operator's own come first: the fault is theirs, and so is the cure.
         for (i, driver) in all.iter().enumerate() {
-            for other in &all[..i] {
-                if let Some(reason) = clash(other, driver) {
+            for later in &all[i + 1..] {
+                if let Some(reason) = clash(later, driver) {
                     return Err(driver.manifest().fault(None, reason));
                 }
             }

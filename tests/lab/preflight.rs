@@ -117,8 +117,8 @@ impl Operator {
         let clock = self.cloud.clock();
         Parts {
             cloud: Cloud::new(settings, clock.clone()).unwrap(),
-            config,
             drivers: daemon::drivers(&config).unwrap(),
+            config,
             driver_settings,
             clock,
             entropy: Entropy::new(),
@@ -871,8 +871,8 @@ async fn templates_certificates_and_times_of_a_state() {
         let options = Options { masters: 1, nodes: 1, timeout: 1, ..Options::default() };
         let scene = Scene::set(Parts {
             cloud: Cloud::new(settings, clock.clone()).unwrap(),
-            config,
             drivers: daemon::drivers(&config).unwrap(),
+            config,
             driver_settings,
             clock,
             entropy: Entropy::new(),
