@@ -23,9 +23,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, error_span};
 
 use crate::base::clock::Clock;
-use crate::base::http::server::{Limits, Origin, Request, Response, Service};
 #[cfg(feature = "etcd-v3")]
 use crate::base::http::server::{Answering, Unread};
+use crate::base::http::server::{Limits, Origin, Request, Response, Service};
 use crate::base::id::Entropy;
 use crate::model::discovery::{DiscoveryMember, DiscoveryToken};
 use crate::store::{Store, StoreError};
