@@ -26,26 +26,42 @@ pub enum Purpose {
     EtcdPeer,
     EtcdClient,
     FrontProxyClient,
+    /// The Docker daemon of a manager, which is called from outside too.
+    DockerServer,
     /// Serves and calls others of its cluster, whatever that is made of.
     Server,
+    /// The rest is for control planes that have no key of an authority to sign for themselves.
+    KubeApiserver,
+    KubeApiserverKubeletClient,
+    KubeControllerManager,
+    KubeScheduler,
+    KubeProxy,
+    Admin,
 }
+
+/// Purposes as nodes spell them.
+const PURPOSES: [(&str, Purpose); 13] = [
+    ("kubelet", Purpose::Kubelet),
+    ("etcd-server", Purpose::EtcdServer),
+    ("etcd-peer", Purpose::EtcdPeer),
+    ("etcd-client", Purpose::EtcdClient),
+    ("front-proxy-client", Purpose::FrontProxyClient),
+    ("docker-server", Purpose::DockerServer),
+    ("server", Purpose::Server),
+    ("kube-apiserver", Purpose::KubeApiserver),
+    ("kube-apiserver-kubelet-client", Purpose::KubeApiserverKubeletClient),
+    ("kube-controller-manager", Purpose::KubeControllerManager),
+    ("kube-scheduler", Purpose::KubeScheduler),
+    ("kube-proxy", Purpose::KubeProxy),
+    ("admin", Purpose::Admin),
+];
 
 impl Purpose {
     /// The purpose a guest may have; `allowed` is what the cluster's driver says.
     pub fn of(text: &str, guest: &Guest, allowed: &[String]) -> Result<Self, Fault> {
-        let purpose = match text {
-            "kubelet" => Self::Kubelet,
-            "etcd-server" => Self::EtcdServer,
-            "etcd-peer" => Self::EtcdPeer,
-            "etcd-client" => Self::EtcdClient,
-            "front-proxy-client" => Self::FrontProxyClient,
-            "server" => Self::Server,
-            _ => {
-                return Err(Fault::bad(
-                    "purpose must be one of kubelet, etcd-server, etcd-peer, etcd-client, \
-                     front-proxy-client, server.",
-                ));
-            }
+        let Some((_, purpose)) = PURPOSES.into_iter().find(|(name, _)| *name == text) else {
+            let known = PURPOSES.map(|(name, _)| name).join(", ");
+            return Err(Fault::bad(format!("purpose must be one of {known}.")));
         };
         if !allowed.iter().any(|allowed| allowed == text) {
             let role = if guest.master_index.is_some() { "masters" } else { "workers" };
@@ -56,38 +72,69 @@ impl Purpose {
         Ok(purpose)
     }
 
+    /// Whether it is what clients outside the cluster call, by every name that the API has.
+    pub const fn is_the_api(self) -> bool {
+        matches!(self, Self::KubeApiserver | Self::DockerServer)
+    }
+
     /// The CA that signs.
     pub const fn authority(self) -> CertificateKind {
         match self {
-            Self::Kubelet | Self::Server => CertificateKind::Kubernetes,
             Self::EtcdServer | Self::EtcdPeer | Self::EtcdClient => CertificateKind::Etcd,
             Self::FrontProxyClient => CertificateKind::FrontProxy,
+            _ => CertificateKind::Kubernetes,
         }
     }
 
-    /// The certificate; `addresses` are the node's own, as far as they are known.
-    pub fn leaf(self, guest: &Guest, addresses: &[IpAddr]) -> Leaf {
+    /// The certificate; `addresses` are the node's own, as far as they are known, and `api_names`
+    /// those by which anybody calls the API.
+    pub fn leaf(self, guest: &Guest, addresses: &[IpAddr], api_names: &[String]) -> Leaf {
         let (common_name, organization) = match self {
-            Self::Kubelet => {
-                (format!("system:node:{}", guest.name), Some("system:nodes".to_owned()))
+            Self::Kubelet => (format!("system:node:{}", guest.name), Some("system:nodes")),
+            Self::EtcdServer | Self::EtcdPeer | Self::Server | Self::DockerServer => {
+                (guest.name.clone(), None)
             }
-            Self::EtcdServer | Self::EtcdPeer | Self::Server => (guest.name.clone(), None),
             Self::EtcdClient => ("kube-apiserver-etcd-client".to_owned(), None),
             Self::FrontProxyClient => ("front-proxy-client".to_owned(), None),
+            Self::KubeApiserver => ("kube-apiserver".to_owned(), None),
+            Self::KubeApiserverKubeletClient => ("kube-apiserver-kubelet-client".to_owned(), None),
+            Self::KubeControllerManager => ("system:kube-controller-manager".to_owned(), None),
+            Self::KubeScheduler => ("system:kube-scheduler".to_owned(), None),
+            Self::KubeProxy => ("system:kube-proxy".to_owned(), Some("system:node-proxier")),
+            Self::Admin => ("admin".to_owned(), Some("system:masters")),
         };
+        let organization = organization.map(str::to_owned);
         // Every node proves who it is to another one; only some are called.
-        if matches!(self, Self::EtcdClient | Self::FrontProxyClient) {
+        let is_called = matches!(
+            self,
+            Self::Kubelet
+                | Self::EtcdServer
+                | Self::EtcdPeer
+                | Self::DockerServer
+                | Self::Server
+                | Self::KubeApiserver
+        );
+        if !is_called {
             return Leaf { common_name, organization, client: true, ..Leaf::default() };
         }
         let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-        Leaf {
+        let mut leaf = Leaf {
             common_name,
             organization,
             dns: vec![guest.name.clone(), "localhost".to_owned()],
             addresses: loopback.iter().chain(addresses).copied().collect(),
             server: true,
-            client: true,
+            // Docker gives all that it has to whoever calls with a certificate of this CA.
+            client: !matches!(self, Self::KubeApiserver | Self::DockerServer),
+        };
+        for name in api_names.iter().filter(|_| self.is_the_api()) {
+            match name.parse() {
+                Ok(address) if leaf.addresses.contains(&address) => {}
+                Ok(address) => leaf.addresses.push(address),
+                Err(_) => leaf.dns.push(name.clone()),
+            }
         }
+        leaf
     }
 }
 
@@ -108,7 +155,9 @@ mod tests {
             ("etcd-client", 200, 403),
             ("front-proxy-client", 200, 403),
             ("server", 403, 403),
-            ("admin", 400, 400),
+            ("docker-server", 403, 403),
+            ("admin", 403, 403),
+            ("king", 400, 400),
             ("", 400, 400),
         ] {
             let status = |index: Option<u32>| {
@@ -126,15 +175,36 @@ mod tests {
     #[test]
     fn every_word_of_a_certificate_is_ours() {
         let address: IpAddr = "10.0.0.5".parse().unwrap();
-        let leaf = Purpose::Kubelet.leaf(&guest(None), &[address]);
+        let leaf = Purpose::Kubelet.leaf(&guest(None), &[address], &[]);
         assert_eq!(leaf.common_name, "system:node:k1-x-node-0");
         assert_eq!(leaf.organization.as_deref(), Some("system:nodes"));
         assert_eq!(leaf.dns, ["k1-x-node-0", "localhost"]);
         assert_eq!(leaf.addresses.len(), 3);
-        let client = Purpose::EtcdClient.leaf(&guest(Some(0)), &[address]);
+        let client = Purpose::EtcdClient.leaf(&guest(Some(0)), &[address], &[]);
         assert_eq!(client.common_name, "kube-apiserver-etcd-client");
         assert!(client.dns.is_empty() && client.addresses.is_empty() && !client.server);
-        let peer = Purpose::EtcdPeer.leaf(&guest(Some(0)), &[address]);
+        let peer = Purpose::EtcdPeer.leaf(&guest(Some(0)), &[address], &[]);
         assert!(peer.server && peer.client && peer.organization.is_none());
+        let docker = Purpose::DockerServer.leaf(&guest(Some(0)), &[address], &[]);
+        assert!(docker.server && !docker.client && docker.organization.is_none());
+    }
+
+    #[test]
+    fn only_the_api_server_is_called_by_the_names_of_the_api() {
+        let (address, names) =
+            ("10.0.0.5".parse().unwrap(), ["kubernetes", "10.0.0.5", "10.254.0.1"]);
+        let names = names.map(str::to_owned);
+        for (_, purpose) in PURPOSES {
+            let leaf = purpose.leaf(&guest(Some(0)), &[address], &names);
+            let named = leaf.dns.iter().any(|name| name == "kubernetes");
+            assert_eq!(named, purpose.is_the_api(), "{purpose:?}");
+            let is_administrator = leaf.organization.as_deref() == Some("system:masters");
+            assert_eq!(is_administrator, purpose == Purpose::Admin, "{purpose:?}");
+        }
+        let api = Purpose::KubeApiserver.leaf(&guest(Some(0)), &[address], &names);
+        let addresses: Vec<String> = api.addresses.iter().map(ToString::to_string).collect();
+        assert_eq!(addresses, ["127.0.0.1", "::1", "10.0.0.5", "10.254.0.1"]);
+        assert_eq!(api.dns, ["k1-x-node-0", "localhost", "kubernetes"]);
+        assert!(api.server && !api.client);
     }
 }

@@ -24,6 +24,10 @@ pub enum Errand<'r> {
     Duty,
     /// It was done, or could not be.
     DutyAnswer,
+    /// What do I join with?
+    Join,
+    /// With this others join.
+    HandOver,
 }
 
 /// The node's name and its errand; the path is looked at before the method.
@@ -39,6 +43,7 @@ pub fn route(request: &Request) -> Result<(&str, Errand<'_>), Fault> {
         ["", "bootstrap", "v1", node, "duty"] => {
             (node, Some(Errand::Duty), Some(Errand::DutyAnswer))
         }
+        ["", "bootstrap", "v1", node, "join"] => (node, Some(Errand::Join), Some(Errand::HandOver)),
         _ => return Err(Fault::new(StatusCode::NOT_FOUND, "There is nothing at this path.")),
     };
     let errand = match request.method {

@@ -9,6 +9,7 @@ mod artifact;
 mod csr;
 mod door;
 mod duty;
+mod join;
 mod report;
 
 use std::net::IpAddr;
@@ -39,6 +40,7 @@ use artifact::Artifacts;
 use csr::{CsrRequest, Purpose};
 use door::{Errand, Fault};
 use duty::{DutyAnswer, DutyRequest};
+use join::HandOver;
 use report::{Report, StatusRequest};
 
 /// How often a commit is tried against others who write the same record.
@@ -137,6 +139,18 @@ impl Bootstrap {
                 let answer = DutyAnswer::try_from(door::body::<DutyRequest>(request)?)?;
                 self.take_duty_answer(&caller, answer).await
             }
+            Errand::Join => {
+                self.joins_by_secrets(&caller)?;
+                still_booting(&self.claim(&caller).await?)?;
+                self.join_secret(&caller)
+            }
+            Errand::HandOver => {
+                let given: HandOver = door::body(request)?;
+                given.check()?;
+                self.joins_by_secrets(&caller)?;
+                join::may_hand_over(&caller.guest)?;
+                self.take_join_secrets(&caller, given).await
+            }
         }
     }
 
@@ -163,6 +177,13 @@ impl Bootstrap {
             Ok(Some(Seen { cluster: found, groups, node: view.node(cluster, node)? }))
         })?;
         seen.ok_or_else(Fault::gone)
+    }
+
+    fn joins_by_secrets(&self, caller: &Caller) -> Result<(), Fault> {
+        match self.conductor.joins_by_secrets(caller.cluster)? {
+            true => Ok(()),
+            false => Err(Fault::forbidden("Nodes of this cluster's driver join without secrets.")),
+        }
     }
 
     /// Binds the node's name to the caller's server, or confirms that it is bound to it.
@@ -253,7 +274,11 @@ impl Bootstrap {
         renews: bool,
     ) -> Result<Response, Fault> {
         let addresses = self.addresses(caller).await?;
-        let leaf = purpose.leaf(&caller.guest, &addresses);
+        let api_names = match purpose.is_the_api() {
+            true => self.conductor.api_names(caller.cluster, &caller.guest.name).await?,
+            false => Vec::new(),
+        };
+        let leaf = purpose.leaf(&caller.guest, &addresses, &api_names);
         let kind = purpose.authority();
         let stored = self.store.read(|view| {
             Ok(match renews {
@@ -334,6 +359,8 @@ impl Service for Bootstrap {
             Ok((_, Errand::Status)) => "status",
             Ok((_, Errand::Duty)) => "duty",
             Ok((_, Errand::DutyAnswer)) => "duty-answer",
+            Ok((_, Errand::Join)) => "join",
+            Ok((_, Errand::HandOver)) => "hand-over",
             Err(_) => "none",
         }
     }

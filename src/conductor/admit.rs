@@ -441,7 +441,11 @@ pub fn check_network_driver(
             known.join(", ")
         )));
     }
-    if !allowed.is_empty() && !allowed.iter().any(|a| a == wanted || a == "all") {
+    // What the operator allows is said of Kubernetes ([kubernetes] allowed_network_drivers).
+    if template.coe == Coe::Kubernetes
+        && !allowed.is_empty()
+        && !allowed.iter().any(|a| a == wanted || a == "all")
+    {
         return Err(Refusal::Invalid(format!(
             "Network driver type {wanted} is not an allowed {} network driver; allowed: {}.",
             template.coe,

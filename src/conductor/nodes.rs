@@ -34,10 +34,23 @@ impl Conductor {
         Ok(self.addresses(&moment).await?.master_addresses)
     }
 
+    /// Whether nodes join with secrets that the first master hands over to us.
+    pub fn joins_by_secrets(&self, cluster: ClusterId) -> Result<bool, Refusal> {
+        let moment = self.moment(cluster)?;
+        Ok(self.driver(&moment).map_err(refusal)?.joins_by_secrets())
+    }
+
     /// For which purposes a node of the cluster may have a certificate.
     pub fn purposes(&self, cluster: ClusterId, is_master: bool) -> Result<Vec<String>, Refusal> {
         let moment = self.moment(cluster)?;
         Ok(self.driver(&moment).map_err(refusal)?.purposes(is_master).to_vec())
+    }
+
+    /// Names and addresses by which a master's API is called, beside the node's own.
+    pub async fn api_names(&self, cluster: ClusterId, node: &str) -> Result<Vec<String>, Refusal> {
+        let moment = self.moment(cluster)?;
+        let (plan, node) = self.node_plan(&moment, node).await?;
+        Ok(self.driver(&moment).map_err(refusal)?.api_names(&plan, &node)?)
     }
 
     /// What a booting node fetches; [`Refusal::Unavailable`] while addresses are not known yet.

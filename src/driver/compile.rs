@@ -13,6 +13,7 @@ use super::templates::Templates;
 use crate::model::duty::DutyKind;
 
 pub const DISCOVERY: &str = "bootstrap.discovery";
+pub const API_NAMES: &str = "certificates.api_names";
 pub const INLINE: &str = "bootstrap.inline";
 pub const SIGNALS: &str = "bootstrap.signals";
 pub const DEADLINE_BOOT: &str = "bootstrap.deadlines.boot";
@@ -171,6 +172,7 @@ fn expressions(manifest: &Manifest, labels: &[Label]) -> Vec<Placed> {
     }
     let bootstrap = &manifest.bootstrap;
     for (name, expression) in [
+        (API_NAMES, &manifest.certificates.api_names),
         (DISCOVERY, &bootstrap.discovery),
         (INLINE, &bootstrap.inline),
         (SIGNALS, &bootstrap.signals),

@@ -143,6 +143,11 @@ impl Driver {
         }
     }
 
+    /// Whether the first master hands over secrets with which the other nodes join.
+    pub fn joins_by_secrets(&self) -> bool {
+        self.manifest.bootstrap.join_secrets
+    }
+
     /// For which purposes a node may have a certificate.
     pub fn purposes(&self, is_master: bool) -> &[String] {
         let purposes = &self.manifest.certificates;

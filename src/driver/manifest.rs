@@ -307,11 +307,26 @@ impl Duties {
 pub struct Certificates {
     pub master: Vec<String>,
     pub worker: Vec<String>,
+    /// Names and addresses by which a master's API is called, for purpose `kube-apiserver`.
+    pub api_names: Option<Expression>,
 }
 
 impl Certificates {
-    pub const PURPOSES: [&str; 6] =
-        ["kubelet", "etcd-server", "etcd-peer", "etcd-client", "front-proxy-client", "server"];
+    pub const PURPOSES: [&str; 13] = [
+        "kubelet",
+        "etcd-server",
+        "etcd-peer",
+        "etcd-client",
+        "front-proxy-client",
+        "server",
+        "docker-server",
+        "kube-apiserver",
+        "kube-apiserver-kubelet-client",
+        "kube-controller-manager",
+        "kube-scheduler",
+        "kube-proxy",
+        "admin",
+    ];
 }
 
 impl Default for Certificates {
@@ -320,6 +335,7 @@ impl Default for Certificates {
         Self {
             master: kubernetes.iter().map(|p| (*p).to_owned()).collect(),
             worker: vec!["kubelet".to_owned()],
+            api_names: None,
         }
     }
 }
@@ -329,6 +345,8 @@ impl Default for Certificates {
 pub struct Bootstrap {
     pub wait: Wait,
     pub discovery: Option<Expression>,
+    /// The first master hands over secrets with which the other nodes join.
+    pub join_secrets: bool,
     pub deadlines: DeadlineSpec,
     /// Whether servers get their files with their user data and fetch nothing.
     pub inline: Option<Expression>,

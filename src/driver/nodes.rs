@@ -38,6 +38,20 @@ impl Driver {
         Ok(files)
     }
 
+    /// Names and addresses by which the API of this master is called, beside the node's own.
+    pub fn api_names(
+        &self,
+        plan: &ClusterPlan,
+        node: &NodePlan,
+    ) -> Result<Vec<String>, DriverError> {
+        let Some(names) = &self.manifest.certificates.api_names else { return Ok(Vec::new()) };
+        let context = self.node_context(plan, node)?;
+        let names = self.templates.value(compile::API_NAMES, names, &context)?;
+        serde_json::from_value(names).map_err(|e| {
+            self.templates.error(compile::API_NAMES, None, format!("it is no list of texts: {e}"))
+        })
+    }
+
     fn node_context(&self, plan: &ClusterPlan, node: &NodePlan) -> Result<Context, DriverError> {
         let scene = self.scene(plan);
         let mut context = self.known(plan)?.context;

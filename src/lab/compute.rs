@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::base::clock::Timestamp;
 
+use super::guest::swarm::Tokens;
 use super::heat::services::Refused;
 use super::refusal::Answer;
 
@@ -88,6 +89,8 @@ pub(super) struct Compute {
     pub flavors: Vec<Flavor>,
     pub keypairs: Vec<Keypair>,
     pub servers: BTreeMap<String, Server>,
+    /// What nodes join the swarms with, by the cluster's id.
+    pub swarms: BTreeMap<String, Tokens>,
     pub groups: BTreeMap<String, ServerGroup>,
     /// Limits that differ from the defaults, by project and resource.
     pub quotas: HashMap<(String, String), u64>,

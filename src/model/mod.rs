@@ -13,6 +13,7 @@ pub mod driver;
 pub mod duty;
 pub mod etcd_member;
 pub mod facts;
+pub mod join;
 pub mod labels;
 pub mod name;
 pub mod node;

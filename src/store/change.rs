@@ -123,6 +123,7 @@ impl Change {
             table::NODE,
             table::VIGIL,
             table::DUTY,
+            table::JOIN,
             table::ROLLOUT,
             table::NEXT_CERTIFICATE,
             table::CLUSTER_DRIVER,

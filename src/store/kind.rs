@@ -16,6 +16,7 @@ use crate::model::discovery::DiscoveryToken;
 use crate::model::driver::{ClusterDriver, StoredDriver};
 use crate::model::duty::Duty;
 use crate::model::facts::CloudFacts;
+use crate::model::join::JoinSecrets;
 use crate::model::node::Node;
 use crate::model::nodegroup::NodeGroup;
 use crate::model::operation::Operation;
@@ -38,6 +39,7 @@ pub static KINDS: &[Kind] = &[
     Kind::of::<DiscoveryToken>(),
     Kind::of::<Node>(),
     Kind::of::<Duty>(),
+    Kind::of::<JoinSecrets>(),
     Kind::of::<Rollout>(),
     Kind::of::<NextCertificate>(),
     Kind::of::<Vigil>(),

@@ -17,6 +17,7 @@ use crate::model::discovery::DiscoveryToken;
 use crate::model::driver::{ClusterDriver, StoredDriver};
 use crate::model::duty::Duty;
 use crate::model::facts::CloudFacts;
+use crate::model::join::JoinSecrets;
 use crate::model::node::Node;
 use crate::model::nodegroup::NodeGroup;
 use crate::model::operation::Operation;
@@ -303,6 +304,27 @@ impl Record for Vigil {
 
     fn needs(&self) -> Vec<(&'static str, Key)> {
         vec![of_cluster(self.cluster_id)]
+    }
+}
+
+impl Record for JoinSecrets {
+    const TABLE: &'static str = table::JOIN;
+
+    fn key(&self) -> Key {
+        Key::new().uuid(self.cluster_id.uuid())
+    }
+
+    fn needs(&self) -> Vec<(&'static str, Key)> {
+        vec![of_cluster(self.cluster_id)]
+    }
+
+    fn sealed(&mut self) -> Vec<(String, &mut Sealed)> {
+        let owner = |which: &str| Self::owner(self.cluster_id, which);
+        vec![
+            (owner("master"), &mut self.master),
+            (owner("worker"), &mut self.worker),
+            (owner("renewal"), &mut self.renewal),
+        ]
     }
 }
 

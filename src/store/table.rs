@@ -28,6 +28,8 @@ pub const OPERATION: &str = "operation";
 pub const DISCOVERY: &str = "discovery";
 pub const NODE: &str = "node";
 pub const DUTY: &str = "duty";
+/// What nodes need to join, sealed.
+pub const JOIN: &str = "join";
 pub const ROLLOUT: &str = "rollout";
 pub const NEXT_CERTIFICATE: &str = "next_certificate";
 /// Since when nodes are waited for.

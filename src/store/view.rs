@@ -15,6 +15,7 @@ use crate::model::discovery::DiscoveryToken;
 use crate::model::driver::{ClusterDriver, StoredDriver};
 use crate::model::duty::Duty;
 use crate::model::facts::CloudFacts;
+use crate::model::join::JoinSecrets;
 use crate::model::node::Node;
 use crate::model::nodegroup::NodeGroup;
 use crate::model::operation::Operation;
@@ -287,6 +288,10 @@ impl<'t> View<'t> {
 
     pub fn duties(&self, cluster: ClusterId) -> Reads<Vec<Stored<Duty>>> {
         self.all(&Key::new().uuid(cluster.uuid()))
+    }
+
+    pub fn join_secrets(&self, cluster: ClusterId) -> Reads<Option<Stored<JoinSecrets>>> {
+        self.get(&Key::new().uuid(cluster.uuid()))
     }
 
     pub fn cluster_driver(&self, cluster: ClusterId) -> Reads<Option<Stored<ClusterDriver>>> {

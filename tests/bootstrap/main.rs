@@ -311,6 +311,74 @@ async fn the_answers_are_never_5xx_whatever_comes() {
     }
 }
 
+/// What a node joins with is for booting nodes of its role, and comes from the first master.
+#[tokio::test]
+async fn nodes_get_what_their_role_joins_with() {
+    let place = Place::new().await;
+    let (m0, m1, w0) = (place.master(0), place.master(1), place.worker(0));
+    for (name, role) in [(&m0, "master"), (&m1, "master"), (&w0, "worker")] {
+        place.bind(name, role).await;
+    }
+    let (first, second) = (place.master_token(0), place.master_token(1));
+    let worker = place.worker_token();
+    let renewal = "0123456789abcdef0123456789abcdef";
+    let secrets = |number: u32, renewal: &str| {
+        let (master, worker) = (format!("m-{number}"), format!("w-{number}"));
+        json!({"master": master, "worker": worker, "renewal": renewal})
+    };
+    let hand_over = async |node: &str, token: &str, body: Value| {
+        refusal(&place.send(place.ask(node, "join", token).json(&body)).await)
+    };
+    let joins_with = async |node: &str, token: &str| {
+        let mut asked = place.ask(node, "join", token);
+        asked.method = Method::GET;
+        let answer = place.send(asked).await;
+        let body: Value = serde_json::from_slice(&answer.body).unwrap();
+        match refusal(&answer) {
+            200 => Ok(body["secret"].as_str().unwrap().to_owned()),
+            status => Err(status),
+        }
+    };
+    assert_eq!(hand_over(&m0, &first, secrets(1, renewal)).await, 403, "no driver asked for it");
+    place.give_driver("swarm_mode_v1").await;
+    assert_eq!(joins_with(&w0, &worker).await, Err(503), "nobody has handed anything over");
+    for (case, node, token, body, expected) in [
+        ("another master", &m1, &second, secrets(1, renewal), 403),
+        ("a worker", &w0, &worker, secrets(1, renewal), 403),
+        ("a short renewal", &m0, &first, secrets(1, "short"), 400),
+        ("no secret", &m0, &first, json!({"master": "m", "renewal": renewal}), 400),
+        ("the first master", &m0, &first, secrets(1, renewal), 204),
+        ("once more", &m0, &first, secrets(2, renewal), 204),
+    ] {
+        assert_eq!(hand_over(node, token, body).await, expected, "{case}");
+    }
+    assert_eq!(joins_with(&w0, &worker).await, Ok("w-2".to_owned()));
+    assert_eq!(joins_with(&m1, &second).await, Ok("m-2".to_owned()));
+    for (node, token) in [(&m0, &first), (&w0, &worker)] {
+        assert_eq!(place.status(node, token, "ready", "done").await, 204);
+    }
+    assert_eq!(joins_with(&w0, &worker).await, Err(403), "it has all it needs");
+    let other = "fedcba9876543210fedcba9876543210";
+    assert_eq!(hand_over(&m0, &first, secrets(3, other)).await, 403, "found in the user data");
+    assert_eq!(joins_with(&m1, &second).await, Ok("m-2".to_owned()));
+    assert_eq!(hand_over(&m0, &first, secrets(3, renewal)).await, 204, "its own to renew");
+    assert_eq!(joins_with(&m1, &second).await, Ok("m-3".to_owned()));
+}
+
+/// The purposes of a driver whose CA opens a Docker daemon.
+#[tokio::test]
+async fn no_worker_of_a_swarm_gets_a_certificate() {
+    let place = Place::new().await;
+    let w0 = place.worker(0);
+    place.bind(&w0, "worker").await;
+    place.give_driver("swarm_mode_v1").await;
+    for purpose in ["kubelet", "server", "docker-server"] {
+        let body = json!({"purpose": purpose, "csr": csr()});
+        let answer = place.send(place.ask(&w0, "csr", &place.worker_token()).json(&body)).await;
+        assert_eq!(refusal(&answer), 403, "{purpose}");
+    }
+}
+
 fn sha256(bytes: &[u8]) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
     digest.as_ref().iter().map(|b| format!("{b:02x}")).collect()

@@ -128,6 +128,12 @@ impl Place {
         self.store.commit(Change::new().put(&node)).await.unwrap();
     }
 
+    /// The cluster becomes one of another driver.
+    pub async fn give_driver(&self, name: &str) {
+        let cluster = Cluster { driver: name.to_owned(), ..self.cluster.clone() };
+        self.store.commit(Change::new().put(&cluster)).await.unwrap();
+    }
+
     pub fn node(&self, name: &str) -> Option<Node> {
         self.store.read(|v| v.node(self.cluster.id, name)).unwrap().map(|n| n.record)
     }

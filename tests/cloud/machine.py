@@ -33,10 +33,19 @@ MASTER_CERTIFICATES = {
 WORKER_CERTIFICATES = {
     "kubelet": ({"CN=system:node:{node}", "O=system:nodes"}, ["sslclient"]),
 }
-# Which file of a bundle names the authority that signs.
+# Where kubeadm does not sign for the control plane, its programs ask like everybody else.
+OWN_CONTROL_PLANE = {
+    "kube-apiserver": ({"CN=kube-apiserver"}, ["sslserver"]),
+    "kube-apiserver-kubelet-client": ({"CN=kube-apiserver-kubelet-client"}, ["sslclient"]),
+    "kube-controller-manager": ({"CN=system:kube-controller-manager"}, ["sslclient"]),
+    "kube-scheduler": ({"CN=system:kube-scheduler"}, ["sslclient"]),
+    "admin": ({"CN=admin", "O=system:masters"}, ["sslclient"]),
+}
+KUBE_PROXY = {"kube-proxy": ({"CN=system:kube-proxy", "O=system:node-proxier"}, ["sslclient"])}
+# Which file of a bundle names the authority that signs; the cluster's own for all others.
 SIGNERS = {"etcd-server": "pki/etcd/ca.crt", "etcd-peer": "pki/etcd/ca.crt",
-           "etcd-client": "pki/etcd/ca.crt", "front-proxy-client": "pki/front-proxy-ca.crt",
-           "kubelet": "pki/ca.crt"}
+           "etcd-client": "pki/etcd/ca.crt", "front-proxy-client": "pki/front-proxy-ca.crt"}
+AUTHORITIES = {"pki/ca.crt", *SIGNERS.values()}
 # etcd's authority signs for masters in magnumd only.
 MASTER_KEYS = ["pki/ca.key", "pki/front-proxy-ca.key", "pki/sa.key"]
 DUTIES = ("drain", "trust-authorities", "issue-leaves", "drop-authorities")
@@ -72,21 +81,49 @@ def openssl(*argv, text=None):
     return done.stdout
 
 
+def written(text):
+    """The files that user data writes, path to text: cloud-config or Ignition."""
+    import yaml
+    if text.startswith("#cloud-config"):
+        return {entry.get("path"): entry["content"]
+                for entry in yaml.safe_load(text).get("write_files", []) if "encoding" not in entry}
+    if not text.lstrip().startswith("{"):
+        return {}
+    config = json.loads(text)
+    insist(config["ignition"]["version"].startswith("3."), f"Ignition is {config['ignition']}")
+    sources = {entry["path"]: entry["contents"]["source"]
+               for entry in config.get("storage", {}).get("files", []) if "contents" in entry}
+    files = {}
+    for path, source in sources.items():
+        insist(source.startswith("data:"), f"{path} is to be fetched from {source}")
+        with urllib.request.urlopen(source) as content:  # a data: URL, whatever its coding
+            files[path] = content.read().decode()
+    return files
+
+
 def given(server):
     """node.env as a dict, and the bootstrap CA or None; None when the server is not a node."""
-    import yaml
     text = base64.b64decode(server.get("OS-EXT-SRV-ATTR:user_data") or "").decode(errors="replace")
-    if not text.startswith("#cloud-config"):
-        return None
-    wanted = {"/etc/magnumd/node.env": None, "/etc/magnumd/bootstrap-ca.pem": None}
-    for entry in yaml.safe_load(text).get("write_files", []):
-        if entry.get("path") in wanted and "encoding" not in entry:
-            wanted[entry["path"]] = entry["content"]
-    environment, ca = wanted.values()
+    files = written(text)
+    environment = files.get("/etc/magnumd/node.env")
+    ca = files.get("/etc/magnumd/bootstrap-ca.pem")
     if environment is None:
         return None
     pairs = (word.partition("=") for word in shlex.split(environment, comments=True))
     return {key: value for key, _, value in pairs}, ca
+
+
+def entrusted(server):
+    """What a machine of the earlier design is given: its settings, what it asks Keystone, and the
+    script that tells Heat; None when the server is none."""
+    text = base64.b64decode(server.get("OS-EXT-SRV-ATTR:user_data") or "").decode(errors="replace")
+    files = written(text)
+    tell_heat = next((files[path] for path in files if path.endswith("/tell-heat")), None)
+    if tell_heat is None:
+        return None
+    words = shlex.split(files["/etc/sysconfig/heat-params"], comments=True)
+    settings = {key: value for key, _, value in (word.partition("=") for word in words)}
+    return settings, files.get("/etc/magnumd/trust.json"), tell_heat
 
 
 def unpacked(data):
@@ -119,7 +156,7 @@ def keys(files):
 
 def authorities(files):
     """By the path of their file, in order."""
-    return {path: AUTHORITY.findall(files[path]) for path in sorted(set(SIGNERS.values()))
+    return {path: AUTHORITY.findall(files[path]) for path in sorted(AUTHORITIES)
             if path in files}
 
 
@@ -135,6 +172,7 @@ class Machine(threading.Thread):
         self.tls = ssl.create_default_context(cadata=ca) if ca else None
         self.gone = threading.Event()
         self.resumed = resumed  # before this program was started
+        self.asks_for_all = False  # whether every certificate is asked for, not only etcd's
         self.trusted = None  # authorities by file, first the one that signs, once they are known
         self.end = None  # "ready", "failed", "gone", or what was wrong
 
@@ -201,13 +239,23 @@ class Machine(threading.Thread):
         files = unpacked(data)
         self.trusted = authorities(files)
         insist(self.trusted, "the bundle has no authority")
+        self.look(files)
         wanted = MASTER_KEYS if self.is_master else []
+        if self.asks_for_all:
+            wanted = wanted[-1:]  # that of service accounts, which signs no certificate
         insist(keys(files) == wanted, f"the bundle gives {keys(files)} instead of {wanted}")
         self.say(f"has a bundle: {len(files)} files, {len(keys(files))} keys, {len(data)} bytes")
+
+    def look(self, files):
+        """Whether there is a kubeadm that signs, or a container for each program, which asks."""
+        self.asks_for_all = "KUBE_IMAGE=" in files["env"]
 
     def certs(self):
         """Certificates for this node, each by the first authority of its file."""
         table = MASTER_CERTIFICATES if self.is_master else WORKER_CERTIFICATES
+        if self.asks_for_all:
+            table = {**table, **KUBE_PROXY, **(WORKER_CERTIFICATES if self.is_master else {}),
+                     **(OWN_CONTROL_PLANE if self.is_master else {})}
         with tempfile.TemporaryDirectory() as name:
             for purpose, (subject, uses) in table.items():
                 self.certificate(Path(name), purpose, subject, uses)
@@ -226,22 +274,25 @@ class Machine(threading.Thread):
         csr = self.request(directory)
         answer = json.loads(self.call("POST", "csr", {"purpose": purpose, "csr": csr}))
         cert, ca = directory / "crt", directory / "ca"
-        signer = self.trusted[SIGNERS[purpose]][0]
-        insist(answer["ca"].strip() == signer,
-               f"the {purpose} certificate is by another authority than the first of "
-               f"{SIGNERS[purpose]}")
+        signer = SIGNERS.get(purpose, "pki/ca.crt")
+        insist(answer["ca"].strip() == self.trusted[signer][0],
+               f"the {purpose} certificate is by another authority than the first of {signer}")
         cert.write_text(answer["certificate"])
         ca.write_text(answer["ca"])
         for use in uses:
             name = ["-verify_hostname", self.node] if use == "sslserver" else []
             openssl("verify", "-x509_strict", "-purpose", use, *name, "-CAfile", ca, cert)
+        if purpose == "kube-apiserver":
+            for name in (["-verify_hostname", "kubernetes.default.svc"],
+                         ["-verify_ip", self.address], ["-verify_ip", "10.254.0.1"]):
+                openssl("verify", *name, "-CAfile", ca, cert)
         insist(openssl("x509", "-in", cert, "-noout", "-pubkey")
                == openssl("pkey", "-in", directory / "key", "-pubout"),
                f"the {purpose} certificate is for another key than ours")
         names = openssl("x509", "-in", cert, "-noout", "-subject", "-nameopt", "RFC2253")
         found = set(names.strip().removeprefix("subject=").split(","))
         wanted = {part.format(node=self.node) for part in subject}
-        insist(wanted <= found and "O=system:masters" not in found,
+        insist(wanted <= found and ("O=system:masters" not in found or purpose == "admin"),
                f"the {purpose} certificate is for {found}, expected {wanted}")
 
     def must_not_have(self, directory):
@@ -276,7 +327,7 @@ class Machine(threading.Thread):
     def given_authorities(self, files, count):
         """As many in each file as the duty needs, and none for those who have no use for them."""
         given = authorities(files)
-        wanted = set(SIGNERS.values()) if self.is_master else {"pki/ca.crt"}
+        wanted = AUTHORITIES if self.is_master else {"pki/ca.crt"}
         insist(set(given) == wanted, f"authorities came in {set(given)}, not in {wanted}")
         for path, found in given.items():
             insist(len(set(found)) == len(found) == count,
@@ -302,7 +353,8 @@ class Machine(threading.Thread):
         given = self.given_authorities(files, 2)
         self.known(given, lambda trusted: trusted[::-1],
                    "not the next authority, then the present one, as they were to be trusted")
-        if self.is_master:
+        self.look(files)
+        if self.is_master and not self.asks_for_all:
             insist(keys(files) == MASTER_KEYS,
                    f"the duty gives {keys(files)} to a master, not {MASTER_KEYS}")
             for path in given.keys() & {"pki/ca.crt", "pki/front-proxy-ca.crt"}:
@@ -311,7 +363,7 @@ class Machine(threading.Thread):
                        == openssl("x509", "-noout", "-pubkey", text=signer),
                        f"{key} is not the key of the first authority in {path}")
         else:
-            insist(not keys(files), f"the duty gives {keys(files)} to a worker")
+            insist(not keys(files), f"the duty gives {keys(files)}, which nobody needs")
         self.certs()
 
     def drop_authorities(self, files, targets):
@@ -385,4 +437,88 @@ class Machine(threading.Thread):
         self.end = end
         self.say("is gone" if end == "gone" else
                  f"is {end}" if end in ("ready", "failed") else f"WRONG: {end}")
+        self.play.ended(self)
+
+
+class Entrusted(threading.Thread):
+    """A machine of the earlier design: certificates by Magnum's API with the cluster's trust, and a
+    word to Heat, whose wait condition is a part of the stack."""
+
+    def __init__(self, key, server, settings, trust, tell_heat, play):
+        super().__init__(name=server["name"], daemon=True)
+        self.key, self.node, self.play = key, server["name"], play
+        self.settings, self.trust, self.tell_heat = settings, trust, tell_heat
+        self.gone = threading.Event()
+        self.end = None
+
+    def say(self, text):
+        self.play.say(f"{self.node} {text}")
+
+    def pause(self, seconds):
+        if self.gone.wait(seconds):
+            raise Gone
+
+    def ask(self, method, url, body=None, token=None):
+        headers = {"Content-Type": "application/json",
+                   "OpenStack-API-Version": "container-infra latest",
+                   **({"X-Auth-Token": token} if token else {})}
+        request = urllib.request.Request(url, body and body.encode(), headers, method=method)
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        while True:
+            try:
+                with opener.open(request, timeout=60) as answer:
+                    return answer.headers, json.loads(answer.read())
+            except urllib.error.HTTPError as error:
+                if error.code != 503:
+                    raise Wrong(f"{method} {url}: {error.code} {error.read()!r}") from None
+            except OSError as error:
+                self.say(f"has no answer: {error}")
+            self.pause(2)
+
+    def certificates(self):
+        headers, _ = self.ask("POST", f"{self.settings['AUTH_URL']}/auth/tokens", self.trust)
+        token, magnum = headers["X-Subject-Token"], self.settings["MAGNUM_URL"]
+        cluster = self.settings["CLUSTER_UUID"]
+        ca = self.ask("GET", f"{magnum}/certificates/{cluster}", None, token)[1]["pem"]
+        with tempfile.TemporaryDirectory() as name:
+            key, csr, crt, authority = (Path(name, part) for part in ("key", "csr", "crt", "ca"))
+            openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+                    "-nodes", "-keyout", key, "-out", csr,
+                    "-subj", f"/CN=system:node:{self.node}/O=system:nodes",
+                    "-addext", f"subjectAltName=DNS:{self.node}",
+                    "-addext", "extendedKeyUsage=clientAuth,serverAuth")
+            body = json.dumps({"cluster_uuid": cluster, "csr": csr.read_text()})
+            signed = self.ask("POST", f"{magnum}/certificates", body, token)[1]["pem"]
+            crt.write_text(signed)
+            authority.write_text(ca)
+            openssl("verify", "-verify_hostname", self.node, "-CAfile", authority, crt)
+        self.say("has a certificate")
+
+    def boot(self):
+        left = [line for line in self.settings.values() if line.startswith("@")]
+        insist(not left, f"Heat has not filled in {left}")
+        if self.trust:
+            self.certificates()
+        if url := self.settings.get("ETCD_DISCOVERY_URL"):
+            address = self.settings["KUBE_NODE_IP"]
+            peers = etcd.discover(url, self.node, f"https://{address}:2380", self.pause)
+            self.say(f"has found its etcd peers: {peers}")
+        fails = self.play.fails(self.node, "ready")
+        word = {"status": "FAILURE" if fails else "SUCCESS", "reason": f"told by {self.node}",
+                "id": "first-boot"}
+        done = subprocess.run(["bash", "-s", "-", json.dumps(word)], input=self.tell_heat, text=True,
+                              capture_output=True)
+        insist(done.returncode == 0, f"Heat does not listen: {done.stderr}")
+        return "failed" if fails else "ready"
+
+    def run(self):
+        try:
+            self.end = self.boot()
+        except Gone:
+            self.end = "gone"
+        except Wrong as wrong:
+            self.end = str(wrong)
+        except Exception as error:  # a thread's traceback would be lost among the others
+            self.end = f"{type(error).__name__}: {error}"
+        self.say(f"is {self.end}" if self.end in ("ready", "failed", "gone") else f"WRONG: {self.end}")
         self.play.ended(self)

@@ -5,6 +5,7 @@
 
 mod authorities;
 mod clusters;
+mod coreos;
 mod crash;
 mod drivers;
 mod faults;
@@ -23,5 +24,6 @@ mod refusals;
 mod resize;
 mod rotation;
 mod setup;
+mod swarm;
 mod sync;
 mod upgrade;

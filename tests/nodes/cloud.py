@@ -125,13 +125,27 @@ class Services:
         return user_data, image.get("kube_version") or "v1.31.4", port, fixed, subnet
 
 
+def equip(machine, programs, units):
+    """Give a machine programs that stand in for others, and units as packages bring them."""
+    machine.bind(IMAGE, PLACE)
+    machine.bind(sys.prefix, PYTHON)
+    for name, file in programs.items():
+        machine.write(f"/usr/local/bin/{name}",
+                      f'#!/bin/sh\nexec {PYTHON}/bin/python {PLACE}/{file} "$@"\n', 0o755)
+    for name in HARMLESS:
+        machine.write(f"/usr/local/sbin/{name}",
+                      f'#!/bin/sh\necho {name} "$@" >>/var/log/calls.log\n', 0o755)
+    for name, text in units.items():
+        name = name if "." in name else f"{name}.service"
+        machine.write(f"/etc/systemd/system/{name}", text)
+
+
 class Rack:
     """Boots a machine for every active server, and pulls the plug when the server goes or is
     rebuilt with another image; that one boots anew with an empty disk."""
 
     def __init__(self, services, etcd, logs):
         self.services, self.etcd, self.logs = services, etcd, logs
-        self.etcd_version = sh(etcd, "--version").split()[2]
         self.held = set()  # ends of names of machines that stay off for now
         self.before_boot = lambda machine: None
         self.machines, self.switches, self.running = {}, {}, {}
@@ -183,20 +197,11 @@ class Rack:
 
     def install(self, machine, version):
         """What an image for kubeadm has beyond this machine."""
-        machine.bind(IMAGE, PLACE)
-        machine.bind(sys.prefix, PYTHON)
+        equip(machine, PROGRAMS, UNITS)
         machine.bind(self.etcd, "/usr/local/bin/etcd")
         machine.bind(shutil.which("etcdctl"), "/usr/local/bin/etcdctl")
-        for name, file in PROGRAMS.items():
-            machine.write(f"/usr/local/bin/{name}",
-                          f'#!/bin/sh\nexec {PYTHON}/bin/python {PLACE}/{file} "$@"\n', 0o755)
-        for name in HARMLESS:
-            machine.write(f"/usr/local/sbin/{name}",
-                          f'#!/bin/sh\necho {name} "$@" >>/var/log/calls.log\n', 0o755)
-        for name, text in UNITS.items():
-            machine.write(f"/etc/systemd/system/{name}.service", text)
         machine.write("/etc/kubernetes-version", version + "\n")
-        machine.write("/etc/etcd-version", self.etcd_version + "\n")
+        machine.write("/etc/etcd-version", sh(self.etcd, "--version").split()[2] + "\n")
 
     def of(self, cluster, role):
         """Machines of a cluster, by index."""

@@ -1,5 +1,5 @@
-//! The API server of a master: TLS with a certificate that the master signs itself, for
-//! administrators who show one of theirs.
+//! The API server of a master: TLS with a certificate that the master signs itself or is issued,
+//! for administrators who show one of theirs.
 //!
 //! It listens wherever the network leads to the master from outside, and answers what is asked
 //! about the cluster's health from the facts of the world.
@@ -31,6 +31,7 @@ use super::super::fault::ApiHarm;
 use super::super::range::API_PORT;
 use super::super::world::World;
 use super::bundle::Bundle;
+use super::docker;
 use crate::base::http::server::{
     Door, Limits, Request, Response, Service, json as answer, response,
 };
@@ -45,9 +46,21 @@ const NOTICE: Duration = Duration::from_millis(50);
 pub(super) struct Api {
     /// Magnum's id of the cluster whose nodes it shows.
     cluster: String,
-    own: Arc<ServerConfig>,
+    /// The machine's name.
+    node: String,
+    port: u16,
+    speaks: Speaks,
+    /// None listens without TLS.
+    own: Option<Arc<ServerConfig>>,
     /// Like its own, signed by an authority that only bears the name of the cluster's.
-    forged: Arc<ServerConfig>,
+    forged: Option<Arc<ServerConfig>>,
+}
+
+/// Whose API it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Speaks {
+    Kubernetes,
+    Docker,
 }
 
 /// Where it listens, and how it misbehaves.
@@ -66,26 +79,67 @@ impl Api {
         let issuer = Issuer::from_ca_cert_pem(authority, key).map_err(text)?;
         let mut names = bundle.kubeadm()?.names;
         names.extend([node, "kubernetes", "kubernetes.default"].map(str::to_owned));
-        let serving = |issuer: &Issuer<'_, KeyPair>| {
-            let key = KeyPair::generate().map_err(text)?;
-            let mut params = CertificateParams::new(names.clone()).map_err(text)?;
-            params.distinguished_name = common_name("kube-apiserver");
-            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-            let certificate = params.signed_by(&key, issuer).map_err(text)?.pem();
+        let (certificate, key) = serving(&names, &issuer).map_err(text)?;
+        Self::with(authority, (&certificate, &key), names, node, cluster)
+    }
+
+    /// With the certificate and key that a master without the authority's key was issued.
+    pub fn issued(
+        bundle: &Bundle,
+        certificate: &str,
+        key: &str,
+        node: &str,
+        cluster: &str,
+    ) -> Result<Self, String> {
+        let names = vec![node.to_owned()];
+        Self::with(bundle.text("pki/ca.crt")?, (certificate, key), names, node, cluster)
+    }
+
+    fn with(
+        authority: &str,
+        (certificate, key): (&str, &str),
+        names: Vec<String>,
+        node: &str,
+        cluster: &str,
+    ) -> Result<Self, String> {
+        let text = |e: rcgen::Error| format!("a forged certificate cannot be made: {e}");
+        let configured = |certificate: &str, key: &str| {
             let signed = tls::client_verifier(authority).map_err(|e| e.to_string())?;
-            let clients = Arc::new(Administrators(signed));
-            let config = tls::server_config_for(&certificate, &key.serialize_pem(), clients);
+            let config = tls::server_config_for(certificate, key, Arc::new(Administrators(signed)));
             config.map(Arc::new).map_err(|e| e.to_string())
         };
+        let impostor = impostor(authority).map_err(text)?;
+        let (forged, forged_key) = serving(&names, &impostor).map_err(text)?;
         Ok(Self {
             cluster: cluster.to_owned(),
-            own: serving(&issuer)?,
-            forged: serving(&impostor(authority).map_err(text)?)?,
+            node: node.to_owned(),
+            port: API_PORT,
+            speaks: Speaks::Kubernetes,
+            own: Some(configured(certificate, key)?),
+            forged: Some(configured(&forged, &forged_key)?),
         })
     }
 
+    /// Docker's, at its port; `identity` is certificate, key and authority. Every client of the
+    /// authority may ask: Docker knows no groups.
+    pub fn docker(
+        node: &str,
+        cluster: &str,
+        port: u16,
+        identity: Option<(&str, &str, &str)>,
+    ) -> Result<Self, String> {
+        let own = identity.map(|(certificate, key, authority)| {
+            let clients = tls::client_verifier(authority)?;
+            tls::server_config_for(certificate, key, clients).map(Arc::new)
+        });
+        let own = own.transpose().map_err(|e| e.to_string())?;
+        let (cluster, node) = (cluster.to_owned(), node.to_owned());
+        Ok(Self { cluster, node, port, speaks: Speaks::Docker, own, forged: None })
+    }
+
     /// Listens until this future is dropped.
-    pub async fn serve(self, world: Arc<World>, instance: String, name: String) {
+    pub async fn serve(self, world: Arc<World>, instance: String) {
+        let name = self.node.clone();
         loop {
             let standing = Standing::of(&world, &instance, &name);
             let (stop, mut serving) = (CancellationToken::new(), JoinSet::new());
@@ -94,11 +148,11 @@ impl Api {
                 let settings = match standing.harm {
                     Some(ApiHarm::Refuse) => continue,
                     Some(ApiHarm::Dead) => None,
-                    Some(ApiHarm::Forge) => Some(&self.forged),
-                    None => Some(&self.own),
+                    Some(ApiHarm::Forge) => Some(self.forged.as_ref().or(self.own.as_ref())),
+                    None => Some(self.own.as_ref()),
                 };
                 let limits = Limits { drain_time: NOTICE, ..Limits::default() };
-                let door = match Door::bind((*address, API_PORT).into(), limits).await {
+                let door = match Door::bind((*address, self.port).into(), limits).await {
                     Ok(door) => door,
                     Err(error) => {
                         warn!(name, %address, %error, "a guest's API server cannot listen");
@@ -110,8 +164,16 @@ impl Api {
                     silent.push(door);
                     continue;
                 };
-                let door = door.with_tls(watch::channel(Arc::clone(settings)).1);
-                let front = Front { world: Arc::clone(&world), cluster: self.cluster.clone() };
+                let door = match settings {
+                    Some(settings) => door.with_tls(watch::channel(Arc::clone(settings)).1),
+                    None => door,
+                };
+                let front = Front {
+                    world: Arc::clone(&world),
+                    cluster: self.cluster.clone(),
+                    node: name.clone(),
+                    speaks: self.speaks,
+                };
                 serving.spawn(door.serve(Arc::new(front), stop.clone()));
             }
             while Standing::of(&world, &instance, &name) == standing {
@@ -136,6 +198,18 @@ fn common_name(name: &str) -> DistinguishedName {
     let mut subject = DistinguishedName::new();
     subject.push(DnType::CommonName, name);
     subject
+}
+
+/// A certificate for a server with these names, and its key.
+fn serving(
+    names: &[String],
+    issuer: &Issuer<'_, KeyPair>,
+) -> Result<(String, String), rcgen::Error> {
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::new(names)?;
+    params.distinguished_name = common_name("kube-apiserver");
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    Ok((params.signed_by(&key, issuer)?.pem(), key.serialize_pem()))
 }
 
 /// An authority with the name of another and a key of its own.
@@ -206,10 +280,15 @@ impl ClientCertVerifier for Administrators {
 struct Front {
     world: Arc<World>,
     cluster: String,
+    node: String,
+    speaks: Speaks,
 }
 
 impl Service for Front {
     async fn handle(&self, request: Request) -> Response {
+        if self.speaks == Speaks::Docker {
+            return docker::handle(&self.world, &self.cluster, &self.node, &request);
+        }
         match (&request.method, request.path.as_str()) {
             (&Method::GET, "/healthz") => response(StatusCode::OK, "text/plain", "ok"),
             (&Method::GET, "/api/v1/nodes") => self.nodes(request.query.as_deref()),

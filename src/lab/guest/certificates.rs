@@ -20,7 +20,7 @@ pub(super) fn request(
     let text = |e: rcgen::Error| format!("the key for {purpose} cannot be made: {e}");
     let mut names = Vec::new();
     // Servers are called by name and address, clients by neither.
-    if matches!(purpose, "etcd-server" | "etcd-peer") {
+    if matches!(purpose, "etcd-server" | "etcd-peer" | "docker-server") {
         names = vec![node.to_owned(), "localhost".to_owned(), "127.0.0.1".to_owned()];
         names.extend(address.map(|a| a.to_string()));
     }
@@ -29,7 +29,7 @@ pub(super) fn request(
     let (common_name, organization) = match purpose {
         "kubelet" => (format!("system:node:{node}"), Some("system:nodes")),
         "etcd-client" => ("kube-apiserver-etcd-client".to_owned(), None),
-        "front-proxy-client" => ("front-proxy-client".to_owned(), None),
+        "front-proxy-client" | "kube-apiserver" => (purpose.to_owned(), None),
         _ => (node.to_owned(), None),
     };
     subject.push(DnType::CommonName, common_name);
@@ -43,6 +43,11 @@ pub(super) fn request(
 }
 
 impl Wanted {
+    /// For the program that serves with it.
+    pub fn key_pem(&self) -> String {
+        self.key.serialize_pem()
+    }
+
     /// Whether the certificate is for our key and signed by that authority.
     pub fn check(&self, certificate: &str, ca: &str) -> Result<(), String> {
         let pem = |text: &str, what: &str| {

@@ -87,7 +87,7 @@ impl Node<'_> {
             "trust-authorities" => {
                 expect(2)?;
                 *trusted = given;
-                self.change_api(files).await
+                self.change_api(client, files).await
             }
             "issue-leaves" => {
                 expect(2)?;
@@ -95,9 +95,11 @@ impl Node<'_> {
                 if !known || given.first() == trusted.first() {
                     return Err("the authorities are not those that were to be trusted".to_owned());
                 }
-                if files.text("pki/ca.key").is_ok() != (self.plan.role == Role::Master) {
-                    return Err("keys are for masters, and for them only".to_owned());
+                // Those who sign for themselves have had a key from the start.
+                if files.text("pki/ca.key").is_ok() != self.bundle.text("pki/ca.key").is_ok() {
+                    return Err("keys are for masters that sign, and for them only".to_owned());
                 }
+                self.issued = None;
                 let wanted = match self.plan.role {
                     Role::Master => authorities(files, "pki/etcd/ca.crt"),
                     Role::Worker => given.clone(),
@@ -109,12 +111,12 @@ impl Node<'_> {
                     return Err("a certificate was not signed by the next authority".to_owned());
                 }
                 *trusted = given;
-                self.change_api(files).await
+                self.change_api(client, files).await
             }
             "drop-authorities" => {
                 expect(1)?;
                 match given.first() == trusted.first() {
-                    true => self.change_api(files).await,
+                    true => self.change_api(client, files).await,
                     false => Err("what is left is not the new authority".to_owned()),
                 }
             }
@@ -132,7 +134,7 @@ impl Node<'_> {
     }
 
     /// A master's API server starts again with what the duty brought.
-    async fn change_api(&mut self, files: &Bundle) -> Result<(), String> {
+    async fn change_api(&mut self, client: &HttpClient, files: &Bundle) -> Result<(), String> {
         if self.plan.role == Role::Worker {
             return Ok(());
         }
@@ -141,6 +143,6 @@ impl Node<'_> {
                 self.bundle.put(path, content);
             }
         }
-        self.start_api().await.map(|_| ())
+        self.start_api(client).await.map(|_| ())
     }
 }

@@ -6,9 +6,11 @@
 mod api;
 pub(super) mod bundle;
 mod certificates;
+mod docker;
 mod duty;
 mod etcd;
 mod node;
+pub(super) mod swarm;
 mod user_data;
 
 use std::sync::Arc;

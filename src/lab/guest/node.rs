@@ -17,7 +17,7 @@ use super::super::fault::GuestHarm;
 use super::super::world::World;
 use super::api::Api;
 use super::bundle::Bundle;
-use super::certificates;
+use super::certificates::{self, Wanted};
 use super::etcd::Member;
 use super::user_data::{Plan, Role, variables};
 
@@ -30,18 +30,22 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 /// One call; a real node's first-boot script waits as long.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-const MASTER: &[&str] =
-    &["booted", "network", "runtime", "certs", "etcd", "control-plane", "addons", "ready"];
-const WORKER: &[&str] = &["booted", "network", "runtime", "certs", "ready"];
+/// What every node does until it has its bundle; what it does with that depends on both.
+const FETCH: &[&str] = &["booted", "network", "runtime"];
+const MASTER: &[&str] = &["certs", "etcd", "control-plane", "addons", "ready"];
+const WORKER: &[&str] = &["certs", "ready"];
+const SWARM: &[&str] = &["certs", "control-plane", "ready"];
 
 pub(super) struct Node<'i> {
     pub(super) world: Arc<World>,
     instance: &'i str,
     pub(super) name: String,
-    address: Option<Ipv4Addr>,
+    pub(super) address: Option<Ipv4Addr>,
     pub(super) plan: Plan,
     log: Vec<String>,
     pub(super) bundle: Bundle,
+    /// The API server's certificate and key, where they are issued.
+    pub(super) issued: Option<(String, String)>,
     /// What goes on when the boot is over; it ends with the node.
     services: JoinSet<()>,
 }
@@ -58,7 +62,7 @@ impl<'i> Node<'i> {
         plan: Plan,
     ) -> Self {
         let (log, bundle, services) = (Vec::new(), Bundle::default(), JoinSet::new());
-        Self { world, instance, name, address, plan, log, bundle, services }
+        Self { world, instance, name, address, plan, log, bundle, issued: None, services }
     }
 
     /// Boots until ready or failed, then serves; until switched off (this future is dropped).
@@ -74,7 +78,13 @@ impl<'i> Node<'i> {
                 return;
             }
         };
+        for phase in FETCH {
+            if self.pass(&client, phase).await.is_err() {
+                return;
+            }
+        }
         let phases = match self.plan.role {
+            _ if self.is_of_a_swarm() => SWARM,
             Role::Master => MASTER,
             Role::Worker => WORKER,
         };
@@ -102,9 +112,11 @@ impl<'i> Node<'i> {
         self.world.clock.sleep(WORK).await;
         let worked = match phase {
             "runtime" => self.fetch_bundle(client).await,
+            "certs" if self.is_of_a_swarm() => self.start_docker(client).await,
             "certs" => self.certificates(client).await,
+            "control-plane" if self.is_of_a_swarm() => self.found_or_join(client).await,
             "etcd" => self.find_peers(client).await,
-            "control-plane" => self.start_api().await,
+            "control-plane" => self.start_api(client).await,
             "ready" => self.join_cluster(),
             _ => Ok(String::new()),
         };
@@ -127,12 +139,27 @@ impl<'i> Node<'i> {
     }
 
     /// Also in the place of one that runs already: it has other authorities then.
-    pub(super) async fn start_api(&mut self) -> Result<String, String> {
-        let api = Api::new(&self.bundle, &self.name, &self.plan.cluster)?;
+    pub(super) async fn start_api(&mut self, client: &HttpClient) -> Result<String, String> {
+        let api = match self.bundle.text("pki/ca.key") {
+            Ok(_) => Api::new(&self.bundle, &self.name, &self.plan.cluster)?,
+            Err(_) => {
+                if self.issued.is_none() {
+                    let (wanted, certificate, _) =
+                        self.certificate(client, "kube-apiserver").await?;
+                    self.issued = Some((certificate, wanted.key_pem()));
+                }
+                let (certificate, key) = self.issued.as_ref().ok_or("no certificate was issued")?;
+                Api::issued(&self.bundle, certificate, key, &self.name, &self.plan.cluster)?
+            }
+        };
+        self.serve(api).await;
+        Ok(String::new())
+    }
+
+    pub(super) async fn serve(&mut self, api: Api) {
         let (world, instance) = (Arc::clone(&self.world), self.instance.to_owned());
         self.services.shutdown().await;
-        self.services.spawn(api.serve(world, instance, self.name.clone()));
-        Ok(String::new())
+        self.services.spawn(api.serve(world, instance));
     }
 
     /// From now on the API of the cluster shows the node.
@@ -159,18 +186,26 @@ impl<'i> Node<'i> {
         };
         let mut authorities = Vec::new();
         for purpose in purposes {
-            let wanted = certificates::request(purpose, &self.name, self.address)?;
-            let body = json!({"purpose": purpose, "csr": wanted.csr});
-            let answer = self.call(client, Method::POST, "csr", Some(body)).await;
-            let body: Value = serde_json::from_slice(&answer.body)
-                .map_err(|e| format!("the answer for {purpose} is not JSON: {e}"))?;
-            let text = |key: &str| body[key].as_str().unwrap_or_default();
-            wanted
-                .check(text("certificate"), text("ca"))
-                .map_err(|reason| format!("{purpose}: {reason}"))?;
-            authorities.push(text("ca").to_owned());
+            authorities.push(self.certificate(client, purpose).await?.2);
         }
         Ok((purposes.len(), authorities))
+    }
+
+    /// A key, and the certificate and authority that came for it.
+    async fn certificate(
+        &self,
+        client: &HttpClient,
+        purpose: &str,
+    ) -> Result<(Wanted, String, String), String> {
+        let wanted = certificates::request(purpose, &self.name, self.address)?;
+        let body = json!({"purpose": purpose, "csr": wanted.csr});
+        let answer = self.call(client, Method::POST, "csr", Some(body)).await;
+        let body: Value = serde_json::from_slice(&answer.body)
+            .map_err(|e| format!("the answer for {purpose} is not JSON: {e}"))?;
+        let text = |key: &str| body[key].as_str().unwrap_or_default().to_owned();
+        let (certificate, ca) = (text("certificate"), text("ca"));
+        wanted.check(&certificate, &ca).map_err(|reason| format!("{purpose}: {reason}"))?;
+        Ok((wanted, certificate, ca))
     }
 
     async fn find_peers(&mut self, _: &HttpClient) -> Result<String, String> {

@@ -1,7 +1,9 @@
-//! User data as a node reads it: cloud-config with two files that say whom to call.
+//! User data as a node reads it: cloud-config or Ignition with two files that say whom to call.
 
 use std::collections::HashMap;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 /// What `node.env` tells a node.
@@ -48,18 +50,79 @@ struct WrittenFile {
     encoding: Option<String>,
 }
 
-/// Reads user data; the error says why the machine is no node.
-pub(super) fn parse(text: &str) -> Result<Plan, String> {
+#[derive(Deserialize)]
+struct Ignition {
+    ignition: Version,
+    #[serde(default)]
+    storage: Storage,
+}
+
+#[derive(Deserialize)]
+struct Version {
+    version: String,
+}
+
+#[derive(Default, Deserialize)]
+struct Storage {
+    #[serde(default)]
+    files: Vec<IgnitionFile>,
+}
+
+#[derive(Deserialize)]
+struct IgnitionFile {
+    path: String,
+    #[serde(default)]
+    contents: Contents,
+}
+
+#[derive(Default, Deserialize)]
+struct Contents {
+    #[serde(default)]
+    source: Option<String>,
+    #[serde(default)]
+    compression: Option<String>,
+}
+
+/// The files that user data writes, by path; those in a coding we do not know are left away.
+fn written(text: &str) -> Result<HashMap<String, String>, String> {
+    if text.trim_start().starts_with('{') {
+        let config: Ignition = serde_json::from_str(text)
+            .map_err(|e| format!("its user data is not valid Ignition: {e}"))?;
+        if !config.ignition.version.starts_with("3.") {
+            let version = config.ignition.version;
+            return Err(format!("its Ignition is of version {version}, not 3"));
+        }
+        let content = |file: IgnitionFile| {
+            let plain = file.contents.compression.as_deref().is_none_or(str::is_empty);
+            let source = file.contents.source.filter(|_| plain)?;
+            Some((file.path, data_url(&source)?))
+        };
+        return Ok(config.storage.files.into_iter().filter_map(content).collect());
+    }
     let header = text.lines().next().unwrap_or_default().trim_end();
     if header != "#cloud-config" {
         return Err("its user data is no cloud-config".to_owned());
     }
     let config: CloudConfig = serde_saphyr::from_str(text)
         .map_err(|e| format!("its cloud-config is not valid YAML: {e}"))?;
-    let file = |path: &str| {
-        let found = config.write_files.iter().find(|f| f.path == path);
-        found.filter(|f| f.encoding.is_none()).map(|f| f.content.as_str())
+    let plain = config.write_files.into_iter().filter(|f| f.encoding.is_none());
+    Ok(plain.map(|f| (f.path, f.content)).collect())
+}
+
+/// The text in a `data:` URL.
+fn data_url(url: &str) -> Option<String> {
+    let (kind, data) = url.strip_prefix("data:")?.split_once(',')?;
+    let bytes = match kind.ends_with(";base64") {
+        true => STANDARD.decode(data).ok()?,
+        false => percent_encoding::percent_decode_str(data).collect(),
     };
+    String::from_utf8(bytes).ok()
+}
+
+/// Reads user data; the error says why the machine is no node.
+pub(super) fn parse(text: &str) -> Result<Plan, String> {
+    let files = written(text)?;
+    let file = |path: &str| files.get(path).map(String::as_str);
     let env = file("/etc/magnumd/node.env").ok_or("it has no /etc/magnumd/node.env")?;
     let values = variables(env)?;
     let value = |key: &str| values.get(key).cloned().filter(|v| !v.is_empty());
@@ -124,6 +187,46 @@ mod tests {
         assert_eq!(plan.ca.as_deref(), Some("PEM"));
     }
 
+    /// The same as Ignition, its first file in one coding and its second in the other.
+    fn ignition(version: &str) -> String {
+        let env = STANDARD.encode(
+            "MAGNUMD_BOOTSTRAP_URL='https://127.0.0.1:9513/'\nMAGNUMD_ENROLMENT_TOKEN='a'\\''b'\n\
+             MAGNUMD_NODE_ROLE='master'\nMAGNUMD_ETCD_DISCOVERY_URL=''\n",
+        );
+        let file = |path: &str, source: &str| serde_json::json!({"path": path, "mode": 384, "contents": {"source": source}});
+        serde_json::json!({
+            "ignition": {"version": version},
+            "storage": {"files": [
+                file("/etc/magnumd/node.env", &format!("data:;base64,{env}")),
+                file("/etc/magnumd/bootstrap-ca.pem", "data:,P%45M"),
+                {"path": "/etc/empty"},
+            ]},
+            "systemd": {"units": []},
+        })
+        .to_string()
+    }
+
+    #[test]
+    fn ignition_says_the_same_as_cloud_config() {
+        assert_eq!(parse(&ignition("3.3.0")), parse(GOOD));
+        assert!(parse(&ignition("2.2.0")).unwrap_err().contains("2.2.0"));
+        let squeezed =
+            ignition("3.3.0").replace("\"source\"", "\"compression\":\"gzip\",\"source\"");
+        assert!(parse(&squeezed).unwrap_err().contains("node.env"));
+        for broken in ["{", "{}", r#"{"ignition": 3}"#, r#"{"ignition": {"version": "3.0.0"}}"#] {
+            assert!(parse(broken).is_err(), "{broken}");
+        }
+        for (url, text) in [
+            ("data:,a%20b", Some("a b")),
+            ("data:;base64,YQ==", Some("a")),
+            ("data:;base64,%%", None),
+            ("https://x/", None),
+            ("data:", None),
+        ] {
+            assert_eq!(data_url(url).as_deref(), text, "{url}");
+        }
+    }
+
     #[test]
     fn hostile_user_data_makes_no_node_and_no_panic() {
         let bomb = format!("#cloud-config\n{}", "[".repeat(5000));
@@ -149,7 +252,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_read_without_a_panic(text in "(#cloud-config\n)?[ a-z:\\-\\[\\]{}&*'\"\n|]{0,80}") {
+        fn any_text_is_read_without_a_panic(text in "(#cloud-config\n|\\{\"ignition\":)?[ a-z:\\-\\[\\]{}&*'\"\n|]{0,80}") {
             let _ = parse(&text);
         }
     }

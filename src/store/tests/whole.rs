@@ -9,6 +9,7 @@ use crate::model::discovery::DiscoveryToken;
 use crate::model::driver::{ClusterDriver, StoredDriver};
 use crate::model::duty::{Duty, DutyKind, DutyState};
 use crate::model::facts::CloudFacts;
+use crate::model::join::JoinSecrets;
 use crate::model::node::{Node, Phase, PhaseState};
 use crate::model::nodegroup::{DEFAULT_MASTER, DEFAULT_WORKER, MASTER, NodeGroup, WORKER};
 use crate::model::operation::{Operation, OperationKind, Step};
@@ -196,6 +197,12 @@ pub async fn full(place: &Place) -> Store {
             user_id: "u".to_owned(),
             request_id: "req-1".to_owned(),
             detail: Default::default(),
+        })
+        .put(&JoinSecrets {
+            cluster_id: id(),
+            master: sealer.seal(&JoinSecrets::owner(id(), "master"), b"join-master"),
+            worker: sealer.seal(&JoinSecrets::owner(id(), "worker"), b"join-worker"),
+            renewal: sealer.seal(&JoinSecrets::owner(id(), "renewal"), b"renewal"),
         })
         .put(&DiscoveryToken::issue("0af1".to_owned(), id(), 1, Vec::new(), None, NOW, NOW))
         .put(&Node {

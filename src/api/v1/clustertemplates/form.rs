@@ -62,7 +62,7 @@ pub fn template(mut fields: Fields, origin: Origin) -> Outcome<ClusterTemplate> 
     let f = &mut fields;
     let image_id = f.required_text("image_id")?;
     let coe = f
-        .choice("coe", &[Coe::Kubernetes.as_str()], Coe::parse)?
+        .choice("coe", &[Coe::Kubernetes.as_str(), Coe::SwarmMode.as_str()], Coe::parse)?
         .ok_or_else(|| mandatory("coe"))?;
     let vm_or_bm = [ServerType::Vm.as_str(), ServerType::Bm.as_str()];
     let port = f.whole("apiserver_port", 1024..=u32::from(u16::MAX))?;
@@ -119,9 +119,10 @@ fn check(template: &ClusterTemplate) -> Outcome<()> {
             "Expected a single dns address or comma separated dns list, but received {servers}."
         )));
     }
-    if let Some(driver) = template.volume_driver.as_deref().filter(|d| *d != "cinder") {
+    let possible = if template.coe == Coe::Kubernetes { "cinder" } else { "rexray" };
+    if let Some(driver) = template.volume_driver.as_deref().filter(|d| *d != possible) {
         return Err(ApiError::invalid(format!(
-            "Volume driver type {driver} is not supported, expecting a cinder volume driver."
+            "Volume driver type {driver} is not supported, expecting a {possible} volume driver."
         )));
     }
     check_storage(template.docker_storage_driver.as_deref(), template.docker_volume_size)
@@ -205,7 +206,12 @@ mod tests {
             (json!({ "colour": "red" }), "Unknown attribute for argument cluster_template: colour"),
             (json!({ "links": [] }), "Cannot set read only field."),
             (json!({ "dns_nameserver": "not an ip" }), "but received not an ip."),
+            (json!({ "coe": "mesos" }), "Value should be one of: kubernetes, swarm-mode"),
             (json!({ "volume_driver": "rexray" }), "rexray is not supported"),
+            (
+                json!({ "coe": "swarm-mode", "volume_driver": "cinder" }),
+                "cinder is not supported, expecting a rexray volume driver.",
+            ),
             (
                 json!({ "docker_storage_driver": "devicemapper" }),
                 "docker volume size None GB is not valid, expecting minimum value 3GB",

@@ -1,0 +1,97 @@
+# shellcheck shell=bash
+# How a node talks to magnumd, and how a step is done once. Sourced, never run.
+
+ROOT=${MAGNUMD_ROOT:-} # tests give a directory; on a server it is empty
+STATE=$ROOT/var/lib/magnumd
+LOG=$ROOT/var/log/magnumd-bootstrap.log
+CA=$ROOT/etc/magnumd/bootstrap-ca.pem
+PHASE=booted
+
+# shellcheck source=/dev/null
+. "$ROOT/etc/magnumd/node.env"
+
+log() {
+  printf '%s %s\n' "$(date -u +%FT%TZ)" "$*"
+}
+
+pause() { # SECONDS: that long and up to half as long again, so that nodes do not march in step
+  sleep "$(($1 + RANDOM % ($1 / 2 + 1)))"
+}
+
+config_drive() { # a copy of what Nova wrote about this server; Ignition leaves none behind
+  local drive=$STATE/config-drive
+  mkdir -p "$drive"
+  mount -o ro /dev/disk/by-label/config-2 "$drive"
+  cp "$drive/openstack/latest/meta_data.json" "$STATE/meta_data.new"
+  umount "$drive"
+  mv "$STATE/meta_data.new" "$STATE/meta_data.json"
+}
+
+about_server() { # KEY: what the copy says under a key that it has once
+  sed -n "s/.*\"$1\": *\"\([^\"]*\)\".*/\1/p" "$STATE/meta_data.json"
+}
+
+identify() { # sets NODE and INSTANCE
+  [ -s "$STATE/meta_data.json" ] || config_drive
+  NODE=$(about_server hostname)
+  NODE=${NODE%%.*}
+  INSTANCE=$(about_server uuid)
+  (
+    umask 077
+    printf 'Authorization: Bearer %s\nX-Magnumd-Instance: %s\n' \
+      "$MAGNUMD_ENROLMENT_TOKEN" "$INSTANCE" >"$STATE/headers"
+  )
+}
+
+# METHOD WHAT ANSWER-FILE [BODY-FILE]: one attempt; sets CODE, 000 when nobody answered.
+# The token is in a file because everybody may read a command line.
+call() {
+  local options=(--silent --show-error --noproxy '*' --connect-timeout 20 --max-time 60
+    --request "$1" --header "@$STATE/headers" --output "$3" --write-out '%{http_code}')
+  [ ! -s "$CA" ] || options+=(--cacert "$CA")
+  [ -z "${4:-}" ] || options+=(--header 'Content-Type: application/json' --data-binary "@$4")
+  CODE=$(curl "${options[@]}" "$MAGNUMD_BOOTSTRAP_URL/bootstrap/v1/$NODE/$2") || CODE=000
+}
+
+# The same until it is answered with success.
+call_surely() {
+  local wait=3
+  while :; do
+    call "$@"
+    case $CODE in
+    2??) return 0 ;;
+    000 | 408 | 429 | 5??) ;;
+    *) # refused: only time or an operator can change that
+      log "$1 $2: refused with $CODE: $(head -c 300 "$3" 2>/dev/null || true)"
+      wait=60
+      ;;
+    esac
+    log "$1 $2: $CODE, trying again"
+    pause "$wait"
+    wait=$((wait < 30 ? wait * 2 : wait))
+  done
+}
+
+escape() { # text on stdin, what stands between the quotes of JSON on stdout
+  LC_ALL=C tr -cd '\11\12\40-\176' | sed -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e 's/\t/\\t/g' |
+    awk '{ printf "%s\\n", $0 }'
+}
+
+report_body() { # STATE MESSAGE
+  local message
+  message=$(printf '%s' "$2" | head -c 1000 | escape)
+  printf '{"phase":"%s","state":"%s","message":"%s","log_tail":"%s"}' "$PHASE" "$1" \
+    "${message%\\n}" "$(tail -c 16384 "$LOG" 2>/dev/null | escape)" >"$STATE/report.json"
+}
+
+report() { # STATE MESSAGE: tells magnumd, or goes on without
+  report_body "$@"
+  call POST status "$STATE/answer" "$STATE/report.json"
+  log "$PHASE $1: $2 (reported: $CODE)"
+}
+
+report_surely() {
+  report_body "$@"
+  call_surely POST status "$STATE/answer" "$STATE/report.json"
+  log "$PHASE $1: $2"
+}
