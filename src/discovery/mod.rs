@@ -23,9 +23,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, error_span};
 
 use crate::base::clock::Clock;
-use crate::base::http::server::{Limits, Origin, Request, Response, Service};
 #[cfg(feature = "etcd-v3")]
-use crate::base::http::server::{Taken, Unread};
+use crate::base::http::server::{Answering, Unread};
+use crate::base::http::server::{Limits, Origin, Request, Response, Service};
 use crate::base::id::Entropy;
 use crate::model::discovery::{DiscoveryMember, DiscoveryToken};
 use crate::store::{Store, StoreError};
@@ -216,10 +216,14 @@ impl Service for Discovery {
     }
 
     #[cfg(feature = "etcd-v3")]
-    fn take(&self, request: Unread, origin: Origin) -> Result<Taken, Unread> {
+    fn streams(&self, request: &Unread) -> Option<&'static str> {
+        v3::route(request)
+    }
+
+    #[cfg(feature = "etcd-v3")]
+    fn stream(&self, request: Unread, origin: Origin) -> Answering {
         let span = error_span!("request", request_id = self.entropy.request_id());
-        let taken = self.v3.take(request, origin)?;
-        Ok(Taken { answer: Box::pin(taken.answer.instrument(span)), ..taken })
+        Box::pin(self.v3.answer(request, origin).instrument(span))
     }
 
     async fn handle(&self, request: Request) -> Response {

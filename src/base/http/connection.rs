@@ -137,9 +137,9 @@ impl<S: Service> Connection<S> {
             async move {
                 let (method, origin) = (word(request.method()), Origin { peer, since });
                 let mut began = Instant::now();
-                let (route, mut response) = match service.take(request, origin) {
-                    Ok(taken) => (taken.route, taken.answer.await),
-                    Err(request) => {
+                let (route, mut response) = match service.streams(&request) {
+                    Some(route) => (route, service.stream(request, origin).await),
+                    None => {
                         let request = read(request, limits, origin).await;
                         began = Instant::now();
                         (service.route(&request), service.handle(request).await)

@@ -94,12 +94,20 @@ pub trait Service: Send + Sync + 'static {
         "any"
     }
 
-    /// Takes a request whose body is to be read as it comes; all others come back, and are
+    /// The route of a request that is to be answered while it is read; None for those that are
     /// handled once they are whole.
-    fn take(&self, request: Unread, _origin: Origin) -> Result<Taken, Unread> {
-        Err(request)
+    fn streams(&self, _request: &Unread) -> Option<&'static str> {
+        None
+    }
+
+    /// Answers a request that [`Service::streams`] has a route for.
+    fn stream(&self, _request: Unread, _origin: Origin) -> Answering {
+        Box::pin(std::future::ready(empty(StatusCode::NOT_IMPLEMENTED)))
     }
 }
+
+/// An answer on its way.
+pub type Answering = Pin<Box<dyn Future<Output = Response> + Send>>;
 
 /// A request of which only the head has been read.
 pub type Unread = hyper::Request<hyper::body::Incoming>;
@@ -109,13 +117,6 @@ pub type Unread = hyper::Request<hyper::body::Incoming>;
 pub struct Origin {
     pub peer: SocketAddr,
     pub since: Instant,
-}
-
-/// A request that is being answered while it is read.
-pub struct Taken {
-    /// As [`Service::route`].
-    pub route: &'static str,
-    pub answer: Pin<Box<dyn Future<Output = Response> + Send>>,
 }
 
 /// What a door puts up with.

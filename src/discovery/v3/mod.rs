@@ -26,7 +26,7 @@ use super::clerk::{Applicant, Clerk};
 use super::figures::DiscoveryFigures;
 use super::registry::RegistryError;
 use crate::base::clock::Clock;
-use crate::base::http::server::{Origin, Response, Taken, Unread};
+use crate::base::http::server::{Answering, Origin, Response, Unread};
 use crate::model::discovery::{DiscoveryToken, RegisterError};
 use keys::Span;
 use message::{PutRequest, PutResponse, RangeRequest, RangeResponse, WatchRequest, WatchResponse};
@@ -41,6 +41,22 @@ const UNARY_TIME: Duration = Duration::from_secs(10);
 /// Answers that a slow client has not read yet; what is watched waits for it.
 const UNREAD_ANSWERS: usize = 4;
 
+const RANGE: &str = "/etcdserverpb.KV/Range";
+const PUT: &str = "/etcdserverpb.KV/Put";
+const WATCH: &str = "/etcdserverpb.Watch/Watch";
+
+/// The route of what is gRPC.
+pub fn route(request: &Unread) -> Option<&'static str> {
+    let kind = request.headers().get(CONTENT_TYPE).map_or(&b""[..], |v| v.as_bytes());
+    let is_grpc = request.version() == Version::HTTP_2 && kind.starts_with(b"application/grpc");
+    is_grpc.then(|| match request.uri().path() {
+        RANGE => "v3-range",
+        PUT => "v3-put",
+        WATCH => "v3-watch",
+        _ => "none",
+    })
+}
+
 /// Answers the calls. Clones share everything.
 #[derive(Clone)]
 pub struct V3 {
@@ -51,37 +67,30 @@ pub struct V3 {
 }
 
 impl V3 {
-    /// Takes what is gRPC.
-    pub fn take(&self, request: Unread, origin: Origin) -> Result<Taken, Unread> {
-        let kind = request.headers().get(CONTENT_TYPE).map_or(&b""[..], |v| v.as_bytes());
-        if request.version() != Version::HTTP_2 || !kind.starts_with(b"application/grpc") {
-            return Err(request);
-        }
+    /// Answers a request that has a route.
+    pub fn answer(&self, request: Unread, origin: Origin) -> Answering {
         let this = self.clone();
-        let (route, answer): (_, std::pin::Pin<Box<dyn Future<Output = Response> + Send>>) =
-            match request.uri().path() {
-                "/etcdserverpb.KV/Range" => {
-                    let call = Call(move |asked| {
-                        let answer = this.range(asked);
-                        async move { answer }
-                    });
-                    ("v3-range", Box::pin(unary(call, request)))
-                }
-                "/etcdserverpb.KV/Put" => {
-                    let call = Call(move |asked| this.clone().put(asked, origin));
-                    ("v3-put", Box::pin(unary(call, request)))
-                }
-                "/etcdserverpb.Watch/Watch" => {
-                    let call = WatchCall(this, origin);
-                    let answer = async move { sent(grpc().streaming(call, request).await) };
-                    ("v3-watch", Box::pin(answer))
-                }
-                _ => {
-                    let status = Status::unimplemented("only Range, Put and Watch are served here");
-                    ("none", Box::pin(async move { sent(status.into_http()) }))
-                }
-            };
-        Ok(Taken { route, answer })
+        match request.uri().path() {
+            RANGE => {
+                let call = Call(move |asked| {
+                    let answer = this.range(asked);
+                    async move { answer }
+                });
+                Box::pin(unary(call, request))
+            }
+            PUT => {
+                let call = Call(move |asked| this.clone().put(asked, origin));
+                Box::pin(unary(call, request))
+            }
+            WATCH => {
+                let call = WatchCall(this, origin);
+                Box::pin(async move { sent(grpc().streaming(call, request).await) })
+            }
+            _ => {
+                let status = Status::unimplemented("only Range, Put and Watch are served here");
+                Box::pin(std::future::ready(sent(status.into_http())))
+            }
+        }
     }
 
     fn range(&self, asked: RangeRequest) -> Result<RangeResponse, Status> {
