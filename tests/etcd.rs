@@ -2,7 +2,7 @@
 //! of etcd 3.2 to 3.6 for the plain protocol and of 3.6 or later for gRPC:
 //! `MAGNUMD_TEST_ETCD=/usr/bin/etcd MAGNUMD_TEST_ETCD_V3=… cargo test --test etcd -- --ignored`
 
-#![allow(clippy::unwrap_used, reason = "a test panics where it fails")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test panics, or says why not")]
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;

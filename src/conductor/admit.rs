@@ -79,7 +79,7 @@ impl Conductor {
         };
         let found = self.gather(&actor(tenant)?, named).await?;
         let driver = self.choose(template, &found.image, &found.os_distro)?;
-        check_network_driver(template, &*driver, &self.inner.settings.allowed_network_drivers)?;
+        check_network_driver(template, &driver, &self.inner.settings.allowed_network_drivers)?;
         self.has_root(&self.with_boot_volume(&template.labels), &found)?;
         let driver = driver.name().to_owned();
         Ok(TemplateIngredients { cluster_distro: found.os_distro, driver })
@@ -170,7 +170,7 @@ impl Conductor {
         let mut order = order;
         order.cluster.labels = labels;
         driver.name().clone_into(&mut order.cluster.driver);
-        self.accept(tenant, order, template, facts, &*driver).await
+        self.accept(tenant, order, template, facts, &driver).await
     }
 
     async fn accept(

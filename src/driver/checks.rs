@@ -65,7 +65,8 @@ fn masters(plan: &ClusterPlan, manifest: &Manifest) -> Result<(), DriverError> {
     }
     let (masters, _) = counts(&plan.groups);
     let rule = &manifest.masters;
-    let possible = |n: u32| (rule.min..=rule.max).contains(&n) && !(rule.odd && n % 2 == 0);
+    let possible =
+        |n: u32| (rule.min..=rule.max).contains(&n) && !(rule.odd && n.is_multiple_of(2));
     if !possible(masters) {
         let choices: Vec<String> =
             (rule.min..=rule.max).filter(|n| possible(*n)).map(|n| n.to_string()).collect();

@@ -76,7 +76,7 @@ mod tests {
     fn what_is_not_what_it_says_is_named_with_its_line() {
         let line = |checked: Result<(), Wrong>| checked.map_err(|(line, _)| line);
         assert_eq!(file("a.yaml", "a: 1\n---\nb: [1]\n"), Ok(()));
-        assert_eq!(line(file("a.yaml", "a: 1\nb: [\n")).is_err(), true);
+        assert!(line(file("a.yaml", "a: 1\nb: [\n")).is_err());
         assert_eq!(line(file("a.json", "{\n\"a\": }")), Err(Some(2)));
         assert_eq!(file("a.sh", "}{"), Ok(()));
         assert_eq!(yaml("a: 1\nb: 2\na: 3\n").unwrap_err().0, Some(3), "a name twice");

@@ -50,7 +50,7 @@ impl Drawing {
         let refused = |sentence: String| Judgement::fail(sentence, "change the cluster template");
         let driver = image::driver(scene, template, &image)?;
         let allowed = &scene.config.kubernetes.allowed_network_drivers;
-        check_network_driver(template, &*driver, allowed).map_err(|e| refused(e.to_string()))?;
+        check_network_driver(template, &driver, allowed).map_err(|e| refused(e.to_string()))?;
         check_root_volume(&template.labels, &[Some(&worker), Some(&master)])
             .map_err(|e| refused(e.to_string()))?;
         let id = ClusterId::new(scene.entropy.uuid());

@@ -1,6 +1,7 @@
 //! The drivers that come with magnumd, from outside: plans go in, bundles come out.
 
 #![allow(clippy::unwrap_used, reason = "a test panics where it fails")]
+#![allow(clippy::print_stdout, reason = "the matrix shows sizes and counts to whoever looks")]
 
 mod addons;
 mod golden;

@@ -48,7 +48,7 @@ fn info(world: &World, cluster: &str, own: &str) -> Value {
 fn nodes(world: &World, cluster: &str) -> Value {
     let state = world.lock();
     let members = state.compute.servers.values().filter(|s| is_member(s, cluster));
-    members.map(|server| node(server)).collect()
+    members.map(node).collect()
 }
 
 fn node(server: &Server) -> Value {
