@@ -40,6 +40,7 @@ const PHASES: &[&str] = &[
     "trust-authorities",
     "issue-leaves",
     "drop-authorities",
+    "renew-credentials",
 ];
 /// Longer waits than this are a slip of the pen.
 const LONGEST_DELAY: Duration = Duration::from_secs(24 * 3600);
