@@ -108,6 +108,11 @@ impl Conductor {
         operation: &Stored<Operation>,
     ) -> Result<Progress, StepError> {
         if let Some(actor) = self.deleting_actor(moment).await? {
+            if let Some(left) = self.ensure_no_balancers(moment, operation, &actor).await? {
+                self.note(moment, &format!("{left} load balancers of its services are leaving."))
+                    .await;
+                return Ok(Progress::Wait(self.inner.settings.look_interval));
+            }
             let heat = self.inner.cloud.heat(&actor).await?;
             for stack in first_to_go(moment, self.stacks_of(moment, &actor).await?) {
                 if gone(Some(&stack), false) != GoneNext::Delete {

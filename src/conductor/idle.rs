@@ -83,6 +83,7 @@ pub(crate) fn conductor_with(
         default_driver: None,
         discovery_url: String::new(),
         heat_reauthenticates: false,
+        lb_delete_timeout: Duration::from_secs(60),
     };
     decide(&mut settings);
     let conductor = Conductor::new(Parts {

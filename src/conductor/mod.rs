@@ -7,6 +7,7 @@
 
 mod admit;
 mod authorities;
+mod balancers;
 mod create;
 pub mod custodian;
 mod decide;
@@ -104,6 +105,8 @@ pub struct Settings {
     pub discovery_url: String,
     /// Whether Heat goes on when the token of a request has expired.
     pub heat_reauthenticates: bool,
+    /// How long a deletion waits for load balancers of the cluster's services.
+    pub lb_delete_timeout: Duration,
 }
 
 /// Clones share one conductor.

@@ -155,7 +155,7 @@ pub(super) const OPTIONS: &[Row] = rows! {
             Nothing("etcd discovery is magnumd's own, at discovery.advertise_url"),
         "temp_cache_dir" => Nothing("client certificates stay in memory"),
         "nodes_affinity_policy" => Nothing("the driver decides it"),
-        "pre_delete_lb_timeout" => Nothing("the driver decides it"),
+        "pre_delete_lb_timeout" => Seconds("cluster.lb_delete_timeout"),
     }
     ["quotas"] {
         "max_clusters_per_project" => Key("quota.max_clusters_per_project"),

@@ -265,6 +265,7 @@ section! {
         profile: Profile = Profile::Standard,
         create_timeout_mins: Option<u32> = None,
         heat_reauthenticates: bool = false,
+        lb_delete_timeout: Span = Span::secs(60),
         lanes: usize = 32,
     }
 }

@@ -181,6 +181,7 @@ pub fn conductor(config: &Config, advertised: &Advertised, host: &str) -> conduc
         default_driver: config.drivers.default.clone(),
         discovery_url: advertised.discovery.clone(),
         heat_reauthenticates: config.cluster.heat_reauthenticates,
+        lb_delete_timeout: config.cluster.lb_delete_timeout.0,
     }
 }
 

@@ -314,6 +314,7 @@ impl Network {
             id: id.clone(),
             project_id: project,
             network_id,
+            description: text(body, "description"),
             address,
             port: None,
             router_id: None,

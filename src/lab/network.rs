@@ -75,6 +75,7 @@ pub(super) struct Floating {
     pub id: String,
     pub project_id: String,
     pub network_id: String,
+    pub description: String,
     pub address: Ipv4Addr,
     /// Port and its fixed address.
     pub port: Option<(String, Ipv4Addr)>,

@@ -327,7 +327,7 @@ pub(super) fn view(net: &Network, kind: &str, id: &str) -> Option<Value> {
                 "fixed_ip_address": f.port.as_ref().map(|(_, fixed)| text(*fixed)),
                 "router_id": f.router_id, "port_details": null, "qos_policy_id": null,
                 "status": if f.port.is_some() { "ACTIVE" } else { "DOWN" },
-                "dns_name": "", "dns_domain": "",
+                "dns_name": "", "dns_domain": "", "description": f.description,
             })
         }
         _ => return None,

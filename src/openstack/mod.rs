@@ -35,7 +35,7 @@ pub use error::{CloudError, Service};
 pub use heat::{FailedResource, Heat, ListedStack, NewStack, Projects, StackUpdate};
 pub use keystone::{Accounts, Identity, Keystone, Maker, Session, Trust, Trustee};
 pub use lookup::{Flavor, Found, Image, Network, Subnet};
-pub use octavia::Balancer;
+pub use octavia::{Balancer, FloatingIp};
 pub use registrar::{Place, Register, Registrar, RegistrarError};
 pub use survey::{Addresses, Allowance, Allowances};
 pub use token::Tokens;

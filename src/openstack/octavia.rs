@@ -1,4 +1,5 @@
-//! Octavia: the load balancers that a cluster's own services have asked for.
+//! Octavia: the load balancers that a cluster's own services have asked for, and the floating
+//! IPs of Neutron that lead to them.
 
 use hyper::Method;
 use serde_json::Value;
@@ -18,6 +19,14 @@ pub struct Balancer {
     pub status: String,
 }
 
+/// A floating IP as a list shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FloatingIp {
+    pub id: String,
+    pub address: String,
+    pub description: String,
+}
+
 impl Cloud {
     /// The load balancers that the actor may see; all of them for Octavia's own observers.
     pub async fn balancers(&self, actor: &Actor) -> Result<Vec<Balancer>, CloudError> {
@@ -34,10 +43,36 @@ impl Cloud {
         let call = Call::get(Service::Octavia, url, &actor.token, "the load balancer");
         self.inner.caller.send(call.method(Method::DELETE)).await.map(|_| ())
     }
+
+    /// The floating IPs of the actor's project.
+    pub async fn floating_ips(&self, actor: &Actor) -> Result<Vec<FloatingIp>, CloudError> {
+        let path = format!("floatingips?project_id={}", encode(&actor.project_id));
+        let url = self.neutron_url(actor, &path).await?;
+        let call = Call::get(Service::Neutron, url, &actor.token, "the floating IPs");
+        Ok(floating_ips(&self.inner.caller.json(call).await?))
+    }
+
+    pub async fn delete_floating_ip(&self, actor: &Actor, id: &str) -> Result<(), CloudError> {
+        let url = self.neutron_url(actor, &format!("floatingips/{}", encode(id))).await?;
+        let call = Call::get(Service::Neutron, url, &actor.token, "the floating IP");
+        self.inner.caller.send(call.method(Method::DELETE)).await.map(|_| ())
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn floating_ips(body: &Value) -> Vec<FloatingIp> {
+    let floating_ip = |f: &Value| FloatingIp {
+        id: text(&f["id"]),
+        address: text(&f["floating_ip_address"]),
+        description: text(&f["description"]),
+    };
+    body["floatingips"].as_array().into_iter().flatten().map(floating_ip).collect()
 }
 
 fn balancers(body: &Value) -> Vec<Balancer> {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let balancer = |b: &Value| Balancer {
         id: text(&b["id"]),
         name: text(&b["name"]),
@@ -63,5 +98,9 @@ mod tests {
         assert_eq!((found.len(), found[0].project_id.as_str()), (1, "p"));
         assert_eq!(found[0].status, "ACTIVE");
         assert!(balancers(&json!({})).is_empty());
+        let body = json!({"floatingips": [{
+            "id": "2", "floating_ip_address": "203.0.113.9", "description": "for the web"}]});
+        let found = floating_ips(&body).remove(0);
+        assert_eq!((found.id.as_str(), found.address.as_str()), ("2", "203.0.113.9"));
     }
 }

@@ -140,7 +140,11 @@ impl Cloud {
         Ok(answer.header("date").and_then(http_date))
     }
 
-    async fn neutron_url(&self, actor: &Actor, path: &str) -> Result<String, CloudError> {
+    pub(super) async fn neutron_url(
+        &self,
+        actor: &Actor,
+        path: &str,
+    ) -> Result<String, CloudError> {
         let base = self.url(Service::Neutron, &actor.project_id).await?;
         Ok(format!("{}/v2.0/{path}", base.trim_end_matches("/v2.0")))
     }

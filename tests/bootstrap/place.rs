@@ -225,6 +225,7 @@ fn conductor(store: &Store, clock: &Clock) -> Conductor {
             default_driver: None,
             discovery_url: String::new(),
             heat_reauthenticates: false,
+            lb_delete_timeout: Duration::from_secs(60),
         },
         clock: clock.clone(),
         entropy: Entropy::new(),

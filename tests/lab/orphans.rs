@@ -163,6 +163,54 @@ async fn load_balancers_go_first_and_nobody_else_s() {
     daemon.end().await;
 }
 
+/// The network would not go while a port of a balancer is in it, and Heat would say so for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_services_asked_for_goes_with_their_cluster() {
+    let mut lab = Lab::new().await;
+    lab.cloud.open_octavia().await.unwrap();
+    let demo = lab.token("demo").await;
+    let daemon = lab.daemon().await;
+    let cluster = complete(&daemon, &demo, "k1").await;
+    let network = lab.cloud.endpoint("network");
+    let look = async |what: &str| {
+        let url = format!("{network}/v2.0/{what}");
+        lab.cloud_call(Method::GET, &url, &demo, None).await.1
+    };
+    let subnets = look("subnets").await;
+    let mut own = subnets["subnets"].as_array().unwrap().iter();
+    let own = own.find(|s| s["name"].as_str().unwrap().starts_with("k1-")).unwrap();
+    let balancers = format!("{}/v2.0/lbaas/loadbalancers", lab.cloud.endpoint("load-balancer"));
+    let service = format!("Kubernetes external service default/web from cluster {cluster}");
+    let asked = json!({"loadbalancer": {
+        "name": "kube_service_web", "vip_subnet_id": own["id"], "description": service,
+    }});
+    let (status, body) = lab.cloud_call(Method::POST, &balancers, &demo, Some(asked)).await;
+    assert_eq!(status, StatusCode::CREATED, "{body}");
+    let outside = look("networks?router:external=True").await["networks"][0]["id"].clone();
+    for description in [format!("Floating IP for {service}"), "the tenant's own".to_owned()] {
+        let asked = json!({"floatingip": {
+            "floating_network_id": outside, "description": description,
+        }});
+        let url = format!("{network}/v2.0/floatingips");
+        let (status, body) = lab.cloud_call(Method::POST, &url, &demo, Some(asked)).await;
+        assert_eq!(status, StatusCode::CREATED, "{body}");
+    }
+    // The first try is refused by a balancer that changes just now.
+    lab.cloud.inject("octavia:DELETE:*:status=409:times=1".parse().unwrap());
+    daemon.delete(&demo, &format!("/v1/clusters/{cluster}")).await;
+    daemon.gone(&demo, &cluster).await;
+    assert_eq!(lab.cloud.count("balancers"), 0);
+    let left = look("floatingips").await;
+    let left: Vec<&str> = left["floatingips"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|f| f["description"].as_str().unwrap())
+        .collect();
+    assert_eq!(left, ["the tenant's own"]);
+    daemon.end().await;
+}
+
 /// As on a cloud with Heat's own policy, where nobody lists the stacks of all projects.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_view_of_all_projects_trusts_lead_to_the_stacks() {

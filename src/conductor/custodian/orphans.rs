@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::super::balancers::{BALANCER, made_for};
 use super::Known;
 use crate::base::clock::Timestamp;
 use crate::model::ClusterId;
@@ -88,9 +89,7 @@ pub struct SeenBalancer {
 impl SeenBalancer {
     /// By its description: `Kubernetes external service NAMESPACE/NAME from cluster UUID`.
     pub fn of(balancer: Balancer) -> Option<Self> {
-        let service = balancer.description.strip_prefix("Kubernetes external service ")?;
-        let (_, cluster) = service.rsplit_once(" from cluster ")?;
-        let cluster = ClusterId::new(Uuid::parse_str(cluster).ok()?);
+        let cluster = made_for(&balancer.description, BALANCER)?;
         Some(Self { balancer, cluster })
     }
 }
