@@ -329,10 +329,10 @@ pitfall!(
     an_image_that_no_driver_boots,
     "image",
     Fail,
-    "no driver boots image fedora-atomic",
+    "no driver boots image opensuse",
     "another os_distro",
     |operator, options| {
-        options.image = Some("fedora-atomic".to_owned());
+        options.image = Some("opensuse".to_owned());
     }
 );
 pitfall!(

@@ -106,7 +106,7 @@ async fn what_a_swarm_cannot_be_is_refused_with_field_value_and_cure() {
     let order = swarm_template(json!({}));
     let (status, body) = daemon.post(&token, "/v1/clustertemplates", order).await;
     assert_eq!(status, StatusCode::CREATED, "{body}");
-    for (masters, sentence) in [(2, "odd number"), (3, "master_lb_enabled")] {
+    for (masters, sentence) in [(2, "cannot be an even number"), (3, "master_lb_enabled")] {
         let asked = json!({"name": "s", "cluster_template_id": "swarm", "master_count": masters});
         let (status, body) = daemon.post(&token, "/v1/clusters", asked).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");
