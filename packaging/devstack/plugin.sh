@@ -22,7 +22,7 @@ function install_magnum {
     if ! type -p cargo >/dev/null; then
         die $LINENO "magnumd is built with Rust, and there is no cargo: install it, or set MAGNUM_BINARY"
     fi
-    cargo build --locked --release --no-default-features --features journald,etcd-v3,etcd-v3 \
+    cargo build --locked --release --no-default-features --features journald,etcd-v3 \
         --manifest-path "$MAGNUM_DIR/Cargo.toml"
     install -m 755 "${CARGO_TARGET_DIR:-$MAGNUM_DIR/target}/release/magnumd" "$MAGNUM_BIN_DIR/magnumd"
 }

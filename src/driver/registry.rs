@@ -1,7 +1,7 @@
 //! Every driver there is, and which of them a cluster gets.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::DriverError;
 use super::craft::Driver;
@@ -40,36 +40,31 @@ impl Drivers {
 
     /// Those that come with magnumd and an operator's own, which come first.
     pub fn load(own: Vec<Directory>, wishes: Wishes<'_>) -> Result<Self, DriverError> {
-        let compile = |directories: Vec<Directory>| -> Result<Vec<Driver>, DriverError> {
-            directories.into_iter().map(Driver::new).collect()
-        };
-        let (own, embedded) = (compile(own)?, compile(Directory::embedded())?);
-        Self::assemble(own, embedded, wishes)
+        Self::assemble(compiled(own)?, embedded()?, wishes)
     }
 
     fn assemble(
-        own: Vec<Driver>,
-        embedded: Vec<Driver>,
+        own: Vec<Arc<Driver>>,
+        embedded: Vec<Arc<Driver>>,
         wishes: Wishes<'_>,
     ) -> Result<Self, DriverError> {
         for driver in &own {
             let Some(replaced) = &driver.manifest().replaces else { continue };
             if !embedded.iter().any(|e| e.name() == replaced) {
-                let known = embedded.iter().map(Driver::name).collect::<Vec<_>>().join(", ");
+                let known = embedded.iter().map(|e| e.name()).collect::<Vec<_>>().join(", ");
                 let reason = format!("replaces: there is no {replaced}; choose from {known}");
                 return Err(driver.manifest().fault(None, reason));
             }
         }
         let replaced: BTreeSet<String> =
             own.iter().filter_map(|d| d.manifest().replaces.clone()).collect();
-        let is_wanted = |driver: &Driver| {
+        let is_wanted = |driver: &Arc<Driver>| {
             let named = |names: &[String]| names.iter().any(|name| name == driver.name());
             !named(wishes.disabled)
                 && (wishes.all || !driver.manifest().beta || named(wishes.enabled_beta))
         };
         let kept = embedded.into_iter().filter(|d| !replaced.contains(d.name()));
-        let all: Vec<Arc<Driver>> =
-            own.into_iter().chain(kept).filter(is_wanted).map(Arc::new).collect();
+        let all: Vec<Arc<Driver>> = own.into_iter().chain(kept).filter(is_wanted).collect();
         // An operator's own come first: the fault is theirs, and so is the cure.
         for (i, driver) in all.iter().enumerate() {
             for later in &all[i + 1..] {
@@ -121,6 +116,20 @@ impl Drivers {
             ))
         })
     }
+}
+
+fn compiled(directories: Vec<Directory>) -> Result<Vec<Arc<Driver>>, DriverError> {
+    directories.into_iter().map(|directory| Driver::new(directory).map(Arc::new)).collect()
+}
+
+/// Those that come with magnumd, compiled once in the life of the process.
+fn embedded() -> Result<Vec<Arc<Driver>>, DriverError> {
+    static COMPILED: OnceLock<Vec<Arc<Driver>>> = OnceLock::new();
+    if let Some(known) = COMPILED.get() {
+        return Ok(known.clone());
+    }
+    let made = compiled(Directory::embedded())?;
+    Ok(COMPILED.get_or_init(|| made).clone())
 }
 
 /// Why two drivers cannot be there side by side.

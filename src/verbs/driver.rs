@@ -198,8 +198,8 @@ impl Show {
         };
         let name = width(|r| &r.name, "label");
         let kind = width(|r| &r.kind, "type");
-        let default = width(|r| &r.default, "default");
-        let nested = width(|r| &r.nested, "nested");
+        let default = width(|r| brief(&r.default), "default");
+        let nested = width(|r| brief(&r.nested), "nested");
         let head = format!(
             "{:<name$}  {:<kind$}  {:<default$}  {:<nested$}  meaning",
             "label", "type", "default", "nested"
@@ -211,12 +211,20 @@ impl Show {
                 "{}  {:<kind$}  {:<default$}  {:<nested$}  {}",
                 paint(Colour::Green, &padded),
                 row.kind,
-                row.default,
-                row.nested,
+                brief(&row.default),
+                brief(&row.nested),
                 row.meaning
             );
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// A value that leaves room for its meaning; `--output json` has all of it.
+fn brief(value: &str) -> &str {
+    match value.chars().count() {
+        0..=40 => value,
+        _ => "(computed)",
     }
 }
 
@@ -243,6 +251,9 @@ impl Row {
         let mut meaning = label.spec.doc.clone();
         if let Some(unit) = &label.spec.unit {
             meaning = format!("{meaning} ({unit})");
+        }
+        if label.spec.kind.as_str() == "enum" {
+            meaning = format!("{meaning}: {}", label.wanted());
         }
         if !label.spec.also.is_empty() {
             meaning = format!("{meaning}; also {}", label.spec.also.join(", "));
