@@ -152,6 +152,10 @@ class Rack:
         self.error, self.lock = None, threading.Lock()
         threading.Thread(target=self.watch, daemon=True).start()
 
+    @property
+    def etcd_version(self):
+        return sh(self.etcd, "--version").split()[2]
+
     def watch(self):
         try:
             while True:
@@ -201,7 +205,7 @@ class Rack:
         machine.bind(self.etcd, "/usr/local/bin/etcd")
         machine.bind(shutil.which("etcdctl"), "/usr/local/bin/etcdctl")
         machine.write("/etc/kubernetes-version", version + "\n")
-        machine.write("/etc/etcd-version", sh(self.etcd, "--version").split()[2] + "\n")
+        machine.write("/etc/etcd-version", self.etcd_version + "\n")
 
     def of(self, cluster, role):
         """Machines of a cluster, by index."""
