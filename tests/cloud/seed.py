@@ -37,6 +37,7 @@ IMAGES = {  # name: properties
     "ubuntu-v1.31.4": {"os_distro": "ubuntu", "kube_version": "v1.31.4"},
     "ubuntu-v1.32.1": {"os_distro": "ubuntu", "kube_version": "v1.32.1"},
     "fedora-atomic": {"os_distro": "fedora-atomic"},
+    "opensuse": {"os_distro": "opensuse"},
     "coreos": {"os_distro": "coreos"},
     "flatcar": {"os_distro": "flatcar"},
     "no-distro": {},
