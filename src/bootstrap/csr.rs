@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::admission::Guest;
 use super::door::Fault;
-use crate::model::certificate::CertificateKind;
+use crate::model::certificate::{CertificateKind, Purpose};
 use crate::pki::authority::Leaf;
 
 /// What a node sends to `csr`.
@@ -18,50 +18,11 @@ pub struct CsrRequest {
     pub csr: String,
 }
 
-/// What a certificate is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    Kubelet,
-    EtcdServer,
-    EtcdPeer,
-    EtcdClient,
-    FrontProxyClient,
-    /// The Docker daemon of a manager, which is called from outside too.
-    DockerServer,
-    /// Serves and calls others of its cluster, whatever that is made of.
-    Server,
-    /// The rest is for control planes that have no key of an authority to sign for themselves.
-    KubeApiserver,
-    KubeApiserverKubeletClient,
-    KubeControllerManager,
-    KubeScheduler,
-    KubeProxy,
-    Admin,
-}
-
-/// Purposes as nodes spell them.
-const PURPOSES: [(&str, Purpose); 13] = [
-    ("kubelet", Purpose::Kubelet),
-    ("etcd-server", Purpose::EtcdServer),
-    ("etcd-peer", Purpose::EtcdPeer),
-    ("etcd-client", Purpose::EtcdClient),
-    ("front-proxy-client", Purpose::FrontProxyClient),
-    ("docker-server", Purpose::DockerServer),
-    ("server", Purpose::Server),
-    ("kube-apiserver", Purpose::KubeApiserver),
-    ("kube-apiserver-kubelet-client", Purpose::KubeApiserverKubeletClient),
-    ("kube-controller-manager", Purpose::KubeControllerManager),
-    ("kube-scheduler", Purpose::KubeScheduler),
-    ("kube-proxy", Purpose::KubeProxy),
-    ("admin", Purpose::Admin),
-];
-
 impl Purpose {
     /// The purpose a guest may have; `allowed` is what the cluster's driver says.
     pub fn of(text: &str, guest: &Guest, allowed: &[String]) -> Result<Self, Fault> {
-        let Some((_, purpose)) = PURPOSES.into_iter().find(|(name, _)| *name == text) else {
-            let known = PURPOSES.map(|(name, _)| name).join(", ");
-            return Err(Fault::bad(format!("purpose must be one of {known}.")));
+        let Some(purpose) = Self::parse(text) else {
+            return Err(Fault::bad(format!("purpose must be one of {}.", Self::listed())));
         };
         if !allowed.iter().any(|allowed| allowed == text) {
             let role = if guest.master_index.is_some() { "masters" } else { "workers" };
@@ -194,7 +155,7 @@ mod tests {
         let (address, names) =
             ("10.0.0.5".parse().unwrap(), ["kubernetes", "10.0.0.5", "10.254.0.1"]);
         let names = names.map(str::to_owned);
-        for (_, purpose) in PURPOSES {
+        for &purpose in Purpose::ALL {
             let leaf = purpose.leaf(&guest(Some(0)), &[address], &names);
             let named = leaf.dns.iter().any(|name| name == "kubernetes");
             assert_eq!(named, purpose.is_the_api(), "{purpose:?}");

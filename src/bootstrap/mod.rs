@@ -28,6 +28,7 @@ use crate::base::http::server::{
 use crate::base::id::Entropy;
 use crate::conductor::Conductor;
 use crate::model::ClusterId;
+use crate::model::certificate::Purpose;
 use crate::model::cluster::Cluster;
 use crate::model::node::{Node, Phase, PhaseState};
 use crate::model::nodegroup::NodeGroup;
@@ -37,7 +38,7 @@ use crate::pki::enrolment::{Enrolment, EnrolmentKey};
 use crate::store::{Change, Store, StoreError, Stored};
 use admission::Guest;
 use artifact::Artifacts;
-use csr::{CsrRequest, Purpose};
+use csr::CsrRequest;
 use door::{Errand, Fault};
 use duty::{DutyAnswer, DutyRequest};
 use join::HandOver;

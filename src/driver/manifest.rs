@@ -12,6 +12,7 @@ use serde_saphyr::Spanned;
 
 use super::expression::Expression;
 use super::label::LabelSpec;
+use crate::model::certificate::Purpose;
 use crate::model::cluster_template::{Coe, ServerType};
 
 /// The file's name in its directory.
@@ -313,30 +314,18 @@ pub struct Certificates {
     pub api_names: Option<Expression>,
 }
 
-impl Certificates {
-    pub const PURPOSES: [&str; 13] = [
-        "kubelet",
-        "etcd-server",
-        "etcd-peer",
-        "etcd-client",
-        "front-proxy-client",
-        "server",
-        "docker-server",
-        "kube-apiserver",
-        "kube-apiserver-kubelet-client",
-        "kube-controller-manager",
-        "kube-scheduler",
-        "kube-proxy",
-        "admin",
-    ];
-}
-
 impl Default for Certificates {
     fn default() -> Self {
-        let kubernetes = &Self::PURPOSES[..5];
+        let names = |purposes: &[Purpose]| purposes.iter().map(Purpose::to_string).collect();
         Self {
-            master: kubernetes.iter().map(|p| (*p).to_owned()).collect(),
-            worker: vec!["kubelet".to_owned()],
+            master: names(&[
+                Purpose::Kubelet,
+                Purpose::EtcdServer,
+                Purpose::EtcdPeer,
+                Purpose::EtcdClient,
+                Purpose::FrontProxyClient,
+            ]),
+            worker: names(&[Purpose::Kubelet]),
             api_names: None,
         }
     }

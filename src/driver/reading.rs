@@ -2,9 +2,8 @@
 //! names the line and the cure.
 
 use super::DriverError;
-use super::manifest::{
-    Certificates, FILE, FileEntry, Manifest, Masters, Material, Role, line_of_span,
-};
+use super::manifest::{FILE, FileEntry, Manifest, Masters, Material, Role, line_of_span};
+use crate::model::certificate::Purpose;
 
 impl Manifest {
     /// Reads the text of `driver.yaml`; `folder` names the driver in errors.
@@ -63,9 +62,8 @@ impl Manifest {
         }
         let roles = [("master", &self.certificates.master), ("worker", &self.certificates.worker)];
         for (role, purposes) in roles {
-            let known = |purpose: &&String| Certificates::PURPOSES.contains(&purpose.as_str());
-            if let Some(unknown) = purposes.iter().find(|purpose| !known(purpose)) {
-                let known = Certificates::PURPOSES.join(", ");
+            if let Some(unknown) = purposes.iter().find(|name| Purpose::parse(name).is_none()) {
+                let known = Purpose::listed();
                 let reason =
                     format!("certificates: {role}: {unknown} is not known; choose from {known}");
                 return Err(self.fault(line("certificates"), reason));

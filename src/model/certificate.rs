@@ -1,8 +1,11 @@
 //! The key material of a cluster.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::ClusterId;
+use super::status::spelled;
 use crate::base::secret::Sealed;
 
 /// Which certificate or key of a cluster. Stored by position: append only.
@@ -55,6 +58,35 @@ impl CertificateKind {
             Self::Client => 3,
             Self::ServiceAccount => 4,
         }
+    }
+}
+
+spelled! {
+    /// What a certificate is for that a node asks for, as nodes and drivers spell it.
+    Purpose {
+        Kubelet = "kubelet",
+        EtcdServer = "etcd-server",
+        EtcdPeer = "etcd-peer",
+        EtcdClient = "etcd-client",
+        FrontProxyClient = "front-proxy-client",
+        // The Docker daemon of a manager, which is called from outside too.
+        DockerServer = "docker-server",
+        // Serves and calls others of its cluster, whatever that is made of.
+        Server = "server",
+        // The rest is for control planes that have no key of an authority to sign for themselves.
+        KubeApiserver = "kube-apiserver",
+        KubeApiserverKubeletClient = "kube-apiserver-kubelet-client",
+        KubeControllerManager = "kube-controller-manager",
+        KubeScheduler = "kube-scheduler",
+        KubeProxy = "kube-proxy",
+        Admin = "admin",
+    }
+}
+
+impl Purpose {
+    /// All of them, for a sentence.
+    pub fn listed() -> String {
+        Self::ALL.iter().map(|purpose| purpose.as_str()).collect::<Vec<_>>().join(", ")
     }
 }
 
