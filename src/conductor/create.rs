@@ -310,9 +310,9 @@ impl Conductor {
         let driver = self.driver(moment)?;
         let shown = self.look(moment, false).await?;
         let plan = moment.plan(&self.inner.settings, &self.inner.enrolment);
+        let waits = plan.as_ref().and_then(|plan| driver.waits(plan).ok()).unwrap_or_default();
         // Without nodes that report there are none to wait for.
-        let waits = plan.as_ref().is_none_or(|plan| driver.waits_for_nodes(plan).unwrap_or(true));
-        let (masters, workers) = if waits { moment.counts() } else { (0, 0) };
+        let (masters, workers) = if waits.for_nodes { moment.counts() } else { (0, 0) };
         let threshold = plan.as_ref().and_then(|plan| driver.ready_threshold(plan));
         let stack_name = moment.cluster.stack_name();
         let next = await_created(&Awaited {
@@ -323,7 +323,7 @@ impl Conductor {
             threshold: threshold.unwrap_or(workers).min(workers),
             stack_name: &stack_name,
             since: moment.vigil.as_ref().map(|v| v.since),
-            limits: plan.as_ref().and_then(|p| driver.deadlines(p).ok()).unwrap_or_default(),
+            limits: waits.limits,
             discovery: moment.tokens.first().map(|t| &t.record),
             deadline: operation.deadline,
             now: self.inner.clock.now(),

@@ -53,6 +53,20 @@ pub struct Deadlines {
     pub ready: Option<Duration>,
 }
 
+/// What a creation waits for beside its stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waits {
+    /// Whether nodes report to magnumd, and the cluster is complete when they have.
+    pub for_nodes: bool,
+    pub limits: Deadlines,
+}
+
+impl Default for Waits {
+    fn default() -> Self {
+        Self { for_nodes: true, limits: Deadlines::default() }
+    }
+}
+
 /// All that templates are given about one plan.
 pub(super) struct Known {
     pub context: Context,
@@ -115,6 +129,9 @@ impl Driver {
     /// How long Heat waits for signals of servers; None where it does not.
     pub fn awaits_signals(&self, plan: &ClusterPlan) -> Result<Option<Duration>, DriverError> {
         let signals = self.manifest.bootstrap.signals.as_ref();
+        if signals.is_none() {
+            return Ok(None);
+        }
         self.seconds(compile::SIGNALS, signals, &self.known(plan)?.context)
     }
 
@@ -206,18 +223,27 @@ impl Driver {
         }
     }
 
-    /// How long a creation waits for its nodes.
-    pub fn deadlines(&self, plan: &ClusterPlan) -> Result<Deadlines, DriverError> {
-        let spec = &self.manifest.bootstrap.deadlines;
-        let known = self.known(plan)?;
+    /// What a creation waits for; asked at every look, so labels are typed once for all of it.
+    pub fn waits(&self, plan: &ClusterPlan) -> Result<Waits, DriverError> {
+        let spec = &self.manifest.bootstrap;
+        let context = self.known(plan)?.context;
         let read = |name: &str, expression: &Option<Expression>| {
-            self.seconds(name, expression.as_ref(), &known.context)
+            self.seconds(name, expression.as_ref(), &context)
         };
-        Ok(Deadlines {
-            boot: read(compile::DEADLINE_BOOT, &spec.boot)?,
-            etcd: read(compile::DEADLINE_ETCD, &spec.etcd)?,
-            ready: read(compile::DEADLINE_READY, &spec.ready)?,
-        })
+        let limits = Deadlines {
+            boot: read(compile::DEADLINE_BOOT, &spec.deadlines.boot)?,
+            etcd: read(compile::DEADLINE_ETCD, &spec.deadlines.etcd)?,
+            ready: read(compile::DEADLINE_READY, &spec.deadlines.ready)?,
+        };
+        let for_nodes = spec.wait == Wait::Nodes && !self.inlines_in(&context)?;
+        Ok(Waits { for_nodes, limits })
+    }
+
+    fn inlines_in(&self, context: &Context) -> Result<bool, DriverError> {
+        match &self.manifest.bootstrap.inline {
+            Some(inline) => self.templates.holds(compile::INLINE, inline, context),
+            None => Ok(false),
+        }
     }
 
     /// The version of the COE on the plan's nodes; None where only the image knows.
@@ -426,21 +452,21 @@ impl Driver {
     fn user_data(
         &self,
         scene: &Scene<'_>,
-        context: &Context,
+        known: &Context,
     ) -> Result<BTreeMap<String, String>, DriverError> {
         let plan = scene.plan;
         let data = &self.manifest.user_data;
         let format = written::format_for(data.format, &plan.facts.os_distro);
-        let inlines = self.inlines(plan)?;
+        let inlines = self.inlines_in(known)?;
         let render = |index: Option<u32>, token: Option<&str>| {
             let (role, template) = match index {
                 Some(_) => (nodegroup::MASTER, &data.master),
                 None => (nodegroup::WORKER, &data.worker),
             };
-            let mut context = context.clone();
+            let mut context = known.clone();
             let mut node = scene.server(index, token)?;
             if inlines {
-                node["files"] = self.packed(plan, index)?.into();
+                node["files"] = self.packed(plan, index, known.clone())?.into();
             }
             context::put(&mut context, "node", &node);
             let text = self.templates.render(template, &context)?;
@@ -474,7 +500,12 @@ impl Driver {
 
     /// A node's files in one compressed archive, for its user data. What is not known before the
     /// stack exists stands in them as a word that the stack, or the server, replaces.
-    fn packed(&self, plan: &ClusterPlan, index: Option<u32>) -> Result<String, DriverError> {
+    fn packed(
+        &self,
+        plan: &ClusterPlan,
+        index: Option<u32>,
+        known: Context,
+    ) -> Result<String, DriverError> {
         let masters = 0..nodegroup::counts(&plan.groups).0;
         let node = NodePlan {
             name: match index {
@@ -497,7 +528,7 @@ impl Driver {
                 (None, _) => context::stand_ins(),
             },
         };
-        let files = self.node_files(plan, &node)?;
+        let files = self.boot_files(plan, &node, known)?;
         let files: Vec<archive::File> =
             files.into_iter().map(|f| (f.path, f.mode, f.content)).collect();
         let failed = |e: std::io::Error| self.templates.error("files", None, e.to_string());

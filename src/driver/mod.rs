@@ -32,7 +32,7 @@ mod written;
 use std::fmt;
 
 pub use bundle::{Bundle, BundleFile};
-pub use craft::{Deadlines, Driver};
+pub use craft::{Deadlines, Driver, Waits};
 pub use directory::Directory;
 pub use plan::{ClusterPlan, DutyPlan, NodePlan};
 pub use registry::{Drivers, Wishes};

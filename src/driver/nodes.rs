@@ -15,7 +15,17 @@ impl Driver {
         plan: &ClusterPlan,
         node: &NodePlan,
     ) -> Result<Vec<BundleFile>, DriverError> {
-        let context = self.node_context(plan, node)?;
+        self.boot_files(plan, node, self.known(plan)?.context)
+    }
+
+    /// The same, where everything else about the plan is known already.
+    pub(super) fn boot_files(
+        &self,
+        plan: &ClusterPlan,
+        node: &NodePlan,
+        known: Context,
+    ) -> Result<Vec<BundleFile>, DriverError> {
+        let context = self.node_context(plan, node, known)?;
         let mut files = Vec::new();
         self.add_files("files", &self.manifest.files, node, &context, &mut files)?;
         Ok(files)
@@ -29,7 +39,7 @@ impl Driver {
         node: &NodePlan,
         duty: &DutyPlan,
     ) -> Result<Vec<BundleFile>, DriverError> {
-        let mut context = self.node_context(plan, node)?;
+        let mut context = self.node_context(plan, node, self.known(plan)?.context)?;
         context::put(&mut context, "duty", &context::duty(duty));
         let mut files = Vec::new();
         let every = &self.manifest.duties.every;
@@ -46,7 +56,7 @@ impl Driver {
         node: &NodePlan,
     ) -> Result<Vec<String>, DriverError> {
         let Some(names) = &self.manifest.certificates.api_names else { return Ok(Vec::new()) };
-        let context = self.node_context(plan, node)?;
+        let context = self.node_context(plan, node, self.known(plan)?.context)?;
         let names = self.templates.value(compile::API_NAMES, names, &context)?;
         serde_json::from_value(names).map_err(|e| {
             self.templates.error(compile::API_NAMES, None, format!("it is no list of texts: {e}"))
@@ -65,10 +75,13 @@ impl Driver {
         Ok(false)
     }
 
-    fn node_context(&self, plan: &ClusterPlan, node: &NodePlan) -> Result<Context, DriverError> {
-        let scene = self.scene(plan);
-        let mut context = self.known(plan)?.context;
-        context::put(&mut context, "node", &scene.node(node)?);
+    fn node_context(
+        &self,
+        plan: &ClusterPlan,
+        node: &NodePlan,
+        mut context: Context,
+    ) -> Result<Context, DriverError> {
+        context::put(&mut context, "node", &self.scene(plan).node(node)?);
         context::put(&mut context, "certificates", &context::certificates(node));
         Ok(context)
     }
