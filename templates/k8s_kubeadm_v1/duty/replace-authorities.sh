@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The next authorities are trusted beside the present ones. Sourced by duty.sh.
+# The authorities that came along are trusted from now on: beside the present ones, or alone. Sourced by duty.sh.
 
 # shellcheck source=authorities.sh
 . "$BUNDLE/authorities.sh"
