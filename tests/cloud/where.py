@@ -6,7 +6,9 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 STATE = Path(os.environ.get("MAGNUMD_CLOUD_STATE") or Path(
     os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state", "magnumd-cloud"))
-VENV, ETC, LOG, RUN = (STATE / name for name in ("venv", "etc", "log", "run"))
+ETC, LOG, RUN = (STATE / name for name in ("etc", "log", "run"))
+# The services themselves; every state uses the same ones.
+VENV = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "magnumd-cloud/venv")
 
 KEYSTONE = "http://127.0.0.1:5000/v3"
 REGION = "RegionOne"

@@ -13,7 +13,7 @@ use crate::run::Run;
 /// Policy files: read or refused, and then asked.
 #[test]
 fn policy_files() {
-    let mut run = Run::begin("policy_files");
+    let mut run = Run::begin("policy_files", &[]);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("policy.yaml");
     let source = || PolicySource { file: Some(file.clone()), is_required: true, dirs: Vec::new() };
@@ -93,5 +93,5 @@ fn policy_files() {
     }
     eprintln!("policy files: {read} read, {refused} refused, {admins} made an administrator");
     assert!(read > 0 && refused > 0 && admins > 0 && admins < read);
-    run.end(&[]);
+    run.end();
 }

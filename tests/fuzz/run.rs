@@ -11,6 +11,9 @@ use crate::wire::{Answer, Sent};
 /// the target. The panic of a task ends nothing but the task, so they are noticed here.
 static PANICS: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
 
+/// Cases after which an answer that never came does not come.
+const ENOUGH: u64 = 10_000;
+
 fn panics() -> MutexGuard<'static, BTreeMap<String, String>> {
     PANICS.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -27,15 +30,20 @@ fn watch_panics() {
     });
 }
 
-/// Runs a target on threads of its own.
-pub fn target<F: Future<Output = ()>>(name: &'static str, work: impl FnOnce(Run) -> F) {
+/// Runs a target on threads of its own, until its time is over and it has had every answer that
+/// is `wanted`.
+pub fn target<F: Future<Output = ()>>(
+    name: &'static str,
+    wanted: &'static [u16],
+    work: impl FnOnce(Run) -> F,
+) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name(name)
         .enable_all()
         .build()
         .unwrap();
-    runtime.block_on(work(Run::begin(name)));
+    runtime.block_on(work(Run::begin(name, wanted)));
     runtime.shutdown_timeout(Duration::from_secs(5));
 }
 
@@ -45,12 +53,13 @@ pub struct Run {
     first: u64,
     cases: u64,
     until: Instant,
+    wanted: &'static [u16],
     /// How often each status came.
     statuses: BTreeMap<u16, u64>,
 }
 
 impl Run {
-    pub fn begin(name: &'static str) -> Self {
+    pub fn begin(name: &'static str, wanted: &'static [u16]) -> Self {
         watch_panics();
         let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().unwrap());
         let seconds = number("MAGNUMD_FUZZ_SECONDS").unwrap_or(1);
@@ -64,18 +73,26 @@ impl Run {
             first,
             cases: 0,
             until: Instant::now() + Duration::from_secs(seconds),
+            wanted,
             statuses: BTreeMap::new(),
         }
     }
 
-    /// The dice of the next case, while there is time; every target has a hundred.
+    /// The dice of the next case, while there is time. A short run goes on until it has seen every
+    /// answer that is wanted, for the dice may be slow to bring a rare one; not for ever.
     pub fn next(&mut self) -> Option<(u64, Dice)> {
-        let goes_on = Instant::now() < self.until || self.cases < 100;
+        let unlucky = self.cases < ENOUGH && !self.missing().is_empty();
+        let goes_on = Instant::now() < self.until || self.cases < 100 || unlucky;
         goes_on.then(|| {
             self.cases += 1;
             let seed = self.first.wrapping_add(self.cases - 1);
             (self.cases - 1, Dice::new(seed))
         })
+    }
+
+    /// The answers that are wanted and never came.
+    fn missing(&self) -> Vec<u16> {
+        self.wanted.iter().filter(|status| !self.statuses.contains_key(status)).copied().collect()
     }
 
     /// Fails with all that is needed to see it again.
@@ -110,12 +127,11 @@ impl Run {
     }
 
     /// Says how far it came, and fails if it never got where it should.
-    pub fn end(self, wanted: &[u16]) {
-        let Self { name, cases, statuses, .. } = self;
+    pub fn end(self) {
+        let Self { name, cases, statuses, .. } = &self;
         eprintln!("{name}: {cases} cases, answers by status {statuses:?}");
-        for status in wanted {
-            assert!(statuses.contains_key(status), "{name} never came to {status}: {statuses:?}");
-        }
+        let missing = self.missing();
+        assert!(missing.is_empty(), "{name} never came to {missing:?}: {statuses:?}");
     }
 }
 
