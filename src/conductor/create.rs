@@ -356,10 +356,30 @@ impl Conductor {
         outputs: bool,
     ) -> Result<Option<Stack>, StepError> {
         let Some(id) = &moment.cluster.stack_id else { return Ok(None) };
+        self.look_for(moment, &moment.cluster.stack_name(), id, outputs).await
+    }
+
+    /// A stack as the trustee sees it; None when Heat does not have it. One that was in progress
+    /// a moment ago is taken to be so still: nodes report more often than Heat should be asked.
+    pub(super) async fn look_for(
+        &self,
+        moment: &Moment,
+        name: &str,
+        id: &str,
+        outputs: bool,
+    ) -> Result<Option<Stack>, StepError> {
+        if !outputs && let Some(stack) = self.inner.in_progress.get(id).await {
+            return Ok(Some(stack));
+        }
         let actor = self.trust_session(moment).await?;
         let heat = self.inner.cloud.heat(&actor).await?;
-        match heat.show(&moment.cluster.stack_name(), id, outputs).await {
-            Ok(stack) => Ok(Some(stack)),
+        match heat.show(name, id, outputs).await {
+            Ok(stack) => {
+                if stack.is_in_progress() {
+                    self.inner.in_progress.insert(id.to_owned(), stack.clone()).await;
+                }
+                Ok(Some(stack))
+            }
             Err(e) if e.is_missing() => Ok(None),
             Err(e) => Err(e.into()),
         }

@@ -53,6 +53,8 @@ use crate::model::ClusterId;
 use crate::model::operation::{Operation, OperationKind, Step};
 use crate::model::requester::Requester;
 use crate::model::service::Service as ServiceRecord;
+use crate::model::stack::Stack;
+
 use crate::openstack::{Actor, Cloud, CloudError, Session};
 use crate::pki::enrolment::EnrolmentKey;
 use crate::pki::mill::Mill;
@@ -134,6 +136,8 @@ struct Inner {
     attempts: Mutex<HashMap<ClusterId, u32>>,
     /// Sessions of trustees, by cluster.
     sessions: Cache<ClusterId, Arc<Session>>,
+    /// Stacks that a look has just seen in progress, by id.
+    in_progress: Cache<String, Stack>,
     figures: StepFigures,
     pulse: Pulse,
 }
@@ -208,6 +212,9 @@ impl Conductor {
         // Half of Keystone's shortest sensible token life.
         let sessions =
             Cache::builder().max_capacity(10_000).time_to_live(Duration::from_secs(300)).build();
+        // Shorter than the interval, so that the look at its end sees for itself.
+        let moment = clock.real_length(settings.look_interval) * 3 / 4;
+        let in_progress = Cache::builder().max_capacity(10_000).time_to_live(moment).build();
         Self {
             inner: Arc::new(Inner {
                 store,
@@ -225,6 +232,7 @@ impl Conductor {
                 stopping: CancellationToken::new(),
                 attempts: Mutex::default(),
                 sessions,
+                in_progress,
                 figures: StepFigures::default(),
                 pulse: Pulse::default(),
             }),

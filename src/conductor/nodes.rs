@@ -24,8 +24,7 @@ impl Conductor {
     ) -> Result<bool, Refusal> {
         let moment = self.moment(cluster)?;
         let actor = self.trust_session(&moment).await.map_err(refusal)?;
-        let found = self.inner.cloud.server_name(&actor, instance).await?;
-        Ok(found.as_deref() == Some(name))
+        Ok(self.inner.cloud.has_server(&actor, name, instance).await?)
     }
 
     /// The private addresses of the masters by index, asked of Heat until they are known.

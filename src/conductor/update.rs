@@ -253,13 +253,7 @@ impl Conductor {
         outputs: bool,
     ) -> Result<Option<Stack>, StepError> {
         let Some(id) = &group.stack_id else { return Ok(None) };
-        let actor = self.trust_session(moment).await?;
-        let heat = self.inner.cloud.heat(&actor).await?;
-        match heat.show(&group.stack_name(&moment.cluster), id, outputs).await {
-            Ok(stack) => Ok(Some(stack)),
-            Err(e) if e.is_missing() => Ok(None),
-            Err(e) => Err(e.into()),
-        }
+        self.look_for(moment, &group.stack_name(&moment.cluster), id, outputs).await
     }
 
     pub(super) fn plan_of(

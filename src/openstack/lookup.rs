@@ -180,19 +180,19 @@ impl Cloud {
         }))
     }
 
-    /// The name of a server, or None if the actor's project has no such server.
-    pub async fn server_name(
+    /// Whether the actor's project has a server of this id and name. A list without details,
+    /// because for the details of one server Nova asks Neutron twice.
+    pub async fn has_server(
         &self,
         actor: &Actor,
-        server: &str,
-    ) -> Result<Option<String>, CloudError> {
+        name: &str,
+        id: &str,
+    ) -> Result<bool, CloudError> {
         let base = self.url(Service::Nova, &actor.project_id).await?;
-        let url = format!("{base}/servers/{}", encode(server));
-        match self.get(Service::Nova, url, actor, "the server").await {
-            Ok(body) => Ok(body["server"]["name"].as_str().map(str::to_owned)),
-            Err(e) if e.is_missing() => Ok(None),
-            Err(e) => Err(e),
-        }
+        let url = format!("{base}/servers?name={}", encode(name));
+        let body = self.get(Service::Nova, url, actor, "the server").await?;
+        let mut servers = body["servers"].as_array().into_iter().flatten();
+        Ok(servers.any(|server| server["id"] == id && server["name"] == name))
     }
 
     async fn neutron(

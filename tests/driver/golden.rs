@@ -128,21 +128,23 @@ fn shared_names(template: &str) -> usize {
     template.lines().filter(|line| *line == "  kube_minions:").count() - 1
 }
 
+/// Shows every member of every object in `value`.
+fn every_member(value: &Value, seen: &mut dyn FnMut(&str, &Value)) {
+    match value {
+        Value::Object(map) => map.iter().for_each(|(key, value)| {
+            seen(key, value);
+            every_member(value, seen);
+        }),
+        Value::Array(items) => items.iter().for_each(|item| every_member(item, seen)),
+        _ => {}
+    }
+}
+
 /// Every reference of a template points at something that is there.
 fn assert_resolved(template: &Value, files: &BTreeSet<&str>) {
-    fn visit(value: &Value, seen: &mut dyn FnMut(&str, &Value)) {
-        match value {
-            Value::Object(map) => map.iter().for_each(|(key, value)| {
-                seen(key, value);
-                visit(value, seen);
-            }),
-            Value::Array(items) => items.iter().for_each(|item| visit(item, seen)),
-            _ => {}
-        }
-    }
     let resources = template["resources"].as_object().unwrap();
     let parameters = template["parameters"].as_object().unwrap();
-    visit(template, &mut |key, value| match key {
+    every_member(template, &mut |key, value| match key {
         "get_resource" | "depends_on" => {
             assert!(resources.contains_key(value.as_str().unwrap()), "{value}");
         }
@@ -177,13 +179,35 @@ fn members_with_floating_ips_and_volumes_are_templates_of_their_own() {
 
 /// Regression, seen on a real Neutron: a tenant's cluster on a shared network of another
 /// project failed with "create_port:allowed_address_pairs is disallowed by policy". An overlay
-/// needs no such pairs, so they are asked for only on own networks or with routed pods.
+/// needs no such pairs, nor a rule for pods' addresses, so both are there with routed pods only.
 #[test]
-fn a_foreign_network_is_asked_for_nothing_that_only_its_owner_may_do() {
+fn pods_addresses_are_let_through_only_where_they_are_on_the_wire() {
     let template = |plan: &ClusterPlan| driver().bundle(plan).unwrap().template;
-    assert!(!template(&existing()).contains("allowed_address_pairs"));
-    assert!(template(&nested()).contains("allowed_address_pairs"), "routes need them");
-    assert_eq!(template(&plan(1, 1)).matches("allowed_address_pairs").count(), 2);
+    for overlay in [existing(), plan(1, 1)] {
+        let text = template(&overlay);
+        assert!(!text.contains("allowed_address_pairs"), "{text}");
+        assert!(!text.contains("10.100.0.0/16"), "{text}");
+    }
+    let routed = template(&nested());
+    assert!(routed.contains("allowed_address_pairs"), "{routed}");
+    assert!(routed.contains(r#"{"remote_ip_prefix": "10.100.0.0/16"}"#), "{routed}");
+}
+
+/// Heat pauses for a second after each resource of a stack that depends on nothing.
+#[test]
+fn one_resource_alone_depends_on_nothing() {
+    for plan in [plan(1, 1), plan(3, 10), existing(), everything()] {
+        let stack = yaml(&driver().bundle(&plan).unwrap().template);
+        let resources = stack["resources"].as_object().unwrap();
+        let depends = |resource: &Value| {
+            let mut found = false;
+            let words = ["depends_on", "get_resource", "get_attr"];
+            every_member(resource, &mut |key, _| found |= words.contains(&key));
+            found
+        };
+        let first: Vec<_> = resources.iter().filter(|(_, r)| !depends(r)).map(|r| r.0).collect();
+        assert_eq!(first.len(), 1, "{first:?}");
+    }
 }
 
 #[test]
