@@ -31,7 +31,7 @@ impl Conductor {
         let id = cluster.id;
         self.order(id, |moment| {
             in_status(moment, "Rotating the CA of a cluster")?;
-            let driver = self.driver(moment).map_err(|e| Refusal::Invalid(e.to_string()))?;
+            let driver = self.driver(moment)?;
             driver.check_rotation()?;
             let (masters, workers) = moment.counts();
             let ready = moment.nodes.iter().filter(|n| n.is_ready()).count();

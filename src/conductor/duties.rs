@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use super::moment::Moment;
-use super::nodes::refusal;
 use super::{Conductor, Progress, Refusal, StepError};
 use crate::base::secret::Secret;
 use crate::driver::BundleFile;
@@ -137,7 +136,7 @@ impl Conductor {
         };
         let duty =
             DutyPlan { number: duty.number.0, kind: duty.kind, targets: duty.targets.clone() };
-        let driver = self.driver(&moment).map_err(refusal)?;
+        let driver = self.driver(&moment)?;
         Ok(driver.duty_files(&plan, &place, &duty)?)
     }
 

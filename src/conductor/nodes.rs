@@ -1,7 +1,7 @@
 //! What nodes ask of us while they boot.
 
 use super::moment::Moment;
-use super::{Conductor, Refusal, StepError};
+use super::{Conductor, Refusal};
 use crate::base::secret::Secret;
 use crate::driver::plan::{Inlined, NodeCertificates, NodePlan};
 use crate::driver::{BundleFile, ClusterPlan};
@@ -23,7 +23,7 @@ impl Conductor {
         instance: &str,
     ) -> Result<bool, Refusal> {
         let moment = self.moment(cluster)?;
-        let actor = self.trust_session(&moment).await.map_err(refusal)?;
+        let actor = self.trust_session(&moment).await?;
         Ok(self.inner.cloud.has_server(&actor, name, instance).await?)
     }
 
@@ -36,20 +36,20 @@ impl Conductor {
     /// Whether nodes join with secrets that the first master hands over to us.
     pub fn joins_by_secrets(&self, cluster: ClusterId) -> Result<bool, Refusal> {
         let moment = self.moment(cluster)?;
-        Ok(self.driver(&moment).map_err(refusal)?.joins_by_secrets())
+        Ok(self.driver(&moment)?.joins_by_secrets())
     }
 
     /// For which purposes a node of the cluster may have a certificate.
     pub fn purposes(&self, cluster: ClusterId, is_master: bool) -> Result<Vec<String>, Refusal> {
         let moment = self.moment(cluster)?;
-        Ok(self.driver(&moment).map_err(refusal)?.purposes(is_master).to_vec())
+        Ok(self.driver(&moment)?.purposes(is_master).to_vec())
     }
 
     /// Names and addresses by which a master's API is called, beside the node's own.
     pub async fn api_names(&self, cluster: ClusterId, node: &str) -> Result<Vec<String>, Refusal> {
         let moment = self.moment(cluster)?;
         let (plan, node) = self.node_plan(&moment, node).await?;
-        Ok(self.driver(&moment).map_err(refusal)?.api_names(&plan, &node)?)
+        Ok(self.driver(&moment)?.api_names(&plan, &node)?)
     }
 
     /// What a booting node fetches; [`Refusal::Unavailable`] while addresses are not known yet.
@@ -60,7 +60,7 @@ impl Conductor {
     ) -> Result<Vec<BundleFile>, Refusal> {
         let moment = self.moment(cluster)?;
         let (plan, node) = self.node_plan(&moment, node).await?;
-        let driver = self.driver(&moment).map_err(refusal)?;
+        let driver = self.driver(&moment)?;
         Ok(driver.node_files(&plan, &node)?)
     }
 
@@ -85,7 +85,7 @@ impl Conductor {
         };
         let mut plan = plan
             .ok_or_else(|| Refusal::Internal("the cluster's template or facts are lost".into()))?;
-        if self.driver(moment).map_err(refusal)?.wants_trust() {
+        if self.driver(moment)?.wants_trust() {
             let entrusted = moment.entrusted(&self.inner.store);
             plan.trust = entrusted.map_err(|e| Refusal::Internal(e.to_string()))?;
         }
@@ -117,11 +117,11 @@ impl Conductor {
             return Ok(facts.record.clone());
         }
         let later = || Refusal::Unavailable("The masters' addresses are not known yet.".into());
-        let shown = self.look(moment, true).await.map_err(refusal)?.ok_or_else(later)?;
+        let shown = self.look(moment, true).await?.ok_or_else(later)?;
         let plan = moment
             .plan(&self.inner.settings, &self.inner.enrolment)
             .ok_or_else(|| Refusal::Internal("the cluster's template or facts are lost".into()))?;
-        let outcome = self.driver(moment).map_err(refusal)?.outcome(&plan, &shown);
+        let outcome = self.driver(moment)?.outcome(&plan, &shown);
         let mut known = facts.record.clone();
         known.master_addresses = outcome.master_private.ok_or_else(later)?;
         if moment.cluster.master_lb_enabled {
@@ -184,15 +184,5 @@ impl Conductor {
             service_account_key,
             bootstrap: None,
         })
-    }
-}
-
-pub(super) fn refusal(error: StepError) -> Refusal {
-    match error {
-        StepError::Store(e) => e.into(),
-        StepError::Cloud(e) => e.into(),
-        StepError::Failed { reason, .. } => Refusal::Unavailable(reason),
-        StepError::Sealed(e) => Refusal::Internal(e.to_string()),
-        StepError::Stopped(_) => Refusal::Unavailable("The conductor has stopped.".to_owned()),
     }
 }

@@ -129,7 +129,7 @@ impl Conductor {
                     group.name, moment.cluster.name
                 )));
             }
-            let driver = self.driver(moment).map_err(|e| Refusal::Invalid(e.to_string()))?;
+            let driver = self.driver(moment)?;
             driver.check_nodegroups()?;
             self.check_group(moment, &group)?;
             let detail = Detail { nodegroup: Some(group.id), ..Detail::default() };
@@ -345,9 +345,11 @@ impl Conductor {
 
     /// How long an operation on the cluster, or a part of it that can be tried alone, may take.
     pub(super) fn minutes(&self, moment: &Moment) -> u32 {
-        match moment.cluster.create_timeout {
-            0 => self.inner.settings.driver.create_timeout,
-            minutes => minutes,
+        let plan = moment.plan(&self.inner.settings, &self.inner.enrolment);
+        match (plan, self.driver(moment)) {
+            (Some(plan), Ok(driver)) => driver.create_timeout(&plan),
+            // What has no plan any more fails for another reason, and soon.
+            _ => self.inner.settings.driver.create_timeout,
         }
     }
 
@@ -379,7 +381,7 @@ impl Conductor {
         let mut plan = plan
             .ok_or_else(|| Refusal::Internal("the cluster's template or facts are lost".into()))?;
         "check".clone_into(&mut plan.revision);
-        let driver = self.driver(moment).map_err(|e| Refusal::Invalid(e.to_string()))?;
+        let driver = self.driver(moment)?;
         Ok(driver.check(&plan)?)
     }
 }

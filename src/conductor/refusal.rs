@@ -1,5 +1,6 @@
 //! Refusal: why a wish was not accepted, in words for the tenant.
 
+use super::StepError;
 use crate::driver::DriverError;
 use crate::store::StoreError;
 
@@ -39,6 +40,19 @@ impl From<StoreError> for Refusal {
                 Self::Unavailable("The service cannot write its state now; try again.".to_owned())
             }
             StoreError::Corrupt(e) => Self::Internal(e.to_string()),
+        }
+    }
+}
+
+/// What a step of the conductor came to while a tenant or a node waits for an answer.
+impl From<StepError> for Refusal {
+    fn from(e: StepError) -> Self {
+        match e {
+            StepError::Store(e) => e.into(),
+            StepError::Cloud(e) => e.into(),
+            StepError::Failed { reason, .. } => Self::Unavailable(reason),
+            StepError::Sealed(e) => Self::Internal(e.to_string()),
+            StepError::Stopped(_) => Self::Unavailable("The conductor has stopped.".to_owned()),
         }
     }
 }

@@ -53,8 +53,7 @@ impl Conductor {
             changed.updated_at = Some(operation.began);
             info!(cluster = %id, group = group.name, image = rollout.image_id, "upgrade accepted");
             let change = Change::new().expect(group).put(&changed).put(&rollout).put(&operation);
-            let driver = self.driver_to_come(moment, group);
-            let driver = driver.map_err(|e| Refusal::Invalid(e.to_string()))?;
+            let driver = self.driver_to_come(moment, group)?;
             let change = self.remember(change, id, &driver)?;
             Ok(self.in_progress(moment, change))
         })
@@ -72,8 +71,7 @@ impl Conductor {
         let (settings, key) = (&self.inner.settings, &self.inner.enrolment);
         let lost = || Refusal::Internal("the cluster's template or facts are lost".to_owned());
         let from = moment.plan_of(group, settings, key).ok_or_else(lost)?;
-        let driver = self.driver_to_come(moment, group);
-        let driver = driver.map_err(|e| Refusal::Invalid(e.to_string()))?;
+        let driver = self.driver_to_come(moment, group)?;
         let distro = image.os_distro.as_deref().unwrap_or_default();
         let template = &order.template;
         if !driver.provides(template.server_type, distro, template.coe) {

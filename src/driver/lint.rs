@@ -293,8 +293,9 @@ fn unread(driver: &Driver) -> Vec<String> {
             })
     };
     let declared = driver.labels().iter();
-    // One whose only value is its default promises nothing that could be read.
-    let says_something =
-        |l: &&super::label::Label| l.spec.allowed.as_ref().is_none_or(|allowed| allowed.len() > 1);
+    // One whose only value is its default, or an empty text, promises nothing that could be read.
+    let says_something = |l: &&super::label::Label| {
+        l.spec.allowed.as_ref().is_none_or(|allowed| allowed.len() > 1) && l.spec.max != Some(0)
+    };
     declared.filter(says_something).map(|l| l.name.clone()).filter(|name| !is_read(name)).collect()
 }
