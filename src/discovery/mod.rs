@@ -77,9 +77,9 @@ pub fn limits() -> Limits {
         per_source: 256,
         streams: 16,
         body_bytes: 4 << 10,
-        header_time: Duration::from_secs(10),
         body_time: Duration::from_secs(10),
         drain_time: Duration::from_secs(10),
+        ..Limits::default()
     }
 }
 

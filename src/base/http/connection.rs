@@ -13,6 +13,7 @@ use hyper_util::server::conn::auto;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -129,9 +130,12 @@ impl<S: Service> Connection<S> {
         let Closing { stop, leave, .. } = closing;
         let in_use = CancellationToken::new();
         let used = in_use.clone();
+        let asked = Arc::new(Notify::new());
+        let asking = Arc::clone(&asked);
         let answer = service_fn(move |request: Unread| {
             let since = if used.is_cancelled() { Instant::now() } else { accepted };
             used.cancel();
+            asking.notify_one();
             let (service, figures) = (Arc::clone(&service), figures.clone());
             let stop = stop.clone();
             async move {
@@ -154,10 +158,23 @@ impl<S: Service> Connection<S> {
         });
         let connection = protocols.of(is_two).serve_connection(TokioIo::new(stream), answer);
         let mut connection = std::pin::pin!(connection);
-        let ends = async {
+        let leaves = async {
             leave.cancelled().await;
             // hyper would close a connection that nobody has used yet, whatever is on its way.
             let _silent = timeout(LAST_WORDS, in_use.cancelled()).await;
+        };
+        // HTTP/1 has its limit for the next request's head.
+        let falls_silent = async {
+            match is_two {
+                true => while timeout(limits.idle_time, asked.notified()).await.is_ok() {},
+                false => std::future::pending().await,
+            }
+        };
+        let ends = async {
+            tokio::select! {
+                () = leaves => {}
+                () = falls_silent => {}
+            }
         };
         let ended = tokio::select! {
             biased;
@@ -271,7 +288,8 @@ mod tests {
     }
 
     async fn door(tls: bool) -> (SocketAddr, CancellationToken, tokio::task::JoinHandle<()>) {
-        let door = Door::bind(([127, 0, 0, 1], 0).into(), Limits::default()).await.unwrap();
+        let limits = Limits { idle_time: Duration::from_millis(500), ..Limits::default() };
+        let door = Door::bind(([127, 0, 0, 1], 0).into(), limits).await.unwrap();
         let (address, stop) = (door.address().unwrap(), CancellationToken::new());
         let door = match tls {
             true => {
@@ -355,6 +373,35 @@ mod tests {
             .await
             .unwrap();
         assert!(rest(&mut stream).await.starts_with("HTTP/1.1 200"), "a method like any other");
+        stop.cancel();
+        served.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn http_2_that_falls_silent_is_told_to_go() {
+        const PING: u8 = 6;
+        const GOAWAY: u8 = 7;
+        let (address, stop, served) = door(false).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+        let mut kinds = Vec::new();
+        let frames = async {
+            let mut head = [0; 9];
+            while stream.read_exact(&mut head).await.is_ok() {
+                kinds.push(head[3]);
+                let length = usize::from(head[1]) << 8 | usize::from(head[2]);
+                let mut payload = vec![0; length];
+                stream.read_exact(&mut payload).await.unwrap();
+                if head[3] == PING {
+                    // Acknowledged, as every client does.
+                    stream.write_all(&[0, 0, 8, PING, 1, 0, 0, 0, 0]).await.unwrap();
+                    stream.write_all(&payload).await.unwrap();
+                }
+            }
+        };
+        timeout(Duration::from_secs(20), frames).await.expect("the connection is closed");
+        assert!(kinds.contains(&GOAWAY), "{kinds:?}");
         stop.cancel();
         served.await.unwrap();
     }

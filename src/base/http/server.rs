@@ -129,6 +129,9 @@ pub struct Limits {
     pub streams: u32,
     pub body_bytes: usize,
     pub header_time: Duration,
+    /// After which time without a new request an HTTP/2 connection is closed; requests that are
+    /// on their way are finished.
+    pub idle_time: Duration,
     pub body_time: Duration,
     /// How long open requests get when the door closes.
     pub drain_time: Duration,
@@ -142,6 +145,7 @@ impl Default for Limits {
             streams: 64,
             body_bytes: 1 << 20,
             header_time: Duration::from_secs(10),
+            idle_time: Duration::from_secs(75),
             body_time: Duration::from_secs(30),
             drain_time: Duration::from_secs(30),
         }
