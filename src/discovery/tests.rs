@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{Discovery, Parts, limits};
-use crate::base::clock::{Clock, Timestamp};
+use crate::base::clock::Clock;
 use crate::base::http::client::{Answer, HttpClient, Outgoing};
 use crate::base::http::server::Door;
 use crate::base::http::tls::pinned_client_config;
@@ -22,7 +22,6 @@ use crate::base::id::Entropy;
 use crate::base::secret::Sealer;
 use crate::model::cluster::Cluster;
 use crate::model::discovery::{DiscoveryToken, TokenState};
-use crate::model::labels::Labels;
 use crate::model::status::Status;
 use crate::model::{ClusterId, TemplateId};
 use crate::store::{Change, Store};
@@ -416,34 +415,17 @@ async fn whoever_hangs_up_gives_its_place_back() {
 
 fn cluster(store: &Store, status: Status) -> Cluster {
     Cluster {
-        id: ClusterId::new(Uuid::from_u128(7)),
         sequence: store.next_sequence(),
         project_id: "p".to_owned(),
         user_id: "u".to_owned(),
-        name: "k1".to_owned(),
-        template_id: TemplateId::new(Uuid::from_u128(1)),
-        keypair: None,
-        docker_volume_size: None,
-        labels: Labels::default(),
-        master_flavor_id: None,
-        flavor_id: None,
-        fixed_network: None,
-        fixed_subnet: None,
         floating_ip_enabled: true,
-        master_lb_enabled: false,
         create_timeout: 60,
-        discovery_url: None,
-        api_address: None,
-        coe_version: None,
-        container_version: None,
-        stack_id: None,
         status,
-        status_reason: None,
-        health_status: None,
-        health_status_reason: Default::default(),
         driver: "k8s_kubeadm_v1".to_owned(),
-        trustee_user_id: None,
-        created_at: Timestamp::EPOCH,
-        updated_at: None,
+        ..Cluster::plain(
+            ClusterId::new(Uuid::from_u128(7)),
+            "k1",
+            TemplateId::new(Uuid::from_u128(1)),
+        )
     }
 }

@@ -11,7 +11,6 @@ use super::plan::{
     ClusterPlan, DutyPlan, Enrolment, NodeCertificates, NodeImages, NodePlan, Settings, Trust,
 };
 use super::written::Wrong;
-use crate::base::clock::Timestamp;
 use crate::base::secret::Secret;
 use crate::model::cluster::Cluster;
 use crate::model::cluster_template::{ClusterTemplate, Coe, ServerType};
@@ -19,7 +18,6 @@ use crate::model::duty::DutyKind;
 use crate::model::facts::{CloudFacts, Foundation};
 use crate::model::labels::Labels;
 use crate::model::nodegroup::{self, DEFAULT_WORKER, NodeGroup, Taint};
-use crate::model::status::Status;
 use crate::model::{ClusterId, NodeGroupId, Sequence, TemplateId, name};
 
 /// A context and what is expected of it; `templates/README.md` explains the words.
@@ -342,60 +340,34 @@ impl Sample {
         let part = &self.cluster;
         let labels = self.labels.iter().map(|(name, Scalar(value))| (name.clone(), value.clone()));
         Cluster {
-            id,
             sequence: Sequence(1),
             project_id: "project-1".to_owned(),
             user_id: "user-1".to_owned(),
-            name: part.name.clone(),
-            template_id: TemplateId::new(Uuid::from_u128(2)),
             keypair: part.keypair.clone(),
             docker_volume_size: part.docker_volume_size,
             labels: Labels::from_iter(labels),
-            master_flavor_id: None,
-            flavor_id: None,
             fixed_network: part.fixed_network.clone(),
             fixed_subnet: part.fixed_subnet.clone(),
             floating_ip_enabled: part.floating_ip_enabled,
             master_lb_enabled: part.master_lb_enabled,
             create_timeout: part.create_timeout,
             discovery_url: part.discovery_url.clone(),
-            api_address: None,
-            coe_version: None,
-            container_version: None,
-            stack_id: None,
-            status: Status::CreateInProgress,
-            status_reason: None,
-            health_status: None,
-            health_status_reason: BTreeMap::default(),
             driver: driver.name().to_owned(),
-            trustee_user_id: None,
-            created_at: Timestamp::EPOCH,
-            updated_at: None,
+            ..Cluster::plain(id, &part.name, TemplateId::new(Uuid::from_u128(2)))
         }
     }
 
     fn template(&self, coe: Coe, server_type: ServerType, cluster: &Cluster) -> ClusterTemplate {
         let part = &self.template;
         ClusterTemplate {
-            id: cluster.template_id,
             sequence: Sequence(1),
             project_id: cluster.project_id.clone(),
             user_id: cluster.user_id.clone(),
-            name: part.name.clone(),
-            coe,
-            image_id: part.image_id.clone(),
-            cluster_distro: None,
-            flavor_id: None,
-            master_flavor_id: None,
-            keypair_id: None,
             external_network_id: Some("public".to_owned()),
-            fixed_network: None,
-            fixed_subnet: None,
             dns_nameserver: part.dns_nameserver.clone(),
             network_driver: part.network_driver.clone(),
             volume_driver: part.volume_driver.clone(),
             apiserver_port: part.apiserver_port,
-            docker_volume_size: None,
             docker_storage_driver: part.docker_storage_driver.clone(),
             http_proxy: part.http_proxy.clone(),
             https_proxy: part.https_proxy.clone(),
@@ -403,16 +375,8 @@ impl Sample {
             insecure_registry: part.insecure_registry.clone(),
             registry_enabled: part.registry_enabled,
             tls_disabled: part.tls_disabled,
-            public: false,
-            hidden: false,
-            master_lb_enabled: false,
-            floating_ip_enabled: false,
-            labels: Labels::default(),
             server_type,
-            tags: None,
-            driver: None,
-            created_at: Timestamp::EPOCH,
-            updated_at: None,
+            ..ClusterTemplate::plain(cluster.template_id, &part.name, coe, &part.image_id)
         }
     }
 

@@ -50,6 +50,42 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// One that is about to be made and asks for nothing of its own; nobody's, by no driver, made
+    /// at the epoch.
+    pub fn plain(id: ClusterId, name: &str, template: TemplateId) -> Self {
+        Self {
+            id,
+            sequence: Sequence(0),
+            project_id: String::new(),
+            user_id: String::new(),
+            name: name.to_owned(),
+            template_id: template,
+            keypair: None,
+            docker_volume_size: None,
+            labels: Labels::default(),
+            master_flavor_id: None,
+            flavor_id: None,
+            fixed_network: None,
+            fixed_subnet: None,
+            floating_ip_enabled: false,
+            master_lb_enabled: false,
+            create_timeout: 0,
+            discovery_url: None,
+            api_address: None,
+            coe_version: None,
+            container_version: None,
+            stack_id: None,
+            status: Status::CreateInProgress,
+            status_reason: None,
+            health_status: None,
+            health_status_reason: BTreeMap::new(),
+            driver: String::new(),
+            trustee_user_id: None,
+            created_at: Timestamp::EPOCH,
+            updated_at: None,
+        }
+    }
+
     /// The stack's name; see [`super::name::stack_name`].
     pub fn stack_name(&self) -> String {
         super::name::stack_name(&self.name, self.id)

@@ -73,6 +73,48 @@ pub struct ClusterTemplate {
 }
 
 impl ClusterTemplate {
+    /// One that says what every template must and nothing else; nobody's, made at the epoch.
+    pub fn plain(id: TemplateId, name: &str, coe: Coe, image: &str) -> Self {
+        Self {
+            id,
+            sequence: Sequence(0),
+            project_id: String::new(),
+            user_id: String::new(),
+            name: name.to_owned(),
+            coe,
+            image_id: image.to_owned(),
+            cluster_distro: None,
+            flavor_id: None,
+            master_flavor_id: None,
+            keypair_id: None,
+            external_network_id: None,
+            fixed_network: None,
+            fixed_subnet: None,
+            dns_nameserver: None,
+            network_driver: None,
+            volume_driver: None,
+            apiserver_port: None,
+            docker_volume_size: None,
+            docker_storage_driver: None,
+            http_proxy: None,
+            https_proxy: None,
+            no_proxy: None,
+            insecure_registry: None,
+            registry_enabled: false,
+            tls_disabled: false,
+            public: false,
+            hidden: false,
+            master_lb_enabled: false,
+            floating_ip_enabled: false,
+            labels: Labels::default(),
+            server_type: ServerType::Vm,
+            tags: None,
+            driver: None,
+            created_at: Timestamp::EPOCH,
+            updated_at: None,
+        }
+    }
+
     /// Whether members of `project` may see it at all.
     pub fn is_visible_to(&self, project: &str) -> bool {
         self.project_id == project || (self.public && !self.hidden)

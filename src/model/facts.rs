@@ -33,6 +33,32 @@ pub struct CloudFacts {
     pub foundation: Option<Foundation>,
 }
 
+impl CloudFacts {
+    /// What is known of a cluster whose nodes are all of one flavor, in a cloud without options.
+    pub fn plain(cluster: ClusterId, image: &str, os_distro: &str, flavor: &str) -> Self {
+        Self {
+            cluster_id: cluster,
+            image_id: image.to_owned(),
+            os_distro: os_distro.to_owned(),
+            kube_version: None,
+            master_flavor: flavor.to_owned(),
+            worker_flavor: flavor.to_owned(),
+            external_network_id: None,
+            fixed_network_id: None,
+            fixed_subnet_id: None,
+            fixed_subnet_cidr: None,
+            ssh_public_key: None,
+            region: None,
+            has_octavia: false,
+            has_cinder: false,
+            master_addresses: Vec::new(),
+            api_internal: None,
+            api_public: Vec::new(),
+            foundation: None,
+        }
+    }
+}
+
 /// Things of the cluster's own stack that servers outside it need, by id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Foundation {

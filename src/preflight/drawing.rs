@@ -9,11 +9,10 @@ use crate::conductor::{check_network_driver, check_root_volume};
 use crate::driver::Bundle;
 use crate::driver::count::Census;
 use crate::driver::plan::{ClusterPlan, Enrolment, NodeImages};
+use crate::model::ClusterId;
 use crate::model::cluster::Cluster;
 use crate::model::facts::CloudFacts;
 use crate::model::nodegroup::{self, NodeGroup};
-use crate::model::status::Status;
-use crate::model::{ClusterId, Sequence};
 use crate::openstack::{Flavor, Found, Network, Service, Subnet};
 
 pub struct Drawing {
@@ -119,12 +118,8 @@ fn cluster(scene: &Scene, id: ClusterId, driver: &str) -> Cluster {
     let wish = scene.wish().expect("a drawing is made of one");
     let template = &wish.template;
     Cluster {
-        id,
-        sequence: Sequence(0),
         project_id: template.project_id.clone(),
         user_id: template.user_id.clone(),
-        name: "preflight".to_owned(),
-        template_id: template.id,
         keypair: template.keypair_id.clone(),
         docker_volume_size: template.docker_volume_size,
         labels: template.labels.clone(),
@@ -135,19 +130,9 @@ fn cluster(scene: &Scene, id: ClusterId, driver: &str) -> Cluster {
         floating_ip_enabled: template.floating_ip_enabled,
         master_lb_enabled: template.master_lb_enabled,
         create_timeout: wish.timeout,
-        discovery_url: None,
-        api_address: None,
-        coe_version: None,
-        container_version: None,
-        stack_id: None,
-        status: Status::CreateInProgress,
-        status_reason: None,
-        health_status: None,
-        health_status_reason: Default::default(),
         driver: driver.to_owned(),
-        trustee_user_id: None,
         created_at: scene.clock.now(),
-        updated_at: None,
+        ..Cluster::plain(id, "preflight", template.id)
     }
 }
 

@@ -5,11 +5,9 @@ use uuid::Uuid;
 
 use super::records::State;
 use super::{Judgement, Look, Scene};
-use crate::base::clock::Timestamp;
 use crate::conductor::with_boot_volume;
+use crate::model::TemplateId;
 use crate::model::cluster_template::{ClusterTemplate, Coe, ServerType};
-use crate::model::labels::Labels;
-use crate::model::{Sequence, TemplateId};
 
 /// What the operator asked about.
 #[derive(Clone, Debug, Default)]
@@ -175,44 +173,7 @@ fn of_api(body: &Value) -> Option<ClusterTemplate> {
 
 /// A template that asks for nothing yet.
 fn blank() -> ClusterTemplate {
-    ClusterTemplate {
-        id: TemplateId::new(Uuid::nil()),
-        sequence: Sequence(0),
-        project_id: String::new(),
-        user_id: String::new(),
-        name: "preflight".to_owned(),
-        coe: Coe::Kubernetes,
-        image_id: String::new(),
-        cluster_distro: None,
-        flavor_id: None,
-        master_flavor_id: None,
-        keypair_id: None,
-        external_network_id: None,
-        fixed_network: None,
-        fixed_subnet: None,
-        dns_nameserver: None,
-        network_driver: None,
-        volume_driver: None,
-        apiserver_port: None,
-        docker_volume_size: None,
-        docker_storage_driver: None,
-        http_proxy: None,
-        https_proxy: None,
-        no_proxy: None,
-        insecure_registry: None,
-        registry_enabled: false,
-        tls_disabled: false,
-        public: false,
-        hidden: false,
-        master_lb_enabled: false,
-        floating_ip_enabled: false,
-        labels: Labels::default(),
-        server_type: ServerType::Vm,
-        tags: None,
-        driver: None,
-        created_at: Timestamp::EPOCH,
-        updated_at: None,
-    }
+    ClusterTemplate::plain(TemplateId::new(Uuid::nil()), "preflight", Coe::Kubernetes, "")
 }
 
 /// The template with what the options say instead.

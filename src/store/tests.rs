@@ -12,7 +12,6 @@ use crate::base::secret::Sealer;
 use crate::model::cluster::Cluster;
 use crate::model::labels::Labels;
 use crate::model::operation::{Operation, OperationKind, Step};
-use crate::model::status::Status;
 use crate::model::{ClusterId, Sequence, TemplateId};
 
 mod keeping;
@@ -37,35 +36,17 @@ impl Place {
 
 fn cluster(store: &Store, number: u128, project: &str, name: &str) -> Cluster {
     Cluster {
-        id: ClusterId::new(Uuid::from_u128(number)),
         sequence: store.next_sequence(),
         project_id: project.to_owned(),
         user_id: "u".to_owned(),
-        name: name.to_owned(),
-        template_id: TemplateId::new(Uuid::from_u128(1)),
-        keypair: None,
-        docker_volume_size: None,
-        labels: Labels::default(),
-        master_flavor_id: None,
-        flavor_id: None,
-        fixed_network: None,
-        fixed_subnet: None,
         floating_ip_enabled: true,
-        master_lb_enabled: false,
         create_timeout: 60,
-        discovery_url: None,
-        api_address: None,
-        coe_version: None,
-        container_version: None,
-        stack_id: None,
-        status: Status::CreateInProgress,
-        status_reason: None,
-        health_status: None,
-        health_status_reason: Default::default(),
         driver: "k8s_kubeadm_v1".to_owned(),
-        trustee_user_id: None,
-        created_at: Timestamp::EPOCH,
-        updated_at: None,
+        ..Cluster::plain(
+            ClusterId::new(Uuid::from_u128(number)),
+            name,
+            TemplateId::new(Uuid::from_u128(1)),
+        )
     }
 }
 

@@ -1,6 +1,5 @@
 //! A state file with many finished clusters in it.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,10 +8,10 @@ use magnumd::base::id::Entropy;
 use magnumd::base::secret::Sealer;
 use magnumd::model::certificate::{Certificate, CertificateKind};
 use magnumd::model::cluster::Cluster;
-use magnumd::model::cluster_template::{ClusterTemplate, Coe, ServerType};
+use magnumd::model::cluster_template::{ClusterTemplate, Coe};
 use magnumd::model::credential::Credential;
 use magnumd::model::labels::Labels;
-use magnumd::model::nodegroup::{DEFAULT_MASTER, DEFAULT_WORKER, MASTER, NodeGroup, WORKER};
+use magnumd::model::nodegroup::{MASTER, NodeGroup, WORKER};
 use magnumd::model::status::Status;
 use magnumd::model::{ClusterId, NodeGroupId, TemplateId};
 use magnumd::pki::material;
@@ -58,8 +57,7 @@ pub async fn clusters(
         let mut change = Change::new();
         for _ in 0..TOGETHER.min(count - ids.len()) {
             let cluster = cluster(&store, &entropy, &template, ids.len(), now);
-            let groups = [(DEFAULT_MASTER, MASTER), (DEFAULT_WORKER, WORKER)]
-                .map(|(name, role)| group(&store, &entropy, &cluster, name, role, now));
+            let groups = [MASTER, WORKER].map(|role| group(&store, &entropy, &cluster, role, now));
             change = change.put(&cluster).put(&groups[0]).put(&groups[1]);
             if credentials == Credentials::Seeded {
                 change = with_secrets(change, &store, &cluster);
@@ -115,42 +113,24 @@ fn template(
     now: Timestamp,
 ) -> ClusterTemplate {
     ClusterTemplate {
-        id: TemplateId::new(entropy.record_id(now)),
         sequence: store.next_sequence(),
         project_id: project.to_owned(),
         user_id: user.to_owned(),
-        name: "seeded".to_owned(),
-        coe: Coe::Kubernetes,
-        image_id: "ubuntu".to_owned(),
         cluster_distro: Some("ubuntu".to_owned()),
         flavor_id: Some("m1.small".to_owned()),
         master_flavor_id: Some("m1.small".to_owned()),
         keypair_id: Some("default".to_owned()),
         external_network_id: Some("public".to_owned()),
-        fixed_network: None,
-        fixed_subnet: None,
-        dns_nameserver: None,
         network_driver: Some("flannel".to_owned()),
-        volume_driver: None,
-        apiserver_port: None,
-        docker_volume_size: None,
-        docker_storage_driver: None,
-        http_proxy: None,
-        https_proxy: None,
-        no_proxy: None,
-        insecure_registry: None,
-        registry_enabled: false,
-        tls_disabled: false,
-        public: false,
-        hidden: false,
-        master_lb_enabled: false,
         floating_ip_enabled: true,
         labels: Labels::from_iter([("kube_tag", "v1.34.2"), ("boot_volume_size", "20")]),
-        server_type: ServerType::Vm,
-        tags: None,
-        driver: None,
         created_at: now,
-        updated_at: None,
+        ..ClusterTemplate::plain(
+            TemplateId::new(entropy.record_id(now)),
+            "seeded",
+            Coe::Kubernetes,
+            "ubuntu",
+        )
     }
 }
 
@@ -163,35 +143,29 @@ fn cluster(
 ) -> Cluster {
     let made = now.plus(Duration::from_millis(number as u64));
     Cluster {
-        id: ClusterId::new(entropy.record_id(made)),
         sequence: store.next_sequence(),
         project_id: template.project_id.clone(),
         user_id: template.user_id.clone(),
-        name: format!("k{number}"),
-        template_id: template.id,
         keypair: template.keypair_id.clone(),
-        docker_volume_size: None,
         labels: template.labels.clone(),
         master_flavor_id: template.master_flavor_id.clone(),
         flavor_id: template.flavor_id.clone(),
-        fixed_network: None,
-        fixed_subnet: None,
         floating_ip_enabled: true,
-        master_lb_enabled: false,
         create_timeout: 60,
-        discovery_url: None,
         api_address: Some("https://192.0.2.7:6443".to_owned()),
         coe_version: Some("v1.34.2".to_owned()),
-        container_version: None,
         stack_id: Some(entropy.uuid().to_string()),
         status: Status::CreateComplete,
         status_reason: Some("Stack CREATE completed successfully".to_owned()),
-        health_status: None,
-        health_status_reason: BTreeMap::new(),
         driver: "k8s_kubeadm_v1".to_owned(),
         trustee_user_id: Some(entropy.hex_token()),
         created_at: now,
         updated_at: Some(now),
+        ..Cluster::plain(
+            ClusterId::new(entropy.record_id(made)),
+            &format!("k{number}"),
+            template.id,
+        )
     }
 }
 
@@ -199,34 +173,18 @@ fn group(
     store: &Store,
     entropy: &Entropy,
     cluster: &Cluster,
-    name: &str,
-    role: &str,
+    role: &'static str,
     now: Timestamp,
 ) -> NodeGroup {
     NodeGroup {
         id: NodeGroupId::new(entropy.record_id(now)),
         sequence: store.next_sequence(),
-        cluster_id: cluster.id,
-        project_id: cluster.project_id.clone(),
-        name: name.to_owned(),
-        role: role.to_owned(),
-        flavor_id: cluster.flavor_id.clone(),
-        image_id: Some("ubuntu".to_owned()),
-        image: None,
-        node_count: 1,
-        min_node_count: 0,
-        max_node_count: None,
-        docker_volume_size: None,
-        labels: cluster.labels.clone(),
-        is_default: true,
         stack_id: cluster.stack_id.clone(),
         status: Status::CreateComplete,
         status_reason: cluster.status_reason.clone(),
         node_addresses: vec!["192.0.2.7".to_owned()],
         version: cluster.coe_version.clone(),
-        node_labels: BTreeMap::new(),
-        node_taints: Vec::new(),
-        created_at: now,
         updated_at: Some(now),
+        ..NodeGroup::default_of(cluster, "ubuntu", role, 1)
     }
 }

@@ -20,13 +20,11 @@ use magnumd::conductor::{Conductor, Parts as ConductorParts, Settings};
 use magnumd::driver::{Drivers, plan};
 use magnumd::model::certificate::{Certificate, CertificateKind};
 use magnumd::model::cluster::Cluster;
-use magnumd::model::cluster_template::{ClusterTemplate, Coe, ServerType};
+use magnumd::model::cluster_template::{ClusterTemplate, Coe};
 use magnumd::model::credential::Credential;
 use magnumd::model::facts::CloudFacts;
-use magnumd::model::labels::Labels;
 use magnumd::model::node::{Node, Phase, PhaseState};
-use magnumd::model::nodegroup::{DEFAULT_MASTER, DEFAULT_WORKER, NodeGroup};
-use magnumd::model::status::Status;
+use magnumd::model::nodegroup::{DEFAULT_MASTER, DEFAULT_WORKER, MASTER, NodeGroup, WORKER};
 use magnumd::model::{ClusterId, NodeGroupId, TemplateId};
 use magnumd::openstack::{Accounts, Cloud, CloudSettings, Identity, Service, ServiceSettings};
 use magnumd::pki::enrolment::{Enrolment, EnrolmentKey};
@@ -257,55 +255,18 @@ pub async fn add_cluster(store: &Store, number: u128, now: Timestamp) -> Cluster
     let id = ClusterId::new(Uuid::from_u128(number));
     let template = template(store, now);
     let cluster = Cluster {
-        id,
         sequence: store.next_sequence(),
         project_id: "p".to_owned(),
         user_id: "u".to_owned(),
-        name: "k1".to_owned(),
-        template_id: template.id,
-        keypair: None,
-        docker_volume_size: None,
-        labels: Labels::default(),
-        master_flavor_id: None,
-        flavor_id: None,
-        fixed_network: None,
-        fixed_subnet: None,
         floating_ip_enabled: true,
-        master_lb_enabled: false,
         create_timeout: 60,
-        discovery_url: None,
-        api_address: None,
-        coe_version: None,
-        container_version: None,
-        stack_id: None,
-        status: Status::CreateInProgress,
-        status_reason: None,
-        health_status: None,
-        health_status_reason: Default::default(),
         driver: "k8s_kubeadm_v1".to_owned(),
-        trustee_user_id: None,
         created_at: now,
-        updated_at: None,
+        ..Cluster::plain(id, "k1", template.id)
     };
     let facts = CloudFacts {
-        cluster_id: id,
-        image_id: "i".to_owned(),
-        os_distro: "ubuntu".to_owned(),
-        kube_version: None,
-        master_flavor: "f".to_owned(),
-        worker_flavor: "f".to_owned(),
-        external_network_id: None,
-        fixed_network_id: None,
-        fixed_subnet_id: None,
-        fixed_subnet_cidr: None,
-        ssh_public_key: None,
-        region: None,
-        has_octavia: false,
-        has_cinder: false,
         master_addresses: vec!["10.0.0.10".to_owned(), "10.0.0.11".to_owned()],
-        api_internal: None,
-        api_public: Vec::new(),
-        foundation: None,
+        ..CloudFacts::plain(id, "i", "ubuntu", "f")
     };
     let credential = Credential {
         cluster_id: id,
@@ -318,10 +279,8 @@ pub async fn add_cluster(store: &Store, number: u128, now: Timestamp) -> Cluster
         former_trust: None,
     };
     let mut change = Change::new().put(&template).put(&cluster).put(&facts).put(&credential);
-    for (number, name, role, count) in
-        [(1, DEFAULT_MASTER, "master", 2), (2, DEFAULT_WORKER, "worker", 1)]
-    {
-        change = change.put(&group(store, &cluster, number, name, role, count));
+    for (number, role, count) in [(1, MASTER, 2), (2, WORKER, 1)] {
+        change = change.put(&group(store, &cluster, number, role, count));
     }
     for (kind, pair) in keys().await {
         let sealed =
@@ -336,42 +295,12 @@ pub async fn add_cluster(store: &Store, number: u128, now: Timestamp) -> Cluster
 
 fn template(store: &Store, now: Timestamp) -> ClusterTemplate {
     ClusterTemplate {
-        id: TemplateId::new(Uuid::from_u128(1)),
         sequence: store.next_sequence(),
         project_id: "p".to_owned(),
         user_id: "u".to_owned(),
-        name: "t".to_owned(),
-        coe: Coe::Kubernetes,
-        image_id: "i".to_owned(),
-        cluster_distro: None,
-        flavor_id: None,
-        master_flavor_id: None,
-        keypair_id: None,
-        external_network_id: None,
-        fixed_network: None,
-        fixed_subnet: None,
-        dns_nameserver: None,
-        network_driver: None,
-        volume_driver: None,
-        apiserver_port: None,
-        docker_volume_size: None,
-        docker_storage_driver: None,
-        http_proxy: None,
-        https_proxy: None,
-        no_proxy: None,
-        insecure_registry: None,
-        registry_enabled: false,
-        tls_disabled: false,
-        public: false,
-        hidden: false,
-        master_lb_enabled: false,
         floating_ip_enabled: true,
-        labels: Labels::default(),
-        server_type: ServerType::Vm,
-        tags: None,
-        driver: None,
         created_at: now,
-        updated_at: None,
+        ..ClusterTemplate::plain(TemplateId::new(Uuid::from_u128(1)), "t", Coe::Kubernetes, "i")
     }
 }
 
@@ -379,34 +308,13 @@ fn group(
     store: &Store,
     cluster: &Cluster,
     number: u128,
-    name: &str,
-    role: &str,
+    role: &'static str,
     count: u32,
 ) -> NodeGroup {
     NodeGroup {
         id: NodeGroupId::new(Uuid::from_u128(number)),
         sequence: store.next_sequence(),
-        cluster_id: cluster.id,
-        project_id: "p".to_owned(),
-        name: name.to_owned(),
-        role: role.to_owned(),
-        flavor_id: None,
-        image_id: None,
-        image: None,
-        node_count: count,
         min_node_count: 1,
-        max_node_count: None,
-        docker_volume_size: None,
-        labels: Labels::default(),
-        is_default: true,
-        stack_id: None,
-        status: Status::CreateInProgress,
-        status_reason: None,
-        node_addresses: Vec::new(),
-        version: None,
-        node_labels: Default::default(),
-        node_taints: Vec::new(),
-        created_at: cluster.created_at,
-        updated_at: None,
+        ..NodeGroup::default_of(cluster, "i", role, count)
     }
 }

@@ -1,6 +1,5 @@
 //! An API over a store in a temporary folder, with two projects in it.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use crate::base::id::Entropy;
 use crate::base::secret::{Sealer, Secret};
 use crate::conductor::idle;
 use crate::model::cluster::Cluster;
-use crate::model::cluster_template::{ClusterTemplate, Coe, ServerType};
+use crate::model::cluster_template::{ClusterTemplate, Coe};
 use crate::model::labels::Labels;
 use crate::model::nodegroup::{self, NodeGroup};
 use crate::model::requester::Requester;
@@ -159,42 +158,23 @@ impl Place {
     /// A template of `project`.
     pub fn template(&self, number: u128, project: &str, name: &str) -> ClusterTemplate {
         ClusterTemplate {
-            id: TemplateId::new(Uuid::from_u128(number)),
             sequence: self.store.next_sequence(),
             project_id: project.to_owned(),
             user_id: "demo".to_owned(),
-            name: name.to_owned(),
-            coe: Coe::Kubernetes,
-            image_id: "fedora-coreos".to_owned(),
             cluster_distro: Some("fedora-coreos".to_owned()),
             flavor_id: Some("m1.small".to_owned()),
             master_flavor_id: Some("m1.small".to_owned()),
             keypair_id: Some("default".to_owned()),
             external_network_id: Some("public".to_owned()),
-            fixed_network: None,
-            fixed_subnet: None,
             dns_nameserver: Some("192.0.2.53".to_owned()),
             network_driver: Some("flannel".to_owned()),
-            volume_driver: None,
-            apiserver_port: None,
-            docker_volume_size: None,
-            docker_storage_driver: None,
-            http_proxy: None,
-            https_proxy: None,
-            no_proxy: None,
-            insecure_registry: None,
-            registry_enabled: false,
-            tls_disabled: false,
-            public: false,
-            hidden: false,
-            master_lb_enabled: false,
-            floating_ip_enabled: false,
             labels: Labels::from_iter([("from", "template"), ("kube_tag", "v1.30.0")]),
-            server_type: ServerType::Vm,
-            tags: None,
-            driver: None,
-            created_at: Timestamp::EPOCH,
-            updated_at: None,
+            ..ClusterTemplate::plain(
+                TemplateId::new(Uuid::from_u128(number)),
+                name,
+                Coe::Kubernetes,
+                "fedora-coreos",
+            )
         }
     }
 
@@ -203,68 +183,36 @@ impl Place {
         let id = ClusterId::new(Uuid::from_u128(number));
         let own = [("from", "template"), ("kube_tag", "v1.30.9"), ("own", "1")];
         let cluster = Cluster {
-            id,
             sequence: self.store.next_sequence(),
             project_id: project.to_owned(),
             user_id: "demo".to_owned(),
-            name: name.to_owned(),
-            template_id: TemplateId::new(Uuid::from_u128(1)),
             keypair: Some("default".to_owned()),
-            docker_volume_size: None,
             labels: Labels::from_iter(own),
             master_flavor_id: Some("m1.small".to_owned()),
             flavor_id: Some("m1.small".to_owned()),
-            fixed_network: None,
-            fixed_subnet: None,
-            floating_ip_enabled: false,
-            master_lb_enabled: false,
             create_timeout: 30,
-            discovery_url: None,
             api_address: Some("https://10.0.0.8:6443".to_owned()),
             coe_version: Some("v1.30.9".to_owned()),
-            container_version: None,
             stack_id: Some("47db5fb7-cda3-470d-9680-c3e20cdb6a54".to_owned()),
             status: Status::CreateComplete,
-            status_reason: None,
-            health_status: None,
-            health_status_reason: BTreeMap::new(),
             driver: "k8s_kubeadm_v1".to_owned(),
             trustee_user_id: Some(format!("trustee-{number}")),
-            created_at: Timestamp::EPOCH,
-            updated_at: None,
+            ..Cluster::plain(id, name, TemplateId::new(Uuid::from_u128(1)))
         };
-        let master = self.group(&cluster, number + 1000, nodegroup::DEFAULT_MASTER, "master", 1);
-        let worker = self.group(&cluster, number + 2000, nodegroup::DEFAULT_WORKER, "worker", 2);
+        let master = self.group(&cluster, number + 1000, nodegroup::MASTER, 1);
+        let worker = self.group(&cluster, number + 2000, nodegroup::WORKER, 2);
         self.store.commit(Change::new().put(&cluster).put(&master).put(&worker)).await.unwrap();
         cluster
     }
 
-    fn group(&self, of: &Cluster, number: u128, name: &str, role: &str, count: u32) -> NodeGroup {
+    fn group(&self, of: &Cluster, number: u128, role: &'static str, count: u32) -> NodeGroup {
         NodeGroup {
             id: NodeGroupId::new(Uuid::from_u128(number)),
             sequence: self.store.next_sequence(),
-            cluster_id: of.id,
-            project_id: of.project_id.clone(),
-            name: name.to_owned(),
-            role: role.to_owned(),
-            flavor_id: of.flavor_id.clone(),
-            image_id: Some("fedora-coreos".to_owned()),
-            image: None,
-            node_count: count,
-            min_node_count: 0,
-            max_node_count: None,
-            docker_volume_size: None,
-            labels: of.labels.clone(),
-            is_default: true,
             stack_id: of.stack_id.clone(),
             status: of.status,
-            status_reason: None,
             node_addresses: (0..count).map(|n| format!("10.0.{}.{n}", role.len())).collect(),
-            version: None,
-            node_labels: BTreeMap::new(),
-            node_taints: Vec::new(),
-            created_at: Timestamp::EPOCH,
-            updated_at: None,
+            ..NodeGroup::default_of(of, "fedora-coreos", role, count)
         }
     }
 

@@ -9,13 +9,12 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::*;
-use crate::base::clock::{Clock, Timestamp};
+use crate::base::clock::Clock;
 use crate::base::http::server::{self, Door, Limits, Request, Response, Service};
 use crate::base::http::tls;
 use crate::base::id::Entropy;
 use crate::base::secret::Sealer;
 use crate::conductor::idle;
-use crate::model::labels::Labels;
 use crate::model::{Sequence, TemplateId};
 use crate::pki::KeyPairPem;
 use crate::pki::material::{KEYS, assemble};
@@ -24,35 +23,19 @@ use crate::store::{Change, Store};
 /// A cluster with an API that can be reached.
 fn cluster(number: u64) -> Cluster {
     Cluster {
-        id: ClusterId::new(Uuid::from_u128(number.into())),
         sequence: Sequence(number),
         project_id: "p1".to_owned(),
         user_id: "u1".to_owned(),
-        name: format!("k{number}"),
-        template_id: TemplateId::new(Uuid::from_u128(1)),
-        keypair: None,
-        docker_volume_size: None,
-        labels: Labels::default(),
-        master_flavor_id: None,
-        flavor_id: None,
-        fixed_network: None,
-        fixed_subnet: None,
         floating_ip_enabled: true,
-        master_lb_enabled: false,
         create_timeout: 60,
-        discovery_url: None,
         api_address: Some("https://192.0.2.7:6443".to_owned()),
-        coe_version: None,
-        container_version: None,
-        stack_id: None,
         status: Status::CreateComplete,
-        status_reason: None,
-        health_status: None,
-        health_status_reason: BTreeMap::new(),
         driver: "k8s_kubeadm_v1".to_owned(),
-        trustee_user_id: None,
-        created_at: Timestamp::EPOCH,
-        updated_at: None,
+        ..Cluster::plain(
+            ClusterId::new(Uuid::from_u128(number.into())),
+            &format!("k{number}"),
+            TemplateId::new(Uuid::from_u128(1)),
+        )
     }
 }
 

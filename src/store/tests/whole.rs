@@ -3,7 +3,8 @@
 use super::{Place, cluster};
 use crate::base::clock::Timestamp;
 use crate::model::certificate::{Certificate, CertificateKind, NextCertificate};
-use crate::model::cluster_template::{ClusterTemplate, Coe, ServerType};
+use crate::model::cluster::Cluster;
+use crate::model::cluster_template::{ClusterTemplate, Coe};
 use crate::model::credential::Credential;
 use crate::model::discovery::DiscoveryToken;
 use crate::model::driver::{ClusterDriver, StoredDriver};
@@ -11,7 +12,7 @@ use crate::model::duty::{Duty, DutyKind, DutyState};
 use crate::model::facts::CloudFacts;
 use crate::model::join::JoinSecrets;
 use crate::model::node::{Node, Phase, PhaseState};
-use crate::model::nodegroup::{DEFAULT_MASTER, DEFAULT_WORKER, MASTER, NodeGroup, WORKER};
+use crate::model::nodegroup::{DEFAULT_MASTER, MASTER, NodeGroup, WORKER};
 use crate::model::operation::{Operation, OperationKind, Step};
 use crate::model::quota::Quota;
 use crate::model::rollout::Rollout;
@@ -31,71 +32,27 @@ pub fn id() -> ClusterId {
 
 pub fn template(store: &Store) -> ClusterTemplate {
     ClusterTemplate {
-        id: TemplateId::new(Uuid::from_u128(1)),
         sequence: store.next_sequence(),
         project_id: "p".to_owned(),
         user_id: "u".to_owned(),
-        name: "k8s".to_owned(),
-        coe: Coe::Kubernetes,
-        image_id: "ubuntu".to_owned(),
-        cluster_distro: None,
-        flavor_id: None,
-        master_flavor_id: None,
-        keypair_id: None,
-        external_network_id: None,
-        fixed_network: None,
-        fixed_subnet: None,
-        dns_nameserver: None,
-        network_driver: None,
-        volume_driver: None,
-        apiserver_port: None,
-        docker_volume_size: None,
-        docker_storage_driver: None,
-        http_proxy: None,
-        https_proxy: None,
-        no_proxy: None,
-        insecure_registry: None,
-        registry_enabled: false,
-        tls_disabled: false,
         public: true,
-        hidden: false,
-        master_lb_enabled: false,
         floating_ip_enabled: true,
-        labels: Default::default(),
-        server_type: ServerType::Vm,
-        tags: None,
-        driver: None,
         created_at: NOW,
-        updated_at: None,
+        ..ClusterTemplate::plain(
+            TemplateId::new(Uuid::from_u128(1)),
+            "k8s",
+            Coe::Kubernetes,
+            "ubuntu",
+        )
     }
 }
 
-pub fn group(store: &Store, number: u128, name: &str, role: &str) -> NodeGroup {
+fn group(store: &Store, cluster: &Cluster, number: u128, role: &'static str) -> NodeGroup {
     NodeGroup {
         id: NodeGroupId::new(Uuid::from_u128(number)),
         sequence: store.next_sequence(),
-        cluster_id: id(),
-        project_id: "p".to_owned(),
-        name: name.to_owned(),
-        role: role.to_owned(),
-        flavor_id: None,
-        image_id: None,
-        image: None,
-        node_count: 1,
-        min_node_count: 0,
-        max_node_count: None,
-        docker_volume_size: None,
-        labels: Default::default(),
-        is_default: true,
-        stack_id: None,
         status: Status::UpdateInProgress,
-        status_reason: None,
-        node_addresses: Vec::new(),
-        version: None,
-        node_labels: Default::default(),
-        node_taints: Vec::new(),
-        created_at: NOW,
-        updated_at: None,
+        ..NodeGroup::default_of(cluster, "ubuntu", role, 1)
     }
 }
 
@@ -106,8 +63,7 @@ pub async fn full(place: &Place) -> Store {
     let mut made = cluster(&store, CLUSTER, "p", "k1");
     made.status = Status::UpdateInProgress;
     made.trustee_user_id = Some("trustee".to_owned());
-    let groups =
-        [group(&store, 8, DEFAULT_MASTER, MASTER), group(&store, 9, DEFAULT_WORKER, WORKER)];
+    let groups = [group(&store, &made, 8, MASTER), group(&store, &made, 9, WORKER)];
     let mut change = Change::new().put(&template(&store)).put(&made);
     for group in &groups {
         change = change.put(group);
@@ -164,26 +120,7 @@ pub async fn full(place: &Place) -> Store {
             next_trust: None,
             former_trust: None,
         })
-        .put(&CloudFacts {
-            cluster_id: id(),
-            image_id: "i".to_owned(),
-            os_distro: "ubuntu".to_owned(),
-            kube_version: None,
-            master_flavor: "m".to_owned(),
-            worker_flavor: "m".to_owned(),
-            external_network_id: None,
-            fixed_network_id: None,
-            fixed_subnet_id: None,
-            fixed_subnet_cidr: None,
-            ssh_public_key: None,
-            region: None,
-            has_octavia: false,
-            has_cinder: false,
-            master_addresses: Vec::new(),
-            api_internal: None,
-            api_public: Vec::new(),
-            foundation: None,
-        })
+        .put(&CloudFacts::plain(id(), "i", "ubuntu", "m"))
         .put(&Operation {
             sequence: store.next_sequence(),
             cluster_id: id(),
