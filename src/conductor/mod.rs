@@ -54,7 +54,6 @@ use crate::model::operation::{Operation, OperationKind, Step};
 use crate::model::requester::Requester;
 use crate::model::service::Service as ServiceRecord;
 use crate::model::stack::Stack;
-
 use crate::openstack::{Actor, Cloud, CloudError, Session};
 use crate::pki::enrolment::EnrolmentKey;
 use crate::pki::mill::Mill;
