@@ -2,18 +2,10 @@
 //! out afterwards is signed by the new ones.
 
 use hyper::{Method, StatusCode};
-use magnumd::base::points::Points;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::crash::{in_turns, stopped};
+use crate::crash::{self, Order, Ready, survives_a_stop_anywhere};
 use crate::harness::{Lab, Running};
-
-async fn built(lab: &Lab, daemon: &Running) -> (String, String) {
-    let token = lab.token("demo").await;
-    let uuid = daemon.create(&token, "k1").await;
-    assert_eq!(daemon.settled(&token, &uuid).await["status"], "CREATE_COMPLETE");
-    (token, uuid)
-}
 
 async fn rotate(daemon: &Running, token: &str, uuid: &str) -> (StatusCode, Value) {
     daemon.ask(token, Method::PATCH, &format!("/v1/certificates/{uuid}"), None).await
@@ -35,7 +27,7 @@ async fn authorities(daemon: &Running, token: &str, uuid: &str) -> Vec<String> {
 async fn every_authority_is_replaced_and_every_node_takes_part() {
     let lab = Lab::new().await;
     let daemon = lab.daemon().await;
-    let (token, uuid) = built(&lab, &daemon).await;
+    let (token, uuid) = lab.built(&daemon, "k1").await;
     let old = authorities(&daemon, &token, &uuid).await;
     let (status, body) = rotate(&daemon, &token, &uuid).await;
     assert_eq!(status, StatusCode::ACCEPTED, "{body}");
@@ -60,7 +52,7 @@ async fn every_authority_is_replaced_and_every_node_takes_part() {
 async fn the_old_authorities_stay_until_every_node_has_left_them() {
     let lab = Lab::with_faults(&["guest:*-node-1:issue-leaves:fail=disk full:times=1"]).await;
     let daemon = lab.daemon().await;
-    let (token, uuid) = built(&lab, &daemon).await;
+    let (token, uuid) = lab.built(&daemon, "k1").await;
     let old = authorities(&daemon, &token, &uuid).await;
     rotate(&daemon, &token, &uuid).await;
     let failed = daemon.settled(&token, &uuid).await;
@@ -75,40 +67,29 @@ async fn the_old_authorities_stay_until_every_node_has_left_them() {
     assert_ne!(authorities(&daemon, &token, &uuid).await, old);
 }
 
+#[derive(Clone, Copy)]
+struct Rotating;
+
+impl Order for Rotating {
+    async fn prepare(self, lab: &Lab, daemon: &Running) -> Ready {
+        let ready = crash::built(lab, daemon).await;
+        let before = json!(authorities(daemon, &ready.token, &ready.uuid).await);
+        Ready { before, ..ready }
+    }
+
+    async fn give(self, daemon: &Running, ready: &Ready) {
+        rotate(daemon, &ready.token, &ready.uuid).await;
+    }
+
+    async fn check(self, _: &Lab, daemon: &Running, ready: &Ready, _: &Value) {
+        let old = ready.before.as_array().unwrap();
+        let new = authorities(daemon, &ready.token, &ready.uuid).await;
+        assert!(old.iter().zip(&new).all(|(old, new)| old != new), "{new:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_survives_a_stop_anywhere() {
-    let counting = Points::counting();
-    let lab = Lab::new().await;
-    let daemon = lab.daemon().await;
-    let (token, uuid) = built(&lab, &daemon).await;
-    daemon.end().await;
-    let daemon = lab.daemon_with(counting.clone()).await;
-    rotate(&daemon, &token, &uuid).await;
-    assert_eq!(daemon.settled(&token, &uuid).await["status"], "UPDATE_COMPLETE");
-    daemon.end().await;
-    let points = counting.passed();
-    assert!(points >= 18, "drawn, three times given to master and workers, settled: {points}");
-    in_turns(points, |stop| async move {
-        let lab = Lab::new().await;
-        let daemon = lab.daemon().await;
-        let (token, uuid) = built(&lab, &daemon).await;
-        let old = authorities(&daemon, &token, &uuid).await;
-        daemon.end().await;
-        let halt = Points::stopping_after(stop);
-        let daemon = lab.daemon_with(halt.clone()).await;
-        rotate(&daemon, &token, &uuid).await;
-        stopped(&halt).await;
-        daemon.end().await;
-
-        let daemon = lab.daemon().await;
-        let cluster = daemon.settled(&token, &uuid).await;
-        assert_eq!(cluster["status"], "UPDATE_COMPLETE", "stopped at {stop}: {cluster}");
-        let new = authorities(&daemon, &token, &uuid).await;
-        assert!(old.iter().zip(&new).all(|(old, new)| old != new), "stopped at {stop}");
-        daemon.delete(&token, &format!("/v1/clusters/{uuid}")).await;
-        daemon.gone(&token, &uuid).await;
-        assert_eq!(lab.cloud.leftovers(), Vec::<String>::new(), "stopped at {stop}");
-        daemon.end().await;
-    })
-    .await;
+    // Drawn, three times given to master and workers, settled.
+    survives_a_stop_anywhere(Rotating, 18).await;
 }

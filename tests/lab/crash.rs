@@ -4,15 +4,16 @@
 use std::time::{Duration, Instant};
 
 use magnumd::base::points::Points;
+use serde_json::Value;
 use tokio::task::JoinSet;
 
-use crate::harness::{Lab, ONE_CLUSTER, PATIENCE};
+use crate::harness::{Lab, ONE_CLUSTER, PATIENCE, Running};
 
 /// Labs that run side by side.
 const LANES: usize = 4;
 
 /// Runs `work` for 0..count, a few at a time.
-pub async fn in_turns<F>(count: u64, work: impl Fn(u64) -> F)
+async fn in_turns<F>(count: u64, work: impl Fn(u64) -> F)
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -29,12 +30,97 @@ where
 }
 
 /// Waits until the conductor has been stopped.
-pub async fn stopped(points: &Points) {
+async fn stopped(points: &Points) {
     let began = Instant::now();
     while !points.has_stopped() {
         assert!(began.elapsed() < PATIENCE, "never reached point {}", points.passed());
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// A cluster that is there, and what a test wants to remember of it.
+pub struct Ready {
+    pub token: String,
+    pub uuid: String,
+    pub before: Value,
+}
+
+/// A complete cluster, as small as they are.
+pub async fn built(lab: &Lab, daemon: &Running) -> Ready {
+    let (token, uuid) = lab.built(daemon, "k1").await;
+    Ready { token, uuid, before: Value::Null }
+}
+
+/// Something that is asked of a cluster that is there.
+pub trait Order: Copy + Send + Sync + 'static {
+    fn prepare(self, lab: &Lab, daemon: &Running) -> impl Future<Output = Ready> + Send {
+        built(lab, daemon)
+    }
+
+    fn give(self, daemon: &Running, ready: &Ready) -> impl Future<Output = ()> + Send;
+
+    /// Waits for the end; the cluster then.
+    fn end(self, daemon: &Running, ready: &Ready) -> impl Future<Output = Value> + Send {
+        daemon.settled(&ready.token, &ready.uuid)
+    }
+
+    /// What must be so at the end, wherever it was stopped.
+    fn check(
+        self,
+        lab: &Lab,
+        daemon: &Running,
+        ready: &Ready,
+        cluster: &Value,
+    ) -> impl Future<Output = ()> + Send;
+}
+
+/// Says where a daemon had been stopped, if the test fails afterwards.
+struct Stop(u64);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("it had been stopped at {}", self.0);
+        }
+    }
+}
+
+/// Stops an order at each of its points in turn and takes it up again; there are at least as many
+/// points as `least` says.
+pub async fn survives_a_stop_anywhere(order: impl Order, least: u64) {
+    let counting = Points::counting();
+    let lab = Lab::new().await;
+    let daemon = lab.daemon().await;
+    let ready = order.prepare(&lab, &daemon).await;
+    daemon.end().await;
+    let daemon = lab.daemon_with(counting.clone()).await;
+    order.give(&daemon, &ready).await;
+    assert_eq!(order.end(&daemon, &ready).await["status"], "UPDATE_COMPLETE");
+    daemon.end().await;
+    let points = counting.passed();
+    assert!(points >= least, "{points}");
+    in_turns(points, move |stop| async move {
+        let lab = Lab::new().await;
+        let daemon = lab.daemon().await;
+        let ready = order.prepare(&lab, &daemon).await;
+        daemon.end().await;
+        let halt = Points::stopping_after(stop);
+        let daemon = lab.daemon_with(halt.clone()).await;
+        order.give(&daemon, &ready).await;
+        stopped(&halt).await;
+        daemon.end().await;
+
+        let _names_it = Stop(stop);
+        let daemon = lab.daemon().await;
+        let cluster = order.end(&daemon, &ready).await;
+        assert_eq!(cluster["status"], "UPDATE_COMPLETE", "{cluster}");
+        order.check(&lab, &daemon, &ready, &cluster).await;
+        daemon.delete(&ready.token, &format!("/v1/clusters/{}", ready.uuid)).await;
+        daemon.gone(&ready.token, &ready.uuid).await;
+        assert_eq!(lab.cloud.leftovers(), Vec::<String>::new());
+        daemon.end().await;
+    })
+    .await;
 }
 
 /// How many points a creation, or the deletion after it, passes.

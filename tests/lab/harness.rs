@@ -37,6 +37,15 @@ pub struct Lab {
 }
 
 impl Lab {
+    /// A complete cluster of this name and its owner's token: `(token, uuid)`.
+    pub async fn built(&self, daemon: &Running, name: &str) -> (String, String) {
+        let token = self.token("demo").await;
+        let uuid = daemon.create(&token, name).await;
+        let cluster = daemon.settled(&token, &uuid).await;
+        assert_eq!(cluster["status"], "CREATE_COMPLETE", "{cluster}");
+        (token, uuid)
+    }
+
     pub async fn new() -> Self {
         Self::with_faults(&[]).await
     }

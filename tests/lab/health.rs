@@ -15,14 +15,6 @@ async fn lab() -> Lab {
     lab
 }
 
-async fn built(lab: &Lab, daemon: &Running, name: &str) -> (String, String) {
-    let token = lab.token("demo").await;
-    let uuid = daemon.create(&token, name).await;
-    let cluster = daemon.settled(&token, &uuid).await;
-    assert_eq!(cluster["status"], "CREATE_COMPLETE", "{cluster}");
-    (token, uuid)
-}
-
 /// A cluster of a template with these changes.
 async fn built_from(lab: &Lab, daemon: &Running, changes: Value) -> (String, String) {
     let token = lab.token("demo").await;
@@ -30,7 +22,7 @@ async fn built_from(lab: &Lab, daemon: &Running, changes: Value) -> (String, Str
     wanted.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
     let (status, body) = daemon.post(&token, "/v1/clustertemplates", wanted).await;
     assert_eq!(status, StatusCode::CREATED, "{body}");
-    built(lab, daemon, "k1").await
+    lab.built(daemon, "k1").await
 }
 
 async fn becomes(daemon: &Running, token: &str, uuid: &str, status: &str) -> Value {
@@ -52,7 +44,7 @@ fn nodes(cluster: &Value) -> Vec<(String, &str)> {
 async fn a_cluster_is_healthy_while_all_of_its_nodes_are_ready() {
     let lab = lab().await;
     let daemon = lab.daemon().await;
-    let (token, uuid) = built(&lab, &daemon, "k1").await;
+    let (token, uuid) = lab.built(&daemon, "k1").await;
     let cluster = becomes(&daemon, &token, &uuid, "HEALTHY").await;
     assert_eq!(cluster["health_status_reason"]["api"], "ok", "{cluster}");
     assert_eq!(nodes(&cluster).len(), 3, "{cluster}");
@@ -86,8 +78,8 @@ async fn a_cluster_is_healthy_while_all_of_its_nodes_are_ready() {
 async fn an_api_that_is_not_well_shows_and_nobody_else_waits_for_it() {
     let lab = lab().await;
     let daemon = lab.daemon().await;
-    let (token, ill) = built(&lab, &daemon, "ill").await;
-    let (_, other) = built(&lab, &daemon, "other").await;
+    let (token, ill) = lab.built(&daemon, "ill").await;
+    let (_, other) = lab.built(&daemon, "other").await;
     for (harm, words) in [
         ("dead", "the API did not answer within 1 s"),
         ("refuse", "refused"),

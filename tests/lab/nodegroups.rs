@@ -3,19 +3,10 @@
 use std::time::{Duration, Instant};
 
 use hyper::{Method, StatusCode};
-use magnumd::base::points::Points;
 use serde_json::{Value, json};
 
-use crate::crash::{in_turns, stopped};
+use crate::crash::{self, Order, Ready, survives_a_stop_anywhere};
 use crate::harness::{Lab, PATIENCE, Running};
-
-async fn built(lab: &Lab, daemon: &Running) -> (String, String) {
-    let token = lab.token("demo").await;
-    let uuid = daemon.create(&token, "k1").await;
-    let cluster = daemon.settled(&token, &uuid).await;
-    assert_eq!(cluster["status"], "CREATE_COMPLETE", "{cluster}");
-    (token, uuid)
-}
 
 async fn make(daemon: &Running, token: &str, uuid: &str) {
     let path = format!("/v1/clusters/{uuid}/nodegroups");
@@ -45,7 +36,7 @@ async fn group_gone(daemon: &Running, token: &str, uuid: &str) -> Value {
 async fn a_group_is_made_resized_and_deleted() {
     let lab = Lab::new().await;
     let daemon = lab.daemon().await;
-    let (token, uuid) = built(&lab, &daemon).await;
+    let (token, uuid) = lab.built(&daemon, "k1").await;
     make(&daemon, &token, &uuid).await;
     let (_, at_once) = daemon.get(&token, &format!("/v1/clusters/{uuid}")).await;
     assert_eq!(at_once["status"], "UPDATE_IN_PROGRESS");
@@ -87,7 +78,7 @@ async fn a_group_is_made_resized_and_deleted() {
 async fn orders_on_different_groups_stand_in_line() {
     let lab = Lab::new().await;
     let daemon = lab.daemon().await;
-    let (token, uuid) = built(&lab, &daemon).await;
+    let (token, uuid) = lab.built(&daemon, "k1").await;
     make(&daemon, &token, &uuid).await;
     daemon.resize(&token, &uuid, json!({"node_count": 3})).await;
     let cluster = daemon.settled(&token, &uuid).await;
@@ -100,7 +91,7 @@ async fn orders_on_different_groups_stand_in_line() {
 async fn a_group_that_cannot_be_made_fails_alone_and_can_be_deleted() {
     let lab = Lab::new().await;
     let daemon = lab.daemon().await;
-    let (token, uuid) = built(&lab, &daemon).await;
+    let (token, uuid) = lab.built(&daemon, "k1").await;
     lab.cloud.inject("nova:POST:/servers:status=500:times=1".parse().unwrap());
     make(&daemon, &token, &uuid).await;
     let cluster = daemon.settled(&token, &uuid).await;
@@ -115,75 +106,51 @@ async fn a_group_that_cannot_be_made_fails_alone_and_can_be_deleted() {
     assert_eq!(lab.cloud.leftovers(), Vec::<String>::new());
 }
 
+#[derive(Clone, Copy)]
+struct Making;
+
+impl Order for Making {
+    async fn give(self, daemon: &Running, ready: &Ready) {
+        make(daemon, &ready.token, &ready.uuid).await;
+    }
+
+    async fn check(self, lab: &Lab, _: &Running, _: &Ready, _: &Value) {
+        assert_eq!(lab.cloud.count("servers"), 5);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn making_a_group_survives_a_stop_anywhere() {
-    let counting = Points::counting();
-    let lab = Lab::new().await;
-    let daemon = lab.daemon().await;
-    let (token, uuid) = built(&lab, &daemon).await;
-    daemon.end().await;
-    let daemon = lab.daemon_with(counting.clone()).await;
-    make(&daemon, &token, &uuid).await;
-    daemon.settled(&token, &uuid).await;
-    daemon.end().await;
-    let points = counting.passed();
-    assert!(points >= 6, "an act and three commits: {points}");
-    in_turns(points, |stop| async move {
-        let lab = Lab::new().await;
-        let daemon = lab.daemon().await;
-        let (token, uuid) = built(&lab, &daemon).await;
-        daemon.end().await;
-        let halt = Points::stopping_after(stop);
-        let daemon = lab.daemon_with(halt.clone()).await;
-        make(&daemon, &token, &uuid).await;
-        stopped(&halt).await;
-        daemon.end().await;
+    // An act and three commits.
+    survives_a_stop_anywhere(Making, 6).await;
+}
 
-        let daemon = lab.daemon().await;
-        let cluster = daemon.settled(&token, &uuid).await;
-        assert_eq!(cluster["status"], "UPDATE_COMPLETE", "stopped at {stop}: {cluster}");
-        assert_eq!(lab.cloud.count("servers"), 5, "stopped at {stop}");
-        daemon.delete(&token, &format!("/v1/clusters/{uuid}")).await;
-        daemon.gone(&token, &uuid).await;
-        assert_eq!(lab.cloud.leftovers(), Vec::<String>::new(), "stopped at {stop}");
-        daemon.end().await;
-    })
-    .await;
+#[derive(Clone, Copy)]
+struct Dropping;
+
+impl Order for Dropping {
+    async fn prepare(self, lab: &Lab, daemon: &Running) -> Ready {
+        let ready = crash::built(lab, daemon).await;
+        Making.give(daemon, &ready).await;
+        daemon.settled(&ready.token, &ready.uuid).await;
+        ready
+    }
+
+    async fn give(self, daemon: &Running, ready: &Ready) {
+        drop_group(daemon, &ready.token, &ready.uuid).await;
+    }
+
+    async fn end(self, daemon: &Running, ready: &Ready) -> Value {
+        group_gone(daemon, &ready.token, &ready.uuid).await
+    }
+
+    async fn check(self, lab: &Lab, _: &Running, _: &Ready, _: &Value) {
+        assert_eq!(lab.cloud.count("servers"), 3);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn deleting_a_group_survives_a_stop_anywhere() {
-    let counting = Points::counting();
-    let lab = Lab::new().await;
-    let daemon = lab.daemon().await;
-    let (token, uuid) = built(&lab, &daemon).await;
-    make(&daemon, &token, &uuid).await;
-    daemon.settled(&token, &uuid).await;
-    daemon.end().await;
-    let daemon = lab.daemon_with(counting.clone()).await;
-    drop_group(&daemon, &token, &uuid).await;
-    group_gone(&daemon, &token, &uuid).await;
-    daemon.end().await;
-    let points = counting.passed();
-    assert!(points >= 6, "an act and two commits: {points}");
-    in_turns(points, |stop| async move {
-        let lab = Lab::new().await;
-        let daemon = lab.daemon().await;
-        let (token, uuid) = built(&lab, &daemon).await;
-        make(&daemon, &token, &uuid).await;
-        daemon.settled(&token, &uuid).await;
-        daemon.end().await;
-        let halt = Points::stopping_after(stop);
-        let daemon = lab.daemon_with(halt.clone()).await;
-        drop_group(&daemon, &token, &uuid).await;
-        stopped(&halt).await;
-        daemon.end().await;
-
-        let daemon = lab.daemon().await;
-        let cluster = group_gone(&daemon, &token, &uuid).await;
-        assert_eq!(cluster["status"], "UPDATE_COMPLETE", "stopped at {stop}: {cluster}");
-        assert_eq!(lab.cloud.count("servers"), 3, "stopped at {stop}");
-        daemon.end().await;
-    })
-    .await;
+    // An act and two commits.
+    survives_a_stop_anywhere(Dropping, 6).await;
 }

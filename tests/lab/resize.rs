@@ -1,19 +1,10 @@
 //! A cluster grows and shrinks, also when it is stopped anywhere, asked twice or refused.
 
 use hyper::{Method, StatusCode};
-use magnumd::base::points::Points;
 use serde_json::{Value, json};
 
-use crate::crash::{in_turns, stopped};
+use crate::crash::{Order, Ready, survives_a_stop_anywhere};
 use crate::harness::{Lab, ONE_CLUSTER, Running};
-
-async fn built(lab: &Lab, daemon: &Running) -> (String, String) {
-    let token = lab.token("demo").await;
-    let uuid = daemon.create(&token, "k1").await;
-    let cluster = daemon.settled(&token, &uuid).await;
-    assert_eq!(cluster["status"], "CREATE_COMPLETE", "{cluster}");
-    (token, uuid)
-}
 
 async fn worker_ids(lab: &Lab, token: &str, cluster: &Value) -> Value {
     let (_, stack) = lab.stack(token, cluster).await;
@@ -26,7 +17,7 @@ async fn worker_ids(lab: &Lab, token: &str, cluster: &Value) -> Value {
 async fn a_cluster_grows_shrinks_to_nothing_and_grows_again() {
     let lab = Lab::new().await;
     let daemon = lab.daemon().await;
-    let (token, uuid) = built(&lab, &daemon).await;
+    let (token, uuid) = lab.built(&daemon, "k1").await;
     for (count, servers) in [(4, 5), (0, 1), (2, 3)] {
         daemon.resize(&token, &uuid, json!({"node_count": count})).await;
         let (_, at_once) = daemon.get(&token, &format!("/v1/clusters/{uuid}")).await;
@@ -52,7 +43,7 @@ async fn a_cluster_grows_shrinks_to_nothing_and_grows_again() {
 async fn the_named_nodes_go_however_they_are_named() {
     let lab = Lab::new().await;
     let daemon = lab.daemon().await;
-    let (token, uuid) = built(&lab, &daemon).await;
+    let (token, uuid) = lab.built(&daemon, "k1").await;
     daemon.resize(&token, &uuid, json!({"node_count": 5})).await;
     let cluster = daemon.settled(&token, &uuid).await;
     let addresses = cluster["node_addresses"].as_array().unwrap().clone();
@@ -77,7 +68,7 @@ async fn the_named_nodes_go_however_they_are_named() {
 async fn a_failed_resize_is_told_and_can_be_tried_again() {
     let lab = Lab::new().await;
     let daemon = lab.daemon().await;
-    let (token, uuid) = built(&lab, &daemon).await;
+    let (token, uuid) = lab.built(&daemon, "k1").await;
     lab.cloud.inject("nova:POST:/servers:status=500:times=1".parse().unwrap());
     daemon.resize(&token, &uuid, json!({"node_count": 3})).await;
     let cluster = daemon.settled(&token, &uuid).await;
@@ -94,7 +85,7 @@ async fn a_failed_resize_is_told_and_can_be_tried_again() {
 async fn a_failed_resize_is_rolled_back_if_asked_to() {
     let lab = Lab::new().await;
     let daemon = lab.daemon().await;
-    let (token, uuid) = built(&lab, &daemon).await;
+    let (token, uuid) = lab.built(&daemon, "k1").await;
     lab.cloud.inject("nova:POST:/servers:status=500:times=1".parse().unwrap());
     let patch = json!([{"op": "replace", "path": "/node_count", "value": 3}]);
     let path = format!("/v1/clusters/{uuid}?rollback=True");
@@ -137,45 +128,28 @@ async fn changed(daemon: &Running, token: &str, uuid: &str) {
     daemon.resize(token, uuid, order).await;
 }
 
+#[derive(Clone, Copy)]
+struct Resizing;
+
+impl Order for Resizing {
+    async fn give(self, daemon: &Running, ready: &Ready) {
+        changed(daemon, &ready.token, &ready.uuid).await;
+    }
+
+    async fn check(self, lab: &Lab, _: &Running, ready: &Ready, cluster: &Value) {
+        assert_eq!(cluster["node_count"], 3);
+        let left = worker_ids(lab, &ready.token, cluster).await;
+        let left: Vec<&String> = left.as_object().unwrap().keys().collect();
+        assert_eq!(left, ["1", "2", "3"]);
+        assert_eq!(lab.cloud.count("servers"), 4);
+        for (kind, count) in ONE_CLUSTER.into_iter().skip(1) {
+            assert_eq!(lab.cloud.count(kind), count, "{kind}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn resize_survives_a_stop_anywhere() {
-    let lab = Lab::new().await;
-    let daemon = lab.daemon().await;
-    let (token, uuid) = built(&lab, &daemon).await;
-    daemon.end().await;
-    let counting = Points::counting();
-    let daemon = lab.daemon_with(counting.clone()).await;
-    changed(&daemon, &token, &uuid).await;
-    assert_eq!(daemon.settled(&token, &uuid).await["status"], "UPDATE_COMPLETE");
-    daemon.end().await;
-    let points = counting.passed();
-    assert!(points >= 6, "an act and two commits: {points}");
-    in_turns(points, |stop| async move {
-        let lab = Lab::new().await;
-        let daemon = lab.daemon().await;
-        let (token, uuid) = built(&lab, &daemon).await;
-        daemon.end().await;
-        let halt = Points::stopping_after(stop);
-        let daemon = lab.daemon_with(halt.clone()).await;
-        changed(&daemon, &token, &uuid).await;
-        stopped(&halt).await;
-        daemon.end().await;
-
-        let daemon = lab.daemon().await;
-        let cluster = daemon.settled(&token, &uuid).await;
-        assert_eq!(cluster["status"], "UPDATE_COMPLETE", "stopped at {stop}: {cluster}");
-        assert_eq!(cluster["node_count"], 3, "stopped at {stop}");
-        let left = worker_ids(&lab, &token, &cluster).await;
-        let left: Vec<&String> = left.as_object().unwrap().keys().collect();
-        assert_eq!(left, ["1", "2", "3"], "stopped at {stop}");
-        assert_eq!(lab.cloud.count("servers"), 4, "stopped at {stop}");
-        for (kind, count) in ONE_CLUSTER.into_iter().skip(1) {
-            assert_eq!(lab.cloud.count(kind), count, "{kind}, stopped at {stop}");
-        }
-        daemon.delete(&token, &format!("/v1/clusters/{uuid}")).await;
-        daemon.gone(&token, &uuid).await;
-        assert_eq!(lab.cloud.leftovers(), Vec::<String>::new(), "stopped at {stop}");
-        daemon.end().await;
-    })
-    .await;
+    // An act and two commits.
+    survives_a_stop_anywhere(Resizing, 6).await;
 }

@@ -2,10 +2,9 @@
 //! fails, and when it is tried again.
 
 use hyper::{Method, StatusCode};
-use magnumd::base::points::Points;
 use serde_json::{Value, json};
 
-use crate::crash::{in_turns, stopped};
+use crate::crash::{Order, Ready, survives_a_stop_anywhere};
 use crate::harness::{Lab, Running};
 
 const OLD: &str = "ubuntu-v1.31.4";
@@ -197,44 +196,31 @@ async fn a_further_group_follows_its_cluster() {
     assert!(now.len() == 6 && now.iter().all(|(_, image)| image == NEW), "{now:?}");
 }
 
+#[derive(Clone, Copy)]
+struct Upgrading;
+
+impl Order for Upgrading {
+    async fn prepare(self, lab: &Lab, daemon: &Running) -> Ready {
+        let token = lab.token("demo").await;
+        let uuid = built(daemon, &token).await;
+        Ready { token, uuid, before: Value::Null }
+    }
+
+    async fn give(self, daemon: &Running, ready: &Ready) {
+        let order = json!({"cluster_template": "new", "max_batch_size": 2});
+        upgrade(daemon, &ready.token, &ready.uuid, order).await;
+    }
+
+    async fn check(self, lab: &Lab, _: &Running, ready: &Ready, _: &Value) {
+        let now = images(lab, &ready.token).await;
+        assert!(now.len() == 5 && now.iter().all(|(_, i)| i == NEW), "{now:?}");
+        let updates = lab.cloud.calls().iter().filter(|c| c.starts_with("PATCH heat")).count();
+        assert_eq!(updates, 4, "nothing is asked of Heat twice");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upgrade_survives_a_stop_anywhere() {
-    let order = || json!({"cluster_template": "new", "max_batch_size": 2});
-    let counting = Points::counting();
-    let lab = Lab::new().await;
-    let daemon = lab.daemon().await;
-    let token = lab.token("demo").await;
-    let uuid = built(&daemon, &token).await;
-    daemon.end().await;
-    let daemon = lab.daemon_with(counting.clone()).await;
-    upgrade(&daemon, &token, &uuid, order()).await;
-    assert_eq!(daemon.settled(&token, &uuid).await["status"], "UPDATE_COMPLETE");
-    daemon.end().await;
-    let points = counting.passed();
-    assert!(points >= 34, "four batches of three commits and an act: {points}");
-    in_turns(points, move |stop| async move {
-        let lab = Lab::new().await;
-        let daemon = lab.daemon().await;
-        let token = lab.token("demo").await;
-        let uuid = built(&daemon, &token).await;
-        daemon.end().await;
-        let halt = Points::stopping_after(stop);
-        let daemon = lab.daemon_with(halt.clone()).await;
-        upgrade(&daemon, &token, &uuid, order()).await;
-        stopped(&halt).await;
-        daemon.end().await;
-
-        let daemon = lab.daemon().await;
-        let cluster = daemon.settled(&token, &uuid).await;
-        assert_eq!(cluster["status"], "UPDATE_COMPLETE", "stopped at {stop}: {cluster}");
-        let now = images(&lab, &token).await;
-        assert!(now.len() == 5 && now.iter().all(|(_, i)| i == NEW), "stopped at {stop}: {now:?}");
-        let updates = lab.cloud.calls().iter().filter(|c| c.starts_with("PATCH heat")).count();
-        assert_eq!(updates, 4, "stopped at {stop}: nothing is asked of Heat twice");
-        daemon.delete(&token, &format!("/v1/clusters/{uuid}")).await;
-        daemon.gone(&token, &uuid).await;
-        assert_eq!(lab.cloud.leftovers(), Vec::<String>::new(), "stopped at {stop}");
-        daemon.end().await;
-    })
-    .await;
+    // Four batches of three commits and an act.
+    survives_a_stop_anywhere(Upgrading, 34).await;
 }
