@@ -1,45 +1,30 @@
-//! One driver: its directory, compiled and checked, and what can be made with it. Pure.
+//! One driver: its directory, compiled and checked, and what is known of a plan. Pure.
 
-use std::collections::BTreeMap;
-use std::io::Write;
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use flate2::Compression;
-use flate2::write::GzEncoder;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use tera::Context;
 
-use super::checks::{self, unsuitable};
-use super::context::{self, Scene, WORKER_IMAGE};
-use super::count::Census;
+use super::checks::unsuitable;
+use super::context::{self, Scene};
 use super::directory::Directory;
 use super::expression::Expression;
 use super::label::{Default as LabelDefault, Label};
 use super::manifest::{self, Health, LabelsPolicy, Manifest, RotateStrategy, Rule, Wait};
-use super::plan::{NodeCertificates, NodePlan};
 use super::templates::Templates;
 use super::{Bundle, ClusterPlan, DriverError, Outcome, compile, outcome, written};
-use crate::base::archive;
 use crate::model::cluster_template::{Coe, ServerType};
-use crate::model::name;
-use crate::model::nodegroup::{self, DEFAULT_WORKER};
+use crate::model::nodegroup;
 use crate::model::stack::Stack;
-
-/// Parameters by which magnumd recognises its stacks and their updates.
-const RECOGNISED_BY: [&str; 2] = ["cluster_uuid", "revision"];
-/// What clusters show as `coe_version`.
-const COE_VERSION: &str = "kube_version";
-/// Nova takes 65535 bytes of user data after base64.
-const NOVA_USER_DATA: usize = 65_535 / 4 * 3;
 
 /// A driver, ready to draw.
 pub struct Driver {
     pub(super) manifest: Manifest,
     pub(super) directory: Directory,
     labels: Vec<Label>,
-    pub(super) templates: Templates,
+    /// Compiled when they are first needed.
+    templates: OnceLock<Templates>,
 }
 
 /// How long a creation waits for its nodes; None waits as long as the creation may take.
@@ -76,10 +61,30 @@ pub(super) struct Known {
 impl Driver {
     /// Compiles a directory; whatever can be known to be wrong without a cluster is an error.
     pub fn new(directory: Directory) -> Result<Self, DriverError> {
+        let driver = Self::unproven(directory)?;
+        driver.templates()?;
+        Ok(driver)
+    }
+
+    /// Takes the templates on trust, until they are needed: most clouds need few of the drivers
+    /// that come with magnumd, and compiled they fill some megabytes.
+    pub(super) fn unproven(directory: Directory) -> Result<Self, DriverError> {
         let manifest = Manifest::parse(directory.name(), directory.manifest()?)?;
         let labels = Label::all(&manifest)?;
-        let templates = compile::compile(&manifest, &labels, &directory)?;
-        Ok(Self { manifest, directory, labels, templates })
+        Ok(Self { manifest, directory, labels, templates: OnceLock::new() })
+    }
+
+    pub(super) fn templates(&self) -> Result<&Templates, DriverError> {
+        if let Some(compiled) = self.templates.get() {
+            return Ok(compiled);
+        }
+        let compiled = compile::compile(&self.manifest, &self.labels, &self.directory)?;
+        Ok(self.templates.get_or_init(|| compiled))
+    }
+
+    /// An error in a template, or in what it has given.
+    pub(super) fn fault(&self, template: &str, reason: String) -> DriverError {
+        self.templates().map_or_else(|e| e, |known| known.error(template, None, reason))
     }
 
     pub fn name(&self) -> &str {
@@ -143,7 +148,7 @@ impl Driver {
         context: &Context,
     ) -> Result<Option<Duration>, DriverError> {
         let Some(expression) = expression else { return Ok(None) };
-        let seconds = self.templates.value(name, expression, context)?;
+        let seconds = self.templates()?.value(name, expression, context)?;
         Ok(seconds.as_u64().map(Duration::from_secs))
     }
 
@@ -218,7 +223,7 @@ impl Driver {
         plan: &ClusterPlan,
     ) -> Result<bool, DriverError> {
         match expression {
-            Some(wanted) => self.templates.holds(name, wanted, &self.known(plan)?.context),
+            Some(wanted) => self.templates()?.holds(name, wanted, &self.known(plan)?.context),
             None => Ok(false),
         }
     }
@@ -239,9 +244,9 @@ impl Driver {
         Ok(Waits { for_nodes, limits })
     }
 
-    fn inlines_in(&self, context: &Context) -> Result<bool, DriverError> {
+    pub(super) fn inlines_in(&self, context: &Context) -> Result<bool, DriverError> {
         match &self.manifest.bootstrap.inline {
-            Some(inline) => self.templates.holds(compile::INLINE, inline, context),
+            Some(inline) => self.templates()?.holds(compile::INLINE, inline, context),
             None => Ok(false),
         }
     }
@@ -285,45 +290,11 @@ impl Driver {
             // A plan that cannot be read was refused when its cluster was asked for.
             true => self
                 .known(plan)
-                .and_then(|known| self.templates.render(compile::API_FORMAT, &known.context))
+                .and_then(|known| self.templates()?.render(compile::API_FORMAT, &known.context))
                 .unwrap_or_else(|_| written.clone()),
             false => written.clone(),
         };
         outcome::read(&self.manifest.outputs, &format, nodegroup::counts(&plan.groups).0, stack)
-    }
-
-    /// The stack with all that belongs to it, and how many resources it has.
-    pub(super) fn draw(&self, plan: &ClusterPlan) -> Result<(Bundle, u64), DriverError> {
-        checks::suits(plan, &self.manifest)?;
-        let scene = self.scene(plan);
-        self.undeclared(plan)?;
-        let known = self.known(plan)?;
-        for group in &plan.groups {
-            scene.node_labels(group)?;
-        }
-        self.refuse("refuse", &self.manifest.refuse, &known.context)?;
-        let render = |name: &str| self.templates.render(name, &known.context);
-        let template = render(&self.manifest.stack.template)?;
-        let mut files = self.user_data(&scene, &known.context)?;
-        for file in &self.manifest.stack.files {
-            if self.is_wanted(
-                &compile::stack_file(&file.name),
-                file.when.as_ref(),
-                &known.context,
-            )? {
-                let text = render(&file.template)?;
-                written::file(&file.name, &text).map_err(|e| self.wrong(&file.template, e))?;
-                files.insert(file.name.clone(), text);
-            }
-        }
-        let stack =
-            written::yaml(&template).map_err(|e| self.wrong(&self.manifest.stack.template, e))?;
-        let parameters = self.parameters(plan, &known, &stack)?;
-        let bundle = Bundle { template, parameters, files };
-        let census = Census::of_stack(&bundle, &stack)
-            .map_err(|e| self.wrong(&self.manifest.stack.template, (None, e)))?;
-        checks::fits_heat(plan, &bundle, census.resources())?;
-        Ok((bundle, census.resources()))
     }
 
     pub(super) fn scene<'p>(&'p self, plan: &'p ClusterPlan) -> Scene<'p> {
@@ -342,7 +313,8 @@ impl Driver {
         let mut values = tera::Map::new();
         context.insert_value("values", tera::Value::from(values.clone()));
         for named in &self.manifest.values {
-            let value = self.templates.value(&compile::value(&named.name), &named.is, &context)?;
+            let value =
+                self.templates()?.value(&compile::value(&named.name), &named.is, &context)?;
             values.insert(named.name.clone().into(), tera::Value::from_serializable(&value));
             context.insert_value("values", tera::Value::from(values.clone()));
         }
@@ -365,7 +337,7 @@ impl Driver {
                         context::put(context, "labels", &labels);
                         let own = nested && label.nested.is_some();
                         let name = compile::label_default(&label.name, own);
-                        let value = self.templates.value(&name, expression, context)?;
+                        let value = self.templates()?.value(&name, expression, context)?;
                         label.computed(&manifest::as_written(&value).unwrap_or_default())?
                     }
                 },
@@ -377,7 +349,7 @@ impl Driver {
     }
 
     /// Labels that nobody reads are refused where the manifest wants that.
-    fn undeclared(&self, plan: &ClusterPlan) -> Result<(), DriverError> {
+    pub(super) fn undeclared(&self, plan: &ClusterPlan) -> Result<(), DriverError> {
         let given = |name: &str| plan.cluster.labels.get(name).is_some();
         for label in self.labels.iter().filter(|l| l.names().any(given)) {
             if let Some(instead) = &label.spec.deprecated {
@@ -413,9 +385,9 @@ impl Driver {
         unsuitable(format!("Driver {} knows no label {name}. {cure}", self.name()))
     }
 
-    fn version(&self, known: &Known) -> Result<Option<String>, DriverError> {
+    pub(super) fn version(&self, known: &Known) -> Result<Option<String>, DriverError> {
         let Some(version) = &self.manifest.coe_version else { return Ok(None) };
-        let version = self.templates.value(compile::COE_VERSION, version, &known.context)?;
+        let version = self.templates()?.value(compile::COE_VERSION, version, &known.context)?;
         Ok(version.as_str().filter(|v| !v.is_empty()).map(str::to_owned))
     }
 
@@ -426,8 +398,8 @@ impl Driver {
         context: &Context,
     ) -> Result<(), DriverError> {
         for (i, rule) in rules.iter().enumerate() {
-            if self.templates.holds(&compile::rule(list, i), &rule.when, context)? {
-                return unsuitable(self.templates.render(&compile::say(list, i), context)?);
+            if self.templates()?.holds(&compile::rule(list, i), &rule.when, context)? {
+                return unsuitable(self.templates()?.render(&compile::say(list, i), context)?);
             }
         }
         Ok(())
@@ -439,147 +411,12 @@ impl Driver {
         when: Option<&Expression>,
         context: &Context,
     ) -> Result<bool, DriverError> {
-        when.map_or(Ok(true), |when| self.templates.holds(name, when, context))
+        when.map_or(Ok(true), |when| self.templates()?.holds(name, when, context))
     }
 
     /// An error in what a template has given.
     pub(super) fn wrong(&self, template: &str, (line, reason): written::Wrong) -> DriverError {
         let at = line.map_or_else(String::new, |line| format!(" (line {line} of what it gives)"));
-        self.templates.error(template, None, format!("{reason}{at}"))
+        self.fault(template, format!("{reason}{at}"))
     }
-
-    /// By the names that the stack's template finds it under.
-    fn user_data(
-        &self,
-        scene: &Scene<'_>,
-        known: &Context,
-    ) -> Result<BTreeMap<String, String>, DriverError> {
-        let plan = scene.plan;
-        let data = &self.manifest.user_data;
-        let format = written::format_for(data.format, &plan.facts.os_distro);
-        let inlines = self.inlines_in(known)?;
-        let render = |index: Option<u32>, token: Option<&str>| {
-            let (role, template) = match index {
-                Some(_) => (nodegroup::MASTER, &data.master),
-                None => (nodegroup::WORKER, &data.worker),
-            };
-            let mut context = known.clone();
-            let mut node = scene.server(index, token)?;
-            if inlines {
-                node["files"] = self.packed(plan, index, known.clone())?.into();
-            }
-            context::put(&mut context, "node", &node);
-            let text = self.templates.render(template, &context)?;
-            written::user_data(format, &text).map_err(|e| self.wrong(template, e))?;
-            let most = if inlines { NOVA_USER_DATA } else { data.max_bytes };
-            match text.len() {
-                bytes if bytes > most && inlines => unsuitable(format!(
-                    "The user data of a {role} would have {bytes} bytes with all its files in it, \
-                     and Nova takes {most}. Let servers fetch their files from magnumd instead."
-                )),
-                bytes if bytes > most => unsuitable(format!(
-                    "The user data of a {role} would have {bytes} bytes, more than the {most} that \
-                     driver {} allows itself. Use a shorter key pair, such as ed25519.",
-                    self.name()
-                )),
-                _ => Ok(text),
-            }
-        };
-        let mut files = BTreeMap::new();
-        for index in 0..nodegroup::counts(&plan.groups).0 {
-            let token = plan.enrolment.masters.get(index as usize);
-            let text = render(Some(index), token.map(|t| t.expose().as_str()))?;
-            files.insert(context::master_user_data(index), text);
-        }
-        let group = plan.groups.iter().find(|g| !g.is_master()).map_or(DEFAULT_WORKER, |g| &g.name);
-        let token = plan.enrolment.workers.iter().find(|(name, _)| name == group);
-        let text = render(None, token.map(|(_, t)| t.expose().as_str()))?;
-        files.insert(context::WORKER_USER_DATA.to_owned(), text);
-        Ok(files)
-    }
-
-    /// A node's files in one compressed archive, for its user data. What is not known before the
-    /// stack exists stands in them as a word that the stack, or the server, replaces.
-    fn packed(
-        &self,
-        plan: &ClusterPlan,
-        index: Option<u32>,
-        known: Context,
-    ) -> Result<String, DriverError> {
-        let masters = 0..nodegroup::counts(&plan.groups).0;
-        let node = NodePlan {
-            name: match index {
-                Some(index) => name::master_node(&plan.stack_name(), index),
-                None => name::worker_node_prefix(&plan.stack_name()),
-            },
-            master_index: index,
-            master_addresses: masters.map(|i| format!("@MASTER_{i}_ADDRESS@")).collect(),
-            api_public: vec!["@API_PUBLIC@".to_owned()],
-            api_endpoint: "https://@API_HOST@:6443".to_owned(),
-            rejoins: false,
-            certificates: match (&plan.inlined, index) {
-                (Some(given), Some(_)) => given.certificates.clone(),
-                (Some(given), None) => NodeCertificates {
-                    ca: given.certificates.ca.clone(),
-                    bootstrap: Some(given.bootstrap.clone()),
-                    ..NodeCertificates::default()
-                },
-                // Before there are any, to see whether all this can be built.
-                (None, _) => context::stand_ins(),
-            },
-        };
-        let files = self.boot_files(plan, &node, known)?;
-        let files: Vec<archive::File> =
-            files.into_iter().map(|f| (f.path, f.mode, f.content)).collect();
-        let failed = |e: std::io::Error| self.templates.error("files", None, e.to_string());
-        let mut out = GzEncoder::new(Vec::new(), Compression::best());
-        out.write_all(&archive::build(&files, 0).map_err(failed)?).map_err(failed)?;
-        Ok(BASE64.encode(out.finish().map_err(failed)?))
-    }
-
-    /// What the stack's template asks for.
-    fn parameters(
-        &self,
-        plan: &ClusterPlan,
-        known: &Known,
-        stack: &Value,
-    ) -> Result<BTreeMap<String, Value>, DriverError> {
-        let template = &self.manifest.stack.template;
-        let declared = |name: &str| stack["parameters"].get(name).is_some();
-        if let Some(missing) = RECOGNISED_BY.into_iter().find(|name| !declared(name)) {
-            let reason = format!(
-                "the stack declares no parameter {missing}, by which magnumd recognises it"
-            );
-            return Err(self.templates.error(template, None, reason));
-        }
-        let mut parameters = BTreeMap::from([
-            (RECOGNISED_BY[0].to_owned(), json!(plan.cluster.id.to_string())),
-            (RECOGNISED_BY[1].to_owned(), json!(plan.revision)),
-        ]);
-        if declared(COE_VERSION) {
-            let version = self.version(known)?.unwrap_or_default();
-            parameters.insert(COE_VERSION.to_owned(), json!(version));
-        }
-        if !plan.images.workers.is_empty() && declared(WORKER_IMAGE) {
-            parameters.insert(WORKER_IMAGE.to_owned(), worker_images(plan));
-        }
-        for (name, expression) in &self.manifest.stack.parameters {
-            let value =
-                self.templates.value(&compile::parameter(name), expression, &known.context)?;
-            // A further group's stack may do without some.
-            if declared(name) {
-                parameters.insert(name.clone(), value);
-            }
-        }
-        Ok(parameters)
-    }
-}
-
-/// A group has one definition for all its members. Heat resolves the functions in it before it
-/// numbers the members, so none of them can tell one member from another; but a function that
-/// comes out of a parameter is resolved where the members are, after numbering.
-fn worker_images(plan: &ClusterPlan) -> Value {
-    let images: Map<String, Value> =
-        plan.images.workers.iter().map(|(i, image)| (format!("[{i}]"), json!(image))).collect();
-    json!({"str_replace": {"template": "[%index%]", "params": images}})
 }

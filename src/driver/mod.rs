@@ -11,6 +11,7 @@ mod context;
 pub mod count;
 mod craft;
 pub mod directory;
+mod draw;
 mod expression;
 mod filters;
 pub mod label;

@@ -57,10 +57,9 @@ impl Driver {
     ) -> Result<Vec<String>, DriverError> {
         let Some(names) = &self.manifest.certificates.api_names else { return Ok(Vec::new()) };
         let context = self.node_context(plan, node, self.known(plan)?.context)?;
-        let names = self.templates.value(compile::API_NAMES, names, &context)?;
-        serde_json::from_value(names).map_err(|e| {
-            self.templates.error(compile::API_NAMES, None, format!("it is no list of texts: {e}"))
-        })
+        let names = self.templates()?.value(compile::API_NAMES, names, &context)?;
+        serde_json::from_value(names)
+            .map_err(|e| self.fault(compile::API_NAMES, format!("it is no list of texts: {e}")))
     }
 
     /// Whether a cluster's nodes have anything to do for a duty.
@@ -105,7 +104,7 @@ impl Driver {
             }
             let content = match (&entry.template, &entry.file, entry.content) {
                 (Some(template), ..) => {
-                    let text = self.templates.render(template, context)?;
+                    let text = self.templates()?.render(template, context)?;
                     written::file(&entry.path, &text).map_err(|e| self.wrong(template, e))?;
                     text.into_bytes()
                 }
@@ -132,9 +131,8 @@ impl Driver {
         let given = &node.certificates;
         let key = |key: &Option<Secret<String>>| match key {
             Some(key) => Ok(context::pem(key.expose())),
-            None => Err(self.templates.error(
+            None => Err(self.fault(
                 &entry.path,
-                None,
                 "a node was to be given this key, and it is not there".to_owned(),
             )),
         };

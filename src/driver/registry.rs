@@ -35,7 +35,7 @@ impl Drivers {
     /// The drivers that come with magnumd, without the `disabled` ones and those in beta.
     pub fn builtin(disabled: &[String]) -> Self {
         Self::load(Vec::new(), Wishes { disabled, ..Wishes::default() })
-            .expect("embedded directories that compile and do not clash")
+            .expect("embedded manifests that are whole and do not clash")
     }
 
     /// Those that come with magnumd and an operator's own, which come first.
@@ -122,14 +122,15 @@ fn compiled(directories: Vec<Directory>) -> Result<Vec<Arc<Driver>>, DriverError
     directories.into_iter().map(|directory| Driver::new(directory).map(Arc::new)).collect()
 }
 
-/// Those that come with magnumd, compiled once in the life of the process.
+/// Those that come with magnumd, each compiled at most once in the life of the process.
 fn embedded() -> Result<Vec<Arc<Driver>>, DriverError> {
-    static COMPILED: OnceLock<Vec<Arc<Driver>>> = OnceLock::new();
-    if let Some(known) = COMPILED.get() {
+    static KNOWN: OnceLock<Vec<Arc<Driver>>> = OnceLock::new();
+    if let Some(known) = KNOWN.get() {
         return Ok(known.clone());
     }
-    let made = compiled(Directory::embedded())?;
-    Ok(COMPILED.get_or_init(|| made).clone())
+    let made = Directory::embedded().into_iter().map(|d| Driver::unproven(d).map(Arc::new));
+    let made = made.collect::<Result<Vec<_>, _>>()?;
+    Ok(KNOWN.get_or_init(|| made).clone())
 }
 
 /// Why two drivers cannot be there side by side.
