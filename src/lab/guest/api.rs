@@ -4,7 +4,8 @@
 //! It listens wherever the network leads to the master from outside, and answers what is asked
 //! about the cluster's health from the facts of the world.
 
-use std::net::Ipv4Addr;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ use crate::base::http::tls;
 const ADMINISTRATORS: &str = "system:masters";
 /// How soon a change of the network, or a fault, is noticed; on the wall's clock.
 const NOTICE: Duration = Duration::from_millis(50);
+/// For how many of these an address is waited for.
+const PATIENCE: u32 = 100;
 
 /// An API server that is set up and does not listen yet.
 pub(super) struct Api {
@@ -152,7 +155,7 @@ impl Api {
                     None => Some(self.own.as_ref()),
                 };
                 let limits = Limits { drain_time: NOTICE, ..Limits::default() };
-                let door = match Door::bind((*address, self.port).into(), limits).await {
+                let door = match patient((*address, self.port).into(), limits).await {
                     Ok(door) => door,
                     Err(error) => {
                         warn!(name, %address, %error, "a guest's API server cannot listen");
@@ -183,6 +186,19 @@ impl Api {
             while serving.join_next().await.is_some() {}
         }
     }
+}
+
+/// A door; the server before this one, with other certificates, may take a moment to leave.
+async fn patient(address: SocketAddr, limits: Limits) -> io::Result<Door> {
+    for _ in 0..PATIENCE {
+        match Door::bind(address, limits).await {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                tokio::time::sleep(NOTICE).await;
+            }
+            other => return other,
+        }
+    }
+    Door::bind(address, limits).await
 }
 
 impl Standing {
@@ -352,4 +368,23 @@ fn refuse(status: StatusCode, message: &str) -> Response {
         "message": message, "code": status.as_u16(),
     });
     answer(status, &body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regression: under load the server with the former certificates was still there when the
+    /// next one came, which then never listened.
+    #[tokio::test]
+    async fn an_address_that_is_about_to_be_left_is_waited_for() {
+        let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = held.local_addr().unwrap();
+        let leaves = async {
+            tokio::time::sleep(3 * NOTICE).await;
+            drop(held);
+        };
+        let (door, ()) = tokio::join!(patient(address, Limits::default()), leaves);
+        assert_eq!(door.unwrap().address().unwrap(), address);
+    }
 }
