@@ -1,7 +1,5 @@
 """Machines of the earlier design, which act with the cluster's trust."""
-import base64
 import json
-import shlex
 import subprocess
 import tempfile
 import urllib.error
@@ -9,20 +7,15 @@ import urllib.request
 from pathlib import Path
 
 import etcd
-from machine import Gone, Once, Wrong, insist, openssl, written
+from machine import Gone, Once, Wrong, insist, openssl, variables
 
 
-def entrusted(server):
+def entrusted(files):
     """What a machine of the earlier design is given: its settings, what it asks Keystone, and the
-    script that tells Heat; None when the server is none."""
-    text = base64.b64decode(server.get("OS-EXT-SRV-ATTR:user_data") or "").decode(errors="replace")
-    files = written(text)
+    script that tells Heat; None when none is given these files."""
     tell_heat = next((files[path] for path in files if path.endswith("/tell-heat")), None)
-    if tell_heat is None:
-        return None
-    words = shlex.split(files["/etc/sysconfig/heat-params"], comments=True)
-    settings = {key: value for key, _, value in (word.partition("=") for word in words)}
-    return settings, files.get("/etc/magnumd/trust.json"), tell_heat
+    return tell_heat and (variables(files["/etc/sysconfig/heat-params"]),
+                          files.get("/etc/magnumd/trust.json"), tell_heat)
 
 
 class Entrusted(Once):

@@ -81,12 +81,21 @@ def openssl(*argv, text=None):
     return done.stdout
 
 
-def written(text):
-    """The files that user data writes, path to text: cloud-config or Ignition."""
+def variables(text):
+    """What a file of assignments for a shell sets."""
+    pairs = (word.partition("=") for word in shlex.split(text, comments=True))
+    return {key: value for key, _, value in pairs}
+
+
+def written(server):
+    """The files that a server's user data writes, path to text, to bytes where they came in
+    base64: cloud-config or Ignition."""
     import yaml
+    text = base64.b64decode(server.get("OS-EXT-SRV-ATTR:user_data") or "").decode(errors="replace")
     if text.startswith("#cloud-config"):
-        return {entry.get("path"): entry["content"]
-                for entry in yaml.safe_load(text).get("write_files", []) if "encoding" not in entry}
+        return {entry.get("path"): base64.b64decode(entry["content"])
+                if entry.get("encoding") == "b64" else entry["content"]
+                for entry in yaml.safe_load(text).get("write_files", [])}
     if not text.lstrip().startswith("{"):
         return {}
     config = json.loads(text)
@@ -101,16 +110,10 @@ def written(text):
     return files
 
 
-def given(server):
-    """node.env as a dict, and the bootstrap CA or None; None when the server is not a node."""
-    text = base64.b64decode(server.get("OS-EXT-SRV-ATTR:user_data") or "").decode(errors="replace")
-    files = written(text)
+def given(files):
+    """node.env as a dict, and the bootstrap CA or None; None when no node is given these files."""
     environment = files.get("/etc/magnumd/node.env")
-    ca = files.get("/etc/magnumd/bootstrap-ca.pem")
-    if environment is None:
-        return None
-    pairs = (word.partition("=") for word in shlex.split(environment, comments=True))
-    return {key: value for key, _, value in pairs}, ca
+    return environment and (variables(environment), files.get("/etc/magnumd/bootstrap-ca.pem"))
 
 
 def unpacked(data):
@@ -366,8 +369,7 @@ class Machine(threading.Thread):
                 continue
             files = unpacked(data)
             insist("work.sh" in files and "duty.env" in files, f"a duty has only {sorted(files)}")
-            words = shlex.split(files["duty.env"], comments=True)
-            said = {key: value for key, _, value in (word.partition("=") for word in words)}
+            said = variables(files["duty.env"])
             kind, number = said["DUTY_KIND"], int(said["DUTY_NUMBER"])
             insist(kind in DUTIES, f"{kind!r} is no duty that a node knows")
             state, message, wrong = "done", "", None

@@ -1,45 +1,34 @@
 """Machines that are given everything with their user data and never ask magnumd: with
 bootstrap_mode inline nobody hears of them, with heat each tells Heat how its boot went, by the
 function of the script that it was given."""
-import base64
 import io
-import shlex
 import subprocess
 import tarfile
 import tempfile
 from pathlib import Path
 
-from machine import Once, insist
+from machine import Once, insist, variables
 
-LIBRARY = "usr/local/libexec/magnumd-lib"
-BUNDLE = "var/lib/magnumd/bundle.tar.gz"
+LIBRARY = "/usr/local/libexec/magnumd-lib"
+BUNDLE = "/var/lib/magnumd/bundle.tar.gz"
 # The keys that each role needs, and that nobody hands it later.
 KEYS = {"master": {"pki/ca.key", "pki/etcd/ca.key", "pki/sa.key"}, "worker": {"pki/bootstrap.key"}}
 
 
-def secluded(server):
-    """The files that such a machine is given, path below / to bytes; None for any other."""
-    import yaml
-    text = base64.b64decode(server.get("OS-EXT-SRV-ATTR:user_data") or "").decode(errors="replace")
-    if not text.startswith("#cloud-config") or BUNDLE not in text:
-        return None
-    entries = yaml.safe_load(text).get("write_files", [])
-    files = {entry["path"].lstrip("/"): base64.b64decode(entry["content"])
-             if entry.get("encoding") == "b64" else entry["content"].encode() for entry in entries}
-    return files if BUNDLE in files else None
+def is_secluded(files):
+    return BUNDLE in files
 
 
 class Secluded(Once):
     def __init__(self, key, server, files, play):
         super().__init__(key, server, play)
         self.files = files
-        words = shlex.split(files["etc/magnumd/node.env"].decode(), comments=True)
-        self.environment = {name: value for name, _, value in (w.partition("=") for w in words)}
+        self.environment = variables(files["/etc/magnumd/node.env"])
 
     def look_at(self):
         """What it was given is whole, and Heat has filled in what it alone knows."""
-        for path in "var/lib/magnumd/addresses", "etc/magnumd/heat-signal":
-            text = self.files.get(path, b"").decode()
+        for path in "/var/lib/magnumd/addresses", "/etc/magnumd/heat-signal":
+            text = self.files.get(path, "")
             insist("@" not in text, f"Heat has not filled in {path}: {text}")
         insist(not self.environment["MAGNUMD_ENROLMENT_TOKEN"], "a token that nobody needs")
         with tarfile.open(fileobj=io.BytesIO(self.files[BUNDLE]), mode="r:gz") as bundle:
@@ -50,11 +39,11 @@ class Secluded(Once):
 
     def tell_heat(self, status):
         with tempfile.TemporaryDirectory() as root:
-            for path in LIBRARY, "etc/magnumd/node.env", "etc/magnumd/heat-signal":
-                target = Path(root, path)
+            for path in LIBRARY, "/etc/magnumd/node.env", "/etc/magnumd/heat-signal":
+                target = Path(root + path)
                 target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(self.files[path])
-            script = f'. "$MAGNUMD_ROOT/{LIBRARY}"; NODE=$1; signal_heat "$2" "ready: told by $1" 3'
+                target.write_text(self.files[path])
+            script = f'. "$MAGNUMD_ROOT{LIBRARY}"; NODE=$1; signal_heat "$2" "ready: told by $1" 3'
             done = subprocess.run(["bash", "-c", script, "bash", self.node, status],
                                   env={"MAGNUMD_ROOT": root, "PATH": "/usr/bin:/bin"}, text=True,
                                   capture_output=True)
