@@ -40,7 +40,7 @@ impl Drivers {
 
     /// Those that come with magnumd and an operator's own, which come first.
     pub fn load(own: Vec<Directory>, wishes: Wishes<'_>) -> Result<Self, DriverError> {
-        Self::assemble(compiled(own)?, embedded()?, wishes)
+        Self::assemble(made(own, Driver::new)?, embedded()?, wishes)
     }
 
     fn assemble(
@@ -118,8 +118,12 @@ impl Drivers {
     }
 }
 
-fn compiled(directories: Vec<Directory>) -> Result<Vec<Arc<Driver>>, DriverError> {
-    directories.into_iter().map(|directory| Driver::new(directory).map(Arc::new)).collect()
+/// A driver of each directory.
+fn made(
+    directories: Vec<Directory>,
+    make: fn(Directory) -> Result<Driver, DriverError>,
+) -> Result<Vec<Arc<Driver>>, DriverError> {
+    directories.into_iter().map(|directory| make(directory).map(Arc::new)).collect()
 }
 
 /// Those that come with magnumd, each compiled at most once in the life of the process.
@@ -128,8 +132,7 @@ fn embedded() -> Result<Vec<Arc<Driver>>, DriverError> {
     if let Some(known) = KNOWN.get() {
         return Ok(known.clone());
     }
-    let made = Directory::embedded().into_iter().map(|d| Driver::unproven(d).map(Arc::new));
-    let made = made.collect::<Result<Vec<_>, _>>()?;
+    let made = made(Directory::embedded(), Driver::unproven)?;
     Ok(KNOWN.get_or_init(|| made).clone())
 }
 

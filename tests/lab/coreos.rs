@@ -13,9 +13,8 @@ async fn built(lab: &Lab, daemon: &Running, labels: Value) -> (String, String) {
     wanted["labels"] = labels;
     let (status, body) = daemon.post(&token, "/v1/clustertemplates", wanted).await;
     assert_eq!(status, StatusCode::CREATED, "{body}");
-    let uuid = daemon.create(&token, "k1").await;
-    let cluster = daemon.settled(&token, &uuid).await;
-    assert_eq!(cluster["status"], "CREATE_COMPLETE", "{cluster}");
+    let (token, uuid) = lab.built(daemon, "k1").await;
+    let (_, cluster) = daemon.get(&token, &format!("/v1/clusters/{uuid}")).await;
     assert_eq!(cluster["coe_version"], "v1.23.3-rancher1");
     (token, uuid)
 }

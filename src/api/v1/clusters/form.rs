@@ -8,7 +8,6 @@ use crate::conductor::ClusterOrder;
 use crate::model::cluster::Cluster;
 use crate::model::cluster_template::ClusterTemplate;
 use crate::model::labels::Labels;
-use crate::model::status::Status;
 use crate::model::{ClusterId, Sequence, name};
 
 /// Every attribute that may stand in a request; what a cluster knows better is ignored.
@@ -152,13 +151,11 @@ impl Wish {
             Some(own) => own,
         };
         let or = |own: Option<String>, theirs: &Option<String>| own.or_else(|| theirs.clone());
+        let name = self.name.unwrap_or(origin.fallback_name);
         let cluster = Cluster {
-            id: origin.id,
             sequence: origin.sequence,
             project_id: origin.project_id,
             user_id: origin.user_id,
-            name: self.name.unwrap_or(origin.fallback_name),
-            template_id: template.id,
             keypair: or(self.keypair, &template.keypair_id),
             docker_volume_size: size,
             labels,
@@ -170,19 +167,9 @@ impl Wish {
             master_lb_enabled,
             create_timeout: self.create_timeout,
             discovery_url: self.discovery_url,
-            api_address: None,
-            coe_version: None,
-            container_version: None,
-            stack_id: None,
-            status: Status::CreateInProgress,
-            status_reason: None,
-            health_status: None,
-            health_status_reason: std::collections::BTreeMap::new(),
-            // The conductor knows once it has seen the image.
-            driver: String::new(),
-            trustee_user_id: None,
             created_at: origin.created_at,
-            updated_at: None,
+            // The conductor knows the driver once it has seen the image.
+            ..Cluster::plain(origin.id, &name, template.id)
         };
         Ok(ClusterOrder { cluster, node_count: self.node_count, master_count: masters })
     }
@@ -202,6 +189,7 @@ mod tests {
 
     use super::*;
     use crate::api::tests::place::Place;
+    use crate::model::status::Status;
 
     fn order(template: &ClusterTemplate, body: Value) -> Result<ClusterOrder, String> {
         let mut body = body;
