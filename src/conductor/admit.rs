@@ -231,9 +231,7 @@ impl Conductor {
             attempt: 0,
             began: now,
             deadline: Some(now.plus(Duration::from_secs(60 * u64::from(minutes)))),
-            token: Some(
-                store.sealer().seal(&Operation::token_owner(id), tenant.token.expose().as_bytes()),
-            ),
+            token: self.lent_token(tenant, &cluster),
             roles: tenant.requester.roles.clone(),
             user_id: tenant.requester.user_id.clone(),
             request_id: tenant.request_id.to_owned(),
@@ -250,13 +248,12 @@ impl Conductor {
             .put(&facts)
             .put(&operation);
         let remembered = || self.remember(change.clone(), id, driver);
-        match store.commit(remembered()?).await {
+        match self.intend(id, remembered()?).await {
             // Unused files of a driver are collected now and then: once more, with them.
-            Err(StoreError::Stale) => store.commit(remembered()?).await?,
+            Err(StoreError::Stale) => self.intend(id, remembered()?).await?,
             committed => committed?,
         }
         info!(cluster = %id, name = cluster.name, project = cluster.project_id, "creation accepted");
-        self.poke(id);
         Ok(id)
     }
 

@@ -7,10 +7,12 @@ use tracing::{info, warn};
 use super::decide::{AwaitNext, Awaited, StackNext, await_created, stack};
 use super::moment::Moment;
 use super::{Conductor, Progress, StepError};
-use crate::driver::{Bundle, ClusterPlan, DriverError};
+use crate::driver::{Bundle, ClusterPlan, DriverError, Waits};
 use crate::model::certificate::CertificateKind;
+use crate::model::cluster::Cluster;
 use crate::model::credential::Credential;
 use crate::model::discovery::DiscoveryToken;
+use crate::model::nodegroup::NodeGroup;
 use crate::model::operation::{Operation, OperationKind, Step};
 use crate::model::stack::Stack;
 use crate::model::status::Status;
@@ -18,6 +20,15 @@ use crate::model::vigil::Vigil;
 use crate::model::{name, nodegroup};
 use crate::openstack::{Actor, CloudError, NewStack};
 use crate::store::{Change, Stored};
+
+/// For which nodes a creation waits, and how long for each.
+pub(super) struct Awaits {
+    waits: Waits,
+    pub masters: u32,
+    workers: u32,
+    /// Workers that must be ready.
+    pub threshold: u32,
+}
 
 impl Conductor {
     pub(super) async fn create_step(
@@ -122,19 +133,13 @@ impl Conductor {
         let keystone = self.inner.cloud.keystone();
         let (user, password) = moment.trustee(&self.inner.store)?;
         let user = user.ok_or_else(|| StepError::failed("The trustee's id was lost."))?;
-        let trust = match self.act(keystone.trust_of(user, &password)).await? {
-            Some(trust) => trust,
+        let trust = match self.act(keystone.trusts_of(user, &password)).await?.into_iter().next() {
+            Some(trust) => trust.id,
             None => {
                 let token = moment
                     .tenant_token(&self.inner.store)
                     .ok_or_else(|| StepError::failed("The tenant's token was lost."))?;
-                let roles = match self.inner.settings.trust_roles.is_empty() {
-                    true => &operation.roles,
-                    false => &self.inner.settings.trust_roles,
-                };
-                let project = &moment.cluster.project_id;
-                let made = keystone.create_trust(&token, &operation.user_id, user, project, roles);
-                self.act(made).await.map_err(lapsed("the trust was created"))?
+                self.make_trust(moment, operation, user, &token).await?
             }
         };
         info!(%trust, "trust ready");
@@ -192,8 +197,8 @@ impl Conductor {
         operation: &Stored<Operation>,
     ) -> Result<Progress, StepError> {
         let tag = name::stack_tag(moment.id());
-        let trustee = self.trust_session(moment).await?;
-        let id = match stack(moment.id(), &self.tagged(&trustee, &tag).await?) {
+        let reader = self.reader(moment).await?;
+        let id = match stack(moment.id(), &self.tagged(&reader, &tag).await?) {
             StackNext::Adopt(id) => {
                 info!(stack = %id, "stack adopted");
                 id
@@ -233,14 +238,9 @@ impl Conductor {
         let (plan, bundle) = self.render(moment)?;
         // The tenant's own token: Heat makes a trust of its own from it, which Keystone
         // forbids to a token that comes from a trust.
-        let actor = Actor {
-            token: moment
-                .tenant_token(&self.inner.store)
-                .ok_or_else(|| StepError::failed("The tenant's token was lost."))?,
-            project_id: moment.cluster.project_id.clone(),
-            user_id: moment.cluster.user_id.clone(),
-        };
-        let heat = self.inner.cloud.heat(&actor).await?;
+        let lost = || StepError::failed("The tenant's token was lost.");
+        let caller = self.caller(moment).ok_or_else(lost)?;
+        let heat = self.inner.cloud.heat(&caller).await?;
         let name = moment.cluster.stack_name();
         let new = NewStack {
             name: &name,
@@ -307,20 +307,15 @@ impl Conductor {
         moment: &Moment,
         operation: &Stored<Operation>,
     ) -> Result<Progress, StepError> {
-        let driver = self.driver(moment)?;
         let shown = self.look(moment, false).await?;
-        let plan = moment.plan(&self.inner.settings, &self.inner.enrolment);
-        let waits = plan.as_ref().and_then(|plan| driver.waits(plan).ok()).unwrap_or_default();
-        // Without nodes that report there are none to wait for.
-        let (masters, workers) = if waits.for_nodes { moment.counts() } else { (0, 0) };
-        let threshold = plan.as_ref().and_then(|plan| driver.ready_threshold(plan));
+        let Awaits { waits, masters, workers, threshold } = self.awaits(moment)?;
         let stack_name = moment.cluster.stack_name();
         let next = await_created(&Awaited {
             stack: shown.as_ref(),
             nodes: &moment.nodes,
             masters,
             workers,
-            threshold: threshold.unwrap_or(workers).min(workers),
+            threshold,
             stack_name: &stack_name,
             since: moment.vigil.as_ref().map(|v| v.since),
             limits: waits.limits,
@@ -331,11 +326,16 @@ impl Conductor {
         match next {
             AwaitNext::LookAgain(progress) => {
                 if moment.vigil.is_none() && shown.is_some_and(|s| !s.is_in_progress()) {
+                    // What can be reached is shown before all of it is ready.
+                    let Some(stack) = self.look(moment, true).await? else {
+                        return Ok(Progress::Wait(progress));
+                    };
                     let vigil = Vigil { cluster_id: moment.id(), since: self.inner.clock.now() };
-                    self.commit(Change::new().expect(operation).put(&vigil)).await?;
+                    let change = Change::new().expect(operation).put(&vigil);
+                    self.commit(self.with_addresses(moment, change, &stack)?).await?;
+                    return Ok(Progress::Again);
                 }
-                self.note(moment, &progress).await;
-                Ok(Progress::Wait(self.inner.settings.look_interval))
+                Ok(Progress::Wait(progress))
             }
             AwaitNext::Fail { reason, nodegroup } => Err(StepError::Failed { reason, nodegroup }),
             AwaitNext::StackFailed => {
@@ -344,12 +344,24 @@ impl Conductor {
             }
             AwaitNext::Settle => match self.look(moment, true).await? {
                 Some(stack) => self.settle_created(moment, operation, &stack).await,
-                None => Ok(Progress::Wait(self.inner.settings.look_interval)),
+                None => Ok(Progress::Wait("Heat does not show the stack.".to_owned())),
             },
         }
     }
 
-    /// The cluster's stack as the trustee sees it; None when Heat does not have it.
+    /// For which nodes a creation waits.
+    pub(super) fn awaits(&self, moment: &Moment) -> Result<Awaits, StepError> {
+        let driver = self.driver(moment)?;
+        let plan = moment.plan(&self.inner.settings, &self.inner.enrolment);
+        let waits = plan.as_ref().and_then(|plan| driver.waits(plan).ok()).unwrap_or_default();
+        // Without nodes that report there are none to wait for.
+        let (masters, workers) = if waits.for_nodes { moment.counts() } else { (0, 0) };
+        let threshold = plan.as_ref().and_then(|plan| driver.ready_threshold(plan));
+        let threshold = threshold.unwrap_or(workers).min(workers);
+        Ok(Awaits { waits, masters, workers, threshold })
+    }
+
+    /// The cluster's stack; None when Heat does not have it.
     pub(super) async fn look(
         &self,
         moment: &Moment,
@@ -359,7 +371,7 @@ impl Conductor {
         self.look_for(moment, &moment.cluster.stack_name(), id, outputs).await
     }
 
-    /// A stack as the trustee sees it; None when Heat does not have it. One that was in progress
+    /// One of the cluster's stacks; None when Heat does not have it. One that was in progress
     /// a moment ago is taken to be so still: nodes report more often than Heat should be asked.
     pub(super) async fn look_for(
         &self,
@@ -371,7 +383,7 @@ impl Conductor {
         if !outputs && let Some(stack) = self.inner.in_progress.get(id).await {
             return Ok(Some(stack));
         }
-        let actor = self.trust_session(moment).await?;
+        let actor = self.reader(moment).await?;
         let heat = self.inner.cloud.heat(&actor).await?;
         match heat.show(name, id, outputs).await {
             Ok(stack) => {
@@ -390,7 +402,7 @@ impl Conductor {
         let fallback = stack.map_or_else(String::new, |s| s.status_reason.clone());
         let failures = async {
             let id = moment.cluster.stack_id.as_deref().unwrap_or_default();
-            let actor = self.trust_session(moment).await?;
+            let actor = self.reader(moment).await?;
             let heat = self.inner.cloud.heat(&actor).await?;
             Ok::<_, StepError>(heat.failures(&moment.cluster.stack_name(), id).await?)
         };
@@ -421,28 +433,33 @@ impl Conductor {
         operation: &Stored<Operation>,
         stack: &Stack,
     ) -> Result<Progress, StepError> {
-        let (plan, driver) =
-            (moment.plan(&self.inner.settings, &self.inner.enrolment), self.driver(moment)?);
-        let plan = plan.ok_or_else(|| StepError::failed("The cluster's template was lost."))?;
-        let outcome = driver.outcome(&plan, stack);
+        let change = Change::new().expect(operation).delete(&operation.record);
+        let said = "Stack CREATE completed successfully".to_owned();
+        self.commit(self.created(moment, change, stack, said)?).await?;
+        info!("cluster complete");
+        Ok(Progress::Done)
+    }
+
+    /// Adds to `change` the cluster and its default groups as CREATE_COMPLETE.
+    pub(super) fn created(
+        &self,
+        moment: &Moment,
+        change: Change,
+        stack: &Stack,
+        said: String,
+    ) -> Result<Change, StepError> {
+        let (mut cluster, groups) = self.addressed(moment, stack)?;
         let now = self.inner.clock.now();
-        let mut cluster = moment.cluster.record.clone();
         cluster.status = Status::CreateComplete;
-        cluster.status_reason = Some("Stack CREATE completed successfully".to_owned());
-        cluster.api_address = outcome.api_address;
+        cluster.status_reason = Some(said);
         let version = stack.parameters.get("kube_version").and_then(|v| v.as_str());
         cluster.coe_version = version.filter(|v| !v.is_empty()).map(str::to_owned);
-        cluster.container_version = driver.container_version().map(str::to_owned);
+        cluster.container_version = self.driver(moment)?.container_version().map(str::to_owned);
         cluster.updated_at = Some(now);
-        let mut change = Change::new().expect(operation).expect(&moment.cluster).put(&cluster);
-        for group in moment.groups.iter().filter(|g| g.is_default) {
-            let mut group = group.record.clone();
+        let mut change = change.expect(&moment.cluster).put(&cluster);
+        for mut group in groups {
             group.status = Status::CreateComplete;
             group.status_reason.clone_from(&cluster.status_reason);
-            group.node_addresses = match group.is_master() {
-                true => outcome.master_addresses.clone(),
-                false => outcome.worker_addresses.clone(),
-            };
             group.version.clone_from(&cluster.coe_version);
             group.updated_at = Some(now);
             change = change.put(&group);
@@ -450,9 +467,44 @@ impl Conductor {
         if let Some(vigil) = &moment.vigil {
             change = change.delete(&vigil.record);
         }
-        self.commit(change.delete(&operation.record)).await?;
-        info!(api = cluster.api_address, "cluster complete");
-        Ok(Progress::Done)
+        Ok(change)
+    }
+
+    /// Adds to `change` the addresses that the stack tells, and nothing else.
+    pub(super) fn with_addresses(
+        &self,
+        moment: &Moment,
+        change: Change,
+        stack: &Stack,
+    ) -> Result<Change, StepError> {
+        let (cluster, groups) = self.addressed(moment, stack)?;
+        let known = moment.groups.iter().filter(|g| g.is_default).map(|g| &g.record);
+        if cluster == moment.cluster.record && groups.iter().eq(known) {
+            return Ok(change);
+        }
+        let change = change.expect(&moment.cluster).put(&cluster);
+        Ok(groups.iter().fold(change, |change, group| change.put(group)))
+    }
+
+    /// The cluster and its default groups with the addresses that the stack tells.
+    fn addressed(
+        &self,
+        moment: &Moment,
+        stack: &Stack,
+    ) -> Result<(Cluster, Vec<NodeGroup>), StepError> {
+        let outcome = self.driver(moment)?.outcome(&self.plan(moment)?, stack);
+        let mut cluster = moment.cluster.record.clone();
+        cluster.api_address = outcome.api_address;
+        let addressed = |group: &Stored<NodeGroup>| {
+            let mut group = group.record.clone();
+            group.node_addresses = match group.is_master() {
+                true => outcome.master_addresses.clone(),
+                false => outcome.worker_addresses.clone(),
+            };
+            group
+        };
+        let groups = moment.groups.iter().filter(|g| g.is_default).map(addressed).collect();
+        Ok((cluster, groups))
     }
 
     /// Closes the operation with a failure; whatever was made stays until the owner deletes.

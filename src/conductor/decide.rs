@@ -91,11 +91,7 @@ pub fn await_created(seen: &Awaited<'_>) -> AwaitNext {
         );
         return AwaitNext::Fail { reason, nodegroup: Some(node.nodegroup.clone()) };
     }
-    let ready = |role: &str| {
-        let nodes = seen.nodes.iter().filter(|n| n.role == role && n.is_ready());
-        u32::try_from(nodes.count()).unwrap_or(u32::MAX)
-    };
-    let (masters, workers) = (ready("master"), ready("worker"));
+    let (masters, workers) = ready(seen.nodes);
     if !stack.is_in_progress() && masters >= seen.masters && workers >= seen.threshold {
         return AwaitNext::Settle;
     }
@@ -113,6 +109,15 @@ pub fn await_created(seen: &Awaited<'_>) -> AwaitNext {
         }
         _ => AwaitNext::LookAgain(progress),
     }
+}
+
+/// Masters and workers that are ready.
+pub fn ready(nodes: &[Node]) -> (u32, u32) {
+    let of = |role: &str| {
+        let ready = nodes.iter().filter(|n| n.role == role && n.is_ready());
+        u32::try_from(ready.count()).unwrap_or(u32::MAX)
+    };
+    (of("master"), of("worker"))
 }
 
 /// "Stack CREATE_IN_PROGRESS; 1 of 3 nodes ready; k1-node-0: certs".
@@ -217,7 +222,7 @@ fn overdue(seen: &Awaited<'_>) -> Option<AwaitNext> {
 }
 
 /// "1h5m", "3m12s", "7s".
-fn length(length: Duration) -> String {
+pub fn length(length: Duration) -> String {
     let seconds = length.as_secs();
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
         (0, 0, s) => format!("{s}s"),

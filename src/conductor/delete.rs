@@ -3,6 +3,7 @@
 use tracing::info;
 
 use super::decide::{GoneNext, gone};
+use super::identity::{StackAct, Viewer};
 use super::moment::Moment;
 use super::{Conductor, Progress, Refusal, StepError, Tenant};
 use crate::model::cluster::Cluster;
@@ -10,7 +11,7 @@ use crate::model::name;
 use crate::model::operation::{Detail, Operation, OperationKind, Step};
 use crate::model::stack::Stack;
 use crate::model::status::Status;
-use crate::openstack::{Actor, CloudError};
+use crate::openstack::CloudError;
 use crate::store::{Change, StoreError, Stored};
 
 impl Conductor {
@@ -25,21 +26,41 @@ impl Conductor {
             let Some(moment) = Moment::read(&self.inner.store, id)? else {
                 return Ok(());
             };
-            if moment.operation.as_ref().is_some_and(|o| o.kind == OperationKind::Delete) {
-                self.poke(id);
-                return Ok(());
-            }
-            match self.inner.store.commit(self.deletion(tenant, &moment)).await {
-                Ok(()) => {
-                    info!(cluster = %id, name = moment.cluster.name, "deletion accepted");
-                    self.poke(id);
-                    return Ok(());
+            let change = match &moment.operation {
+                Some(running) if running.kind == OperationKind::Delete => {
+                    let Some(change) = self.lend_again(tenant, &moment, running) else {
+                        self.poke(id);
+                        return Ok(());
+                    };
+                    change
                 }
+                _ => {
+                    info!(cluster = %id, name = moment.cluster.name, "deletion asked for");
+                    self.deletion(tenant, &moment)
+                }
+            };
+            match self.intend(id, change).await {
+                Ok(()) => return Ok(()),
                 // The conductor moved on meanwhile: look again, the wish stands.
                 Err(StoreError::Stale) => {}
                 Err(e) => return Err(e.into()),
             }
         }
+    }
+
+    /// A deletion that runs gets the token of whoever asks once more: the one it has may have
+    /// expired. None where this caller has none to lend.
+    fn lend_again(
+        &self,
+        tenant: &Tenant<'_>,
+        moment: &Moment,
+        running: &Stored<Operation>,
+    ) -> Option<Change> {
+        let mut again = running.record.clone();
+        again.token = Some(self.lent_token(tenant, &moment.cluster)?);
+        again.user_id.clone_from(&tenant.requester.user_id);
+        again.roles.clone_from(&tenant.requester.roles);
+        Some(Change::new().expect(running).put(&again))
     }
 
     fn deletion(&self, tenant: &Tenant<'_>, moment: &Moment) -> Change {
@@ -60,13 +81,9 @@ impl Conductor {
         for overtaken in moment.operations() {
             change = change.expect(overtaken).delete(&overtaken.record);
         }
-        // The tenant's token helps where no trust was ever made; an administrator of
+        // It helps where the trust is dead or of another user than a stack; an administrator of
         // another project cannot lend theirs.
-        let own = tenant.requester.project_id.as_deref() == Some(&cluster.project_id);
-        let token = own.then(|| {
-            let plain = tenant.token.expose().as_bytes();
-            self.inner.store.sealer().seal(&Operation::token_owner(id), plain)
-        });
+        let token = self.lent_token(tenant, &cluster);
         change.put(&Operation {
             sequence: self.inner.store.next_sequence(),
             cluster_id: id,
@@ -107,25 +124,17 @@ impl Conductor {
         moment: &Moment,
         operation: &Stored<Operation>,
     ) -> Result<Progress, StepError> {
-        if let Some(actor) = self.deleting_actor(moment).await? {
-            if let Some(left) = self.ensure_no_balancers(moment, operation, &actor).await? {
-                self.note(moment, &format!("{left} load balancers of its services are leaving."))
-                    .await;
-                return Ok(Progress::Wait(self.inner.settings.look_interval));
+        if let Some(viewer) = self.deletion_viewer(moment).await? {
+            let left = self.ensure_no_balancers(moment, operation, viewer.actor()).await?;
+            if let Some(left) = left {
+                let sentence = format!("{left} load balancers of its services are leaving.");
+                return Ok(Progress::Wait(sentence));
             }
-            let heat = self.inner.cloud.heat(&actor).await?;
-            for stack in first_to_go(moment, self.stacks_of(moment, &actor).await?) {
-                if gone(Some(&stack), false) != GoneNext::Delete {
-                    continue;
-                }
-                info!(stack = %stack.id, "deleting the stack");
-                match self.act(heat.delete(&stack.name, &stack.id)).await {
-                    Err(StepError::Cloud(e)) if e.is_missing() => {}
-                    // Something of Heat's own is under way on it: ask again soon.
-                    Err(StepError::Cloud(e)) if e.is_conflict() => {
-                        return Ok(Progress::Wait(self.inner.settings.look_interval));
-                    }
-                    other => other?,
+            for stack in first_to_go(moment, self.stacks_of(moment, &viewer).await?) {
+                if gone(Some(&stack), false) == GoneNext::Delete
+                    && let Some(wait) = self.delete_stack(moment, &stack).await?
+                {
+                    return Ok(wait);
                 }
             }
         }
@@ -139,14 +148,12 @@ impl Conductor {
         moment: &Moment,
         operation: &Stored<Operation>,
     ) -> Result<Progress, StepError> {
-        if let Some(actor) = self.deleting_actor(moment).await? {
-            for stack in first_to_go(moment, self.stacks_of(moment, &actor).await?) {
+        if let Some(viewer) = self.deletion_viewer(moment).await? {
+            for stack in first_to_go(moment, self.stacks_of(moment, &viewer).await?) {
                 match gone(Some(&stack), true) {
                     GoneNext::Gone => {}
                     GoneNext::Wait => {
-                        let sentence = format!("Stack {}.", stack.status);
-                        self.note(moment, &sentence).await;
-                        return Ok(Progress::Wait(self.inner.settings.look_interval));
+                        return Ok(Progress::Wait(format!("Stack {}.", stack.status)));
                     }
                     // It came to be after we had asked: a late answer to our own request.
                     GoneNext::Delete => {
@@ -154,7 +161,7 @@ impl Conductor {
                         self.commit(Change::new().expect(operation).put(&back)).await?;
                         return Ok(Progress::Again);
                     }
-                    GoneNext::Fail => return Err(self.deletion_failure(&actor, &stack).await),
+                    GoneNext::Fail => return Err(self.deletion_failure(moment, &stack).await),
                 }
             }
         }
@@ -163,12 +170,30 @@ impl Conductor {
         Ok(Progress::Again)
     }
 
-    pub(super) async fn deletion_failure(&self, actor: &Actor, stack: &Stack) -> StepError {
-        let failures = match self.inner.cloud.heat(actor).await {
-            Ok(heat) => heat.failures(&stack.name, &stack.id).await,
-            Err(e) => Err(e),
+    /// Asks Heat to delete one stack; what to wait for where it does not do so yet.
+    pub(super) async fn delete_stack(
+        &self,
+        moment: &Moment,
+        stack: &Stack,
+    ) -> Result<Option<Progress>, StepError> {
+        info!(stack = %stack.id, name = stack.name, "deleting the stack");
+        match self.on_stack(moment, &stack.name, &stack.id, StackAct::Delete).await {
+            Err(StepError::Cloud(e)) if e.is_missing() => Ok(None),
+            // Something of Heat's own is under way on it: ask again soon.
+            Err(StepError::Cloud(e)) if e.is_conflict() => {
+                Ok(Some(Progress::Wait(format!("Stack {}.", stack.status))))
+            }
+            done => done.map(|()| None),
+        }
+    }
+
+    pub(super) async fn deletion_failure(&self, moment: &Moment, stack: &Stack) -> StepError {
+        let failures = async {
+            let viewer = self.deletion_viewer(moment).await.ok()??;
+            let heat = self.inner.cloud.heat(viewer.actor()).await.ok()?;
+            heat.failures(&stack.name, &stack.id).await.ok()
         };
-        match failures.ok().and_then(|found| found.into_iter().next()) {
+        match failures.await.and_then(|found| found.into_iter().next()) {
             Some(failure) => StepError::failed(format!(
                 "Resource {} ({}) could not be deleted: {}",
                 failure.name, failure.kind, failure.reason
@@ -177,43 +202,23 @@ impl Conductor {
         }
     }
 
-    /// The stack we know by id, and whatever else carries our tag.
-    async fn stacks_of(&self, moment: &Moment, actor: &Actor) -> Result<Vec<Stack>, StepError> {
-        let heat = self.inner.cloud.heat(actor).await?;
-        let mut stacks = self.tagged(actor, &name::stack_tag(moment.id())).await?;
-        if let Some(id) = &moment.cluster.stack_id
-            && !stacks.iter().any(|s| s.id == *id)
-        {
-            match heat.show(&moment.cluster.stack_name(), id, false).await {
-                Ok(stack) => stacks.push(stack),
-                Err(e) if e.is_missing() => {}
-                Err(e) => return Err(e.into()),
+    /// The stacks that we know by their ids, and whatever else carries our tag.
+    async fn stacks_of(&self, moment: &Moment, viewer: &Viewer) -> Result<Vec<Stack>, StepError> {
+        let heat = self.inner.cloud.heat(viewer.actor()).await?;
+        let mut stacks = match viewer {
+            Viewer::Member(actor) => self.tagged(actor, &name::stack_tag(moment.id())).await?,
+            Viewer::Service(_) => Vec::new(),
+        };
+        let own = moment.cluster.stack_id.iter().map(|id| (moment.cluster.stack_name(), id));
+        let further = moment.groups.iter().filter(|g| !g.is_default);
+        let further =
+            further.filter_map(|g| Some((g.stack_name(&moment.cluster), g.stack_id.as_ref()?)));
+        for (name, id) in own.chain(further) {
+            if !stacks.iter().any(|s| s.id == *id) {
+                stacks.extend(found(heat.show(&name, id, false).await)?);
             }
         }
         Ok(stacks)
-    }
-
-    /// Who may delete: the trustee; else, where the trust is gone or was never made, the
-    /// tenant who asked. None when no stack can exist, because none is made before its trust.
-    pub(super) async fn deleting_actor(&self, moment: &Moment) -> Result<Option<Actor>, StepError> {
-        let by_trust = match moment.trust() {
-            Some(_) => match self.trust_session(moment).await {
-                Ok(actor) => return Ok(Some(actor)),
-                Err(StepError::Cloud(e)) if e.is_passing() => return Err(e.into()),
-                Err(error) => Some(error),
-            },
-            None => None,
-        };
-        let Some(error) = by_trust else { return Ok(None) };
-        let project_id = moment.cluster.project_id.clone();
-        let user_id = moment.cluster.user_id.clone();
-        match moment.tenant_token(&self.inner.store) {
-            Some(token) => Ok(Some(Actor { token, project_id, user_id })),
-            None => Err(StepError::failed(format!(
-                "The cluster's trust cannot be used any more ({error}). \
-                 A member of its project must delete it."
-            ))),
-        }
     }
 
     async fn ensure_no_trust(
@@ -237,7 +242,7 @@ impl Conductor {
         let Some(user) = self.known_trustee(moment).await? else { return Ok(Vec::new()) };
         let (_, password) = moment.trustee(&self.inner.store)?;
         match self.inner.cloud.keystone().trusts_of(&user, &password).await {
-            Ok(trusts) => Ok(trusts),
+            Ok(trusts) => Ok(trusts.into_iter().map(|trust| trust.id).collect()),
             Err(e) if is_over(&e) => Ok(moment.trust().map(str::to_owned).into_iter().collect()),
             Err(e) => Err(e.into()),
         }
@@ -311,6 +316,15 @@ fn first_to_go(moment: &Moment, stacks: Vec<Stack>) -> Vec<Stack> {
     let (main, groups): (Vec<_>, Vec<_>) =
         stacks.into_iter().filter(|s| !s.is_gone()).partition(|s| s.name == own);
     if groups.is_empty() { main } else { groups }
+}
+
+/// A stack that was asked for; None when Heat does not have it.
+pub(super) fn found(shown: Result<Stack, CloudError>) -> Result<Option<Stack>, StepError> {
+    match shown {
+        Ok(stack) => Ok(Some(stack)),
+        Err(e) if e.is_missing() => Ok(None),
+        Err(e) => Err(e.into()),
+    }
 }
 
 /// Whether Keystone says that user or trust are no more: it does not tell a deleted trustee

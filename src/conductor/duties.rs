@@ -93,15 +93,14 @@ impl Conductor {
             DutyNext::Wait(nodes) => {
                 let kind = asked.first().map_or("", |ask| ask.kind.as_str());
                 let sentence = format!("Duty {kind}: waiting for {}.", nodes.join(", "));
-                if operation.deadline.is_some_and(|at| self.inner.clock.now() >= at) {
+                if self.is_late(operation) {
                     return Err(StepError::failed(format!(
                         "Timed out: {sentence} A node that is gone for good must be removed \
                          (resize with nodes_to_remove) before this can be tried again."
                     )));
                 }
-                self.note(moment, &sentence).await;
                 // A node asks twice a minute; its answer pokes us.
-                Ok(Some(Progress::Wait(self.inner.settings.look_interval)))
+                Ok(Some(Progress::Wait(sentence)))
             }
         }
     }

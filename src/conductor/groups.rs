@@ -4,6 +4,8 @@ use tracing::info;
 
 use super::create::lapsed;
 use super::decide::{GoneNext, StackNext, gone, stack};
+use super::delete::found;
+use super::identity::Viewer;
 use super::moment::Moment;
 use super::update::{concerned, for_group, nodes_of};
 use super::{Conductor, Progress, StepError};
@@ -11,7 +13,8 @@ use crate::model::facts::Foundation;
 use crate::model::name;
 use crate::model::nodegroup::NodeGroup;
 use crate::model::operation::{Operation, Step};
-use crate::openstack::{Actor, CloudError, NewStack, Service};
+use crate::model::stack::Stack;
+use crate::openstack::{CloudError, NewStack, Service};
 use crate::store::{Change, Stored};
 
 impl Conductor {
@@ -43,8 +46,8 @@ impl Conductor {
         if moment.facts.as_ref().is_some_and(|f| f.foundation.is_none()) {
             return self.find_foundation(moment, group).await;
         }
-        let trustee = self.trust_session(moment).await?;
-        let found = self.tagged(&trustee, &name::group_tag(group.id)).await?;
+        let reader = self.reader(moment).await?;
+        let found = self.tagged(&reader, &name::group_tag(group.id)).await?;
         let id = match stack(moment.id(), &found) {
             StackNext::Adopt(id) => {
                 info!(stack = %id, group = group.name, "stack adopted");
@@ -90,13 +93,11 @@ impl Conductor {
         let mut plan = self.plan_of(moment, group)?;
         let bundle = self.bundle(moment, &mut plan)?;
         let bundle = bundle.map_err(|e| for_group(e.to_string(), group))?;
-        let token = moment.tenant_token(&self.inner.store);
-        let actor = Actor {
-            token: token.ok_or_else(|| for_group("The tenant's token was lost.", group))?,
-            project_id: moment.cluster.project_id.clone(),
-            user_id: moment.cluster.user_id.clone(),
-        };
-        let heat = self.inner.cloud.heat(&actor).await?;
+        let lost = || for_group("The tenant's token was lost.", group);
+        let caller = self.caller(moment).ok_or_else(lost)?;
+        // The stack will be the caller's, who need not be the one whose trust is on record.
+        self.ensure_lent(moment, &caller.token).await?;
+        let heat = self.inner.cloud.heat(&caller).await?;
         let name = plan.stack_name();
         let tag = format!("{},{}", name::stack_tag(moment.id()), name::group_tag(group.id));
         let new = NewStack {
@@ -121,25 +122,36 @@ impl Conductor {
         }
     }
 
+    /// What there is of a group's stack: whatever carries its tag, or for those who cannot list
+    /// the project's stacks the one on record.
+    async fn group_stacks(
+        &self,
+        moment: &Moment,
+        group: &NodeGroup,
+    ) -> Result<Vec<Stack>, StepError> {
+        match self.deletion_viewer(moment).await? {
+            None => Ok(Vec::new()),
+            Some(Viewer::Member(actor)) => self.tagged(&actor, &name::group_tag(group.id)).await,
+            Some(Viewer::Service(actor)) => {
+                let Some(id) = &group.stack_id else { return Ok(Vec::new()) };
+                let heat = self.inner.cloud.heat(&actor).await?;
+                let shown = heat.show(&group.stack_name(&moment.cluster), id, false).await;
+                found(shown).map(|stack| stack.into_iter().collect())
+            }
+        }
+    }
+
     async fn ensure_group_deleted(
         &self,
         moment: &Moment,
         operation: &Stored<Operation>,
         group: &Stored<NodeGroup>,
     ) -> Result<Progress, StepError> {
-        let actor = self.trust_session(moment).await?;
-        let heat = self.inner.cloud.heat(&actor).await?;
-        for stack in self.tagged(&actor, &name::group_tag(group.id)).await? {
-            if gone(Some(&stack), false) != GoneNext::Delete {
-                continue;
-            }
-            info!(stack = %stack.id, group = group.name, "deleting the stack");
-            match self.act(heat.delete(&stack.name, &stack.id)).await {
-                Err(StepError::Cloud(e)) if e.is_missing() => {}
-                Err(StepError::Cloud(e)) if e.is_conflict() => {
-                    return Ok(Progress::Wait(self.inner.settings.look_interval));
-                }
-                other => other?,
+        for stack in self.group_stacks(moment, group).await? {
+            if gone(Some(&stack), false) == GoneNext::Delete
+                && let Some(wait) = self.delete_stack(moment, &stack).await?
+            {
+                return Ok(wait);
             }
         }
         let next = operation.at(Step::AwaitGroupGone);
@@ -153,18 +165,17 @@ impl Conductor {
         operation: &Stored<Operation>,
         group: &Stored<NodeGroup>,
     ) -> Result<Progress, StepError> {
-        let actor = self.trust_session(moment).await?;
-        for stack in self.tagged(&actor, &name::group_tag(group.id)).await? {
+        for stack in self.group_stacks(moment, group).await? {
             match gone(Some(&stack), true) {
                 GoneNext::Gone => {}
-                GoneNext::Wait => return Ok(Progress::Wait(self.inner.settings.look_interval)),
+                GoneNext::Wait => return Ok(Progress::Wait(format!("Stack {}.", stack.status))),
                 // It came to be after we had asked: a late answer to our own request.
                 GoneNext::Delete => {
                     let back = operation.at(Step::DeleteGroupStack);
                     self.commit(Change::new().expect(operation).put(&back)).await?;
                     return Ok(Progress::Again);
                 }
-                GoneNext::Fail => return Err(self.deletion_failure(&actor, &stack).await),
+                GoneNext::Fail => return Err(self.deletion_failure(moment, &stack).await),
             }
         }
         let mut change = Change::new().expect(operation).delete(&operation.record);

@@ -17,6 +17,7 @@ mod duties;
 mod figures;
 mod groups;
 mod health;
+mod identity;
 #[cfg(test)]
 pub(crate) mod idle;
 mod meant;
@@ -54,7 +55,7 @@ use crate::model::operation::{Operation, OperationKind, Step};
 use crate::model::requester::Requester;
 use crate::model::service::Service as ServiceRecord;
 use crate::model::stack::Stack;
-use crate::openstack::{Actor, Cloud, CloudError, Session};
+use crate::openstack::{Cloud, CloudError};
 use crate::pki::enrolment::EnrolmentKey;
 use crate::pki::mill::Mill;
 use crate::store::{Change, Store, StoreError, Stored};
@@ -64,6 +65,7 @@ pub use admit::{
     os_distro, with_boot_volume,
 };
 pub use figures::StepFigures;
+use identity::Sessions;
 use moment::Moment;
 pub use orders::{ResizeOrder, UpgradeOrder};
 use queue::{Queue, Turn};
@@ -133,8 +135,7 @@ struct Inner {
     /// Cancelled when nothing new shall begin.
     stopping: CancellationToken,
     attempts: Mutex<HashMap<ClusterId, u32>>,
-    /// Sessions of trustees, by cluster.
-    sessions: Cache<ClusterId, Arc<Session>>,
+    sessions: Sessions,
     /// Stacks that a look has just seen in progress, by id.
     in_progress: Cache<String, Stack>,
     figures: StepFigures,
@@ -153,10 +154,23 @@ pub struct Standing {
 enum Progress {
     /// Something was committed: read again and go on.
     Again,
+    /// What the operation waits for, in a sentence for the tenant. Looked at again after the
+    /// interval; the operation's deadline ends it.
+    Wait(String),
     /// Nothing to do before this time has passed.
-    Wait(Duration),
+    Pause(Duration),
     /// The operation is finished.
     Done,
+}
+
+/// What became of an operation whose step did not end well.
+#[derive(Debug)]
+enum Recovery {
+    Retry(Duration),
+    /// The failure is on record.
+    Failed,
+    /// The process is about to end.
+    Stopped,
 }
 
 /// Why a step did not end well.
@@ -208,9 +222,6 @@ impl Conductor {
     pub fn new(parts: Parts) -> Self {
         let Parts { store, cloud, drivers, settings, clock, entropy, enrolment, mill, points } =
             parts;
-        // Half of Keystone's shortest sensible token life.
-        let sessions =
-            Cache::builder().max_capacity(10_000).time_to_live(Duration::from_secs(300)).build();
         // Shorter than the interval, so that the look at its end sees for itself.
         let moment = clock.real_length(settings.look_interval) * 3 / 4;
         let in_progress = Cache::builder().max_capacity(10_000).time_to_live(moment).build();
@@ -230,7 +241,7 @@ impl Conductor {
                 wake: Notify::new(),
                 stopping: CancellationToken::new(),
                 attempts: Mutex::default(),
-                sessions,
+                sessions: Sessions::default(),
                 in_progress,
                 figures: StepFigures::default(),
                 pulse: Pulse::default(),
@@ -400,7 +411,16 @@ impl Conductor {
                 self.settled(id);
                 return ControlFlow::Continue(());
             }
-            Ok(Progress::Wait(length)) => {
+            Ok(Progress::Wait(sentence)) if self.is_late(operation) => {
+                let error = StepError::failed(format!("Timed out: {sentence}"));
+                return self.recovered(id, moment, operation, error).await;
+            }
+            Ok(Progress::Wait(sentence)) => {
+                self.settled(id);
+                self.note(moment, &sentence).await;
+                self.push(id, self.inner.settings.look_interval);
+            }
+            Ok(Progress::Pause(length)) => {
                 self.settled(id);
                 self.push(id, length);
             }
@@ -410,54 +430,86 @@ impl Conductor {
                 return ControlFlow::Continue(());
             }
             Err(StepError::Stopped(_)) => {}
-            Err(error) => match self.recover(moment, error).await {
-                Some(wait) => self.push(id, wait),
-                None => self.settled(id),
-            },
+            Err(error) => return self.recovered(id, moment, operation, error).await,
         }
         ControlFlow::Break(())
     }
 
-    /// Waits, or fails the operation; returns how long to wait.
-    async fn recover(&self, moment: &Moment, error: StepError) -> Option<Duration> {
-        let operation = moment.operation.as_ref()?;
+    fn is_late(&self, operation: &Operation) -> bool {
+        operation.deadline.is_some_and(|at| self.inner.clock.now() >= at)
+    }
+
+    /// Tries again later, or closes the operation and goes on with the one behind it.
+    async fn recovered(
+        &self,
+        id: ClusterId,
+        moment: &Moment,
+        operation: &Stored<Operation>,
+        error: StepError,
+    ) -> ControlFlow<()> {
+        match self.recover(moment, operation, error).await {
+            Recovery::Retry(wait) => {
+                self.push(id, wait);
+                ControlFlow::Break(())
+            }
+            Recovery::Failed => {
+                self.settled(id);
+                ControlFlow::Continue(())
+            }
+            Recovery::Stopped => ControlFlow::Break(()),
+        }
+    }
+
+    /// Decides about a step that did not end well; records a failure.
+    async fn recover(
+        &self,
+        moment: &Moment,
+        operation: &Stored<Operation>,
+        error: StepError,
+    ) -> Recovery {
         let attempt = self.attempt(moment.id());
         let looking = !operation.step.is_act();
         let backoff = if looking { LOOKS } else { ACTS };
         let wait = backoff.delay(attempt, self.inner.entropy.fraction());
-        let late = operation.deadline.is_some_and(|at| self.inner.clock.now() >= at);
+        let late = self.is_late(operation);
         let failed = match error {
             StepError::Cloud(e) if e.is_passing() && !late => {
                 warn!(step = operation.step.as_str(), attempt, error = %e, "trying again");
                 self.note(moment, &format!("{e}; trying again.")).await;
-                return Some(wait);
+                return Recovery::Retry(wait);
             }
             // The trustee's token was revoked before its time; its next one will do.
             StepError::Cloud(e)
                 if e.is_unauthorised() && attempt < 3 && self.forget_session(moment.id()).await =>
             {
                 debug!(error = %e, "the trustee logs in again");
-                return Some(wait);
+                return Recovery::Retry(wait);
             }
             StepError::Cloud(e) if late => StepError::failed(format!("Timed out: {e}")),
             StepError::Cloud(e) => StepError::failed(e.to_string()),
             StepError::Store(e) => {
                 error!(error = %e, "the state cannot be read or written");
-                return Some(wait);
+                return Recovery::Retry(wait);
             }
             StepError::Sealed(e) => StepError::failed(e.to_string()),
             failed => failed,
         };
-        let StepError::Failed { reason, nodegroup } = failed else { return None };
+        let StepError::Failed { reason, nodegroup } = failed else { return Recovery::Stopped };
         let outcome = self.fail(moment, operation, &reason, nodegroup.as_deref()).await;
         match outcome {
-            Ok(()) => None,
-            Err(StepError::Stopped(_)) => None,
+            Ok(()) => Recovery::Failed,
+            Err(StepError::Stopped(_)) => Recovery::Stopped,
             Err(error) => {
                 warn!(%error, "the failure could not be recorded yet");
-                Some(wait)
+                Recovery::Retry(wait)
             }
         }
+    }
+
+    /// Failed tries of the step that is being taken.
+    fn attempts(&self, id: ClusterId) -> u32 {
+        let attempts = self.inner.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        attempts.get(&id).copied().unwrap_or_default()
     }
 
     /// Counts one more failed try; returns how many there were before.
@@ -503,29 +555,6 @@ impl Conductor {
         let done = act.await;
         self.inner.points.pass()?;
         Ok(done?)
-    }
-
-    /// The trustee's session for the tenant's project.
-    async fn trust_session(&self, moment: &Moment) -> Result<Actor, StepError> {
-        let (user, password) = moment.trustee(&self.inner.store)?;
-        let (Some(user), Some(trust)) = (user, moment.trust()) else {
-            return Err(StepError::failed("The cluster has no trust to act with."));
-        };
-        let keystone = self.inner.cloud.keystone();
-        let now = self.inner.clock.now();
-        if let Some(known) = self.inner.sessions.get(&moment.id()).await
-            && known.expires_at > now.plus(Duration::from_secs(60))
-        {
-            return Ok(Actor::from(&*known));
-        }
-        let session = Arc::new(keystone.trustee(user, &password, Some(trust)).await?);
-        self.inner.sessions.insert(moment.id(), Arc::clone(&session)).await;
-        Ok(Actor::from(&*session))
-    }
-
-    /// Whether there was a session to forget.
-    async fn forget_session(&self, id: ClusterId) -> bool {
-        self.inner.sessions.remove(&id).await.is_some()
     }
 
     /// One more sign of life for `mservices`.

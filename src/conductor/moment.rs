@@ -15,7 +15,7 @@ use crate::model::facts::{CloudFacts, Foundation};
 use crate::model::name;
 use crate::model::node::Node;
 use crate::model::nodegroup::{DEFAULT_MASTER, NodeGroup, counts};
-use crate::model::operation::Operation;
+use crate::model::operation::{Operation, OperationKind};
 use crate::model::rollout::Rollout;
 use crate::model::stack::Stack;
 use crate::model::vigil::Vigil;
@@ -112,6 +112,11 @@ impl Moment {
         self.credential.as_ref()?.trust_id.as_deref()
     }
 
+    /// The trust that a rotation is about to put on record.
+    pub fn next_trust(&self) -> Option<&str> {
+        self.credential.as_ref()?.next_trust.as_deref()
+    }
+
     /// The token of the tenant who asked, while it is still needed.
     pub fn tenant_token(&self, store: &Store) -> Option<Secret<String>> {
         let sealed = self.operation.as_ref()?.token.as_ref()?;
@@ -122,7 +127,7 @@ impl Moment {
     /// which only a damaged state file can cause.
     pub fn plan(&self, settings: &Settings, key: &EnrolmentKey) -> Option<ClusterPlan> {
         let groups: Vec<NodeGroup> =
-            self.groups.iter().filter(|g| g.is_default).map(|g| g.record.clone()).collect();
+            self.groups.iter().filter(|g| g.is_default).map(|g| self.present(g)).collect();
         let enrolment = enrolment(&self.cluster, &groups, key);
         let own = self.groups.iter().find(|g| g.is_default).and_then(|g| self.rollout(g));
         let masters = own.map(|r| r.masters.clone()).unwrap_or_default();
@@ -163,7 +168,22 @@ impl Moment {
             return self.plan(settings, key);
         }
         let foundation = self.facts.as_ref()?.foundation.clone()?;
-        self.further(group, foundation, settings, key)
+        self.further(&self.present(group), foundation, settings, key)
+    }
+
+    /// How many nodes a group has for the operation at work. A resize that waits behind it has
+    /// set the count on record already, and names the nodes that shall go then; whoever renders
+    /// or waits for nodes before its turn must do so without it.
+    pub fn node_count(&self, group: &NodeGroup) -> u32 {
+        let resizes = |o: &&Stored<Operation>| {
+            o.kind == OperationKind::Resize && o.detail.nodegroup == Some(group.id)
+        };
+        self.queued.iter().find(resizes).map_or(group.node_count, |o| o.detail.before)
+    }
+
+    /// A group as the operation at work has to see it.
+    fn present(&self, group: &NodeGroup) -> NodeGroup {
+        NodeGroup { node_count: self.node_count(group), ..group.clone() }
     }
 
     /// The plan of a further group's stack.
@@ -230,7 +250,7 @@ impl Moment {
     ) {
         let Some(rollout) = self.rollout(group).filter(|r| !r.workers.is_empty()) else { return };
         let image = |i: u32| rollout.workers.get(&i).unwrap_or(&plan.facts.image_id).clone();
-        let members = upcoming(stack, group.node_count, removals);
+        let members = upcoming(stack, self.node_count(group), removals);
         plan.images.workers = members.into_iter().map(|i| (i, image(i))).collect();
     }
 }

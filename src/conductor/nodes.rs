@@ -23,7 +23,7 @@ impl Conductor {
         instance: &str,
     ) -> Result<bool, Refusal> {
         let moment = self.moment(cluster)?;
-        let actor = self.trust_session(&moment).await?;
+        let actor = self.reader(&moment).await?;
         Ok(self.inner.cloud.has_server(&actor, name, instance).await?)
     }
 

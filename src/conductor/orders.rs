@@ -75,8 +75,9 @@ impl Conductor {
                 detail.remove = all;
                 change = change.expect(overtaken).delete(&overtaken.record);
             }
-            let operation =
+            let mut operation =
                 self.new_order(tenant, moment, OperationKind::Resize, Step::UpdateStack, detail);
+            operation.token = self.lent_token(tenant, &moment.cluster);
             wanted.status = Status::UpdateInProgress;
             wanted.status_reason = None;
             wanted.updated_at = Some(operation.began);
@@ -140,12 +141,7 @@ impl Conductor {
                 Step::GroupStack,
                 detail,
             );
-            operation.token = Some(
-                self.inner
-                    .store
-                    .sealer()
-                    .seal(&Operation::token_owner(id), tenant.token.expose().as_bytes()),
-            );
+            operation.token = self.lent_token(tenant, &moment.cluster);
             info!(cluster = %id, group = group.name, "node group accepted");
             let change = Change::new().expect_absent(&group).put(&group).put(&operation);
             Ok(self.in_progress(moment, change))
@@ -231,6 +227,7 @@ impl Conductor {
             let mut operation = self.new_order(tenant, moment, kind, step, detail);
             // However long Heat is away, the group shall go.
             operation.deadline = None;
+            operation.token = self.lent_token(tenant, &moment.cluster);
             let mut going = group.record.clone();
             going.status = Status::DeleteInProgress;
             going.status_reason = None;
@@ -269,8 +266,7 @@ impl Conductor {
             );
             let (kind, step) = (OperationKind::RotateCredential, Step::NewTrust);
             let mut operation = self.new_order(tenant, moment, kind, step, Detail::default());
-            let token = tenant.token.expose().as_bytes();
-            operation.token = Some(sealer.seal(&Operation::token_owner(id), token));
+            operation.token = self.lent_token(tenant, &moment.cluster);
             info!(cluster = %id, "rotation of the credential accepted");
             let change = Change::new().expect(credential).put(&next).put(&operation);
             Ok(self.in_progress(moment, change))
@@ -306,15 +302,26 @@ impl Conductor {
             if change.is_empty() {
                 return Ok(());
             }
-            match self.inner.store.commit(change).await {
-                Ok(()) => {
-                    self.poke(id);
-                    return Ok(());
-                }
+            match self.intend(id, change).await {
+                Ok(()) => return Ok(()),
                 Err(StoreError::Stale) => {}
                 Err(e) => return Err(e.into()),
             }
         }
+    }
+
+    /// Makes an intention durable and has the conductor look at it. Both happen even when the
+    /// request is given up meanwhile: hyper drops its future when the client goes away, and what
+    /// has reached the disk by then must not wait for the next look.
+    pub(super) async fn intend(&self, id: ClusterId, change: Change) -> Result<(), StoreError> {
+        let conductor = self.clone();
+        let kept = tokio::spawn(async move {
+            conductor.inner.store.commit(change).await?;
+            conductor.poke(id);
+            Ok(())
+        });
+        // It is not cancelled and does not panic; a runtime that shuts down ends everything.
+        kept.await.unwrap_or(Err(StoreError::Closed))
     }
 
     pub(super) fn new_order(

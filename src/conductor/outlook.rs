@@ -29,10 +29,10 @@ pub fn update(stack: Option<&Stack>, revision: &str) -> UpdateNext {
     if stack.status.starts_with("DELETE") {
         return UpdateNext::Fail("The stack is being deleted by somebody else.".to_owned());
     }
-    match (stack.parameters.get("revision").and_then(Value::as_str), stack.is_in_progress()) {
-        (Some(known), _) if known == revision => UpdateNext::Adopt,
-        (_, true) => UpdateNext::Wait,
-        _ => UpdateNext::Send,
+    match (stack.is_revision(revision), stack.is_in_progress()) {
+        (true, _) => UpdateNext::Adopt,
+        (false, true) => UpdateNext::Wait,
+        (false, false) => UpdateNext::Send,
     }
 }
 

@@ -1,4 +1,4 @@
-//! A new credential: new trust → new password → old trust deleted → given to the cluster's own
+//! A new credential: new trust → stacks taken over → new password → old trust deleted → given to the cluster's own
 //! controllers, if it has any → settled. The old trust serves until the new one is on record.
 //!
 //! With the new password a controller inside the cluster has lost its way into the cloud, and
@@ -6,17 +6,18 @@
 
 use std::time::Duration;
 
-use tracing::info;
+use tracing::{info, warn};
 
 use super::authorities::masters;
 use super::create::lapsed;
 use super::duties::{Ask, forgotten};
 use super::moment::Moment;
+use super::update::{busy, revision};
 use super::{Conductor, Progress, StepError};
 use crate::model::credential::Credential;
 use crate::model::duty::DutyKind;
 use crate::model::operation::{Operation, Step};
-use crate::openstack::{CloudError, Service};
+use crate::openstack::{CloudError, Service, Trust};
 use crate::store::{Change, Stored};
 
 impl Conductor {
@@ -29,6 +30,7 @@ impl Conductor {
         let credential = moment.credential.as_ref().ok_or_else(lost)?;
         match operation.step {
             Step::NewTrust => self.ensure_new_trust(moment, operation, credential).await,
+            Step::TakeStacks => self.ensure_stacks_taken(moment, operation).await,
             Step::NewPassword => self.ensure_new_password(moment, operation, credential).await,
             Step::FormerTrust => self.ensure_no_former_trust(moment, operation, credential).await,
             Step::RenewCredentials => self.ensure_renewed(moment, operation).await,
@@ -50,27 +52,84 @@ impl Conductor {
         let (user, password) = moment.trustee(&self.inner.store)?;
         let user = user.ok_or_else(|| StepError::failed("The trustee's id was lost."))?;
         let known = self.act(keystone.trusts_of(user, &password)).await?;
-        let trust = match known.into_iter().find(|id| Some(id) != credential.trust_id.as_ref()) {
-            Some(trust) => trust,
+        let fits = |t: &Trust| {
+            Some(&t.id) != credential.trust_id.as_ref() && t.trustor_user_id == operation.user_id
+        };
+        let trust = match known.into_iter().find(fits) {
+            Some(trust) => trust.id,
             None => {
                 let token = moment
                     .tenant_token(&self.inner.store)
                     .ok_or_else(|| StepError::failed("The tenant's token was lost."))?;
-                let roles = match self.inner.settings.trust_roles.is_empty() {
-                    true => &operation.roles,
-                    false => &self.inner.settings.trust_roles,
-                };
-                let project = &moment.cluster.project_id;
-                let made = keystone.create_trust(&token, &operation.user_id, user, project, roles);
-                self.act(made).await.map_err(lapsed("the trust was created"))?
+                self.make_trust(moment, operation, user, &token).await?
             }
         };
         let mut next = credential.record.clone();
         next.next_trust = Some(trust);
-        let mut at = operation.at(Step::NewPassword);
-        at.token = None;
+        let at = operation.at(Step::TakeStacks);
         self.commit(Change::new().expect(operation).expect(credential).put(&next).put(&at)).await?;
         Ok(Progress::Again)
+    }
+
+    /// Makes every stack of the cluster the caller's, so that the new trust can act on it: an
+    /// update with the caller's token that changes nothing but the revision.
+    ///
+    /// A stack that Heat does not take it for stays with its owner until its next change. It is
+    /// no reason to keep the old credential.
+    async fn ensure_stacks_taken(
+        &self,
+        moment: &Moment,
+        operation: &Stored<Operation>,
+    ) -> Result<Progress, StepError> {
+        let revision = revision(operation);
+        let own = moment.groups.iter().filter(|g| g.is_default).take(1);
+        for group in own.chain(moment.groups.iter().filter(|g| !g.is_default)) {
+            let Some(id) = &group.stack_id else { continue };
+            let shown = self.look_at(moment, group, false).await?;
+            let Some(stack) = shown.filter(|s| !s.is_gone() && !s.is_deleting()) else { continue };
+            if stack.is_in_progress() {
+                return Ok(busy(Some(&stack)));
+            }
+            // Heat would mend what has failed, which nobody has asked for.
+            if stack.has_failed() || stack.is_revision(&revision) {
+                continue;
+            }
+            let lost = || StepError::failed("The tenant's token was lost.");
+            let caller = self.caller(moment).ok_or_else(lost)?;
+            let heat = self.inner.cloud.heat(&caller).await?;
+            match self.act(heat.mark(&stack.name, id, &revision)).await {
+                Ok(()) => {
+                    info!(stack = id, "stack taken");
+                    self.inner.sessions.own(id, moment.next_trust()).await;
+                    return Ok(busy(Some(&stack)));
+                }
+                Err(StepError::Cloud(e)) if e.is_conflict() => return Ok(busy(Some(&stack))),
+                Err(StepError::Cloud(e)) if !e.is_passing() && !e.is_unauthorised() => {
+                    warn!(stack = id, error = %e, "the stack stays with its owner for now");
+                }
+                Err(e) => return Err(lapsed("the stacks were taken")(e)),
+            }
+        }
+        let mut next = operation.at(Step::NewPassword);
+        next.token = None;
+        self.commit(Change::new().expect(operation).put(&next)).await?;
+        Ok(Progress::Again)
+    }
+
+    /// Whether every stack has become the caller's.
+    async fn has_all_stacks(
+        &self,
+        moment: &Moment,
+        operation: &Operation,
+    ) -> Result<bool, StepError> {
+        let revision = revision(operation);
+        for group in moment.groups.iter().filter(|g| !g.is_master() && g.stack_id.is_some()) {
+            let shown = self.look_at(moment, group, false).await?;
+            if shown.is_some_and(|s| !s.is_gone() && !s.is_revision(&revision)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Sets the password that was drawn; from then on the new trust is the one on record.
@@ -96,7 +155,7 @@ impl Conductor {
         self.commit(Change::new().expect(operation).expect(credential).put(&next).put(&at)).await?;
         self.forget_session(moment.id()).await;
         // Keystone takes a token for revoked that it gives in the second of a new password.
-        Ok(Progress::Wait(Duration::from_millis(1100)))
+        Ok(Progress::Pause(Duration::from_millis(1100)))
     }
 
     async fn ensure_no_former_trust(
@@ -107,6 +166,12 @@ impl Conductor {
     ) -> Result<Progress, StepError> {
         if let Some(former) = &credential.former_trust {
             self.delete_trust(moment, former).await?;
+        }
+        // Members who have made a node group gave theirs, which nothing needs any more.
+        if self.has_all_stacks(moment, operation).await? {
+            for stray in self.other_trusts(moment).await? {
+                self.delete_trust(moment, &stray.id).await?;
+            }
         }
         let mut next = credential.record.clone();
         next.former_trust = None;

@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use tracing::{debug, info, warn};
 
+use super::decide::{length, ready};
 use super::moment::Moment;
 use super::outlook::{at_rest, servers};
-use super::update::forget_departed;
+use super::update::{forget_departed, nodes_of};
 use super::{Conductor, StepError};
+use crate::base::clock::Timestamp;
 use crate::model::nodegroup::NodeGroup;
+use crate::model::stack::Stack;
 use crate::model::status::Status;
 use crate::store::{Change, Scope};
 
@@ -20,6 +23,11 @@ impl Conductor {
     pub(super) fn sync_soon(&self) {
         let mut resting = Vec::new();
         let read = self.inner.store.read(|view| {
+            // Whoever began an operation wakes the conductor; whatever kept that from happening,
+            // none waits for longer than this.
+            for operation in view.operations()? {
+                self.poke(operation.cluster_id);
+            }
             view.each_cluster(Scope::Everyone, |c| resting.extend(rests(c.status).then_some(c.id)))
         });
         if let Err(error) = read {
@@ -40,10 +48,42 @@ impl Conductor {
         if !rests(moment.cluster.status) {
             return;
         }
-        match self.try_sync(moment).await {
+        let synced = match moment.cluster.status {
+            Status::CreateFailed => self.sync_failed_creation(moment).await,
+            _ => self.try_sync(moment).await,
+        };
+        match synced {
             Ok(()) => {}
             Err(error) => debug!(%error, "the stacks cannot be looked at"),
         }
+    }
+
+    /// A creation that was given up, while Heat and the nodes may have gone on: its addresses are
+    /// shown when the stack has them, and it is complete once all that it waited for is ready.
+    async fn sync_failed_creation(&self, moment: &Moment) -> Result<(), StepError> {
+        let awaits = self.awaits(moment)?;
+        let (masters, workers) = ready(&moment.nodes);
+        let is_ready = masters >= awaits.masters && workers >= awaits.threshold;
+        if !is_ready && moment.cluster.api_address.is_some() {
+            return Ok(());
+        }
+        let shown = self.look(moment, true).await?;
+        let Some(stack) = shown.filter(|s| s.status == "CREATE_COMPLETE") else { return Ok(()) };
+        let change = match is_ready {
+            true => {
+                let given_up = moment.cluster.updated_at.unwrap_or(moment.cluster.created_at);
+                let late = length(self.inner.clock.now().since(given_up));
+                let why = moment.cluster.status_reason.as_deref().unwrap_or_default();
+                info!(late, "the cluster is complete after all");
+                let said = format!("Complete {late} after the creation was given up. ({why})");
+                self.created(moment, Change::new(), &stack, said)?
+            }
+            false => self.with_addresses(moment, Change::new(), &stack)?,
+        };
+        if change.is_empty() {
+            return Ok(());
+        }
+        Ok(self.inner.store.commit(change).await?)
     }
 
     async fn try_sync(&self, moment: &Moment) -> Result<(), StepError> {
@@ -54,11 +94,29 @@ impl Conductor {
             let Some(stack_id) = &group.stack_id else { continue };
             let shown = self.look_at(moment, group, true).await?;
             let mut next = group.record.clone();
-            if let Some((status, why)) = at_rest(group.status, stack_id, shown.as_ref()) {
+            // Masters share their stack with workers, whose changes are what fails in it.
+            let others = group.is_master()
+                && shown.as_ref().is_some_and(|s| s.has_failed() && !s.is_deleting());
+            let news = at_rest(group.status, stack_id, shown.as_ref()).filter(|_| !others);
+            if let Some((status, why)) = news {
                 info!(group = group.name, %status, why, "the stack is not as it was");
                 next.status = status;
                 next.status_reason = Some(why.clone());
                 reason = Some(why);
+            }
+            if let Some(stack) = &shown
+                && let Some(since) = late(moment, group, stack)
+            {
+                let late = length(self.inner.clock.now().since(since));
+                next.status = match group.status {
+                    Status::CreateFailed => Status::CreateComplete,
+                    _ => Status::UpdateComplete,
+                };
+                let why = group.status_reason.as_deref().unwrap_or_default();
+                let said = format!("Complete {late} after the change was given up. ({why})");
+                info!(group = group.name, late, "the group is complete after all");
+                next.status_reason = Some(said.clone());
+                reason = Some(said);
             }
             let still = shown.filter(|s| s.status.ends_with("_COMPLETE") && !s.is_gone());
             if let Some(stack) = still
@@ -86,8 +144,25 @@ impl Conductor {
     }
 }
 
-/// Whether a cluster was built and nobody has asked for its end.
+/// Whether a cluster was built, or given up, and nobody has asked for its end.
 fn rests(status: Status) -> bool {
-    let built = !matches!(status, Status::CreateInProgress | Status::CreateFailed);
-    built && !status.as_str().starts_with("DELETE")
+    status != Status::CreateInProgress && !status.as_str().starts_with("DELETE")
+}
+
+/// Since when a change of a group counts as failed, if all of its nodes are ready by now and some
+/// have become so only afterwards. One that Heat refused, or that has not come to every node,
+/// stays failed.
+fn late(moment: &Moment, group: &NodeGroup, stack: &Stack) -> Option<Timestamp> {
+    let given_up = group.updated_at?;
+    let wanted = match group.is_master() {
+        true => group.node_count as usize,
+        false => servers(stack)?.len(),
+    };
+    let nodes = nodes_of(moment, group);
+    let is_whole = stack.status.ends_with("_COMPLETE")
+        && wanted == group.node_count as usize
+        && nodes.iter().filter(|n| n.is_ready()).count() >= wanted
+        && moment.rollout(group).is_none();
+    let afterwards = nodes.iter().any(|n| n.is_ready() && n.last_seen > given_up);
+    (group.status.is_failed() && is_whole && afterwards).then_some(given_up)
 }

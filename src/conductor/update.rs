@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use tracing::{info, warn};
 
+use super::identity::StackAct;
 use super::moment::Moment;
 use super::outlook::{
     ChangeNext, Changing, UpdateNext, aggregate, change, departed, servers, update,
@@ -48,7 +49,7 @@ impl Conductor {
         let revision = revision(operation);
         match update(shown.as_ref(), &revision) {
             UpdateNext::Fail(reason) => return Err(for_group(reason, group)),
-            UpdateNext::Wait => return Ok(Progress::Wait(self.inner.settings.look_interval)),
+            UpdateNext::Wait => return Ok(busy(shown.as_ref())),
             UpdateNext::Adopt => info!(revision, "update adopted"),
             UpdateNext::Send => {
                 let mut plan = self.plan_of(moment, group)?;
@@ -60,12 +61,13 @@ impl Conductor {
                     moment.give_images(&mut plan, group, &stack, &operation.detail.remove);
                 }
                 if !self.send_update(moment, operation, group, plan).await? {
-                    return Ok(Progress::Wait(self.inner.settings.look_interval));
+                    return Ok(busy(shown.as_ref()));
                 }
                 info!(revision, group = group.name, "update sent");
             }
         }
-        let next = operation.at(Step::AwaitUpdate);
+        let mut next = operation.at(Step::AwaitUpdate);
+        next.token = None;
         self.commit(Change::new().expect(operation).put(&next)).await?;
         Ok(Progress::Again)
     }
@@ -80,8 +82,6 @@ impl Conductor {
     ) -> Result<bool, StepError> {
         let bundle = self.bundle(moment, &mut plan)?;
         let bundle = bundle.map_err(|e| for_group(e.to_string(), group))?;
-        let actor = self.trust_session(moment).await?;
-        let heat = self.inner.cloud.heat(&actor).await?;
         let update = StackUpdate {
             template: &bundle.template,
             parameters: &bundle.parameters,
@@ -90,7 +90,8 @@ impl Conductor {
             rollback: operation.detail.rollback,
         };
         let id = group.stack_id.as_deref().unwrap_or_default();
-        match self.act(heat.update(&plan.stack_name(), id, &update)).await {
+        let act = StackAct::Change(&update);
+        match self.on_stack(moment, &plan.stack_name(), id, act).await {
             Ok(()) => Ok(true),
             Err(StepError::Cloud(e)) if e.is_conflict() => Ok(false),
             Err(e) => Err(e),
@@ -125,10 +126,7 @@ impl Conductor {
             now: self.inner.clock.now(),
         });
         match (next, shown) {
-            (ChangeNext::LookAgain(progress), _) => {
-                self.note(moment, &progress).await;
-                Ok(Progress::Wait(self.inner.settings.look_interval))
-            }
+            (ChangeNext::LookAgain(progress), _) => Ok(Progress::Wait(progress)),
             (ChangeNext::Fail(reason), _) => Err(for_group(reason, group)),
             (ChangeNext::StackFailed, Some(stack)) => {
                 Err(self.change_failure(moment, group, &stack).await)
@@ -149,7 +147,7 @@ impl Conductor {
                 };
                 self.settle_group(moment, operation, group, &stack, status).await
             }
-            _ => Ok(Progress::Wait(self.inner.settings.look_interval)),
+            (_, shown) => Ok(busy(shown.as_ref())),
         }
     }
 
@@ -163,13 +161,14 @@ impl Conductor {
 
     /// How many of a group's workers must be ready for it to be complete.
     pub(super) fn threshold(&self, moment: &Moment, group: &NodeGroup) -> u32 {
-        let Ok(driver) = self.driver(moment) else { return group.node_count };
+        let count = moment.node_count(group);
+        let Ok(driver) = self.driver(moment) else { return count };
         let plan = self.plan_of(moment, group).ok();
         if plan.as_ref().is_some_and(|plan| driver.waits_for_nodes(plan) == Ok(false)) {
             return 0;
         }
         let threshold = plan.and_then(|plan| driver.ready_threshold(&plan));
-        threshold.unwrap_or(group.node_count).min(group.node_count)
+        threshold.unwrap_or(count).min(count)
     }
 
     /// Addresses, count and status of one group, the cluster's from all: one commit.
@@ -186,10 +185,22 @@ impl Conductor {
         group.node_addresses = outcome.worker_addresses;
         group.status = status;
         group.updated_at = Some(self.inner.clock.now());
-        let mut change = Change::new().expect(operation).delete(&operation.record);
+        let mut changed = vec![group.clone()];
+        // Heat says of the whole stack that it is complete: also of those who share it.
+        let shares = |g: &&Stored<NodeGroup>| {
+            group.is_default && g.is_default && g.id != group.id && g.status.is_failed()
+        };
+        if status == Status::UpdateComplete && moment.rollout(&group).is_none() {
+            changed.extend(moment.groups.iter().filter(shares).map(|g| NodeGroup {
+                status,
+                status_reason: group.status_reason.clone(),
+                updated_at: group.updated_at,
+                ..g.record.clone()
+            }));
+        }
+        let change = Change::new().expect(operation).delete(&operation.record);
         let reason = group.status_reason.clone();
-        change = self.with_cluster(moment, change, &[group.clone()], None, reason);
-        self.commit(change).await?;
+        self.commit(self.with_cluster(moment, change, &changed, None, reason)).await?;
         info!(group = group.name, nodes = group.node_count, "{status}");
         Ok(Progress::Again)
     }
@@ -245,7 +256,7 @@ impl Conductor {
         (change, cluster)
     }
 
-    /// The stack of a group as the trustee sees it; None when Heat does not have it.
+    /// The stack of a group; None when Heat does not have it.
     pub(super) async fn look_at(
         &self,
         moment: &Moment,
@@ -273,7 +284,7 @@ impl Conductor {
         stack: &Stack,
     ) -> StepError {
         let failures = async {
-            let actor = self.trust_session(moment).await?;
+            let actor = self.reader(moment).await?;
             let heat = self.inner.cloud.heat(&actor).await?;
             Ok::<_, StepError>(heat.failures(&stack.name, &stack.id).await?)
         };
@@ -340,8 +351,16 @@ impl Conductor {
     }
 }
 
+/// Heat does something else with the stack, or does not tell what it does.
+pub(super) fn busy(stack: Option<&Stack>) -> Progress {
+    Progress::Wait(match stack {
+        Some(stack) => format!("Stack {}; waiting until Heat takes a change.", stack.status),
+        None => "Heat does not show the stack.".to_owned(),
+    })
+}
+
 /// What our update of a stack is recognised by.
-fn revision(operation: &Operation) -> String {
+pub(super) fn revision(operation: &Operation) -> String {
     operation.sequence.0.to_string()
 }
 

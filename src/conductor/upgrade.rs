@@ -14,7 +14,7 @@ use super::duties::{Ask, forgotten};
 use super::moment::Moment;
 use super::orders::{found, in_status};
 use super::outlook::{ChangeNext, Changing, UpdateNext, change, servers, update};
-use super::update::{concerned, for_group, nodes_of};
+use super::update::{busy, concerned, for_group, nodes_of};
 use super::{Conductor, Progress, Refusal, StepError, Tenant, UpgradeOrder};
 use crate::model::cluster::Cluster;
 use crate::model::duty::DutyKind;
@@ -46,7 +46,8 @@ impl Conductor {
             let detail =
                 Detail { nodegroup: Some(group.id), before: group.node_count, ..Detail::default() };
             let (kind, step) = (OperationKind::Upgrade, Step::BeginUpgrade);
-            let operation = self.new_order(tenant, moment, kind, step, detail);
+            let mut operation = self.new_order(tenant, moment, kind, step, detail);
+            operation.token = self.lent_token(tenant, &moment.cluster);
             let mut changed = group.record.clone();
             changed.status = Status::UpdateInProgress;
             changed.status_reason = None;
@@ -132,7 +133,7 @@ impl Conductor {
         let shown = self.look_at(moment, group, true).await?.filter(|s| !s.is_gone());
         let shown = shown.ok_or_else(|| for_group("The stack is not there any more.", group))?;
         if shown.is_in_progress() {
-            return Ok(Progress::Wait(self.inner.settings.look_interval));
+            return Ok(busy(Some(&shown)));
         }
         let members = servers(&shown)
             .ok_or_else(|| for_group("The stack does not tell which servers it has.", group))?;
@@ -216,7 +217,7 @@ impl Conductor {
         let revision = format!("{}-{}", operation.sequence.0, rollout.behind());
         match update(shown.as_ref(), &revision) {
             UpdateNext::Fail(reason) => return Err(for_group(reason, group)),
-            UpdateNext::Wait => return Ok(Progress::Wait(self.inner.settings.look_interval)),
+            UpdateNext::Wait => return Ok(busy(shown.as_ref())),
             UpdateNext::Adopt => info!(revision, "update adopted"),
             UpdateNext::Send => {
                 let mut plan = self.plan_of(moment, group)?;
@@ -225,12 +226,14 @@ impl Conductor {
                     moment.give_images(&mut plan, group, stack, &[]);
                 }
                 if !self.send_update(moment, operation, group, plan).await? {
-                    return Ok(Progress::Wait(self.inner.settings.look_interval));
+                    return Ok(busy(shown.as_ref()));
                 }
                 info!(revision, group = group.name, "update sent");
             }
         }
-        let next = operation.at(Step::AwaitNodes);
+        let mut next = operation.at(Step::AwaitNodes);
+        // From here on the stack belongs to somebody whose trust there is.
+        next.token = None;
         self.commit(Change::new().expect(operation).put(&next)).await?;
         Ok(Progress::Again)
     }
@@ -258,10 +261,7 @@ impl Conductor {
             now: self.inner.clock.now(),
         });
         match (next, shown) {
-            (ChangeNext::LookAgain(progress), _) => {
-                self.note(moment, &progress).await;
-                Ok(Progress::Wait(self.inner.settings.look_interval))
-            }
+            (ChangeNext::LookAgain(progress), _) => Ok(Progress::Wait(progress)),
             (ChangeNext::Fail(reason), _) => Err(for_group(reason, group)),
             (ChangeNext::StackFailed | ChangeNext::RolledBack, Some(stack)) => {
                 Err(self.change_failure(moment, group, &stack).await)
@@ -272,7 +272,7 @@ impl Conductor {
                 self.commit(Change::new().expect(operation).put(&next)).await?;
                 Ok(Progress::Again)
             }
-            _ => Ok(Progress::Wait(self.inner.settings.look_interval)),
+            (_, shown) => Ok(busy(shown.as_ref())),
         }
     }
 

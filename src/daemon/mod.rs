@@ -11,6 +11,7 @@ mod health;
 mod keys;
 mod settings;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -305,43 +306,52 @@ impl Daemon {
 
     /// Serves until its `stop`: then the doors close, open requests and running steps finish
     /// within their limits, and the state is closed.
-    pub async fn run(self) {
+    ///
+    /// A task that panics stops everything likewise: whoever supervises the process starts it
+    /// anew, and what is on disk is taken up again.
+    pub async fn run(self) -> Result<(), Panicked> {
         let Self { conductor, clock, doors, addresses, discovery, bootstrap, stop, .. } = self;
         let conductor_stop = CancellationToken::new();
-        // In a set, so that whoever drops this future ends the conductor too.
-        let mut working = JoinSet::new();
-        working.spawn({
+        // In sets, so that whoever drops this future ends the conductor too.
+        let mut working = Tasks::default();
+        working.spawn("the conductor", {
             let (conductor, stop) = (conductor.clone(), conductor_stop.clone());
             async move { conductor.run(stop).await }
         });
-        working.spawn({
+        working.spawn("the health check", {
             let stop = conductor_stop.clone();
             async move { conductor.watch_health(stop).await }
         });
         if let Some(door) = doors.ops {
             // Open to the end: operators want to see what it still waits for.
-            working.spawn(door.serve(Arc::clone(&self.front.ops), conductor_stop.clone()));
+            let serves = door.serve(Arc::clone(&self.front.ops), conductor_stop.clone());
+            working.spawn("the ops listener", serves);
         }
-        let mut serving = JoinSet::new();
+        let mut serving = Tasks::default();
         let api = Arc::clone(&self.vitals.api);
-        spawn_until(&mut serving, &stop, api.keep_policy());
-        spawn_until(&mut serving, &stop, health::watch_state(self.vitals.store.clone()));
-        spawn_until(&mut serving, &stop, health::watch_keystone(self.cloud.clone()));
-        serving.spawn(doors.api.serve(self.front, stop.clone()));
-        serving.spawn(doors.discovery.serve(Arc::clone(&discovery), stop.clone()));
-        serving.spawn(doors.bootstrap.serve(Arc::clone(&bootstrap), stop.clone()));
-        spawn_until(&mut serving, &stop, async move { bootstrap.read_artifacts().await });
+        let store = self.vitals.store.clone();
+        serving.spawn_until("the look at policy files", &stop, api.keep_policy());
+        serving.spawn_until("the look at the state", &stop, health::watch_state(store));
+        let watch = health::watch_keystone(self.cloud.clone());
+        serving.spawn_until("the look at Keystone", &stop, watch);
+        serving.spawn("the API's listener", doors.api.serve(self.front, stop.clone()));
+        let serves = doors.discovery.serve(Arc::clone(&discovery), stop.clone());
+        serving.spawn("the discovery listener", serves);
+        let serves = doors.bootstrap.serve(Arc::clone(&bootstrap), stop.clone());
+        serving.spawn("the bootstrap listener", serves);
+        let reads = async move { bootstrap.read_artifacts().await };
+        serving.spawn_until("the look at artifacts", &stop, reads);
         if let Some(control) = self.control {
-            serving.spawn(control.serve(self.keeper, stop.clone()));
+            serving.spawn("the control socket", control.serve(self.keeper, stop.clone()));
         }
-        spawn_until(&mut serving, &stop, async move {
+        serving.spawn_until("the tidying of discovery tokens", &stop, async move {
             loop {
                 clock.sleep(COLLECT_INTERVAL).await;
                 discovery.collect().await;
             }
         });
         let (cloud, known) = (self.cloud, self.trustee_domain_id);
-        spawn_until(&mut serving, &stop, async move {
+        serving.spawn_until("the login of the domain's administrator", &stop, async move {
             learn_trustee_domain(&cloud, &known).await;
         });
         self.has_started.store(true, Ordering::Relaxed);
@@ -352,19 +362,79 @@ impl Daemon {
             "magnumd {} is ready",
             env!("CARGO_PKG_VERSION")
         );
-        while let Some(ended) = serving.join_next().await {
-            if let Err(panic) = ended {
-                error!(error = %panic, "a door fell; stopping so that the service manager restarts us");
+        let mut outcome = Ok(());
+        loop {
+            // Both at once: nobody works for listeners without a conductor.
+            let ended = tokio::select! {
+                ended = serving.join() => match ended {
+                    Some(ended) => ended,
+                    None => break,
+                },
+                Some(ended) = working.join() => ended,
+            };
+            if let Err(panicked) = ended {
+                error!("{panicked}; stopping, so that the service manager starts magnumd anew");
+                outcome = Err(panicked);
                 stop.cancel();
             }
         }
         conductor_stop.cancel();
-        while let Some(ended) = working.join_next().await {
-            if let Err(panic) = ended {
-                error!(error = %panic, "the conductor fell");
+        while let Some(ended) = working.join().await {
+            if let Err(panicked) = ended {
+                error!("{panicked}");
+                outcome = Err(panicked);
             }
         }
         info!("stopped");
+        outcome
+    }
+}
+
+/// A task of the daemon ended with a panic.
+#[derive(Debug, thiserror::Error)]
+#[error("{task} panicked: {reason}")]
+pub struct Panicked {
+    task: &'static str,
+    reason: String,
+}
+
+/// Tasks by what they are called in a sentence.
+#[derive(Debug, Default)]
+struct Tasks {
+    running: JoinSet<()>,
+    names: HashMap<tokio::task::Id, &'static str>,
+}
+
+impl Tasks {
+    fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.names.insert(self.running.spawn(task).id(), name);
+    }
+
+    /// Runs a task that has no end of its own until `stop`.
+    fn spawn_until(
+        &mut self,
+        name: &'static str,
+        stop: &CancellationToken,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let stop = stop.clone();
+        self.spawn(name, async move {
+            stop.run_until_cancelled(task).await;
+        });
+    }
+
+    /// How the next one ended; None when there is none.
+    async fn join(&mut self) -> Option<Result<(), Panicked>> {
+        Some(match self.running.join_next_with_id().await? {
+            Ok((id, ())) => {
+                self.names.remove(&id);
+                Ok(())
+            }
+            Err(error) => {
+                let task = self.names.remove(&error.id()).unwrap_or("a task");
+                Err(Panicked { task, reason: error.to_string() })
+            }
+        })
     }
 }
 
@@ -374,18 +444,6 @@ pub fn custodian(config: &Config, store: Store) -> Result<Custodian, StartError>
     let cloud = Cloud::new(settings::cloud(config), clock.clone())?;
     cloud.keystone().works_for(&store.instance()?);
     Ok(Custodian::new(store, cloud, clock))
-}
-
-/// Runs a task that has no end of its own until `stop`.
-fn spawn_until(
-    tasks: &mut JoinSet<()>,
-    stop: &CancellationToken,
-    task: impl Future<Output = ()> + Send + 'static,
-) {
-    let stop = stop.clone();
-    tasks.spawn(async move {
-        stop.run_until_cancelled(task).await;
-    });
 }
 
 /// Asks Keystone until it answers; a cloud may come up after us.
@@ -409,5 +467,24 @@ fn host_name() -> String {
     match name.trim() {
         "" => "localhost".to_owned(),
         name => name.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_panics_is_named() {
+        let mut tasks = Tasks::default();
+        let stop = CancellationToken::new();
+        tasks.spawn_until("the patient one", &stop, std::future::pending());
+        tasks.spawn("the weak one", async { panic!("no room") });
+        let Some(Err(panicked)) = tasks.join().await else { panic!("it ended well") };
+        assert!(panicked.to_string().starts_with("the weak one panicked: "), "{panicked}");
+        assert!(panicked.to_string().contains("no room"), "{panicked}");
+        stop.cancel();
+        assert!(matches!(tasks.join().await, Some(Ok(()))));
+        assert!(tasks.join().await.is_none());
     }
 }

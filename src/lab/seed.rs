@@ -26,6 +26,7 @@ const TENANT: &[&str] = &["member", "heat_stack_owner", "load-balancer_member", 
 const USERS: &[(&str, &str, &[&str])] = &[
     ("admin", "admin", &["admin", "heat_stack_owner"]),
     ("demo", "demo", TENANT),
+    ("demo2", "demo", TENANT),
     ("alt", "alt", TENANT),
     ("reader", "demo", &["reader"]),
     ("magnum", "service", &["admin", "service"]),

@@ -199,6 +199,10 @@ impl Services for World {
         })
     }
 
+    fn has_stack_trust(&self, id: &str) -> bool {
+        self.lock().identity.trusts.contains_key(id)
+    }
+
     fn drop_stack_trust(&self, id: &str) {
         let path = format!("/OS-TRUST/trusts/{id}");
         let dropped = self.inner_call("keystone", "DELETE", &path, 204, |_| {

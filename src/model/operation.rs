@@ -74,6 +74,8 @@ pub enum Step {
     DropAuthorities,
     // A new credential, once it is the only one.
     RenewCredentials,
+    // A new credential: the stacks become the caller's.
+    TakeStacks,
 }
 
 impl Step {
@@ -130,6 +132,7 @@ impl Step {
             Self::IssueLeaves => "issue-leaves",
             Self::DropAuthorities => "drop-authorities",
             Self::RenewCredentials => "renew-credentials",
+            Self::TakeStacks => "take-stacks",
         }
     }
 }

@@ -27,6 +27,15 @@ impl Stack {
         self.status == "DELETE_COMPLETE"
     }
 
+    pub fn is_deleting(&self) -> bool {
+        self.status.starts_with("DELETE_")
+    }
+
+    /// Whether the last update that was sent to it is marked like this.
+    pub fn is_revision(&self, revision: &str) -> bool {
+        self.parameters.get("revision").and_then(Value::as_str) == Some(revision)
+    }
+
     pub fn has_failed(&self) -> bool {
         self.status.ends_with("_FAILED")
     }

@@ -118,6 +118,13 @@ impl CloudError {
         matches!(self, Self::Refused { status: 409, .. })
     }
 
+    /// Whether Heat's engine failed with something that its API does not expect. That is how a
+    /// refusal of Keystone comes out of it, and an engine's own fault as well.
+    pub fn is_remote_error(&self) -> bool {
+        matches!(self, Self::Unknown { service: Service::Heat, reason }
+            if reason.starts_with("500: RemoteError"))
+    }
+
     /// The other side's own words, without ours around them.
     pub fn reason(&self) -> String {
         match self {
@@ -157,9 +164,10 @@ impl CloudError {
 /// The sentence inside an error body, whichever service's shape it has.
 fn reason(answer: &Answer) -> String {
     const MOST: usize = 1000;
-    let found = serde_json::from_slice::<Value>(&answer.body)
-        .ok()
-        .and_then(|body| message(&body).map(str::to_owned));
+    let found = serde_json::from_slice::<Value>(&answer.body).ok().and_then(|body| {
+        let unspoken = || body["error"]["type"].as_str();
+        message(&body).or_else(unspoken).map(str::to_owned)
+    });
     let text = found.unwrap_or_else(|| {
         // Glance and proxies answer in HTML: keep the words, drop the tags.
         let text = String::from_utf8_lossy(&answer.body);
@@ -219,6 +227,10 @@ mod tests {
                 r#"{"NeutronError":{"type":"Y","message":"Quota exceeded","detail":""}}"#,
                 "Quota exceeded",
             ),
+            (
+                r#"{"code":500,"title":"Internal Server Error","explanation":"The server has erred.","error":{"type":"RemoteError","traceback":null}}"#,
+                "RemoteError",
+            ),
             ("<html><h1>403 Forbidden</h1>\n Denied. </html>", "403 Forbidden Denied."),
             ("", "400 Bad Request"),
         ];
@@ -235,5 +247,8 @@ mod tests {
         assert!(of(401).is_unauthorised());
         assert!(matches!(of(503), CloudError::Busy { .. }));
         assert!(matches!(of(500), CloudError::Unknown { .. }));
+        assert!(!of(500).is_remote_error());
+        let engine = answer(500, r#"{"error":{"type":"RemoteError"}}"#);
+        assert!(CloudError::of_answer(Service::Heat, "stack x", &engine).is_remote_error());
     }
 }

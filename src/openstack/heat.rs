@@ -127,6 +127,14 @@ impl Heat<'_> {
         self.caller.send(call).await.map(|_| ())
     }
 
+    /// An update that changes nothing but the mark of the last one.
+    pub async fn mark(&self, name: &str, id: &str, revision: &str) -> Result<(), CloudError> {
+        let body = json!({ "existing": true, "parameters": { "revision": revision } });
+        let path = path(name, id);
+        let call = self.call(&path, "the stack").method(Method::PATCH).body(body);
+        self.caller.send(call).await.map(|_| ())
+    }
+
     /// Live stacks that carry a tag: id and name.
     pub async fn tagged(&self, tag: &str) -> Result<Vec<(String, String)>, CloudError> {
         let listed = self.listed(&format!("?tags={}", encode(tag))).await?;

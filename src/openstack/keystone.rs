@@ -380,25 +380,15 @@ impl Keystone {
         }
     }
 
-    /// The trust given to a trustee, asked as the trustee: there is one trustee per cluster,
-    /// hence one trust.
-    pub async fn trust_of(
-        &self,
-        user_id: &str,
-        password: &Secret<String>,
-    ) -> Result<Option<String>, CloudError> {
-        Ok(self.trusts_of(user_id, password).await?.into_iter().next())
-    }
-
-    /// All of them; a rotation makes a second one before it deletes the first.
+    /// Every trust given to a trustee, asked as the trustee: one of each user who owns a stack of
+    /// its cluster, and while a rotation runs the next one.
     pub async fn trusts_of(
         &self,
         user_id: &str,
         password: &Secret<String>,
-    ) -> Result<Vec<String>, CloudError> {
+    ) -> Result<Vec<Trust>, CloudError> {
         let trustee = self.trustee(user_id, password, None).await?;
-        let trusts = self.trusts_given_to(user_id, &trustee.token).await?;
-        Ok(trusts.into_iter().map(|trust| trust.id).collect())
+        self.trusts_given_to(user_id, &trustee.token).await
     }
 
     /// A trustee's trusts, for whoever may see them: the trustee and administrators.

@@ -67,6 +67,10 @@ enum LabError {
     Config(#[from] magnumd::config::ConfigError),
     #[error(transparent)]
     Start(#[from] magnumd::daemon::StartError),
+    #[error("magnumd ended before its time: {0}")]
+    Daemon(std::io::Error),
+    #[error(transparent)]
+    Panicked(#[from] magnumd::daemon::Panicked),
     #[error("the demonstration failed: {0}")]
     Demo(#[from] demo::DemoError),
 }
@@ -152,8 +156,7 @@ impl Lab {
             }
         }
         stop.cancelled().await;
-        // A daemon that fell has already said why.
-        let _fallen = running.await;
+        running.await.map_err(std::io::Error::other).map_err(LabError::Daemon)??;
         Ok(outcome?)
     }
 

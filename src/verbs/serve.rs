@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use magnumd::config::{Layers, Loaded};
-use magnumd::daemon::{Daemon, Environment, StartError};
+use magnumd::daemon::{Daemon, Environment, Panicked, StartError};
 use magnumd::store::OpenError;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -18,13 +18,14 @@ use super::{WRONG_CONFIGURATION, complain, manager, signals};
 /// As in sysexits.h: what the operator has to look at.
 const UNUSABLE_STATE: u8 = 65;
 const NO_LISTENER: u8 = 69;
+const SOFTWARE: u8 = 70;
 const DISK: u8 = 74;
 const IN_USE: u8 = 75;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Signals: SIGTERM and SIGINT let what runs finish, a second one stops at \
 once; SIGHUP reads log.level, the policy and the TLS files again.\n\nExit codes: 65 the state is \
-of a newer release or damaged, 69 a listener is taken, 74 the disk refuses, 75 another magnumd \
+of a newer release or damaged, 69 a listener is taken, 70 a part of magnumd panicked, 74 the disk refuses, 75 another magnumd \
 uses the state, 78 the configuration or the sealing key is wrong.")]
 pub struct Serve {
     #[command(flatten)]
@@ -71,7 +72,16 @@ impl Serve {
     }
 }
 
-async fn serve(layers: Layers, loaded: Loaded, level: LogLevel) -> Result<(), StartError> {
+/// Why the daemon does not serve any more.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error(transparent)]
+    Panicked(#[from] Panicked),
+}
+
+async fn serve(layers: Layers, loaded: Loaded, level: LogLevel) -> Result<(), Ended> {
     let stop = CancellationToken::new();
     signals::stop_on_signal(stop.clone());
     // Before anything else: without a handler this signal ends the process.
@@ -91,12 +101,15 @@ async fn serve(layers: Layers, loaded: Loaded, level: LogLevel) -> Result<(), St
         stop.cancelled().await;
         manager::stopping();
     });
-    daemon.run().await;
-    Ok(())
+    Ok(daemon.run().await?)
 }
 
 /// The exit code tells a service manager whether trying again makes sense.
-const fn code(error: &StartError) -> u8 {
+const fn code(error: &Ended) -> u8 {
+    let error = match error {
+        Ended::Start(error) => error,
+        Ended::Panicked(_) => return SOFTWARE,
+    };
     match error {
         StartError::Open(OpenError::Locked(_)) => IN_USE,
         StartError::Open(OpenError::Newer(..)) | StartError::Keyring { .. } => UNUSABLE_STATE,

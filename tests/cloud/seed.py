@@ -30,7 +30,7 @@ EXTRAS = {
     "octavia": ("octavia", "load-balancer", f"{HOST}:9876"),
 }
 MEMBER = ("member", "heat_stack_owner", "load-balancer_member", "creator")
-ROLES = {"demo": MEMBER, "alt": MEMBER, "reader": ("reader",)}  # in the user's own project
+ROLES = {"demo": MEMBER, "demo2": MEMBER, "alt": MEMBER, "reader": ("reader",)}  # in the user's own project
 IMAGES = {  # name: properties
     "fedora-coreos": {"os_distro": "fedora-coreos"},
     "ubuntu": {"os_distro": "ubuntu"},

@@ -15,7 +15,8 @@ REGION = "RegionOne"
 PASSWORD = "secret"  # of every account: the cloud listens on 127.0.0.1 only
 
 # Users of the domain Default and the project each one works in.
-PROJECTS = {"admin": "admin", "demo": "demo", "reader": "demo", "alt": "alt", "magnum": "service"}
+PROJECTS = {"admin": "admin", "demo": "demo", "demo2": "demo", "reader": "demo", "alt": "alt",
+            "magnum": "service"}
 # What holds the users that Heat and magnumd make, and the one account in each that stays.
 USER_DOMAINS = {"heat": "heat_domain_admin", "magnum": "magnum_domain_admin"}
 

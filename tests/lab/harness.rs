@@ -11,7 +11,7 @@ use magnumd::base::http::tls::{self, Trust};
 use magnumd::base::id::Entropy;
 use magnumd::base::points::Points;
 use magnumd::config::Config;
-use magnumd::daemon::{Addresses, Daemon, Environment, StartError};
+use magnumd::daemon::{Addresses, Daemon, Environment, Panicked, StartError};
 use magnumd::lab::{Fault, LabCloud, LabOptions};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -156,7 +156,7 @@ impl Lab {
     /// A token of one of the lab's users for their own project.
     pub async fn token(&self, user: &str) -> String {
         let project = match user {
-            "reader" => "demo",
+            "demo2" | "reader" => "demo",
             other => other,
         };
         let scope = json!({"project": {"name": project, "domain": {"id": "default"}}});
@@ -223,7 +223,7 @@ impl Drop for Lab {
 pub struct Running {
     pub addresses: Addresses,
     stop: CancellationToken,
-    task: JoinHandle<()>,
+    task: JoinHandle<Result<(), Panicked>>,
     http: HttpClient,
 }
 
@@ -232,7 +232,7 @@ impl Running {
     /// point does nothing more, so to the cloud this is a kill.
     pub async fn end(self) {
         self.stop.cancel();
-        self.task.await.unwrap();
+        self.task.await.unwrap().unwrap();
     }
 
     pub fn url(&self, path: &str) -> String {

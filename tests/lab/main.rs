@@ -14,6 +14,7 @@ mod harness;
 mod health;
 mod inline;
 mod keeping;
+mod members;
 mod nodegroups;
 mod orphans;
 mod parallel;

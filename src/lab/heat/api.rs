@@ -248,7 +248,7 @@ impl<S: Services> Call<'_, S> {
             }
             ("DELETE", []) => {
                 self.with(at, |_, _| Ok(()))?;
-                self.heat.engine.delete(id)?;
+                self.heat.engine.delete(self.caller, id)?;
                 Ok(server::empty(StatusCode::NO_CONTENT))
             }
             ("GET", ["template"]) => self.with(at, |_, s| ok(&s.plan.template.raw)),

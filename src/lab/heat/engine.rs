@@ -138,6 +138,7 @@ impl<S: Services> Engine<S> {
         id: &str,
         order: Order,
     ) -> Result<(), Refusal> {
+        self.keep_trust(caller, id)?;
         let (order, identity) = {
             let world = self.world();
             let stack = world.stacks.get(id).ok_or_else(|| Refusal::not_found("Stack", id))?;
@@ -170,7 +171,8 @@ impl<S: Services> Engine<S> {
     }
 
     /// Begins to delete a stack, whatever it is doing.
-    pub fn delete(self: &Arc<Self>, id: &str) -> Result<(), Refusal> {
+    pub fn delete(self: &Arc<Self>, caller: &Caller, id: &str) -> Result<(), Refusal> {
+        self.keep_trust(caller, id)?;
         let mut world = self.world();
         let stack = world.stacks.get_mut(id).ok_or_else(|| Refusal::not_found("Stack", id))?;
         if stack.is_gone() {
@@ -183,10 +185,35 @@ impl<S: Services> Engine<S> {
         Ok(())
     }
 
+    /// The trust that is kept with a stack must be of whoever changes it: where it is somebody
+    /// else's, or has ended, Heat makes another one (`Stack._check_refresh_cred`). Keystone's
+    /// refusal of that comes out of the engine as it is, which the API does not expect.
+    fn keep_trust(&self, caller: &Caller, id: &str) -> Result<(), Refusal> {
+        let kept = self.world().stacks.get(id).map(|s| (s.trust.clone(), s.trustor.clone()));
+        let Some((Some(kept), trustor)) = kept else { return Ok(()) };
+        let own = (caller.owner.user_id.clone(), caller.owner.project_id.clone());
+        if trustor == own && self.services.has_stack_trust(&kept) {
+            return Ok(());
+        }
+        let made = self
+            .services
+            .stack_trust(&caller.token)
+            .map_err(|refused| Refusal::new("RemoteError", refused.message))?;
+        if self.services.has_stack_trust(&kept) {
+            self.services.drop_stack_trust(&kept);
+        }
+        if let Some(stack) = self.world().stacks.get_mut(id) {
+            stack.trust = Some(made);
+            stack.trustor = own;
+        }
+        Ok(())
+    }
+
     /// A stack before its first action.
     pub fn blank(&self, owner: Owner, identity: Identity, plan: Plan) -> Stack {
         let now = self.clock.now();
         Stack {
+            trustor: (owner.user_id.clone(), owner.project_id.clone()),
             owner,
             username: None,
             parent: None,

@@ -52,7 +52,7 @@ impl Refusal {
             "ActionInProgress" | "StackExists" => 409,
             "HTTPMethodNotAllowed" => 405,
             "HTTPUnsupportedMediaType" => 415,
-            "HTTPInternalServerError" => 500,
+            "HTTPInternalServerError" | "RemoteError" => 500,
             _ => 400,
         }
     }
@@ -75,12 +75,14 @@ impl Refusal {
                  otherwise incorrect.",
             ),
         };
-        json!({
-            "code": status,
-            "title": title,
-            "explanation": explanation,
-            "error": {"type": self.kind, "message": self.message, "traceback": null},
-        })
+        let mut error = json!({"type": self.kind, "message": self.message, "traceback": null});
+        // What the engine did not expect is not told to the world.
+        if self.kind == "RemoteError"
+            && let Some(error) = error.as_object_mut()
+        {
+            error.remove("message");
+        }
+        json!({"code": status, "title": title, "explanation": explanation, "error": error})
     }
 }
 

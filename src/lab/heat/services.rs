@@ -84,5 +84,8 @@ pub trait Services: Send + Sync + 'static {
     /// is itself trust-scoped or comes from a restricted application credential.
     fn stack_trust(&self, token: &str) -> Result<String, Refused>;
 
+    /// Whether Keystone still has that trust: it goes with its trustor.
+    fn has_stack_trust(&self, id: &str) -> bool;
+
     fn drop_stack_trust(&self, id: &str);
 }

@@ -144,6 +144,8 @@ pub struct Stack {
     pub retired: Vec<Resource>,
     pub events: Vec<Event>,
     pub trust: Option<String>,
+    /// Whose trust that is: user and project.
+    pub trustor: (String, String),
 }
 
 impl Stack {

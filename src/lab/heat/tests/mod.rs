@@ -194,6 +194,10 @@ impl Services for Cloud {
         Ok(token.to_owned())
     }
 
+    fn has_stack_trust(&self, id: &str) -> bool {
+        self.trusts.lock().unwrap().iter().any(|trust| trust == id)
+    }
+
     fn drop_stack_trust(&self, id: &str) {
         self.trusts.lock().unwrap().retain(|trust| trust != id);
     }
