@@ -29,6 +29,8 @@ mod queue;
 mod refusal;
 mod rotate;
 mod sync;
+#[cfg(test)]
+mod tests;
 mod update;
 mod upgrade;
 

@@ -12,7 +12,8 @@
 //! - `after` perform the call first, then go wrong,
 //! - `times=2` only twice, `after=3` only from the fourth such call on.
 //!
-//! `guest:NAME:PHASE:fail=SENTENCE` and `guest:NAME:PHASE:hang` concern a booting node. What
+//! `guest:NAME:PHASE:fail=SENTENCE`, `guest:NAME:PHASE:hang` and `guest:NAME:PHASE:delay=60s` (by
+//! the lab's own clock) concern a booting node. What
 //! befalls a running one lasts until the faults are cleared: `guest:NAME:api:dead` (a master's
 //! API server accepts connections and never answers), `guest:NAME:api:refuse` (nobody listens),
 //! `guest:NAME:api:forge` (its certificate is of another authority), `guest:NAME:node:not-ready`
@@ -104,6 +105,8 @@ pub(super) enum Outcome {
 pub(super) enum GuestHarm {
     Fail(String),
     Hang,
+    /// It goes on after this time.
+    Delay(Duration),
 }
 
 /// What happens to a master's API server.
@@ -227,9 +230,10 @@ fn guest(rest: &str) -> Result<Place, FaultError> {
     let harm = match what.split_once('=') {
         None if what == "hang" => GuestHarm::Hang,
         Some(("fail", sentence)) => GuestHarm::Fail(sentence.to_owned()),
+        Some(("delay", length)) => GuestHarm::Delay(duration(length)?),
         _ => {
             return wrong(format!(
-                "fault: '{what}' happens to no guest; use hang or fail=SENTENCE"
+                "fault: '{what}' happens to no guest; use hang, delay=60s or fail=SENTENCE"
             ));
         }
     };
@@ -318,6 +322,9 @@ impl fmt::Display for Fault {
             Place::Guest { name, phase, harm } => match harm {
                 GuestHarm::Fail(sentence) => write!(f, "guest:{name}:{phase}:fail={sentence}")?,
                 GuestHarm::Hang => write!(f, "guest:{name}:{phase}:hang")?,
+                GuestHarm::Delay(length) => {
+                    write!(f, "guest:{name}:{phase}:delay={}ms", length.as_millis())?;
+                }
             },
             Place::Api { name, harm } => {
                 let word = API_HARMS.iter().find(|(_, h)| h == harm).map_or("", |(word, _)| word);

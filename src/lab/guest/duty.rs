@@ -47,10 +47,14 @@ impl Node<'_> {
             let value = |key: &str| env.get(key).map(String::as_str).unwrap_or_default();
             let kind = value("DUTY_KIND").to_owned();
             let number: u64 = value("DUTY_NUMBER").parse().unwrap_or_default();
-            let done = match self.world.faults.of_guest(&self.name, &kind) {
+            let harm = self.world.faults.of_guest(&self.name, &kind);
+            if let Some(GuestHarm::Delay(length)) = harm {
+                self.world.clock.sleep(length).await;
+            }
+            let done = match harm {
                 Some(GuestHarm::Hang) => std::future::pending().await,
                 Some(GuestHarm::Fail(sentence)) => Err(sentence),
-                None => {
+                Some(GuestHarm::Delay(_)) | None => {
                     self.perform(client, &kind, value("DUTY_TARGETS"), &files, &mut trusted).await
                 }
             };

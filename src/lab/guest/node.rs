@@ -101,6 +101,7 @@ impl<'i> Node<'i> {
     async fn pass(&mut self, client: &HttpClient, phase: &str) -> Result<(), Ended> {
         match self.world.faults.of_guest(&self.name, phase) {
             Some(GuestHarm::Hang) => std::future::pending().await,
+            Some(GuestHarm::Delay(length)) => self.world.clock.sleep(length).await,
             Some(GuestHarm::Fail(sentence)) => {
                 self.report(client, phase, "failed", &sentence).await;
                 return Err(Ended);

@@ -1,0 +1,78 @@
+//! Who wakes the conductor, whatever becomes of the request.
+
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use super::idle;
+use crate::base::secret::Sealer;
+use crate::model::cluster::Cluster;
+use crate::model::operation::{Detail, Operation, OperationKind, Step};
+use crate::model::status::Status;
+use crate::model::{ClusterId, Sequence, TemplateId};
+use crate::store::{Change, Store};
+
+fn store(folder: &tempfile::TempDir) -> Store {
+    let sealer = Sealer::new(&[7; Sealer::KEY_BYTES]);
+    Store::open(&folder.path().join("state.redb"), sealer).unwrap()
+}
+
+fn creation() -> (Cluster, Operation) {
+    let id = ClusterId::new(Uuid::from_u128(7));
+    let template = TemplateId::new(Uuid::from_u128(1));
+    let cluster =
+        Cluster { status: Status::CreateInProgress, ..Cluster::plain(id, "k1", template) };
+    let operation = Operation {
+        sequence: Sequence(1),
+        cluster_id: id,
+        kind: OperationKind::Create,
+        step: Step::Certificates,
+        attempt: 0,
+        began: cluster.created_at,
+        deadline: None,
+        token: None,
+        roles: Vec::new(),
+        user_id: String::new(),
+        request_id: String::new(),
+        detail: Detail::default(),
+    };
+    (cluster, operation)
+}
+
+/// Regression: hyper drops the future of a request when its client goes away, and what it had
+/// handed to the store by then became durable without anybody hearing of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_intention_wakes_the_conductor_although_its_request_is_dropped() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(&folder);
+    let (conductor, _) = idle::conductor(store.clone());
+    let (cluster, operation) = creation();
+    {
+        let change = Change::new().put(&cluster).put(&operation);
+        let mut request = pin!(conductor.intend(cluster.id, change));
+        let polled = request.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(polled, Poll::Pending), "a commit takes longer than that");
+    }
+    let began = Instant::now();
+    while conductor.load() != (1, 0) {
+        assert!(began.elapsed() < Duration::from_secs(20), "nobody was woken");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(store.read(|view| view.operation_of(cluster.id)).unwrap().is_some());
+}
+
+/// Whatever was missed: the periodic look takes up every operation on record.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_periodic_look_takes_up_operations() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(&folder);
+    let (conductor, _) = idle::conductor(store.clone());
+    let (cluster, operation) = creation();
+    conductor.sync_soon();
+    assert_eq!(conductor.load(), (0, 0));
+    store.commit(Change::new().put(&cluster).put(&operation)).await.unwrap();
+    conductor.sync_soon();
+    assert_eq!(conductor.load(), (1, 0));
+}
