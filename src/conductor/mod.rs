@@ -52,11 +52,11 @@ use crate::base::points::{Points, Stopped};
 use crate::base::pulse::Pulse;
 use crate::base::secret::{CannotOpen, Secret};
 use crate::driver::{Driver, Drivers, plan};
-use crate::model::ClusterId;
 use crate::model::operation::{Operation, OperationKind, Step};
 use crate::model::requester::Requester;
 use crate::model::service::Service as ServiceRecord;
 use crate::model::stack::Stack;
+use crate::model::{ClusterId, Sequence};
 use crate::openstack::{Cloud, CloudError};
 use crate::pki::enrolment::EnrolmentKey;
 use crate::pki::mill::Mill;
@@ -137,6 +137,8 @@ struct Inner {
     /// Cancelled when nothing new shall begin.
     stopping: CancellationToken,
     attempts: Mutex<HashMap<ClusterId, u32>>,
+    /// The operation that each cluster was looked at for last.
+    current: Mutex<HashMap<ClusterId, Sequence>>,
     sessions: Sessions,
     /// Stacks that a look has just seen in progress, by id.
     in_progress: Cache<String, Stack>,
@@ -204,6 +206,8 @@ const HEARTBEAT: Duration = Duration::from_secs(60);
 /// How often the loop shows that it turns, and after which silence it does not.
 const BEAT: Duration = Duration::from_secs(5);
 const STUCK: Duration = Duration::from_secs(40);
+/// An operation that is begun sooner than this after it was asked for has not waited.
+const PROMPT: Duration = Duration::from_secs(5);
 /// How long running steps may finish when we stop.
 const DRAIN: Duration = Duration::from_secs(60);
 
@@ -243,6 +247,7 @@ impl Conductor {
                 wake: Notify::new(),
                 stopping: CancellationToken::new(),
                 attempts: Mutex::default(),
+                current: Mutex::default(),
                 sessions: Sessions::default(),
                 in_progress,
                 figures: StepFigures::default(),
@@ -367,7 +372,10 @@ impl Conductor {
         while !self.inner.stopping.is_cancelled() {
             let moment = match Moment::read(&self.inner.store, id) {
                 Ok(Some(moment)) => moment,
-                Ok(None) => return self.settled(id),
+                Ok(None) => {
+                    self.inner.current.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+                    return self.settled(id);
+                }
                 Err(error) => {
                     error!(%error, "the cluster cannot be read");
                     return self.push(id, LOOKS.most);
@@ -397,6 +405,7 @@ impl Conductor {
     ) -> ControlFlow<()> {
         let began = Instant::now();
         let outcome = match operation.kind {
+            _ if self.is_its_turn(operation) => self.begin(operation).await,
             OperationKind::Create => self.create_step(moment, operation).await,
             OperationKind::Delete => self.delete_step(moment, operation).await,
             OperationKind::Resize => self.update_step(moment, operation).await,
@@ -435,6 +444,23 @@ impl Conductor {
             Err(error) => return self.recovered(id, moment, operation, error).await,
         }
         ControlFlow::Break(())
+    }
+
+    /// Whether the operation is looked at for the first time, and has waited before: for others
+    /// of its cluster, or for a place among those that are worked on.
+    fn is_its_turn(&self, operation: &Operation) -> bool {
+        let mut current = self.inner.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new =
+            current.insert(operation.cluster_id, operation.sequence) != Some(operation.sequence);
+        let waited = self.inner.clock.now().since(operation.began);
+        is_new && operation.step == operation.kind.first_step() && waited > PROMPT
+    }
+
+    /// The operation's time begins now.
+    async fn begin(&self, operation: &Stored<Operation>) -> Result<Progress, StepError> {
+        let begun = operation.begun(self.inner.clock.now());
+        self.commit(Change::new().expect(operation).put(&begun)).await?;
+        Ok(Progress::Again)
     }
 
     fn is_late(&self, operation: &Operation) -> bool {

@@ -20,6 +20,20 @@ pub enum OperationKind {
 }
 
 impl OperationKind {
+    /// Where it begins.
+    pub const fn first_step(self) -> Step {
+        match self {
+            Self::Create => Step::Certificates,
+            Self::Delete => Step::DeleteStack,
+            Self::Resize => Step::UpdateStack,
+            Self::CreateGroup => Step::GroupStack,
+            Self::DeleteGroup => Step::DeleteGroupStack,
+            Self::RotateCredential => Step::NewTrust,
+            Self::Upgrade => Step::BeginUpgrade,
+            Self::RotateAuthorities => Step::DrawAuthorities,
+        }
+    }
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Create => "create",
@@ -175,6 +189,12 @@ pub struct Operation {
 }
 
 impl Operation {
+    /// The same with all of its time from now on: it has waited for its turn.
+    pub fn begun(&self, now: Timestamp) -> Self {
+        let time = self.deadline.map(|deadline| deadline.since(self.began));
+        Self { began: now, deadline: time.map(|time| now.plus(time)), ..self.clone() }
+    }
+
     /// What the token is bound to when sealed.
     pub fn token_owner(cluster: ClusterId) -> String {
         format!("operation/{cluster}/token")

@@ -50,7 +50,16 @@ async fn no_cluster_is_stranded() {
         .to_string();
         hung_up(&daemon, &token, "POST", "/v1/clusters", &body, turn).await;
     }
-    let made = names(&daemon, &token).await;
+    // What was handed over before the client went may take a moment to be on disk.
+    let mut made = names(&daemon, &token).await;
+    loop {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let now = names(&daemon, &token).await;
+        if now == made {
+            break;
+        }
+        made = now;
+    }
     assert!(!made.is_empty(), "some clients have stayed long enough");
     for uuid in &made {
         let cluster = daemon.settled(&token, uuid).await;

@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 
 use crate::harness::{Lab, PATIENCE, Running, template};
 
-/// Asks for a cluster of one master and two workers that has a minute; its uuid.
+/// Asks for a cluster of one master and two workers that has two minutes; its uuid.
 async fn hurried(daemon: &Running, token: &str) -> String {
     let (status, body) = daemon.post(token, "/v1/clustertemplates", template()).await;
     assert_eq!(status, StatusCode::CREATED, "{body}");
     let asked = json!({"name": "k1", "cluster_template_id": "k8s", "node_count": 2,
-                       "create_timeout": 1});
+                       "create_timeout": 2});
     let (status, body) = daemon.post(token, "/v1/clusters", asked).await;
     assert_eq!(status, StatusCode::ACCEPTED, "{body}");
     body["uuid"].as_str().unwrap().to_owned()
@@ -20,7 +20,7 @@ async fn hurried(daemon: &Running, token: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_whose_nodes_are_late_is_complete_late() {
-    let lab = Lab::with_faults(&["guest:*-node-1:certs:delay=100s"]).await;
+    let lab = Lab::with_faults(&["guest:*-node-1:certs:delay=200s"]).await;
     let token = lab.token("demo").await;
     let daemon = lab.daemon().await;
     let uuid = hurried(&daemon, &token).await;
@@ -49,7 +49,7 @@ async fn a_cluster_whose_nodes_are_late_is_complete_late() {
 /// Also when magnumd was not there when the last node reported.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_resize_whose_node_is_late_is_complete_late() {
-    let lab = Lab::with_faults(&["guest:*-node-2:certs:delay=100s"]).await;
+    let lab = Lab::with_faults(&["guest:*-node-2:certs:delay=200s"]).await;
     let token = lab.token("demo").await;
     let daemon = lab.daemon().await;
     let uuid = hurried(&daemon, &token).await;
