@@ -428,7 +428,8 @@ impl Conductor {
         let now = self.inner.clock.now();
         let mut cluster = moment.cluster.record.clone();
         cluster.status = Status::CreateComplete;
-        cluster.status_reason = Some("Stack CREATE completed successfully".to_owned());
+        let completed = "Stack CREATE completed successfully";
+        cluster.status_reason = Some(self.with_warnings(moment, completed));
         cluster.api_address = outcome.api_address;
         let version = stack.parameters.get("kube_version").and_then(|v| v.as_str());
         cluster.coe_version = version.filter(|v| !v.is_empty()).map(str::to_owned);
@@ -438,7 +439,7 @@ impl Conductor {
         for group in moment.groups.iter().filter(|g| g.is_default) {
             let mut group = group.record.clone();
             group.status = Status::CreateComplete;
-            group.status_reason.clone_from(&cluster.status_reason);
+            group.status_reason = Some(completed.to_owned());
             group.node_addresses = match group.is_master() {
                 true => outcome.master_addresses.clone(),
                 false => outcome.worker_addresses.clone(),
@@ -472,7 +473,7 @@ impl Conductor {
         let now = self.inner.clock.now();
         let mut cluster = moment.cluster.record.clone();
         cluster.status = status;
-        cluster.status_reason = Some(reason.to_owned());
+        cluster.status_reason = Some(self.with_warnings(moment, reason));
         cluster.updated_at = Some(now);
         let mut change = Change::new().expect(operation).expect(&moment.cluster).put(&cluster);
         for group in moment.groups.iter().filter(|g| g.is_default) {

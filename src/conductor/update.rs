@@ -142,7 +142,8 @@ impl Conductor {
             }
             (ChangeNext::Settle, Some(stack)) => {
                 let mut group = group.record.clone();
-                group.status_reason.clone_from(&Some(stack.status_reason.clone()));
+                group.status_reason =
+                    self.group_reason(moment, &group, stack.status_reason.clone());
                 let status = match operation.kind {
                     OperationKind::CreateGroup => Status::CreateComplete,
                     _ => Status::UpdateComplete,
@@ -240,7 +241,7 @@ impl Conductor {
             Status::UpdateComplete if rolled_back => Status::RollbackComplete,
             status => status,
         };
-        cluster.status_reason = failed.or(reason);
+        cluster.status_reason = self.reason(moment, failed.or(reason));
         cluster.updated_at = Some(now);
         (change, cluster)
     }
