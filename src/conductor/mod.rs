@@ -29,6 +29,7 @@ mod queue;
 mod refusal;
 mod rotate;
 mod sync;
+mod template_change;
 mod update;
 mod upgrade;
 

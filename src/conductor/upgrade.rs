@@ -11,17 +11,18 @@ use tracing::info;
 use super::admit::actor;
 use super::authorities::masters;
 use super::duties::{Ask, forgotten};
+use super::label_checks::{Limits, own_labels};
 use super::moment::Moment;
-use super::orders::{found, in_status};
+use super::orders::{busy, found, in_status};
 use super::outlook::{ChangeNext, Changing, UpdateNext, change, servers, update};
 use super::update::{concerned, for_group, nodes_of};
-use super::{Conductor, Progress, Refusal, StepError, Tenant, UpgradeOrder};
+use super::{Conductor, Progress, Refusal, StepError, Tenant, UpgradeOrder, template_change};
 use crate::model::cluster::Cluster;
 use crate::model::duty::DutyKind;
 use crate::model::labels::Labels;
 use crate::model::name;
 use crate::model::node::Node;
-use crate::model::nodegroup::NodeGroup;
+use crate::model::nodegroup::{DEFAULT_WORKER, NodeGroup};
 use crate::model::operation::{Detail, Operation, OperationKind, Step};
 use crate::model::rollout::{Batch, Rollout};
 use crate::model::status::Status;
@@ -38,8 +39,12 @@ impl Conductor {
     ) -> Result<(), Refusal> {
         let id = cluster.id;
         let image = self.image(&actor(tenant)?, &order.template.image_id).await?;
+        let followed = self.check_template_change(tenant, id, &order).await?;
         self.order(id, |moment| {
             in_status(moment, "Upgrading a cluster")?;
+            if moment.cluster.template_id != followed {
+                return Err(busy(moment, "it has just been upgraded by another request"));
+            }
             let group = found(moment, order.nodegroup)?;
             let rollout = rollout(moment, group, &order, &image);
             self.check_upgrade(moment, group, &order, &rollout, &image)?;
@@ -92,6 +97,16 @@ impl Conductor {
         to.facts.image_id.clone_from(&rollout.image_id);
         to.facts.kube_version.clone_from(&rollout.kube_version);
         distro.clone_into(&mut to.facts.os_distro);
+        self.check_new_labels(&driver, &own_labels(&template.labels, &moment.cluster.labels))?;
+        if let Some(workers) = moment.groups.iter().find(|g| g.name == DEFAULT_WORKER)
+            && group.is_default
+        {
+            let mut workers = workers.record.clone();
+            Limits::of(&rollout.labels)?;
+            Limits::follow(&mut workers, &moment.cluster.labels, &rollout.labels);
+            let (min, max) = (workers.min_node_count, workers.max_node_count);
+            Limits { min, max }.allow(workers.node_count)?;
+        }
         to.cluster.labels = match group.is_default {
             true => rollout.labels.clone(),
             false => rollout.labels.over(&moment.cluster.labels),
@@ -153,11 +168,19 @@ impl Conductor {
             next.image = Some(target.clone());
             next.version.clone_from(&begun.kube_version);
             next.labels = begun.labels.clone();
+            if next.name == DEFAULT_WORKER {
+                Limits::follow(&mut next, &moment.cluster.labels, &begun.labels);
+            }
             change = change.expect(changed).put(&next);
         }
         if group.is_default {
+            let template = self.template_to_follow(operation, rollout)?;
             let mut cluster = moment.cluster.record.clone();
+            if let Some(old) = &moment.template {
+                template_change::respell(&mut cluster, old, &template);
+            }
             cluster.template_id = begun.template_id;
+            change = change.expect(&template);
             cluster.labels = begun.labels.clone();
             let mut known = facts.record.clone();
             known.image_id = target;
