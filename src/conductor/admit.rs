@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
+use super::label_checks::{Limits, whole};
 use super::{Conductor, Refusal, Tenant};
 use crate::base::clock::Timestamp;
 use crate::driver::plan::{ClusterPlan, Enrolment, NodeImages};
@@ -63,7 +64,8 @@ struct Ingredients {
 
 impl Conductor {
     /// Looks up everything a template names, side by side, with the tenant's token; resolves
-    /// the driver; checks the network driver and the root volume rule. Nothing is written.
+    /// the driver; checks all that no cluster made from it decides for itself: network and volume
+    /// drivers, labels, the root volume rule. Nothing is written.
     pub async fn check_template(
         &self,
         tenant: &Tenant<'_>,
@@ -77,12 +79,72 @@ impl Conductor {
             fixed_network: template.fixed_network.as_deref(),
             fixed_subnet: template.fixed_subnet.as_deref(),
         };
-        let found = self.gather(&actor(tenant)?, named).await?;
+        let actor = actor(tenant)?;
+        let (found, services) =
+            tokio::try_join!(self.gather(&actor, named), self.optional_services())?;
         let driver = self.choose(template, &found.image, &found.os_distro)?;
         check_network_driver(template, &driver, &self.inner.settings.allowed_network_drivers)?;
         self.has_root(&self.with_boot_volume(&template.labels), &found)?;
+        Limits::of(&template.labels)?;
+        self.check_new_labels(&driver, &template.labels)?;
+        driver.check_template(&self.plan_of_template(template, &found, services))?;
         let driver = driver.name().to_owned();
         Ok(TemplateIngredients { cluster_distro: found.os_distro, driver })
+    }
+
+    /// Whether the catalogue has Octavia, and whether it has Cinder.
+    async fn optional_services(&self) -> Result<(bool, bool), Refusal> {
+        let has = |service| async move { self.inner.cloud.has(service).await };
+        Ok(tokio::try_join!(has(Service::Octavia), has(Service::Cinder))?)
+    }
+
+    /// A cluster that says nothing of its own, for what its template alone decides.
+    fn plan_of_template(
+        &self,
+        template: &ClusterTemplate,
+        found: &Ingredients,
+        (has_octavia, has_cinder): (bool, bool),
+    ) -> ClusterPlan {
+        let id = ClusterId::new(template.id.uuid());
+        let cluster = Cluster {
+            labels: template.labels.clone(),
+            ..Cluster::plain(id, &template.name, template.id)
+        };
+        let group = |role| NodeGroup::default_of(&cluster, &template.image_id, role, 1);
+        let groups = vec![group(nodegroup::MASTER), group(nodegroup::WORKER)];
+        let image = &found.image;
+        let facts = CloudFacts {
+            kube_version: image.kube_version.clone(),
+            region: self.inner.settings.driver.region.clone(),
+            has_octavia,
+            has_cinder,
+            ..CloudFacts::plain(id, &image.id, &found.os_distro, "")
+        };
+        self.plan_to_be(cluster, template, groups, facts)
+    }
+
+    /// The plan of a cluster of which nothing has been made yet.
+    fn plan_to_be(
+        &self,
+        cluster: Cluster,
+        template: &ClusterTemplate,
+        groups: Vec<NodeGroup>,
+        facts: CloudFacts,
+    ) -> ClusterPlan {
+        ClusterPlan {
+            cluster,
+            template: template.clone(),
+            groups,
+            facts,
+            settings: self.inner.settings.driver.clone(),
+            enrolment: Enrolment::default(),
+            foundation: None,
+            revision: String::new(),
+            removals: Vec::new(),
+            images: NodeImages::default(),
+            trust: None,
+            inlined: None,
+        }
     }
 
     /// The driver that a template without an explicit or image-given driver would get.
@@ -130,11 +192,10 @@ impl Conductor {
             fixed_network: cluster.fixed_network.as_deref(),
             fixed_subnet: cluster.fixed_subnet.as_deref(),
         };
-        let (found, public_key, has_octavia, has_cinder) = tokio::try_join!(
+        let (found, public_key, (has_octavia, has_cinder)) = tokio::try_join!(
             self.gather(&actor, named),
             self.public_key(&actor, cluster.keypair.as_deref()),
-            async { self.inner.cloud.has(Service::Octavia).await.map_err(Refusal::from) },
-            async { self.inner.cloud.has(Service::Cinder).await.map_err(Refusal::from) },
+            self.optional_services(),
         )?;
         let driver = self.choose(template, &found.image, &found.os_distro)?;
         let labels = self.with_boot_volume(&cluster.labels);
@@ -147,6 +208,8 @@ impl Conductor {
                     .to_owned(),
             ));
         };
+        self.check_new_labels(&driver, &cluster.labels)?;
+        let own_network = cluster.fixed_network.clone();
         let facts = CloudFacts {
             cluster_id: cluster.id,
             image_id: found.image.id,
@@ -169,6 +232,8 @@ impl Conductor {
         };
         let mut order = order;
         order.cluster.labels = labels;
+        // A subnet that is named without its network says which one it is.
+        order.cluster.fixed_network = own_network.or_else(|| facts.fixed_network_id.clone());
         driver.name().clone_into(&mut order.cluster.driver);
         self.accept(tenant, order, template, facts, &driver).await
     }
@@ -185,6 +250,7 @@ impl Conductor {
         let store = &self.inner.store;
         let ClusterOrder { mut cluster, node_count, master_count } = order;
         cluster.status = Status::CreateInProgress;
+        cluster.status_reason = self.first_reason(driver, &cluster.labels);
         let group = |role: &'static str, count: u32| {
             let id = NodeGroupId::new(self.inner.entropy.record_id(now));
             NodeGroup::default_of(&cluster, &template.image_id, role, count)
@@ -192,24 +258,11 @@ impl Conductor {
         };
         let masters = group(nodegroup::MASTER, master_count);
         let mut workers = group(nodegroup::WORKER, node_count);
-        if let Some(least) = cluster.labels.get("min_node_count") {
-            workers.min_node_count = whole(least, "min_node_count")?;
-        }
+        let limits = Limits::of_new(driver, &cluster.labels, node_count)?;
+        (workers.min_node_count, workers.max_node_count) = (limits.min, limits.max);
         // What the driver cannot build is refused before anything is written.
-        let plan = ClusterPlan {
-            cluster: cluster.clone(),
-            template: template.clone(),
-            groups: vec![masters.clone(), workers.clone()],
-            facts: facts.clone(),
-            settings: self.inner.settings.driver.clone(),
-            enrolment: Enrolment::default(),
-            foundation: None,
-            revision: String::new(),
-            removals: Vec::new(),
-            images: NodeImages::default(),
-            trust: None,
-            inlined: None,
-        };
+        let groups = vec![masters.clone(), workers.clone()];
+        let plan = self.plan_to_be(cluster.clone(), template, groups, facts.clone());
         driver.check(&plan)?;
         if let Some(wait) = driver.awaits_signals(&plan)? {
             self.check_signals(wait, tenant.requester.expires_at)?;
@@ -283,7 +336,7 @@ impl Conductor {
 
     /// Looks up all that is named, at once.
     async fn gather(&self, actor: &Actor, named: Named<'_>) -> Result<Ingredients, Refusal> {
-        let (image, flavor, master_flavor, external_network, fixed_network, fixed_subnet) = tokio::try_join!(
+        let (image, flavor, master_flavor, external_network, mut fixed_network, fixed_subnet) = tokio::try_join!(
             self.image(actor, named.image),
             self.flavor(actor, named.flavor),
             self.flavor(actor, named.master_flavor),
@@ -305,6 +358,10 @@ impl Conductor {
                 "Fixed subnet {} is not part of fixed network {}. Choose one of its subnets.",
                 subnet.id, network.name
             )));
+        }
+        // A subnet is in one network.
+        if let (None, Some(subnet)) = (&fixed_network, &fixed_subnet) {
+            fixed_network = self.network(actor, Some(&subnet.network_id), "fixed").await?;
         }
         // A network with one subnet leaves no doubt about which one is meant.
         let fixed_subnet = match (&fixed_network, fixed_subnet) {
@@ -354,7 +411,7 @@ impl Conductor {
         }
     }
 
-    async fn network(
+    pub(super) async fn network(
         &self,
         actor: &Actor,
         wanted: Option<&str>,
@@ -373,7 +430,11 @@ impl Conductor {
         }
     }
 
-    async fn subnet(&self, actor: &Actor, wanted: Option<&str>) -> Result<Option<Subnet>, Refusal> {
+    pub(super) async fn subnet(
+        &self,
+        actor: &Actor,
+        wanted: Option<&str>,
+    ) -> Result<Option<Subnet>, Refusal> {
         let Some(wanted) = wanted else { return Ok(None) };
         match self.inner.cloud.subnet(actor, wanted).await? {
             Found::One(subnet) => Ok(Some(subnet)),
@@ -478,15 +539,6 @@ pub fn check_root_volume(labels: &Labels, flavors: &[Option<&Flavor>]) -> Result
         ))),
         _ => Ok(()),
     }
-}
-
-fn whole(text: &str, label: &str) -> Result<u32, Refusal> {
-    text.trim().parse().map_err(|_| {
-        Refusal::Invalid(format!(
-            "Invalid input for label {label}. Value: '{text}'. It must be a whole number, 0 or \
-             more."
-        ))
-    })
 }
 
 pub(super) fn actor(tenant: &Tenant<'_>) -> Result<Actor, Refusal> {

@@ -451,7 +451,7 @@ impl Conductor {
         let (mut cluster, groups) = self.addressed(moment, stack)?;
         let now = self.inner.clock.now();
         cluster.status = Status::CreateComplete;
-        cluster.status_reason = Some(said);
+        cluster.status_reason = Some(self.with_warnings(moment, &said));
         let version = stack.parameters.get("kube_version").and_then(|v| v.as_str());
         cluster.coe_version = version.filter(|v| !v.is_empty()).map(str::to_owned);
         cluster.container_version = self.driver(moment)?.container_version().map(str::to_owned);
@@ -459,7 +459,7 @@ impl Conductor {
         let mut change = change.expect(&moment.cluster).put(&cluster);
         for mut group in groups {
             group.status = Status::CreateComplete;
-            group.status_reason.clone_from(&cluster.status_reason);
+            group.status_reason = Some(said.clone());
             group.version.clone_from(&cluster.coe_version);
             group.updated_at = Some(now);
             change = change.put(&group);
@@ -524,7 +524,7 @@ impl Conductor {
         let now = self.inner.clock.now();
         let mut cluster = moment.cluster.record.clone();
         cluster.status = status;
-        cluster.status_reason = Some(reason.to_owned());
+        cluster.status_reason = Some(self.with_warnings(moment, reason));
         cluster.updated_at = Some(now);
         let mut change = Change::new().expect(operation).expect(&moment.cluster).put(&cluster);
         for group in moment.groups.iter().filter(|g| g.is_default) {

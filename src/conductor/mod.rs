@@ -20,6 +20,7 @@ mod health;
 mod identity;
 #[cfg(test)]
 pub(crate) mod idle;
+mod label_checks;
 mod meant;
 mod moment;
 mod nodes;
@@ -29,6 +30,7 @@ mod queue;
 mod refusal;
 mod rotate;
 mod sync;
+mod template_change;
 #[cfg(test)]
 mod tests;
 mod update;
@@ -52,6 +54,7 @@ use crate::base::points::{Points, Stopped};
 use crate::base::pulse::Pulse;
 use crate::base::secret::{CannotOpen, Secret};
 use crate::driver::{Driver, Drivers, plan};
+use crate::model::labels::UnknownLabels;
 use crate::model::operation::{Operation, OperationKind, Step};
 use crate::model::requester::Requester;
 use crate::model::service::Service as ServiceRecord;
@@ -68,6 +71,7 @@ pub use admit::{
 };
 pub use figures::StepFigures;
 use identity::Sessions;
+pub use label_checks::check_unknown;
 use moment::Moment;
 pub use orders::{ResizeOrder, UpgradeOrder};
 use queue::{Queue, Turn};
@@ -112,6 +116,7 @@ pub struct Settings {
     pub heat_reauthenticates: bool,
     /// How long a deletion waits for load balancers of the cluster's services.
     pub lb_delete_timeout: Duration,
+    pub unknown_labels: UnknownLabels,
 }
 
 /// Clones share one conductor.
@@ -555,11 +560,12 @@ impl Conductor {
 
     /// Shows a sentence about progress, if it is news.
     async fn note(&self, moment: &Moment, sentence: &str) {
-        if moment.cluster.status_reason.as_deref() == Some(sentence) {
+        let sentence = &self.with_warnings(moment, sentence);
+        if moment.cluster.status_reason.as_ref() == Some(sentence) {
             return;
         }
         let mut cluster = moment.cluster.record.clone();
-        cluster.status_reason = Some(sentence.to_owned());
+        cluster.status_reason = Some(sentence.clone());
         let change = Change::new().expect(&moment.cluster).put(&cluster);
         if let Err(error) = self.inner.store.commit(change).await {
             debug!(%error, "a progress sentence was not kept");

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tracing::info;
 
 use super::admit::{actor, can_make_trusts};
+use super::label_checks::own_labels;
 use super::moment::Moment;
 use super::{Conductor, Refusal, Tenant};
 use crate::model::cluster::Cluster;
@@ -132,6 +133,7 @@ impl Conductor {
             }
             let driver = self.driver(moment)?;
             driver.check_nodegroups()?;
+            self.check_new_labels(&driver, &own_labels(&group.labels, &moment.cluster.labels))?;
             self.check_group(moment, &group)?;
             let detail = Detail { nodegroup: Some(group.id), ..Detail::default() };
             let mut operation = self.new_order(
@@ -175,6 +177,8 @@ impl Conductor {
             next.node_labels = changed.node_labels.clone();
             next.node_taints = changed.node_taints.clone();
             next.updated_at = Some(self.inner.clock.now());
+            let new = own_labels(&next.labels, &now.labels);
+            self.check_new_labels(&*self.driver(moment)?, &new)?;
             self.check_group(moment, &next)?;
             if now.status.is_complete() {
                 next.status = Status::UpdateComplete;

@@ -12,7 +12,7 @@ use super::authorities::masters;
 use super::create::lapsed;
 use super::duties::{Ask, forgotten};
 use super::moment::Moment;
-use super::update::{busy, revision};
+use super::update::{awaiting_heat, revision};
 use super::{Conductor, Progress, StepError};
 use crate::model::credential::Credential;
 use crate::model::duty::DutyKind;
@@ -88,7 +88,7 @@ impl Conductor {
             let shown = self.look_at(moment, group, false).await?;
             let Some(stack) = shown.filter(|s| !s.is_gone() && !s.is_deleting()) else { continue };
             if stack.is_in_progress() {
-                return Ok(busy(Some(&stack)));
+                return Ok(awaiting_heat(Some(&stack)));
             }
             // Heat would mend what has failed, which nobody has asked for.
             if stack.has_failed() || stack.is_revision(&revision) {
@@ -101,9 +101,11 @@ impl Conductor {
                 Ok(()) => {
                     info!(stack = id, "stack taken");
                     self.inner.sessions.own(id, moment.next_trust()).await;
-                    return Ok(busy(Some(&stack)));
+                    return Ok(awaiting_heat(Some(&stack)));
                 }
-                Err(StepError::Cloud(e)) if e.is_conflict() => return Ok(busy(Some(&stack))),
+                Err(StepError::Cloud(e)) if e.is_conflict() => {
+                    return Ok(awaiting_heat(Some(&stack)));
+                }
                 Err(StepError::Cloud(e)) if !e.is_passing() && !e.is_unauthorised() => {
                     warn!(stack = id, error = %e, "the stack stays with its owner for now");
                 }

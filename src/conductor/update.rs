@@ -49,7 +49,7 @@ impl Conductor {
         let revision = revision(operation);
         match update(shown.as_ref(), &revision) {
             UpdateNext::Fail(reason) => return Err(for_group(reason, group)),
-            UpdateNext::Wait => return Ok(busy(shown.as_ref())),
+            UpdateNext::Wait => return Ok(awaiting_heat(shown.as_ref())),
             UpdateNext::Adopt => info!(revision, "update adopted"),
             UpdateNext::Send => {
                 let mut plan = self.plan_of(moment, group)?;
@@ -61,7 +61,7 @@ impl Conductor {
                     moment.give_images(&mut plan, group, &stack, &operation.detail.remove);
                 }
                 if !self.send_update(moment, operation, group, plan).await? {
-                    return Ok(busy(shown.as_ref()));
+                    return Ok(awaiting_heat(shown.as_ref()));
                 }
                 info!(revision, group = group.name, "update sent");
             }
@@ -140,14 +140,15 @@ impl Conductor {
             }
             (ChangeNext::Settle, Some(stack)) => {
                 let mut group = group.record.clone();
-                group.status_reason.clone_from(&Some(stack.status_reason.clone()));
+                group.status_reason =
+                    self.group_reason(moment, &group, stack.status_reason.clone());
                 let status = match operation.kind {
                     OperationKind::CreateGroup => Status::CreateComplete,
                     _ => Status::UpdateComplete,
                 };
                 self.settle_group(moment, operation, group, &stack, status).await
             }
-            (_, shown) => Ok(busy(shown.as_ref())),
+            (_, shown) => Ok(awaiting_heat(shown.as_ref())),
         }
     }
 
@@ -251,7 +252,7 @@ impl Conductor {
             Status::UpdateComplete if rolled_back => Status::RollbackComplete,
             status => status,
         };
-        cluster.status_reason = failed.or(reason);
+        cluster.status_reason = self.reason(moment, failed.or(reason));
         cluster.updated_at = Some(now);
         (change, cluster)
     }
@@ -352,7 +353,7 @@ impl Conductor {
 }
 
 /// Heat does something else with the stack, or does not tell what it does.
-pub(super) fn busy(stack: Option<&Stack>) -> Progress {
+pub(super) fn awaiting_heat(stack: Option<&Stack>) -> Progress {
     Progress::Wait(match stack {
         Some(stack) => format!("Stack {}; waiting until Heat takes a change.", stack.status),
         None => "Heat does not show the stack.".to_owned(),

@@ -11,17 +11,18 @@ use tracing::info;
 use super::admit::actor;
 use super::authorities::masters;
 use super::duties::{Ask, forgotten};
+use super::label_checks::{Limits, own_labels};
 use super::moment::Moment;
-use super::orders::{found, in_status};
+use super::orders::{busy, found, in_status};
 use super::outlook::{ChangeNext, Changing, UpdateNext, change, servers, update};
-use super::update::{busy, concerned, for_group, nodes_of};
-use super::{Conductor, Progress, Refusal, StepError, Tenant, UpgradeOrder};
+use super::update::{awaiting_heat, concerned, for_group, nodes_of};
+use super::{Conductor, Progress, Refusal, StepError, Tenant, UpgradeOrder, template_change};
 use crate::model::cluster::Cluster;
 use crate::model::duty::DutyKind;
 use crate::model::labels::Labels;
 use crate::model::name;
 use crate::model::node::Node;
-use crate::model::nodegroup::NodeGroup;
+use crate::model::nodegroup::{DEFAULT_WORKER, NodeGroup};
 use crate::model::operation::{Detail, Operation, OperationKind, Step};
 use crate::model::rollout::{Batch, Rollout};
 use crate::model::status::Status;
@@ -38,8 +39,12 @@ impl Conductor {
     ) -> Result<(), Refusal> {
         let id = cluster.id;
         let image = self.image(&actor(tenant)?, &order.template.image_id).await?;
+        let followed = self.check_template_change(tenant, id, &order).await?;
         self.order(id, |moment| {
             in_status(moment, "Upgrading a cluster")?;
+            if moment.cluster.template_id != followed {
+                return Err(busy(moment, "it has just been upgraded by another request"));
+            }
             let group = found(moment, order.nodegroup)?;
             let rollout = rollout(moment, group, &order, &image);
             self.check_upgrade(moment, group, &order, &rollout, &image)?;
@@ -93,6 +98,16 @@ impl Conductor {
         to.facts.image_id.clone_from(&rollout.image_id);
         to.facts.kube_version.clone_from(&rollout.kube_version);
         distro.clone_into(&mut to.facts.os_distro);
+        self.check_new_labels(&driver, &own_labels(&template.labels, &moment.cluster.labels))?;
+        if let Some(workers) = moment.groups.iter().find(|g| g.name == DEFAULT_WORKER)
+            && group.is_default
+        {
+            let mut workers = workers.record.clone();
+            Limits::of(&rollout.labels)?;
+            Limits::follow(&mut workers, &moment.cluster.labels, &rollout.labels);
+            let (min, max) = (workers.min_node_count, workers.max_node_count);
+            Limits { min, max }.allow(workers.node_count)?;
+        }
         to.cluster.labels = match group.is_default {
             true => rollout.labels.clone(),
             false => rollout.labels.over(&moment.cluster.labels),
@@ -133,7 +148,7 @@ impl Conductor {
         let shown = self.look_at(moment, group, true).await?.filter(|s| !s.is_gone());
         let shown = shown.ok_or_else(|| for_group("The stack is not there any more.", group))?;
         if shown.is_in_progress() {
-            return Ok(busy(Some(&shown)));
+            return Ok(awaiting_heat(Some(&shown)));
         }
         let members = servers(&shown)
             .ok_or_else(|| for_group("The stack does not tell which servers it has.", group))?;
@@ -154,11 +169,19 @@ impl Conductor {
             next.image = Some(target.clone());
             next.version.clone_from(&begun.kube_version);
             next.labels = begun.labels.clone();
+            if next.name == DEFAULT_WORKER {
+                Limits::follow(&mut next, &moment.cluster.labels, &begun.labels);
+            }
             change = change.expect(changed).put(&next);
         }
         if group.is_default {
+            let template = self.template_to_follow(operation, rollout)?;
             let mut cluster = moment.cluster.record.clone();
+            if let Some(old) = &moment.template {
+                template_change::respell(&mut cluster, old, &template);
+            }
             cluster.template_id = begun.template_id;
+            change = change.expect(&template);
             cluster.labels = begun.labels.clone();
             let mut known = facts.record.clone();
             known.image_id = target;
@@ -217,7 +240,7 @@ impl Conductor {
         let revision = format!("{}-{}", operation.sequence.0, rollout.behind());
         match update(shown.as_ref(), &revision) {
             UpdateNext::Fail(reason) => return Err(for_group(reason, group)),
-            UpdateNext::Wait => return Ok(busy(shown.as_ref())),
+            UpdateNext::Wait => return Ok(awaiting_heat(shown.as_ref())),
             UpdateNext::Adopt => info!(revision, "update adopted"),
             UpdateNext::Send => {
                 let mut plan = self.plan_of(moment, group)?;
@@ -226,7 +249,7 @@ impl Conductor {
                     moment.give_images(&mut plan, group, stack, &[]);
                 }
                 if !self.send_update(moment, operation, group, plan).await? {
-                    return Ok(busy(shown.as_ref()));
+                    return Ok(awaiting_heat(shown.as_ref()));
                 }
                 info!(revision, group = group.name, "update sent");
             }
@@ -272,7 +295,7 @@ impl Conductor {
                 self.commit(Change::new().expect(operation).put(&next)).await?;
                 Ok(Progress::Again)
             }
-            (_, shown) => Ok(busy(shown.as_ref())),
+            (_, shown) => Ok(awaiting_heat(shown.as_ref())),
         }
     }
 

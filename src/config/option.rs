@@ -11,6 +11,7 @@ use toml::Value;
 use super::sections::{LogFormat, Profile};
 use super::value::{Every, Password, Span};
 use crate::base::secret::Secret;
+use crate::model::labels::UnknownLabels;
 
 /// How a value is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +95,7 @@ leaf! {
     Every, Text, |v| v.0.map_or_else(|| "0s".to_owned(), |length| Span(length).to_string());
     LogFormat, Text, |v| v.as_str();
     Profile, Text, |v| v.as_str();
+    UnknownLabels, Text, |v| v.as_str();
     bool, Switch, |v| *v;
     u32, Number, |v| i64::from(*v);
     usize, Number, |v| i64::try_from(*v).unwrap_or(i64::MAX);

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::option::{Item, Listed};
 use super::value::{Every, Password, Span};
+use crate::model::labels::UnknownLabels;
 
 /// Declares a section: a struct whose missing keys take the default beside them, and whose
 /// options stand in the table of options; what is `found` is no option.
@@ -266,6 +267,7 @@ section! {
         create_timeout_mins: Option<u32> = None,
         heat_reauthenticates: bool = false,
         lb_delete_timeout: Span = Span::secs(60),
+        unknown_labels: UnknownLabels = UnknownLabels::Warn,
         lanes: usize = 32,
     }
 }

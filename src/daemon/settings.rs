@@ -182,6 +182,7 @@ pub fn conductor(config: &Config, advertised: &Advertised, host: &str) -> conduc
         discovery_url: advertised.discovery.clone(),
         heat_reauthenticates: config.cluster.heat_reauthenticates,
         lb_delete_timeout: config.cluster.lb_delete_timeout.0,
+        unknown_labels: config.cluster.unknown_labels,
     }
 }
 

@@ -5,6 +5,7 @@ use super::context::network_driver;
 use super::manifest::{ImageProperty, Manifest};
 use super::plan::ClusterPlan;
 use super::{Bundle, DriverError};
+use crate::model::cluster_template::ClusterTemplate;
 use crate::model::nodegroup::counts;
 
 /// Heat's own limits, in its default configuration.
@@ -20,7 +21,11 @@ pub fn suits(plan: &ClusterPlan, manifest: &Manifest) -> Result<(), DriverError>
     image(plan, manifest)?;
     masters(plan, manifest)?;
     drivers(plan, manifest)?;
-    let template = &plan.template;
+    plain_text(&plan.template)
+}
+
+/// Text that nodes' files and the stack take over as one line.
+pub fn plain_text(template: &ClusterTemplate) -> Result<(), DriverError> {
     for (field, value) in [
         ("http_proxy", &template.http_proxy),
         ("https_proxy", &template.https_proxy),
@@ -96,7 +101,8 @@ fn masters(plan: &ClusterPlan, manifest: &Manifest) -> Result<(), DriverError> {
     Ok(())
 }
 
-fn drivers(plan: &ClusterPlan, manifest: &Manifest) -> Result<(), DriverError> {
+/// The network and volume drivers that a template asks for.
+pub fn drivers(plan: &ClusterPlan, manifest: &Manifest) -> Result<(), DriverError> {
     let network = network_driver(plan, manifest);
     if !manifest.network_drivers.iter().any(|known| known == network) {
         return unsuitable(format!(

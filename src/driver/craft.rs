@@ -11,10 +11,11 @@ use super::context::{self, Scene};
 use super::directory::Directory;
 use super::expression::Expression;
 use super::label::{Default as LabelDefault, Label};
-use super::manifest::{self, Health, LabelsPolicy, Manifest, RotateStrategy, Rule, Wait};
+use super::manifest::{self, Health, Manifest, RotateStrategy, Rule, Wait};
 use super::templates::Templates;
 use super::{Bundle, ClusterPlan, DriverError, Outcome, compile, outcome, written};
 use crate::model::cluster_template::{Coe, ServerType};
+use crate::model::labels::Labels;
 use crate::model::nodegroup;
 use crate::model::stack::Stack;
 
@@ -256,6 +257,13 @@ impl Driver {
         self.version(&self.known(plan).ok()?).ok()?
     }
 
+    /// Whether these labels switch on what a label of the manifest, if it has one, stands for.
+    pub fn is_on(&self, label: &str, labels: &Labels) -> bool {
+        let label = self.labels.iter().find(|l| l.name == label);
+        let given = label.and_then(|l| l.given(labels).ok().flatten());
+        given.and_then(|value| value.as_bool()).unwrap_or(false)
+    }
+
     /// How many workers must be ready for the cluster to be complete; None means all.
     pub fn ready_threshold(&self, plan: &ClusterPlan) -> Option<u32> {
         self.whole(plan, "ready_threshold")
@@ -348,43 +356,6 @@ impl Driver {
         Ok(labels)
     }
 
-    /// Labels that nobody reads are refused where the manifest wants that.
-    pub(super) fn undeclared(&self, plan: &ClusterPlan) -> Result<(), DriverError> {
-        let given = |name: &str| plan.cluster.labels.get(name).is_some();
-        for label in self.labels.iter().filter(|l| l.names().any(given)) {
-            if let Some(instead) = &label.spec.deprecated {
-                tracing::warn!(
-                    driver = self.name(),
-                    label = label.name,
-                    instead,
-                    "a deprecated label"
-                );
-            }
-        }
-        let policy = self.manifest.labels_policy;
-        if policy == LabelsPolicy::Ignore {
-            return Ok(());
-        }
-        let is_declared = |name: &str| self.labels.iter().any(|l| l.names().any(|n| n == name));
-        let unknown = plan.cluster.labels.iter().find(|(name, _)| !is_declared(name));
-        let Some((name, _)) = unknown else { return Ok(()) };
-        if policy == LabelsPolicy::Warn {
-            tracing::warn!(driver = self.name(), label = name, "a label that the driver ignores");
-            return Ok(());
-        }
-        let near = self
-            .labels
-            .iter()
-            .map(|l| (strsim::jaro_winkler(name, &l.name), l.name.as_str()))
-            .max_by(|(a, _), (b, _)| a.total_cmp(b))
-            .filter(|(likeness, _)| *likeness > 0.8);
-        let cure = match near {
-            Some((_, near)) => format!("Did you mean {near}? Otherwise leave it away."),
-            None => "Leave it away.".to_owned(),
-        };
-        unsuitable(format!("Driver {} knows no label {name}. {cure}", self.name()))
-    }
-
     pub(super) fn version(&self, known: &Known) -> Result<Option<String>, DriverError> {
         let Some(version) = &self.manifest.coe_version else { return Ok(None) };
         let version = self.templates()?.value(compile::COE_VERSION, version, &known.context)?;
@@ -397,7 +368,18 @@ impl Driver {
         rules: &[Rule],
         context: &Context,
     ) -> Result<(), DriverError> {
-        for (i, rule) in rules.iter().enumerate() {
+        self.refuse_by(list, rules, context, |_| true)
+    }
+
+    /// The same by those rules alone whose position `counts`.
+    pub(super) fn refuse_by(
+        &self,
+        list: &str,
+        rules: &[Rule],
+        context: &Context,
+        counts: impl Fn(usize) -> bool,
+    ) -> Result<(), DriverError> {
+        for (i, rule) in rules.iter().enumerate().filter(|(i, _)| counts(*i)) {
             if self.templates()?.holds(&compile::rule(list, i), &rule.when, context)? {
                 return unsuitable(self.templates()?.render(&compile::say(list, i), context)?);
             }

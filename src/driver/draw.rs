@@ -14,6 +14,7 @@ use super::checks::{self, unsuitable};
 use super::context::{self, Scene, WORKER_IMAGE};
 use super::count::Census;
 use super::craft::{Driver, Known};
+use super::manifest::LabelsPolicy;
 use super::plan::{NodeCertificates, NodePlan};
 use super::{Bundle, ClusterPlan, DriverError, compile, written};
 use crate::base::archive;
@@ -32,7 +33,9 @@ impl Driver {
     pub(super) fn draw(&self, plan: &ClusterPlan) -> Result<(Bundle, u64), DriverError> {
         checks::suits(plan, &self.manifest)?;
         let scene = self.scene(plan);
-        self.undeclared(plan)?;
+        if self.manifest.labels_policy == LabelsPolicy::Error {
+            self.refuse_undeclared(&plan.cluster.labels)?;
+        }
         let known = self.known(plan)?;
         for group in &plan.groups {
             scene.node_labels(group)?;

@@ -1,6 +1,8 @@
 //! Labels as a manifest declares them: tenants' text becomes typed values, or is refused with a
 //! sentence that names label, value and cure.
 
+use std::net::IpAddr;
+
 use regex_lite::Regex;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -47,6 +49,7 @@ pub enum Kind {
     Version,
     Tag,
     ImagePrefix,
+    HostList,
     List,
     String,
 }
@@ -63,6 +66,7 @@ impl Kind {
             Self::Version => "version",
             Self::Tag => "tag",
             Self::ImagePrefix => "image_prefix",
+            Self::HostList => "host_list",
             Self::List => "list",
             Self::String => "string",
         }
@@ -159,7 +163,7 @@ impl Label {
     fn typed(&self, value: Option<Value>) -> Value {
         match (value, self.spec.kind) {
             (Some(value), _) => value,
-            (None, Kind::List | Kind::CidrList) => json!([]),
+            (None, Kind::List | Kind::CidrList | Kind::HostList) => json!([]),
             (None, _) => Value::Null,
         }
     }
@@ -217,6 +221,10 @@ impl Label {
             Kind::Version => text.parse::<KubeVersion>().ok().map(|v| v.as_str().into()),
             Kind::Tag => is_tag(text).then(|| text.into()),
             Kind::ImagePrefix => is_image_prefix(text).then(|| text.into()),
+            Kind::HostList => {
+                let hosts: Vec<&str> = listed(text).collect();
+                hosts.iter().all(|host| is_host(host)).then(|| hosts.into())
+            }
             Kind::List => {
                 let items: Vec<&str> = listed(text).collect();
                 let good = |item: &&str| is_plain(item, 255) && fits(item) && self.allows(item);
@@ -267,6 +275,11 @@ impl Label {
             }
             (Kind::ImagePrefix, _) => {
                 "a registry and path that ends with '/', such as registry.example.org/magnum/"
+                    .to_owned()
+            }
+            (Kind::HostList, _) => {
+                "a comma list of DNS names in small letters and of addresses, such \
+                                    as api.example.org,*.example.net,192.0.2.7"
                     .to_owned()
             }
             (Kind::List, Some(all)) => format!("a comma list, each {}", choice(all)),
@@ -343,6 +356,23 @@ fn is_image_prefix(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-:/".contains(&b))
 }
 
+/// What a certificate may name: an address, or a DNS name, perhaps with `*` for its first part.
+fn is_host(text: &str) -> bool {
+    let part = |part: &str| {
+        let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        (1..=63).contains(&part.len())
+            && part.bytes().all(inner)
+            && !part.starts_with('-')
+            && !part.ends_with('-')
+    };
+    let name = text.strip_prefix("*.").unwrap_or(text);
+    text.parse::<IpAddr>().is_ok()
+        || (text.len() <= 253
+            && name.split('.').all(part)
+            // Four numbers are meant as an address, and this is none.
+            && !name.bytes().all(|b| b.is_ascii_digit() || b == b'.'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -390,6 +420,13 @@ mod tests {
                 "r.example.org",
                 "ends with '/'",
             ),
+            (
+                "type: host_list",
+                "api.example.org, *.example.net,192.0.2.7,2001:db8::7",
+                json!(["api.example.org", "*.example.net", "192.0.2.7", "2001:db8::7"]),
+                "api.example.org,https://api.example.org",
+                "comma list of DNS names",
+            ),
             ("type: list, allowed: [a, b]", "a, b", json!(["a", "b"]), "a,c", "each one of a, b"),
             ("type: string, pattern: '[a-z]+'", "abc", json!("abc"), "abc1", "the form [a-z]+"),
             ("type: string", "ä \"", json!("ä \""), "a\nb", "at most 255 characters"),
@@ -401,6 +438,33 @@ mod tests {
             let start = format!("Invalid input for label x. Value: '{bad}'. It must be ");
             assert!(sentence.starts_with(&start) && sentence.contains(cure), "{sentence}");
             assert_eq!(label.given(&Labels::from_iter([("x", "  ")])), Ok(None));
+        }
+    }
+
+    #[test]
+    fn hosts_are_names_or_addresses() {
+        let name = format!("{}.example", "a".repeat(63));
+        for good in ["a", "a-1.b", "*.a", "10.0.0.1", "::1", "1a.2", name.as_str()] {
+            assert!(is_host(good), "{good}");
+        }
+        let long = format!("{}.example", "a".repeat(64));
+        for bad in [
+            "",
+            "*",
+            "a.*",
+            "*a.b",
+            "A.example",
+            "a_b",
+            "-a",
+            "a-",
+            "a..b",
+            "10.0.0.256",
+            "1.2.3",
+            "a:b",
+            ":::",
+            &long,
+        ] {
+            assert!(!is_host(bad), "{bad}");
         }
     }
 

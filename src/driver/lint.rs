@@ -278,8 +278,14 @@ fn visit(value: &Value, seen: &mut dyn FnMut(&str, &Value)) {
 /// Labels that no template and no expression reads, and magnumd does not either.
 fn unread(driver: &Driver) -> Vec<String> {
     /// What the engine itself, the conductor and health look at.
-    const READ_HERE: &[&str] =
-        &["ready_threshold", "create_timeout", "fixed_subnet_cidr", "fixed_network_cidr"];
+    const READ_HERE: &[&str] = &[
+        "ready_threshold",
+        "create_timeout",
+        "fixed_subnet_cidr",
+        "fixed_network_cidr",
+        "min_node_count",
+        "max_node_count",
+    ];
     let directory = driver.directory();
     let texts: Vec<&str> = directory.files().map(|(_, text)| text).collect();
     let is_read = |name: &str| {

@@ -137,9 +137,12 @@ pub enum ImageProperty {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LabelsPolicy {
+    /// Refused, whatever the operator says.
     Error,
-    Warn,
+    /// Refused where the operator wants that, else warned of.
     #[default]
+    Warn,
+    /// Free text for programs in the cluster.
     Ignore,
 }
 

@@ -25,7 +25,9 @@ pub mod plan;
 mod reading;
 mod registry;
 pub mod sample;
+mod template;
 mod templates;
+mod undeclared;
 mod upgrade;
 mod version;
 mod written;
@@ -37,6 +39,7 @@ pub use craft::{Deadlines, Driver, Waits};
 pub use directory::Directory;
 pub use plan::{ClusterPlan, DutyPlan, NodePlan};
 pub use registry::{Drivers, Wishes};
+pub use undeclared::Undeclared;
 
 /// Why a driver does not render.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

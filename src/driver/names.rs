@@ -182,6 +182,12 @@ impl Names {
         }
     }
 
+    /// What is asked for, root and field, without what the text itself makes.
+    pub fn asked(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        let given = self.used.iter().filter(|(root, ..)| !self.bound.contains(root));
+        given.map(|(root, field, _)| (root.as_str(), field.as_deref()))
+    }
+
     /// The first name that nobody gives. `around` are names that includers have made.
     pub fn unknown(&self, known: &Known<'_>, around: &BTreeSet<String>) -> Option<Unknown> {
         let is_bound = |name: &str| self.bound.contains(name) || around.contains(name);

@@ -360,6 +360,10 @@ pub(super) fn update(
             net.groups.get_mut(id).expect("is there").rules.truncate(2);
             set_rules(world, net, id, &properties["rules"])?;
         }
+        "OS::Neutron::Subnet" if changed("dns_nameservers") => {
+            let servers = texts(&properties["dns_nameservers"]).unwrap_or_default();
+            state.network.subnets.get_mut(id).expect("is there").dns = servers;
+        }
         "OS::Neutron::Port" => {
             let net = &mut state.network;
             let asked = body(net, caller, kind, "", properties)?;

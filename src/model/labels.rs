@@ -9,6 +9,25 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Labels(BTreeMap<String, String>);
 
+/// What becomes of labels that no driver reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UnknownLabels {
+    /// They are taken, and the cluster's status says that they have no effect.
+    #[default]
+    Warn,
+    Refuse,
+}
+
+impl UnknownLabels {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Warn => "warn",
+            Self::Refuse => "refuse",
+        }
+    }
+}
+
 /// What a set of labels changes of its parent's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LabelDiff {

@@ -1,6 +1,6 @@
 //! Does the driver draw the stack, and does Heat take it?
 
-use super::{Judgement, Look, Scene};
+use super::{Judgement, Look, Scene, Verdict};
 use crate::openstack::{CloudError, NewStack};
 
 /// Heat's defaults; it does not tell its own.
@@ -24,7 +24,15 @@ pub async fn check(scene: &Scene) -> Look {
         Err(CloudError::Refused { reason, status: 400.., .. }) => Some(reason),
         Err(e) => return Err(e.into()),
     };
-    Ok(judge(&drawing.driver, drawing.census.resources(), drawing.census.bytes, refusal.as_deref()))
+    let (resources, bytes) = (drawing.census.resources(), drawing.census.bytes);
+    let judgement = judge(&drawing.driver, resources, bytes, refusal.as_deref());
+    Ok(match (&drawing.warnings, judgement.verdict) {
+        (Some(warnings), Verdict::Ok) => Judgement::warn(
+            warnings.trim_end_matches('.'),
+            format!("magnumd driver show {} tells which labels there are", drawing.driver),
+        ),
+        _ => judgement,
+    })
 }
 
 fn judge(driver: &str, resources: u64, bytes: usize, refusal: Option<&str>) -> Judgement {
@@ -55,7 +63,6 @@ fn judge(driver: &str, resources: u64, bytes: usize, refusal: Option<&str>) -> J
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::preflight::Verdict;
 
     #[test]
     fn heats_own_words_come_first() {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::scene::Scene;
 use super::{Judgement, flavor, image};
 use crate::base::secret::Secret;
-use crate::conductor::{check_network_driver, check_root_volume};
+use crate::conductor::{check_network_driver, check_root_volume, check_unknown};
 use crate::driver::Bundle;
 use crate::driver::count::Census;
 use crate::driver::plan::{ClusterPlan, Enrolment, NodeImages};
@@ -21,6 +21,8 @@ pub struct Drawing {
     pub census: Census,
     /// The flavors in it, by id.
     pub flavors: HashMap<String, Flavor>,
+    /// What is to be known of the template's labels.
+    pub warnings: Option<String>,
 }
 
 impl Drawing {
@@ -40,7 +42,10 @@ impl Drawing {
             subnet(scene, template.fixed_subnet.as_deref()),
         );
         let (image, worker, master) = (image?, worker?, master?);
-        let (external, network, mut subnet) = (external?, network?, subnet?);
+        let (external, mut network, mut subnet) = (external?, network?, subnet?);
+        if let (None, Some(subnet)) = (&network, &subnet) {
+            network = self::network(scene, Some(&subnet.network_id), "fixed_network").await?;
+        }
         if let (Some(network), None) = (&network, &subnet)
             && let [only] = network.subnets.as_slice()
         {
@@ -52,6 +57,9 @@ impl Drawing {
         check_network_driver(template, &driver, allowed).map_err(|e| refused(e.to_string()))?;
         check_root_volume(&template.labels, &[Some(&worker), Some(&master)])
             .map_err(|e| refused(e.to_string()))?;
+        let policy = scene.config.cluster.unknown_labels;
+        let warnings =
+            check_unknown(&driver, &template.labels, policy).map_err(|e| refused(e.to_string()))?;
         let id = ClusterId::new(scene.entropy.uuid());
         let facts = CloudFacts {
             cluster_id: id,
@@ -73,7 +81,8 @@ impl Drawing {
             api_public: Vec::new(),
             foundation: None,
         };
-        let cluster = cluster(scene, id, driver.name());
+        let mut cluster = cluster(scene, id, driver.name());
+        cluster.fixed_network = cluster.fixed_network.or_else(|| facts.fixed_network_id.clone());
         let group = |role, count| NodeGroup::default_of(&cluster, &template.image_id, role, count);
         let groups =
             vec![group(nodegroup::MASTER, wish.masters), group(nodegroup::WORKER, wish.nodes)];
@@ -109,7 +118,7 @@ impl Drawing {
             Judgement::fail(format!("the stack's template is not usable: {reason}"), cure)
         })?;
         let flavors = [master, worker].into_iter().map(|f| (f.id.clone(), f)).collect();
-        Ok(Self { driver: driver.name().to_owned(), bundle, census, flavors })
+        Ok(Self { driver: driver.name().to_owned(), bundle, census, flavors, warnings })
     }
 }
 

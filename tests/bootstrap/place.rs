@@ -224,6 +224,7 @@ fn conductor(store: &Store, clock: &Clock) -> Conductor {
             discovery_url: String::new(),
             heat_reauthenticates: false,
             lb_delete_timeout: Duration::from_secs(60),
+            unknown_labels: Default::default(),
         },
         clock: clock.clone(),
         entropy: Entropy::new(),

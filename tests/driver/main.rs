@@ -9,6 +9,8 @@ mod matrix;
 mod refusals;
 mod schema;
 mod scripts;
+mod templates;
+mod upgrade;
 
 use std::sync::Arc;
 

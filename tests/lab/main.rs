@@ -9,6 +9,7 @@ mod coreos;
 mod crash;
 mod drivers;
 mod faults;
+mod fields;
 mod golden;
 mod hangups;
 mod harness;

@@ -347,6 +347,27 @@ pitfall!(
     }
 );
 pitfall!(
+    a_label_that_nobody_knows,
+    "stack",
+    Warn,
+    "does not know the label kube_tga (did you mean kube_tag?): it has no effect",
+    "driver show k8s_kubeadm_v1",
+    |operator, options| {
+        options.labels = vec![("kube_tga".to_owned(), "v1.30.2".to_owned())];
+    }
+);
+pitfall!(
+    a_label_that_the_operator_refuses,
+    "stack",
+    Fail,
+    "knows no label kube_tga. Did you mean kube_tag?",
+    "change the cluster template",
+    |operator, options| {
+        operator.configuration.push_str("[cluster]\nunknown_labels = 'refuse'\n");
+        options.labels = vec![("kube_tga".to_owned(), "v1.30.2".to_owned())];
+    }
+);
+pitfall!(
     the_image_does_not_fit_the_flavor,
     "flavor",
     Fail,

@@ -1,0 +1,242 @@
+//! Labels that magnumd itself reads, and those that nobody reads.
+
+use super::moment::Moment;
+use super::{Conductor, Refusal};
+use crate::driver::Driver;
+use crate::model::labels::{Labels, UnknownLabels};
+use crate::model::nodegroup::NodeGroup;
+
+const LEAST: &str = "min_node_count";
+const MOST: &str = "max_node_count";
+const AUTO_SCALING: &str = "auto_scaling_enabled";
+
+/// How many workers the default group may have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    pub min: u32,
+    /// None means unbounded.
+    pub max: Option<u32>,
+}
+
+impl Limits {
+    /// What labels say of the default group of workers, whatever its count.
+    pub fn of(labels: &Labels) -> Result<Self, Refusal> {
+        let read = |name: &'static str| match labels.get(name).map(str::trim) {
+            None | Some("") => Ok(None),
+            Some(text) => whole(text, name).map(Some),
+        };
+        let min = read(LEAST)?.unwrap_or(0);
+        // As in the node group's own field, 0 is no limit.
+        let max = read(MOST)?.filter(|max| *max > 0);
+        match max.filter(|max| *max < min) {
+            Some(max) => Err(Refusal::Invalid(format!(
+                "Invalid input for label {MOST}. Value: '{max}'. It must be at least {LEAST}, {min}, \
+                 or 0 for no limit."
+            ))),
+            None => Ok(Self { min, max }),
+        }
+    }
+
+    /// The limits of a new group. As Magnum has it, one that is scaled by itself and has no upper
+    /// limit may grow by one: without any, cluster-autoscaler would leave it alone.
+    pub fn of_new(driver: &Driver, labels: &Labels, count: u32) -> Result<Self, Refusal> {
+        let mut limits = Self::of(labels)?;
+        limits.allow(count)?;
+        let says_nothing = labels.get(MOST).is_none_or(|text| text.trim().is_empty());
+        if says_nothing && driver.is_on(AUTO_SCALING, labels) {
+            limits.max = Some(count.saturating_add(1));
+        }
+        Ok(limits)
+    }
+
+    /// Whether a group of so many workers keeps to them.
+    pub fn allow(self, count: u32) -> Result<(), Refusal> {
+        let (label, value, bound) = match self.max.filter(|max| count > *max) {
+            Some(max) => (MOST, max, "at least"),
+            None if count < self.min => (LEAST, self.min, "at most"),
+            None => return Ok(()),
+        };
+        Err(Refusal::Invalid(format!(
+            "Invalid input for label {label}. Value: '{value}'. It must be {bound} node_count, {count}."
+        )))
+    }
+
+    /// Has the default workers follow labels that an upgrade has changed; a limit that was set for
+    /// the group itself stays.
+    pub fn follow(group: &mut NodeGroup, before: &Labels, after: &Labels) {
+        let (Ok(old), Ok(new)) = (Self::of(before), Self::of(after)) else { return };
+        if group.min_node_count == old.min {
+            group.min_node_count = new.min;
+        }
+        let unchanged = before.get(MOST) == after.get(MOST);
+        if !unchanged && (group.max_node_count == old.max || old.max.is_none()) {
+            group.max_node_count = new.max;
+        }
+    }
+}
+
+pub fn whole(text: &str, label: &str) -> Result<u32, Refusal> {
+    text.trim().parse().map_err(|_| {
+        Refusal::Invalid(format!(
+            "Invalid input for label {label}. Value: '{text}'. It must be a whole number, 0 or \
+             more."
+        ))
+    })
+}
+
+/// What whoever gives these labels should know, where the operator does not want it refused.
+pub fn check_unknown(
+    driver: &Driver,
+    labels: &Labels,
+    policy: UnknownLabels,
+) -> Result<Option<String>, Refusal> {
+    if policy == UnknownLabels::Refuse {
+        driver.refuse_undeclared(labels)?;
+    }
+    Ok(driver.warnings(labels))
+}
+
+/// A status reason with the warnings below it.
+fn joined(sentence: Option<String>, warnings: Option<String>) -> Option<String> {
+    match (sentence, warnings) {
+        (sentence, None) => sentence,
+        (None, Some(warnings)) => Some(format!("warnings: {warnings}")),
+        (Some(sentence), Some(warnings)) => Some(format!("{sentence}\nwarnings: {warnings}")),
+    }
+}
+
+/// A group's labels that are not its cluster's too.
+pub fn own_labels(group: &Labels, cluster: &Labels) -> Labels {
+    group.iter().filter(|(name, value)| cluster.get(name) != Some(value)).collect()
+}
+
+impl Conductor {
+    /// Labels that are new with a request, by what the operator wants.
+    pub(super) fn check_new_labels(&self, driver: &Driver, labels: &Labels) -> Result<(), Refusal> {
+        check_unknown(driver, labels, self.inner.settings.unknown_labels).map(|_| ())
+    }
+
+    /// What is shown of a cluster to be.
+    pub(super) fn first_reason(&self, driver: &Driver, labels: &Labels) -> Option<String> {
+        joined(None, driver.warnings(labels))
+    }
+
+    /// A sentence about a cluster with what is to be known of its labels: what the conductor says
+    /// replaces what it said before, and a warning must not be gone before anybody has looked.
+    pub(super) fn with_warnings(&self, moment: &Moment, sentence: &str) -> String {
+        let sentence = sentence.to_owned();
+        self.reason(moment, Some(sentence.clone())).unwrap_or(sentence)
+    }
+
+    pub(super) fn reason(&self, moment: &Moment, sentence: Option<String>) -> Option<String> {
+        // Where even the driver is lost something worse is said.
+        let warnings = self.driver(moment).ok().and_then(|d| d.warnings(&moment.cluster.labels));
+        joined(sentence, warnings)
+    }
+
+    /// The same for a node group, about the labels of its own.
+    pub(super) fn group_reason(
+        &self,
+        moment: &Moment,
+        group: &NodeGroup,
+        sentence: String,
+    ) -> Option<String> {
+        let own = own_labels(&group.labels, &moment.cluster.labels);
+        let warnings = self.driver(moment).ok().and_then(|d| d.warnings(&own));
+        joined(Some(sentence), warnings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::Drivers;
+    use crate::model::cluster::Cluster;
+    use crate::model::{ClusterId, TemplateId, nodegroup};
+    use uuid::Uuid;
+
+    fn labels(pairs: &[(&str, &str)]) -> Labels {
+        pairs.iter().copied().collect()
+    }
+
+    #[test]
+    fn limits_of_the_default_workers() {
+        let driver = Drivers::builtin(&[]).by_name("k8s_kubeadm_v1").unwrap();
+        let of = |pairs: &[(&str, &str)], count| {
+            Limits::of_new(&driver, &labels(pairs), count).map_err(|e| e.to_string())
+        };
+        let limits = |min, max| Ok(Limits { min, max });
+        assert_eq!(of(&[], 3), limits(0, None));
+        assert_eq!(of(&[(LEAST, "1"), (MOST, "5")], 3), limits(1, Some(5)));
+        assert_eq!(of(&[(LEAST, "3"), (MOST, "3")], 3), limits(3, Some(3)));
+        assert_eq!(of(&[(LEAST, " "), (MOST, "0")], 3), limits(0, None));
+        assert_eq!(of(&[(AUTO_SCALING, "true")], 3), limits(0, Some(4)));
+        assert_eq!(of(&[(AUTO_SCALING, "true"), (MOST, "9")], 3), limits(0, Some(9)));
+        assert_eq!(of(&[(AUTO_SCALING, "true"), (MOST, "0")], 3), limits(0, None), "as it says");
+        assert_eq!(of(&[(AUTO_SCALING, "false")], 3), limits(0, None));
+        for (pairs, said) in [
+            (&[(LEAST, "one")][..], "label min_node_count. Value: 'one'. It must be a whole"),
+            (&[(MOST, "-1")], "label max_node_count. Value: '-1'. It must be a whole"),
+            (
+                &[(LEAST, "4")],
+                "label min_node_count. Value: '4'. It must be at most node_count, 3.",
+            ),
+            (
+                &[(MOST, "2")],
+                "label max_node_count. Value: '2'. It must be at least node_count, 3.",
+            ),
+            (
+                &[(LEAST, "3"), (MOST, "2")],
+                "label max_node_count. Value: '2'. It must be at least min",
+            ),
+        ] {
+            let refused = of(pairs, 3).unwrap_err();
+            assert!(refused.contains(said), "{pairs:?}: {refused}");
+        }
+    }
+
+    #[test]
+    fn an_upgrade_changes_the_limits_that_its_labels_change() {
+        let cluster = Cluster::plain(
+            ClusterId::new(Uuid::from_u128(1)),
+            "k1",
+            TemplateId::new(Uuid::from_u128(2)),
+        );
+        let followed = |min, max, before: &[(&str, &str)], after: &[(&str, &str)]| {
+            let mut group = NodeGroup::default_of(&cluster, "image", nodegroup::WORKER, 3);
+            (group.min_node_count, group.max_node_count) = (min, max);
+            Limits::follow(&mut group, &labels(before), &labels(after));
+            (group.min_node_count, group.max_node_count)
+        };
+        let old = [(LEAST, "1"), (MOST, "5")];
+        let new = [(LEAST, "2"), (MOST, "9")];
+        assert_eq!(followed(1, Some(5), &old, &new), (2, Some(9)));
+        assert_eq!(followed(1, Some(5), &old, &[]), (0, None));
+        assert_eq!(followed(0, None, &[], &new), (2, Some(9)));
+        assert_eq!(followed(0, Some(7), &old, &new), (0, Some(7)), "set for the group itself");
+        assert_eq!(followed(0, Some(4), &[], &[]), (0, Some(4)), "scaled by itself");
+    }
+
+    #[test]
+    fn warnings_stand_below_whatever_else_is_said() {
+        let driver = Drivers::builtin(&[]).by_name("k8s_kubeadm_v1").unwrap();
+        let typo = labels(&[("master_lb_allowed_cidr", "10.0.0.0/8"), (LEAST, "1")]);
+        let said = check_unknown(&driver, &typo, UnknownLabels::Warn).unwrap();
+        assert_eq!(
+            joined(Some("Stack CREATE completed successfully".to_owned()), said).unwrap(),
+            "Stack CREATE completed successfully\nwarnings: Driver k8s_kubeadm_v1 does not know the \
+             label master_lb_allowed_cidr (did you mean master_lb_allowed_cidrs?): it has no effect."
+        );
+        let refused = check_unknown(&driver, &typo, UnknownLabels::Refuse).unwrap_err().to_string();
+        assert_eq!(
+            refused,
+            "Driver k8s_kubeadm_v1 knows no label master_lb_allowed_cidr. Did you mean \
+             master_lb_allowed_cidrs? Otherwise leave it away."
+        );
+        let known = labels(&[("kube_tag", "v1.31.4"), ("fixed_network_cidr", "10.0.0.0/24")]);
+        assert_eq!(check_unknown(&driver, &known, UnknownLabels::Refuse).unwrap(), None);
+        let many: Labels = (0..12).map(|i| (format!("x{i:02}"), "1")).collect();
+        let said = driver.warnings(&many).unwrap();
+        assert!(said.contains("x00, x01") && said.contains("x09, 2 more: they have"), "{said}");
+    }
+}

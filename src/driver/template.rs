@@ -1,0 +1,128 @@
+//! What a cluster template can be known to be wrong about before any cluster is made from it.
+//!
+//! A cluster may decide much for itself: counts, networks, flavors, switches, and labels that its
+//! template does not give. So only what the template gives is looked at: the types of its labels,
+//! its drivers, and those refusals of the manifest that are about a label or a volume driver given
+//! here and hang on nothing that is known only with a cluster.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::checks;
+use super::craft::Driver;
+use super::expression::{Expression, Form};
+use super::label::Default as LabelDefault;
+use super::names::Names;
+use super::{ClusterPlan, DriverError};
+use crate::model::labels::Labels;
+
+/// Fields of the facts that are the cloud's, and no cluster's or image's: what an image's name means
+/// may change under a template.
+const OF_THE_CLOUD: &[&str] = &["has_cinder", "has_octavia", "region"];
+
+/// What an expression hangs on.
+#[derive(Clone, Debug, Default)]
+struct Grounds {
+    labels: BTreeSet<String>,
+    volume_driver: bool,
+    /// Anything that a cluster, or its image, decides.
+    open: bool,
+}
+
+impl Grounds {
+    fn add(&mut self, other: &Self) {
+        self.labels.extend(other.labels.iter().cloned());
+        self.volume_driver |= other.volume_driver;
+        self.open |= other.open;
+    }
+}
+
+impl Driver {
+    /// Whether a cluster can be made from the template of this plan, as far as the template alone
+    /// decides that; its cluster has nothing of its own.
+    pub fn check_template(&self, plan: &ClusterPlan) -> Result<(), DriverError> {
+        checks::drivers(plan, &self.manifest)?;
+        checks::plain_text(&plan.template)?;
+        let given = &plan.template.labels;
+        for label in self.labels() {
+            label.given(given)?;
+        }
+        let grounds = Hanging::of(self, given);
+        let rules = self.manifest.refuse.iter().enumerate();
+        let decided = rules.filter(|(_, rule)| {
+            let on = grounds.of_expression(&rule.when);
+            let concerned = on.labels.iter().any(|label| is_given(self, given, label))
+                || (on.volume_driver && plan.template.volume_driver.is_some());
+            concerned && !on.open
+        });
+        let decided: Vec<usize> = decided.map(|(i, _)| i).collect();
+        if decided.is_empty() {
+            return Ok(());
+        }
+        let known = self.known(plan)?;
+        self.refuse_by("refuse", &self.manifest.refuse, &known.context, |i| decided.contains(&i))
+    }
+}
+
+fn is_given(driver: &Driver, given: &Labels, name: &str) -> bool {
+    let label = driver.labels().iter().find(|l| l.name == name);
+    label.is_some_and(|l| {
+        l.names().any(|n| given.get(n).is_some_and(|text| !text.trim().is_empty()))
+    })
+}
+
+/// What every label and value of a driver hangs on, where a template gives these labels.
+struct Hanging {
+    labels: BTreeMap<String, Grounds>,
+    values: BTreeMap<String, Grounds>,
+}
+
+impl Hanging {
+    fn of(driver: &Driver, given: &Labels) -> Self {
+        let mut known = Self { labels: BTreeMap::new(), values: BTreeMap::new() };
+        for label in driver.labels() {
+            let mut grounds = Grounds::default();
+            if !is_given(driver, given, &label.name) {
+                let defaults = [Some(&label.default), label.nested.as_ref()];
+                for default in defaults.into_iter().flatten() {
+                    if let LabelDefault::Computed(expression) = default {
+                        grounds.add(&known.of_expression(expression));
+                    }
+                }
+            }
+            grounds.labels.insert(label.name.clone());
+            known.labels.insert(label.name.clone(), grounds);
+        }
+        for named in &driver.manifest.values {
+            let grounds = known.of_expression(&named.is);
+            known.values.insert(named.name.clone(), grounds);
+        }
+        known
+    }
+
+    fn of_expression(&self, expression: &Expression) -> Grounds {
+        let names = match expression.form {
+            Form::Bare => Names::of_expression(&expression.text, 1),
+            Form::Template => Names::of_template(&expression.text),
+        };
+        let mut grounds = Grounds::default();
+        for (root, field) in names.asked() {
+            match (root, field) {
+                ("driver" | "config", _) => {}
+                ("template", Some("volume_driver")) => grounds.volume_driver = true,
+                ("template", Some("image_id" | "os_distro")) => grounds.open = true,
+                ("template", Some(_)) => {}
+                ("facts", Some(field)) => grounds.open |= !OF_THE_CLOUD.contains(&field),
+                ("labels", Some(name)) => match self.labels.get(name) {
+                    Some(of_label) => grounds.add(of_label),
+                    None => grounds.open = true,
+                },
+                ("values", Some(name)) => match self.values.get(name) {
+                    Some(of_value) => grounds.add(of_value),
+                    None => grounds.open = true,
+                },
+                _ => grounds.open = true,
+            }
+        }
+        grounds
+    }
+}

@@ -1,0 +1,93 @@
+//! Labels that a driver does not declare: nobody reads them, so whoever gives one should hear of it.
+
+use super::DriverError;
+use super::checks::unsuitable;
+use super::craft::Driver;
+use super::manifest::LabelsPolicy;
+use crate::model::labels::Labels;
+
+/// Labels that magnumd itself reads, whatever driver builds the cluster.
+const READ_BY_MAGNUMD: &[&str] = &["boot_volume_size", "max_node_count", "min_node_count"];
+/// How many labels one warning names.
+const NAMED: usize = 10;
+
+/// A label that has no effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undeclared {
+    pub name: String,
+    /// The declared label that it resembles most, if it resembles one.
+    pub near: Option<String>,
+}
+
+impl Driver {
+    /// The labels that have no effect, sorted by name; none where the manifest's `labels_policy` is
+    /// `ignore`.
+    pub fn undeclared(&self, labels: &Labels) -> Vec<Undeclared> {
+        if self.manifest.labels_policy == LabelsPolicy::Ignore {
+            return Vec::new();
+        }
+        let is_known = |name: &str| {
+            READ_BY_MAGNUMD.contains(&name)
+                || self.labels().iter().any(|l| l.names().any(|known| known == name))
+        };
+        let unknown = labels.iter().filter(|(name, _)| !is_known(name));
+        unknown.map(|(name, _)| Undeclared { name: name.clone(), near: self.near(name) }).collect()
+    }
+
+    fn near(&self, unknown: &str) -> Option<String> {
+        let declared = self.labels().iter().flat_map(|l| l.names());
+        declared
+            .map(|known| (strsim::jaro_winkler(unknown, known), known))
+            .max_by(|(a, _), (b, _)| a.total_cmp(b))
+            // Long names with a common beginning are alike without being meant.
+            .filter(|(likeness, _)| *likeness > 0.9)
+            .map(|(_, near)| near.to_owned())
+    }
+
+    /// What whoever gave these labels should know: which have no effect, which are deprecated. None
+    /// where there is nothing to say.
+    pub fn warnings(&self, labels: &Labels) -> Option<String> {
+        let mut said = Vec::new();
+        let unknown = self.undeclared(labels);
+        if !unknown.is_empty() {
+            let mut names: Vec<String> = unknown.iter().take(NAMED).map(named).collect();
+            if unknown.len() > NAMED {
+                names.push(format!("{} more", unknown.len() - NAMED));
+            }
+            let (labels, have) = match unknown.len() {
+                1 => ("label", "it has"),
+                _ => ("labels", "they have"),
+            };
+            said.push(format!(
+                "Driver {} does not know the {labels} {}: {have} no effect.",
+                self.name(),
+                names.join(", ")
+            ));
+        }
+        for label in self.labels().iter().filter(|l| l.names().any(|n| labels.get(n).is_some())) {
+            if let Some(instead) = &label.spec.deprecated {
+                said.push(format!("The label {} is deprecated: {instead}", label.name));
+            }
+        }
+        (!said.is_empty()).then(|| said.join(" "))
+    }
+
+    /// Refuses the first label that has no effect.
+    pub fn refuse_undeclared(&self, labels: &Labels) -> Result<(), DriverError> {
+        let Some(Undeclared { name, near }) = self.undeclared(labels).into_iter().next() else {
+            return Ok(());
+        };
+        let cure = match near {
+            Some(near) => format!("Did you mean {near}? Otherwise leave it away."),
+            None => "Leave it away.".to_owned(),
+        };
+        unsuitable(format!("Driver {} knows no label {name}. {cure}", self.name()))
+    }
+}
+
+fn named(label: &Undeclared) -> String {
+    match &label.near {
+        Some(near) => format!("{} (did you mean {near}?)", label.name),
+        None => label.name.clone(),
+    }
+}

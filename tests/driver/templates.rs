@@ -1,0 +1,109 @@
+//! What can be said of a cluster template before there is a cluster.
+
+use super::*;
+
+/// A template with these labels in a cloud without Cinder and Octavia, as `check_template` gets it.
+fn template(given: &[(&str, &str)], change: impl FnOnce(&mut ClusterPlan)) -> ClusterPlan {
+    let mut plan = labelled(1, 1, given);
+    plan.template.labels = plan.cluster.labels.clone();
+    (plan.facts.has_cinder, plan.facts.has_octavia) = (false, false);
+    (plan.facts.external_network_id, plan.facts.kube_version) = (None, Some("v1.31.4".to_owned()));
+    change(&mut plan);
+    plan
+}
+
+fn nothing(_: &mut ClusterPlan) {}
+
+fn volumes(plan: &mut ClusterPlan) {
+    plan.template.volume_driver = Some("cinder".to_owned());
+}
+
+#[test]
+fn what_the_template_gives_and_no_cluster_can_mend_is_refused() {
+    for (plan, said) in [
+        (
+            template(&[("etcd_volume_size", "soon")], nothing),
+            "label etcd_volume_size. Value: 'soon'",
+        ),
+        (template(&[("etcd_bootstrap", "magic")], nothing), "It must be one of static, discovery."),
+        (template(&[("etcd_volume_size", "5")], nothing), "needs the volume service (Cinder)"),
+        (template(&[("api_server_cert_sans", "https://a")], nothing), "comma list of DNS names"),
+        (template(&[("etcd_election_timeout", "600")], nothing), "five times"),
+        (template(&[("auto_scaling_enabled", "true")], nothing), "cloud_provider_enabled"),
+        (
+            template(&[("flannel_network_cidr", "10.254.0.0/16")], nothing),
+            "overlaps the services' network",
+        ),
+        (
+            template(
+                &[("octavia_provider", "ovn"), ("octavia_lb_algorithm", "ROUND_ROBIN")],
+                nothing,
+            ),
+            "SOURCE_IP_PORT with octavia_provider ovn",
+        ),
+        (template(&[], volumes), "volume_driver cinder needs the volume service (Cinder)"),
+        (
+            template(&[("cloud_provider_enabled", "false")], |p| {
+                volumes(p);
+                p.facts.has_cinder = true;
+            }),
+            "volume_driver cinder needs the cloud controller",
+        ),
+        (template(&[], |p| p.template.volume_driver = Some("rexray".to_owned())), "knows cinder"),
+    ] {
+        match driver().check_template(&plan) {
+            Err(DriverError::Unsuitable(sentence)) => {
+                assert!(sentence.contains(said), "{sentence}")
+            }
+            other => panic!("{said}: {other:?}"),
+        }
+    }
+    let coreos = DRIVERS.with(|all| all.by_name("k8s_fedora_coreos_v1")).unwrap();
+    let mut plan = Sample::default().plan(&coreos);
+    volumes(&mut plan);
+    let said = coreos.check_template(&plan).unwrap_err().to_string();
+    assert!(said.contains("driver k8s_fedora_coreos_v1 does not deploy what it needs"), "{said}");
+}
+
+/// Clusters say more than their template: what they may say otherwise, and what an image that will
+/// be there then may contain, is theirs.
+#[test]
+fn what_a_cluster_or_an_image_may_still_decide_is_left_to_them() {
+    for (plan, what) in [
+        (template(&[], nothing), "no network at all"),
+        (template(&[("kube_tag", "v1.30.0")], nothing), "another version than today's image"),
+        (template(&[("ready_threshold", "7")], nothing), "more nodes than the one of a plan"),
+        (template(&[("fixed_subnet_cidr", "10.100.0.0/24")], nothing), "a network not used"),
+        (template(&[], |p| p.cluster.master_lb_enabled = true), "a load balancer"),
+        (template(&[], |p| p.cluster.docker_volume_size = Some(5)), "a volume"),
+        (template(&[], |p| p.template.registry_enabled = true), "a switch to be turned off"),
+        (template(&[("colour", "blue"), ("etcd_volume_size", " ")], nothing), "nothing"),
+        (
+            template(
+                &[("octavia_provider", "ovn"), ("master_lb_allowed_cidrs", "10.0.0.0/8")],
+                nothing,
+            ),
+            "without a load balancer the security groups do it",
+        ),
+    ] {
+        assert_eq!(driver().check_template(&plan), Ok(()), "{what}");
+    }
+}
+
+#[test]
+fn load_balancers_of_ovn() {
+    let balanced = |given: &[(&str, &str)]| {
+        let mut plan = labelled(3, 1, given);
+        plan.cluster.master_lb_enabled = true;
+        driver().check(&plan).map_err(|e| e.to_string())
+    };
+    let ovn = ("octavia_provider", "ovn");
+    assert_eq!(balanced(&[ovn]), Ok(()));
+    assert_eq!(balanced(&[ovn, ("octavia_lb_algorithm", "SOURCE_IP_PORT")]), Ok(()));
+    let said = balanced(&[ovn, ("octavia_lb_algorithm", "ROUND_ROBIN")]).unwrap_err();
+    assert!(said.contains("'ROUND_ROBIN'") && said.contains("SOURCE_IP_PORT"), "{said}");
+    let said = balanced(&[ovn, ("master_lb_allowed_cidrs", "198.51.100.0/24")]).unwrap_err();
+    assert!(said.contains("master_lb_allowed_cidrs. Value: '198.51.100.0/24'"), "{said}");
+    assert!(said.contains("octavia_provider amphora"), "{said}");
+    assert_eq!(balanced(&[("master_lb_allowed_cidrs", "198.51.100.0/24")]), Ok(()));
+}
