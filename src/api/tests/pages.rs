@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::place::{Place, admin, alt, demo, requester};
+use super::quotas::quota;
 use crate::model::requester::Requester;
 use crate::store::{Change, Scope};
 
@@ -151,10 +152,8 @@ async fn node_groups_and_quotas_go_on_too() {
     let seen = place.read_while_deleting(demo, path, "nodegroups", delete).await;
     assert_eq!(names(&seen), ["default-master", "default-worker"]);
 
-    for (project, limit) in [("p1", 3), ("p2", 1), ("p3", 2)] {
-        let body = json!({"project_id": project, "resource": "Cluster", "hard_limit": limit});
-        let made = place.send(admin(), Method::POST, "/v1/quotas", &body).await;
-        assert_eq!(made.status, StatusCode::CREATED, "{}", made.text);
+    for project in ["p1", "p2", "p3"] {
+        quota(&place, project, 3).await;
     }
     let delete = async |item: &Value| {
         let path = format!("/v1/quotas/{}/Cluster", item["project_id"].as_str().unwrap());

@@ -7,7 +7,7 @@ use super::place::{Place, admin, alt, demo};
 use crate::base::clock::Timestamp;
 use crate::model::quota::Quota;
 
-async fn quota(place: &Place, project: &str, hard_limit: u32) -> u64 {
+pub(super) async fn quota(place: &Place, project: &str, hard_limit: u32) -> u64 {
     let quota = Quota {
         sequence: place.store.next_sequence(),
         project_id: project.to_owned(),
