@@ -74,8 +74,13 @@ pub fn list(cx: &Context<'_>) -> Outcome<Reply> {
     let picked = listing.pick(ranked, marker.as_ref(), |_| Uuid::nil());
     let quotas: Vec<Quota> = picked.iter().filter_map(|id| quotas.remove(id)).collect();
     let last = quotas.last().map(|q| q.sequence.0);
+    let mut next = listing.next(cx.base, "quotas", quotas.len(), last);
+    // Or the pages after the first would be of the administrator's own project.
+    if let Some(next) = next.as_mut().filter(|_| everyone) {
+        next.push_str("&all_tenants=True");
+    }
     Reply::shown(&List {
-        next: listing.next(cx.base, "quotas", quotas.len(), last),
+        next,
         quotas: quotas.iter().map(quota_view).collect(),
     })
 }

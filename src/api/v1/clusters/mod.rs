@@ -151,6 +151,7 @@ pub async fn create(cx: &Context<'_>) -> Outcome<Reply> {
     };
     concerns(origin.id);
     let order = wish.order(&template, origin)?;
+    cx.confirm_token().await?;
     let id = cx.api.conductor.create_cluster(&cx.tenant(), order, &template).await?;
     Reply::accepted(id)
 }

@@ -250,6 +250,7 @@ pub async fn create(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
     if cluster.api_address.is_none() {
         return Err(ApiError::conflict("Cluster API address is not available yet."));
     }
+    cx.confirm_token().await?;
     let made = cx.api.conductor.create_nodegroup(&cx.tenant(), &cluster, group).await?;
     Reply::accepted_with(&full_view(&made, &cluster, cx.base, cx.asked.version))
 }
