@@ -79,10 +79,7 @@ pub fn list(cx: &Context<'_>) -> Outcome<Reply> {
     if let Some(next) = next.as_mut().filter(|_| everyone) {
         next.push_str("&all_tenants=True");
     }
-    Reply::shown(&List {
-        next,
-        quotas: quotas.iter().map(quota_view).collect(),
-    })
+    Reply::shown(&List { next, quotas: quotas.iter().map(quota_view).collect() })
 }
 
 /// `GET /v1/quotas/{project}/{resource}`
