@@ -74,6 +74,12 @@ impl<'a> Context<'a> {
         &self.caller.requester
     }
 
+    /// Refuses a token that Keystone has taken back since we heard of it last. For what lives on
+    /// by the caller's token after the answer: it would fail later, where nobody logs in anew.
+    pub async fn confirm_token(&self) -> Outcome<()> {
+        Ok(self.api.tokens.confirm(&self.caller.token).await?)
+    }
+
     /// The caller's project; rules for projects have refused callers without one.
     pub fn project(&self) -> Outcome<&'a str> {
         self.requester()

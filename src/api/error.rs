@@ -27,6 +27,8 @@ pub struct ApiError {
 enum Kind {
     Invalid,
     Unauthenticated,
+    /// Keystone accepts the token, another service does not.
+    NotAccepted,
     Forbidden,
     Missing,
     Conflict,
@@ -140,11 +142,16 @@ impl ApiError {
         self.kind == Kind::Conflict
     }
 
+    /// Whether a token was refused by a service of the cloud; perhaps it is the caller's.
+    pub fn is_not_accepted(&self) -> bool {
+        self.kind == Kind::NotAccepted
+    }
+
     pub fn status(&self) -> StatusCode {
         match self.kind {
             Kind::Invalid => StatusCode::BAD_REQUEST,
             Kind::Unauthenticated => StatusCode::UNAUTHORIZED,
-            Kind::Forbidden => StatusCode::FORBIDDEN,
+            Kind::Forbidden | Kind::NotAccepted => StatusCode::FORBIDDEN,
             Kind::Missing | Kind::NoRoute => StatusCode::NOT_FOUND,
             Kind::Conflict => StatusCode::CONFLICT,
             Kind::WrongMethod(_) => StatusCode::METHOD_NOT_ALLOWED,
@@ -244,6 +251,7 @@ impl From<Refusal> for ApiError {
             Refusal::Missing(_) => Kind::Missing,
             Refusal::Conflict(_) => Kind::Conflict,
             Refusal::Forbidden(_) => Kind::Forbidden,
+            Refusal::NotAccepted(_) => Kind::NotAccepted,
             Refusal::Unavailable(_) => Kind::Unavailable,
             Refusal::Internal(_) => return Self::internal().because(refusal),
         };

@@ -35,7 +35,7 @@ use crate::base::http::server::{Request, Response, Service, json, response};
 use crate::base::id::Entropy;
 use crate::base::secret::Secret;
 use crate::conductor::Conductor;
-use crate::openstack::token::Tokens;
+use crate::openstack::token::{TokenError, Tokens};
 use crate::pki::csr;
 use crate::pki::desk::Desk;
 use crate::store::Store;
@@ -261,7 +261,15 @@ impl Api {
         let caller = caller.ok_or_else(ApiError::unauthenticated)?;
         let asked = *asked.as_ref().map_err(ApiError::from)?;
         let cx = Context::new(self, request, caller, asked, &base, request_id);
-        Ok(dispatch(&cx, resource, &request.method).await?.into_response())
+        let reply = match dispatch(&cx, resource, &request.method).await {
+            // A token that was remembered may have ended meanwhile: its owner must log in anew.
+            Err(e) if e.is_not_accepted() => match self.tokens.confirm(&caller.token).await {
+                Err(TokenError::Invalid) => return Err(TokenError::Invalid.into()),
+                _ => return Err(e),
+            },
+            reply => reply?,
+        };
+        Ok(reply.into_response())
     }
 
     fn healthcheck(&self, request: &Request) -> Response {

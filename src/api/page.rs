@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::coerce;
 use super::column::{Column, Columns};
 use super::error::{ApiError, Outcome};
+use crate::base::id::drawn_at;
 use crate::model::Sequence;
 use crate::store::Page;
 
@@ -90,6 +91,31 @@ pub struct Ranked<K> {
     key: K,
 }
 
+/// The record behind which a page begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Marker<K> {
+    Here(K),
+    Departed(Departed),
+}
+
+impl<K> Marker<K> {
+    /// The same by another key.
+    pub fn by<L>(self, key: impl FnOnce(K) -> L) -> Marker<L> {
+        match self {
+            Self::Here(found) => Marker::Here(key(found)),
+            Self::Departed(departed) => Marker::Departed(departed),
+        }
+    }
+}
+
+/// A record that is no more, by what its id tells of its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Departed {
+    id: Uuid,
+    /// Milliseconds since 1970.
+    pub drawn: u64,
+}
+
 impl Listing {
     /// Reads the arguments of a list of `R`.
     pub fn read<R: Columns>(query: &Query<'_>, most: usize) -> Outcome<Self> {
@@ -158,13 +184,9 @@ impl Listing {
         self.sort_key == BY_MAKING
     }
 
-    /// The store's page when its own order is asked for; nothing when we must sort ourselves.
-    pub fn page(&self, after: Option<Sequence>) -> Option<Page> {
-        self.is_by_making().then_some(Page {
-            after,
-            limit: self.limit,
-            descending: self.descending,
-        })
+    /// What part of the store's own order is asked for.
+    pub fn page(&self, after: Option<Sequence>) -> Page {
+        Page { after, limit: self.limit, descending: self.descending }
     }
 
     /// Where the record stands in the order that was asked for.
@@ -173,16 +195,48 @@ impl Listing {
         Ranked { column, made, key }
     }
 
-    /// The keys of one page behind `marker`, of a list that the store cannot sort.
-    pub fn pick<K: Ord>(&self, mut ranked: Vec<Ranked<K>>, marker: Option<&K>) -> Vec<K> {
+    /// The place of a record that is not there (any more). Whoever reads a list page by page does
+    /// not lose the rest of it because the last one of a page was deleted meanwhile. Only ids that
+    /// we have drawn have been on a page, and only these tell their time; where a list is sorted by
+    /// something that went with the record, its place is lost.
+    pub fn departed(&self, id: Uuid) -> Option<Departed> {
+        let is_told = matches!(self.sort_key, BY_MAKING | "created_at" | "uuid");
+        let drawn = drawn_at(id).filter(|_| is_told)?;
+        Some(Departed { id, drawn })
+    }
+
+    /// Whether a record comes before a departed one; None when its id does not tell.
+    fn is_before(&self, id: Uuid, departed: &Departed) -> Option<bool> {
+        let order = match self.sort_key {
+            "uuid" => id.cmp(&departed.id),
+            _ => drawn_at(id)?.cmp(&departed.drawn),
+        };
+        Some(if self.descending { order.is_gt() } else { order.is_lt() })
+    }
+
+    /// The keys of one page behind `marker`, of a list that the store cannot sort; `id` is a
+    /// key's record's.
+    pub fn pick<K: Ord>(
+        &self,
+        mut ranked: Vec<Ranked<K>>,
+        marker: Option<&Marker<K>>,
+        id: impl Fn(&K) -> Uuid,
+    ) -> Vec<K> {
         ranked.sort_unstable();
         if self.descending {
             ranked.reverse();
         }
         let skip = match marker {
-            Some(marker) => {
+            Some(Marker::Here(marker)) => {
                 let at = ranked.iter().position(|one| one.key == *marker);
                 at.map_or(ranked.len(), |at| at + 1)
+            }
+            Some(Marker::Departed(departed)) => {
+                let told = ranked
+                    .iter()
+                    .enumerate()
+                    .filter_map(|(at, one)| Some((at, self.is_before(id(&one.key), departed)?)));
+                told.take_while(|(_, is_before)| *is_before).last().map_or(0, |(at, _)| at + 1)
             }
             None => 0,
         };
@@ -217,8 +271,10 @@ mod tests {
     struct Thing(Option<&'static str>);
 
     impl Columns for Thing {
-        const COLUMNS: Table<Self> =
-            &[("name", |thing| thing.0.map_or(Column::Null, |text| Column::Text(text.into())))];
+        const COLUMNS: Table<Self> = &[
+            ("name", |thing| thing.0.map_or(Column::Null, |text| Column::Text(text.into()))),
+            ("uuid", |_| Column::Null),
+        ];
     }
 
     fn listing(query: &str) -> Result<Listing, String> {
@@ -251,7 +307,8 @@ mod tests {
             let listing = listing(query).unwrap();
             let ranked =
                 things.map(|(made, name)| listing.rank(&Thing(name), Sequence(made), made));
-            listing.pick(ranked.to_vec(), marker.as_ref())
+            let marker = marker.map(Marker::Here);
+            listing.pick(ranked.to_vec(), marker.as_ref(), |_| Uuid::nil())
         };
         assert_eq!(order("sort_key=name", None), [3, 2, 4, 1]);
         assert_eq!(order("sort_key=name&sort_dir=desc", None), [1, 4, 2, 3]);
@@ -259,6 +316,45 @@ mod tests {
         assert_eq!(order("sort_key=name&limit=2", Some(2)), [4, 1]);
         assert_eq!(order("sort_key=name", Some(9)), Vec::<u64>::new());
         assert_eq!(order("sort_dir=desc", None), [4, 3, 2, 1]);
+    }
+
+    /// An id that was drawn at this millisecond.
+    fn drawn(millis: u64, drop: u8) -> Uuid {
+        uuid::Builder::from_unix_timestamp_millis(millis, &[drop; 10]).into_uuid()
+    }
+
+    #[test]
+    fn a_list_goes_on_from_the_place_of_a_marker_that_is_gone() {
+        let foreign = Uuid::from_u128(0xffff_ffff_ffff_4fff_8fff_ffff_ffff_ffff);
+        let ids = [drawn(10, 9), drawn(20, 1), foreign, drawn(20, 5), drawn(30, 1)];
+        let rest = |query: &str, gone: Uuid| {
+            let listing = listing(query).unwrap();
+            let ranked = (0..).zip(ids).map(|(made, id)| {
+                let mut one = listing.rank(&Thing(None), Sequence(made), made);
+                if listing.sort_key == "uuid" {
+                    one.column = Column::Text(id.to_string().into());
+                }
+                one
+            });
+            let marker = Marker::Departed(listing.departed(gone)?);
+            let picked = listing.pick(ranked.collect(), Some(&marker), |at| ids[*at as usize]);
+            Some(picked)
+        };
+        let some = |picked: &[u64]| Some(picked.to_vec());
+        assert_eq!(rest("", drawn(5, 0)), some(&[0, 1, 2, 3, 4]));
+        assert_eq!(rest("", drawn(15, 0)), some(&[1, 2, 3, 4]));
+        // Made in the same millisecond: again rather than never.
+        assert_eq!(rest("", drawn(20, 3)), some(&[1, 2, 3, 4]));
+        assert_eq!(rest("", drawn(25, 0)), some(&[4]));
+        assert_eq!(rest("limit=1", drawn(15, 0)), some(&[1]));
+        assert_eq!(rest("", drawn(35, 0)), some(&[]));
+        assert_eq!(rest("sort_dir=desc", drawn(25, 0)), some(&[3, 2, 1, 0]));
+        assert_eq!(rest("sort_dir=desc", drawn(5, 0)), some(&[]));
+        assert_eq!(rest("sort_key=uuid", drawn(20, 3)), some(&[3, 4, 2]));
+        assert_eq!(rest("sort_key=uuid&sort_dir=desc", drawn(20, 3)), some(&[1, 0]));
+        // What never was on a page, and what has taken its place along.
+        assert_eq!(rest("", foreign), None);
+        assert_eq!(rest("sort_key=name", drawn(15, 0)), None);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! needs the cloud is answered 503 here and tested with one in `tests/`.
 
 mod matrix;
+mod pages;
 pub mod place;
 mod properties;
 mod quotas;

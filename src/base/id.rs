@@ -69,6 +69,13 @@ impl Entropy {
     }
 }
 
+/// When [`Entropy::record_id`] drew this id, in milliseconds since 1970. None for any other id,
+/// such as one that a client has chosen.
+pub fn drawn_at(id: Uuid) -> Option<u64> {
+    let is_ours = id.get_version_num() == 7 && id.get_variant() == uuid::Variant::RFC4122;
+    is_ours.then(|| (id.as_u128() >> 80) as u64)
+}
+
 /// Twelve lower-case base32 letters taken from a UUID.
 ///
 /// Derived, never drawn: whoever knows the UUID can name the same thing again.
@@ -122,6 +129,9 @@ mod tests {
             (entropy.record_id(at(1_764_000_000_000)), entropy.record_id(at(1_764_000_000_001)));
         assert!(early < late);
         assert_eq!((early.get_version_num(), early.get_variant()), (7, uuid::Variant::RFC4122));
+        assert_eq!(drawn_at(late), Some(1_764_000_000_001));
+        assert_eq!(drawn_at(entropy.uuid()), None);
+        assert_eq!(drawn_at(Uuid::max()), None);
         let (a, b) = (entropy.record_id(at(7)), entropy.record_id(at(7)));
         assert_ne!((a, ShortId::of(a)), (b, ShortId::of(b)));
     }

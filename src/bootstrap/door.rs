@@ -155,6 +155,7 @@ impl From<Refusal> for Fault {
             Refusal::Invalid(sentence)
             | Refusal::Conflict(sentence)
             | Refusal::Forbidden(sentence)
+            | Refusal::NotAccepted(sentence)
             | Refusal::Unavailable(sentence) => Self::later(sentence),
         }
     }

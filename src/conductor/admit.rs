@@ -579,7 +579,10 @@ impl From<CloudError> for Refusal {
             CloudError::Busy { .. } | CloudError::Unknown { .. } => {
                 Self::Unavailable(format!("{e}. Nothing was changed; try again."))
             }
-            CloudError::Refused { status: 403 | 401, service, reason } => {
+            CloudError::Refused { status: 401, service, reason } => {
+                Self::NotAccepted(format!("{service} does not accept the token: {reason}"))
+            }
+            CloudError::Refused { status: 403, service, reason } => {
                 Self::Forbidden(format!("{service} does not allow it: {reason}"))
             }
             CloudError::Missing { .. } | CloudError::Refused { .. } => Self::Invalid(e.to_string()),

@@ -18,6 +18,10 @@ pub enum Refusal {
     Conflict(String),
     #[error("{0}")]
     Forbidden(String),
+    /// A service does not accept the token: that of the tenant, who must log in anew then, or
+    /// one of ours.
+    #[error("{0}")]
+    NotAccepted(String),
     /// An OpenStack service, or our own disk, cannot answer now.
     #[error("{0}")]
     Unavailable(String),

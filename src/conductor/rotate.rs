@@ -154,7 +154,11 @@ impl Conductor {
         next.former_trust = next.trust_id.take();
         next.trust_id = next.next_trust.take();
         let at = operation.at(Step::FormerTrust);
-        self.commit(Change::new().expect(operation).expect(credential).put(&next).put(&at)).await?;
+        // Who acts for the cluster from now on owns it: the member who asked for the rotation.
+        let mut owned = moment.cluster.record.clone();
+        owned.user_id.clone_from(&operation.user_id);
+        let change = Change::new().expect(operation).expect(credential).put(&next).put(&at);
+        self.commit(change.expect(&moment.cluster).put(&owned)).await?;
         self.forget_session(moment.id()).await;
         // Keystone takes a token for revoked that it gives in the second of a new password.
         Ok(Progress::Pause(Duration::from_millis(1100)))

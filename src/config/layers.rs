@@ -63,6 +63,8 @@ pub struct Loaded {
     pub config: Config,
     /// One sentence for each thing that was given and is not used.
     pub warnings: Vec<String>,
+    /// The same of what is no mistake: variables by which our own tests are told something.
+    pub notes: Vec<String>,
     origins: BTreeMap<String, Origin>,
 }
 
@@ -158,12 +160,14 @@ struct Draft<'p> {
     items: Vec<Item>,
     values: Values,
     warnings: Vec<String>,
+    notes: Vec<String>,
 }
 
 impl<'p> Draft<'p> {
     fn new(path: &'p Path) -> Self {
         let items = Config::default().items();
-        Self { path, items, values: Values::default(), warnings: Vec::new() }
+        let (warnings, notes) = (Vec::new(), Vec::new());
+        Self { path, items, values: Values::default(), warnings, notes }
     }
 
     fn read_toml(&mut self, text: &str) -> Result<(), ConfigError> {
@@ -202,6 +206,10 @@ impl<'p> Draft<'p> {
         for (name, text) in variables.iter().filter(|(name, _)| name.starts_with(PREFIX)) {
             let origin = Origin::Environment(name.clone());
             let Some(place) = known.iter().position(|variable| variable == name) else {
+                if is_for_tests(name) {
+                    self.notes.push(format!("{name} is for magnumd's tests and is ignored"));
+                    continue;
+                }
                 // Others use the prefix too, for scripts: not worth a refusal to start.
                 let meant = nearest(name, known.iter().map(String::as_str));
                 let hint = meant.map_or(String::new(), |m| format!("; did you mean {m}?"));
@@ -261,8 +269,15 @@ impl<'p> Draft<'p> {
             Some(origin) => value(origin, &key, reason),
             None => ConfigError::Value { place: path.display().to_string(), key, reason },
         })?;
-        Ok(Loaded { config, warnings: self.warnings, origins })
+        Ok(Loaded { config, warnings: self.warnings, notes: self.notes, origins })
     }
+}
+
+/// Whether the tests or the test cloud in our own repository read the variable.
+fn is_for_tests(name: &str) -> bool {
+    const OURS: [&str; 3] = ["MAGNUMD_BLESS", "MAGNUMD_CLOUD_STATE", "MAGNUMD_LOG"];
+    OURS.contains(&name)
+        || ["MAGNUMD_TEST_", "MAGNUMD_FUZZ_"].iter().any(|prefix| name.starts_with(prefix))
 }
 
 fn value(origin: &Origin, key: &str, reason: String) -> ConfigError {
@@ -403,6 +418,12 @@ mod tests {
         }
         let loaded = over(&layers(&[("MAGNUMD_API_LISTN", "x")], &[]), LEAST).unwrap();
         assert!(loaded.warnings[0].contains("did you mean MAGNUMD_API_LISTEN?"));
+        let tests = [("MAGNUMD_TEST_PATIENCE", "9"), ("MAGNUMD_LOG", "/x"), ("MAGNUMD_LOK", "/x")];
+        let loaded = over(&layers(&tests, &[]), LEAST).unwrap();
+        assert_eq!(loaded.warnings.len(), 1, "{:?}", loaded.warnings);
+        assert!(loaded.warnings[0].starts_with("MAGNUMD_LOK is not an option and is ignored"));
+        assert_eq!(loaded.notes.len(), 2, "{:?}", loaded.notes);
+        assert!(loaded.notes[0].starts_with("MAGNUMD_TEST_PATIENCE is for magnumd's tests"));
         let wrong = format!("{LEAST}\n[ca]\nvalidity_days = 0");
         let said = over(&layers(&[], &[]), &wrong).unwrap_err();
         assert!(

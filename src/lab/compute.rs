@@ -68,6 +68,8 @@ pub(super) struct Server {
     pub gone_at: Option<Timestamp>,
     /// The authority of the Kubernetes cluster in which the guest is a ready node.
     pub joined: Option<String>,
+    /// The version of the kubelet that last joined.
+    pub kubelet: Option<String>,
     /// Cancelled when the server is deleted: the guest inside stops.
     pub power: CancellationToken,
 }

@@ -108,6 +108,7 @@ impl World {
             fault: wanted.fault.or_else(|| too_large.then(|| no_host().to_owned())),
             gone_at: None,
             joined: None,
+            kubelet: None,
             power: CancellationToken::new(),
         };
         state.compute.servers.insert(id.clone(), server);

@@ -120,6 +120,12 @@ impl Tokens {
         }
     }
 
+    /// Whether `token` is still good, by Keystone's word of this moment.
+    pub async fn confirm(&self, token: &Secret<String>) -> Result<(), TokenError> {
+        self.cache.invalidate(&key(token)).await;
+        self.validate(token).await.map(drop)
+    }
+
     async fn ask(&self, token: &Secret<String>) -> Result<Known, TokenError> {
         match self.keystone.validate(token).await {
             Ok(owner) => {

@@ -27,6 +27,7 @@ pub struct Options {
     pub fixed_network: Option<String>,
     pub fixed_subnet: Option<String>,
     pub network_driver: Option<String>,
+    pub volume_driver: Option<String>,
     pub dns_nameserver: Option<String>,
     pub docker_volume_size: Option<u32>,
     pub floating_ips: bool,
@@ -188,6 +189,7 @@ fn over(mut template: ClusterTemplate, options: Options) -> ClusterTemplate {
         (&mut template.fixed_network, options.fixed_network),
         (&mut template.fixed_subnet, options.fixed_subnet),
         (&mut template.network_driver, options.network_driver),
+        (&mut template.volume_driver, options.volume_driver),
         (&mut template.dns_nameserver, options.dns_nameserver),
     ];
     for (field, option) in fields {
@@ -228,11 +230,13 @@ mod tests {
         assert!(of_api(&json!({"name": "k8s"})).is_none());
         let options = Options {
             flavor: Some("large".to_owned()),
+            volume_driver: Some("cinder".to_owned()),
             labels: vec![("kube_tag".to_owned(), "v1.32.0".to_owned())],
             ..Options::default()
         };
         let both = over(template, options);
         assert_eq!(both.flavor_id.as_deref(), Some("large"));
+        assert_eq!(both.volume_driver.as_deref(), Some("cinder"));
         assert_eq!(both.labels.get("kube_tag"), Some("v1.32.0"));
         assert_eq!(both.image_id, "ubuntu");
     }

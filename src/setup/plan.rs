@@ -38,6 +38,9 @@ fn line(action: Action, what: impl Into<String>) -> Line {
     Line { action, what: what.into() }
 }
 
+/// What gives us the passwords of accounts that an existing Magnum has.
+const IMPORT: &str = "magnumd config import /etc/magnum/magnum.conf --to /etc/magnumd/magnumd.toml";
+
 pub fn make(names: &Names, facts: &Facts, file: &File) -> Vec<Line> {
     let mut lines = in_keystone(names, facts);
     lines.extend(in_catalogue(names, facts, &url(names, file)));
@@ -69,7 +72,10 @@ fn in_keystone(names: &Names, facts: &Facts) -> Vec<Line> {
         entry: &facts.user,
         is_admin: facts.user_is_admin,
         logs_in: facts.user_logs_in,
-        cure: format!("choose another with --user, or delete it: openstack user delete {user}"),
+        cure: format!(
+            "if a Magnum uses it, take its password over with {IMPORT}; else choose another with \
+             --user, or delete it: openstack user delete {user}"
+        ),
     };
     lines.push(account.line());
     lines.push(match &facts.domain {
@@ -81,8 +87,8 @@ fn in_keystone(names: &Names, facts: &Facts) -> Vec<Line> {
         Some(_) => line(
             Action::Refuse,
             format!(
-                "domain {domain} is there and was not made by setup; choose another with \
-                 --domain, or delete it"
+                "domain {domain} is there and was not made by setup; if a Magnum uses it, take its \
+                 administrator over with {IMPORT}; else choose another with --domain, or delete it"
             ),
         ),
     });
@@ -252,6 +258,8 @@ mod tests {
         let lines = in_keystone(&names(), &foreign);
         assert_eq!(actions(&lines), "keep refuse refuse create");
         assert!(lines[1].what.contains("choose another with --user"));
+        assert!(lines[1].what.contains("magnumd config import"), "{}", lines[1].what);
+        assert!(lines[2].what.contains("magnumd config import"), "{}", lines[2].what);
         let lines = in_catalogue(&names(), &foreign, "http://new");
         assert_eq!(actions(&lines), "keep refuse create create");
         assert!(lines[1].what.contains("leads to http://old"));

@@ -205,6 +205,11 @@ impl Store {
         Sequence(self.inner.sequence.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
+    /// The last number that was given.
+    pub fn last_sequence(&self) -> Sequence {
+        Sequence(self.inner.sequence.load(Ordering::Relaxed))
+    }
+
     pub fn sealer(&self) -> &Sealer {
         &self.inner.sealer
     }

@@ -7,6 +7,7 @@ use redb::ReadTransaction;
 use super::StoreError;
 use super::record::{self, KeyringEntry, Record};
 use super::table::{self, Key};
+use crate::base::id::drawn_at;
 use crate::model::certificate::{Certificate, CertificateKind, NextCertificate};
 use crate::model::cluster::Cluster;
 use crate::model::cluster_template::ClusterTemplate;
@@ -97,6 +98,21 @@ impl<'t> View<'t> {
         self.get_all(self.leads(index, &prefix, page)?)
     }
 
+    /// Where a list of clusters in order of making goes on behind one that is gone, drawn at
+    /// this millisecond: [`Page::after`] for the rest of it.
+    pub fn cluster_place(
+        &self,
+        scope: Scope<'_>,
+        drawn: u64,
+        descending: bool,
+    ) -> Reads<Option<Sequence>> {
+        let (index, prefix) = match scope {
+            Scope::Project(project) => (table::CLUSTER_BY_PROJECT, Key::new().text(project)),
+            Scope::Everyone => (table::CLUSTER_BY_SEQUENCE, Key::new()),
+        };
+        self.place(index, &prefix, drawn, descending)
+    }
+
     pub fn count_clusters(&self, scope: Scope<'_>) -> Reads<u64> {
         let (index, prefix) = match scope {
             Scope::Project(project) => (table::CLUSTER_BY_PROJECT, Key::new().text(project)),
@@ -169,6 +185,24 @@ impl<'t> View<'t> {
     /// Public templates of all projects in order of making, hidden ones included.
     pub fn public_templates(&self, page: Page) -> Reads<Vec<Stored<ClusterTemplate>>> {
         self.get_all(self.leads(table::TEMPLATE_PUBLIC, &Key::new(), page)?)
+    }
+
+    /// Where a list of the scope's templates in order of making, public ones of others among
+    /// them, goes on behind one that is gone, drawn at this millisecond.
+    pub fn template_place(
+        &self,
+        scope: Scope<'_>,
+        drawn: u64,
+        descending: bool,
+    ) -> Reads<Option<Sequence>> {
+        let Scope::Project(project) = scope else {
+            return self.place(table::TEMPLATE_BY_SEQUENCE, &Key::new(), drawn, descending);
+        };
+        let own = Key::new().text(project);
+        let own = self.place(table::TEMPLATE_BY_PROJECT, &own, drawn, descending)?;
+        let public = self.place(table::TEMPLATE_PUBLIC, &Key::new(), drawn, descending)?;
+        let both = own.into_iter().chain(public);
+        Ok(if descending { both.min() } else { both.max() })
     }
 
     pub fn is_template_used(&self, id: TemplateId) -> Reads<bool> {
@@ -380,6 +414,38 @@ impl<'t> View<'t> {
     fn leads(&self, index: &'static str, prefix: &Key, page: Page) -> Reads<Vec<Key>> {
         let keys = self.keys(index, prefix, page)?;
         Ok(keys.into_iter().map(|key| Key(key[key.len() - 16..].to_vec())).collect())
+    }
+
+    /// The last entry before those that were drawn at this millisecond or later (earlier, when
+    /// descending), of an index whose entries are prefix, sequence and UUID. Whoever was made in
+    /// the very millisecond comes again rather than never; ids that tell no time are passed over.
+    fn place(
+        &self,
+        index: &'static str,
+        prefix: &Key,
+        drawn: u64,
+        descending: bool,
+    ) -> Reads<Option<Sequence>> {
+        let open = self.open(index)?;
+        let end = end_of(prefix);
+        let mut range = open.range(prefix.0.as_slice()..end.0.as_slice()).map_err(disk)?;
+        let mut place = None;
+        while let Some(entry) = if descending { range.next_back() } else { range.next() } {
+            let entry = entry.map_err(disk)?;
+            let key = entry.0.value();
+            let Some((&sequence, &id)) = key.split_last_chunk::<16>().and_then(|(rest, id)| {
+                rest.split_last_chunk::<8>().map(|(_, sequence)| (sequence, id))
+            }) else {
+                continue;
+            };
+            let Some(at) = drawn_at(uuid::Uuid::from_bytes(id)) else { continue };
+            let is_before = if descending { at > drawn } else { at < drawn };
+            if !is_before {
+                break;
+            }
+            place = Some(Sequence(u64::from_be_bytes(sequence)));
+        }
+        Ok(place)
     }
 
     fn keys(&self, index: &'static str, prefix: &Key, page: Page) -> Reads<Vec<Vec<u8>>> {

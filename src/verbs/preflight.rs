@@ -65,6 +65,9 @@ struct Asked {
     /// Such as flannel.
     #[arg(long, value_name = "DRIVER")]
     network_driver: Option<String>,
+    /// Such as cinder.
+    #[arg(long, value_name = "DRIVER")]
+    volume_driver: Option<String>,
     /// One address, or several with commas.
     #[arg(long, value_name = "ADDRESS")]
     dns_nameserver: Option<String>,
@@ -109,6 +112,7 @@ impl Asked {
             fixed_network: self.fixed_network,
             fixed_subnet: self.fixed_subnet,
             network_driver: self.network_driver,
+            volume_driver: self.volume_driver,
             dns_nameserver: self.dns_nameserver,
             docker_volume_size: self.docker_volume_size,
             floating_ips: self.floating_ip_enabled,

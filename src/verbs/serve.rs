@@ -8,7 +8,7 @@ use magnumd::daemon::{Daemon, Environment, Panicked, StartError};
 use magnumd::store::OpenError;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::logging::{self, LogLevel};
 use super::reload::Reload;
@@ -51,6 +51,9 @@ impl Serve {
         };
         for warning in &loaded.warnings {
             warn!("{warning}");
+        }
+        for note in &loaded.notes {
+            debug!("{note}");
         }
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
         if let Some(threads) = loaded.config.runtime.worker_threads {

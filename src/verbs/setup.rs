@@ -18,7 +18,8 @@ use super::{Output, agreed, complain, credentials};
 ///
 /// Run it as an administrator, with OS_CLOUD or OS_AUTH_URL and the rest in the environment. The
 /// plan is shown first. What setup has not made it neither changes nor removes. A second run
-/// changes nothing, or finishes what the first one could not.
+/// changes nothing, or finishes what the first one could not. Exit code 1 when what the plan says
+/// was not done: without a terminal to ask on, only --yes does it.
 #[derive(Debug, Args)]
 pub struct Setup {
     /// Take back what setup has made; the configuration stays.
@@ -99,14 +100,15 @@ impl Setup {
         if goes {
             act().await?;
         }
-        let outcome = match (refused, any, goes) {
-            (true, ..) => "nothing was changed: something is in the way",
-            (_, false, _) => "nothing is to be done",
-            (_, _, false) => "nothing was changed; --yes does it",
-            (_, _, true) => "done",
+        // What runs it without a terminal must not take a plan for the work.
+        let (outcome, code) = match (refused, any, goes) {
+            (true, ..) => ("nothing was changed: something is in the way", ExitCode::FAILURE),
+            (_, false, _) => ("nothing is to be done", ExitCode::SUCCESS),
+            (_, _, false) => ("nothing was changed; --yes does it", ExitCode::FAILURE),
+            (_, _, true) => ("done", ExitCode::SUCCESS),
         };
         self.say(&lines, outcome, goes);
-        Ok(if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+        Ok(code)
     }
 
     fn names(&self, credentials: &Credentials) -> Result<Names, Failure> {

@@ -202,15 +202,50 @@ def refused(words, sentence, cloud="demo", **environment):
     check("exit code is not 0", said.code != 0, said.code)
 
 
+# --- waiting -------------------------------------------------------------------------------
+
+@functools.cache
+def plain():
+    from wire import Cloud
+    return Cloud()
+
+
+def asked(path, cloud="demo"):
+    """What magnumd answers to a plain GET: (status, JSON). To wait with it costs next to nothing,
+    while every `openstack` command loads its plugins and logs in anew."""
+    status, _, text = plain().ask("GET", f"{plain().magnum}/v1/{path}", plain().token(cloud), None,
+                                  {"OpenStack-API-Version": "container-infra latest"})
+    return status, json.loads(text) if text else None
+
+
 def settled(cluster, wanted, cloud="demo"):
     """Wait for a status, which only that of the way there may precede; the cluster as shown."""
     kind = wanted.split("_")[0]
     way = {f"{kind}_IN_PROGRESS", *(["UPDATE_IN_PROGRESS"] if kind == "ROLLBACK" else [])}
 
-    def look():
-        shown = coe(f"cluster show {cluster} -f json", cloud).json()
-        check("status is on its way", shown["status"] in (wanted, *way),
-              f"{shown['status']}: {shown['status_reason']} {shown['faults']}")
-        return shown if shown["status"] == wanted else None
+    def on_its_way(shown):
+        if shown.get("status") not in (wanted, *way):
+            check("status is on its way", False, shown)
+        return shown["status"] == wanted
 
-    return await_(wanted, look)
+    shown = coe(f"cluster show {cluster} -f json", cloud).json()
+    if not on_its_way(shown):
+        await_(wanted, lambda: on_its_way(asked(f"clusters/{cluster}", cloud)[1]), every=0.3)
+        shown = coe(f"cluster show {cluster} -f json", cloud).json()
+    equal("status", shown["status"], wanted)
+    return shown
+
+
+def gone(cluster, cloud="demo"):
+    """Wait until nobody finds the cluster, which is being deleted until then."""
+    def look():
+        status, shown = asked(f"clusters/{cluster}", cloud)
+        if status == 200:
+            if shown["status"] != "DELETE_IN_PROGRESS":
+                check("meanwhile it is being deleted", False, shown)
+            return False
+        check("then it is not found", status == 404, (status, shown))
+        return True
+
+    await_("gone", look, every=0.3)
+    refused(f"cluster show {cluster}", f"Cluster {cluster} could not be found", cloud)

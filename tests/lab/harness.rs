@@ -168,6 +168,32 @@ impl Lab {
         .await
     }
 
+    /// A further member of the project of demo: id and token.
+    pub async fn mate(&self, name: &str) -> (String, String) {
+        let admin = self.token("admin").await;
+        let url = format!("{}/users", self.cloud.identity_url());
+        let asked = json!({"user": {"name": name, "password": "secret", "domain_id": "default"}});
+        let (status, made) = self.cloud_call(Method::POST, &url, &admin, Some(asked)).await;
+        assert_eq!(status, StatusCode::CREATED, "{made}");
+        for role in ["member", "heat_stack_owner"] {
+            self.cloud.give_role(name, "demo", role);
+        }
+        let token = self.log_in(json!({
+            "identity": {"methods": ["password"], "password": {"user": {
+                "name": name, "domain": {"id": "default"}, "password": "secret"}}},
+            "scope": {"project": {"name": "demo", "domain": {"id": "default"}}},
+        }));
+        (made["user"]["id"].as_str().unwrap().to_owned(), token.await)
+    }
+
+    /// Has Keystone forget a user.
+    pub async fn delete_user(&self, id: &str) {
+        let url = format!("{}/users/{id}", self.cloud.identity_url());
+        let admin = self.token("admin").await;
+        let (status, body) = self.cloud_call(Method::DELETE, &url, &admin, None).await;
+        assert_eq!(status, StatusCode::NO_CONTENT, "{body}");
+    }
+
     pub async fn log_in(&self, auth: Value) -> String {
         let url = format!("{}/auth/tokens", self.cloud.identity_url());
         let asked = Outgoing::new(Method::POST, url).json(&json!({"auth": auth}));

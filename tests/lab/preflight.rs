@@ -540,6 +540,16 @@ pitfall!(
     }
 );
 pitfall!(
+    an_unknown_volume_driver,
+    "stack",
+    Fail,
+    "volume_driver rexray is not possible",
+    "Change volume_driver",
+    |operator, options| {
+        options.volume_driver = Some("rexray".to_owned());
+    }
+);
+pitfall!(
     no_tls,
     "stack",
     Fail,

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::harness::{Lab, template};
 
 const TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
+const VERSION: HeaderName = HeaderName::from_static("openstack-api-version");
 const CONTENT_TYPE: HeaderName = HeaderName::from_static("content-type");
 
 fn detail(body: &Value) -> &str {
@@ -139,6 +140,48 @@ async fn an_application_credential_is_refused_before_any_side_effect() {
     assert_eq!(status, StatusCode::FORBIDDEN, "{body}");
     assert!(detail(&body).contains("application credential create --unrestricted"), "{body}");
     assert_eq!(lab.cloud.leftovers(), Vec::<String>::new());
+}
+
+/// Clients log in anew after a 401 only. A token whose user is gone was believed for minutes, and
+/// the order that began with it failed later, where nobody could.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_remembered_asks_for_a_new_login_when_its_user_is_gone() {
+    let lab = Lab::new().await;
+    let daemon = lab.daemon().await;
+    let (demo, uuid) = lab.built(&daemon, "k1").await;
+    let wish = || json!({"name": "k2", "cluster_template_id": "k8s"});
+    let mut other_image = template();
+    other_image["image_id"] = json!("flatcar");
+    let group = || json!({"name": "more"});
+    let orders = [
+        // Something is looked up with the token, and the service does not accept it.
+        (Method::POST, "/v1/clustertemplates".to_owned(), Some(other_image)),
+        // All is remembered that has to be looked up, and the token is needed later.
+        (Method::POST, "/v1/clusters".to_owned(), Some(wish())),
+        (Method::POST, format!("/v1/clusters/{uuid}/nodegroups"), Some(group())),
+        (Method::PATCH, format!("/v1/credentials/{uuid}"), None),
+    ];
+    for (number, (method, path, body)) in orders.into_iter().enumerate() {
+        let (id, token) = lab.mate(&format!("mate-{number}")).await;
+        assert_eq!(daemon.get(&token, "/v1/clusters").await.0, StatusCode::OK);
+        lab.delete_user(&id).await;
+        let asked = Outgoing::new(method.clone(), daemon.url(&path))
+            .header(TOKEN, &token)
+            .header(VERSION, "container-infra latest");
+        let asked = match body {
+            Some(body) => asked.json(&body),
+            None => asked,
+        };
+        let answer = daemon.send(asked).await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{method} {path}: {:?}", answer.body);
+        assert!(answer.header("www-authenticate").unwrap().starts_with("Keystone uri="));
+        // From then on it is not believed for anything.
+        let listed = daemon.get(&token, "/v1/clusters").await.0;
+        assert_eq!(listed, StatusCode::UNAUTHORIZED, "after {method} {path}");
+    }
+    let (_, list) = daemon.get(&demo, "/v1/clusters").await;
+    assert_eq!(list["clusters"].as_array().unwrap().len(), 1, "{list}");
+    assert_eq!(list["clusters"][0]["status"], "CREATE_COMPLETE");
 }
 
 async fn own_id(lab: &Lab, token: &str) -> String {

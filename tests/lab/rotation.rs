@@ -65,3 +65,34 @@ async fn controllers_inside_a_cluster_are_given_the_new_credential() {
     }
     daemon.end().await;
 }
+
+/// The dashboard says that whoever rotates the credential becomes the cluster's owner: the trust is
+/// theirs from then on, and so are the certificates that only an owner may have.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_belongs_to_the_member_who_has_rotated_its_credential() {
+    let lab = Lab::new().await;
+    let daemon = lab.daemon().await;
+    let (demo, uuid) = lab.built(&daemon, "k1").await;
+    let (id, mate) = lab.mate("mate").await;
+    let (cluster, ca) = (format!("/v1/clusters/{uuid}"), format!("/v1/certificates/{uuid}"));
+    let may = async |token: &str| daemon.get(token, &ca).await.0;
+    let owner = async || daemon.get(&demo, &cluster).await.1["user_id"].clone();
+    let first = owner().await;
+    assert_ne!(first, json!(id));
+    assert_eq!((may(&demo).await, may(&mate).await), (StatusCode::OK, StatusCode::FORBIDDEN));
+
+    rotate(&daemon, &mate, &uuid).await;
+    assert_eq!(daemon.settled(&demo, &uuid).await["status"], "UPDATE_COMPLETE");
+    assert_eq!(owner().await, json!(id));
+    assert_eq!((may(&demo).await, may(&mate).await), (StatusCode::FORBIDDEN, StatusCode::OK));
+    // A rotation that fails gives it to nobody.
+    lab.cloud.inject("keystone:POST:/OS-TRUST/trusts:status=403".parse().unwrap());
+    rotate(&daemon, &demo, &uuid).await;
+    assert_eq!(daemon.settled(&demo, &uuid).await["status"], "UPDATE_FAILED");
+    assert_eq!(owner().await, json!(id));
+    lab.cloud.clear_faults();
+    rotate(&daemon, &demo, &uuid).await;
+    assert_eq!(daemon.settled(&demo, &uuid).await["status"], "UPDATE_COMPLETE");
+    assert_eq!(owner().await, first);
+    daemon.end().await;
+}

@@ -143,6 +143,7 @@ async fn what_others_made_is_neither_changed_nor_removed() {
         .collect();
     assert_eq!(refused.len(), 3, "{refused:?}");
     assert!(refused[0].contains("--user") && refused[1].contains("--domain"), "{refused:?}");
+    assert!(refused[..2].iter().all(|line| line.contains("magnumd config import")), "{refused:?}");
     assert!(work.plan_removal().await.unwrap().is_empty());
     work.remove().await.unwrap();
     assert_eq!(cloud.registered(), before);
@@ -160,4 +161,39 @@ async fn what_others_made_is_neither_changed_nor_removed() {
     let tenant = credentials(&cloud, "demo");
     let refused = Setup::log_in(&tenant, names(), &file, Entropy::new()).await.err().unwrap();
     assert!(refused.to_string().contains("is not an administrator"), "{refused}");
+}
+
+/// A script that forgets --yes must not go on as if its cloud were ready.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_terminal_and_without_yes_setup_fails() {
+    let cloud = bare_cloud().await;
+    let before = cloud.registered();
+    let place = tempfile::tempdir().unwrap();
+    let (file, clouds) = (place.path().join("magnumd.toml"), place.path().join("clouds.yaml"));
+    std::fs::write(&clouds, cloud.clouds_yaml()).unwrap();
+    let run = async |more: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_magnumd"));
+        command.args(["setup", "--address", "127.0.0.1", "--config"]).arg(&file).args(more);
+        command.env("OS_CLOUD", "admin").env("OS_CLIENT_CONFIG_FILE", &clouds);
+        command.stdin(std::process::Stdio::null());
+        let done = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        (done.status.code().unwrap(), String::from_utf8(done.stdout).unwrap())
+    };
+    for how in [&[][..], &["--output", "json"]] {
+        let (code, said) = run(how).await;
+        assert_eq!(code, 1, "{said}");
+        assert!(said.contains("nothing was changed; --yes does it"), "{said}");
+        assert!(!file.exists());
+        assert_eq!(cloud.registered(), before);
+    }
+    let (code, said) = run(&["--yes"]).await;
+    assert_eq!(code, 0, "{said}");
+    assert!(file.exists() && said.contains("done"), "{said}");
+    let (code, said) = run(&[]).await;
+    assert_eq!(code, 0, "what is ready needs no consent: {said}");
+    assert!(said.contains("nothing is to be done"), "{said}");
+    let (code, said) = run(&["--remove"]).await;
+    assert_eq!(code, 1, "{said}");
+    assert_eq!(run(&["--remove", "--yes"]).await.0, 0);
+    assert_eq!(cloud.registered(), before);
 }

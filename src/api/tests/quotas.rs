@@ -7,7 +7,7 @@ use super::place::{Place, admin, alt, demo};
 use crate::base::clock::Timestamp;
 use crate::model::quota::Quota;
 
-async fn quota(place: &Place, project: &str, hard_limit: u32) -> u64 {
+pub(super) async fn quota(place: &Place, project: &str, hard_limit: u32) -> u64 {
     let quota = Quota {
         sequence: place.store.next_sequence(),
         project_id: project.to_owned(),
@@ -53,7 +53,7 @@ async fn lists_are_cut_by_number() {
     let first = list("?all_tenants=1&limit=2&sort_key=hard_limit").await;
     assert_eq!(projects(&first.body), ["p2", "p3"]);
     let next = first.body["next"].as_str().unwrap();
-    assert!(next.ends_with(&format!("marker={}", ids[2])), "{next}");
+    assert!(next.ends_with(&format!("marker={}&all_tenants=True", ids[2])), "{next}");
     let rest = format!("?all_tenants=1&limit=2&sort_key=hard_limit&marker={}", ids[2]);
     assert_eq!(projects(&list(&rest).await.body), ["p1"]);
     for (query, status) in [

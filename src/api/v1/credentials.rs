@@ -20,6 +20,7 @@ pub async fn rotate(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
             cluster.status
         )));
     }
+    cx.confirm_token().await?;
     cx.api.conductor.rotate_credential(&cx.tenant(), &cluster).await?;
     Reply::accepted(cluster.id)
 }

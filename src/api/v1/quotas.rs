@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::json;
+use uuid::Uuid;
 
 use super::super::coerce::{Fields, mandatory};
 use super::super::context::Context;
 use super::super::error::{ApiError, Outcome};
-use super::super::page::{LIST_ARGUMENTS, Listing};
+use super::super::page::{LIST_ARGUMENTS, Listing, Marker};
 use super::super::reply::Reply;
 use super::text;
 use crate::model::quota::{self, Quota};
@@ -60,17 +61,25 @@ pub fn list(cx: &Context<'_>) -> Outcome<Reply> {
             quotas.insert(quota.sequence.0, quota.record);
         }
     }
-    if let Some(marker) = marker.filter(|marker| !quotas.contains_key(marker)) {
-        return Err(ApiError::missing("Quota", marker));
+    let is_here = marker.is_none_or(|marker| quotas.contains_key(&marker));
+    if let Some(marker) = marker.filter(|_| !is_here) {
+        // The number is its place, if it was ever given and the list is in that order.
+        if !listing.is_by_making() || marker > cx.api.store.last_sequence().0 {
+            return Err(ApiError::missing("Quota", marker));
+        }
+        quotas.retain(|id, _| if listing.descending { *id < marker } else { *id > marker });
     }
     let ranked = quotas.values().map(|q| listing.rank(q, q.sequence, q.sequence.0)).collect();
-    let picked = listing.pick(ranked, marker.as_ref());
+    let marker = marker.filter(|_| is_here).map(Marker::Here);
+    let picked = listing.pick(ranked, marker.as_ref(), |_| Uuid::nil());
     let quotas: Vec<Quota> = picked.iter().filter_map(|id| quotas.remove(id)).collect();
     let last = quotas.last().map(|q| q.sequence.0);
-    Reply::shown(&List {
-        next: listing.next(cx.base, "quotas", quotas.len(), last),
-        quotas: quotas.iter().map(quota_view).collect(),
-    })
+    let mut next = listing.next(cx.base, "quotas", quotas.len(), last);
+    // Or the pages after the first would be of the administrator's own project.
+    if let Some(next) = next.as_mut().filter(|_| everyone) {
+        next.push_str("&all_tenants=True");
+    }
+    Reply::shown(&List { next, quotas: quotas.iter().map(quota_view).collect() })
 }
 
 /// `GET /v1/quotas/{project}/{resource}`

@@ -1,17 +1,13 @@
 //! The API server of a master: TLS with a certificate that the master signs itself or is issued,
 //! for administrators who show one of theirs.
 //!
-//! It listens wherever the network leads to the master from outside, and answers what is asked
-//! about the cluster's health from the facts of the world.
+//! It listens wherever the network leads to the master from outside; what it answers is next door.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use hyper::{Method, StatusCode};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair,
@@ -20,22 +16,18 @@ use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, ServerConfig, SignatureScheme};
-use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::super::compute::Server;
 use super::super::fault::ApiHarm;
 use super::super::range::API_PORT;
 use super::super::world::World;
 use super::bundle::Bundle;
-use super::docker;
-use crate::base::http::server::{
-    Door, Limits, Request, Response, Service, json as answer, response,
-};
+use super::{docker, kubernetes};
+use crate::base::http::server::{Door, Limits, Request, Response, Service};
 use crate::base::http::tls;
 
 /// Who may ask: the only group that Kubernetes itself knows.
@@ -53,6 +45,8 @@ pub(super) struct Api {
     node: String,
     port: u16,
     speaks: Speaks,
+    /// Of Kubernetes.
+    version: String,
     /// None listens without TLS.
     own: Option<Arc<ServerConfig>>,
     /// Like its own, signed by an authority that only bears the name of the cluster's.
@@ -83,7 +77,7 @@ impl Api {
         let mut names = bundle.kubeadm()?.names;
         names.extend([node, "kubernetes", "kubernetes.default"].map(str::to_owned));
         let (certificate, key) = serving(&names, &issuer).map_err(text)?;
-        Self::with(authority, (&certificate, &key), names, node, cluster)
+        Self::with(bundle, authority, (&certificate, &key), names, node, cluster)
     }
 
     /// With the certificate and key that a master without the authority's key was issued.
@@ -95,10 +89,11 @@ impl Api {
         cluster: &str,
     ) -> Result<Self, String> {
         let names = vec![node.to_owned()];
-        Self::with(bundle.text("pki/ca.crt")?, (certificate, key), names, node, cluster)
+        Self::with(bundle, bundle.text("pki/ca.crt")?, (certificate, key), names, node, cluster)
     }
 
     fn with(
+        bundle: &Bundle,
         authority: &str,
         (certificate, key): (&str, &str),
         names: Vec<String>,
@@ -118,6 +113,7 @@ impl Api {
             node: node.to_owned(),
             port: API_PORT,
             speaks: Speaks::Kubernetes,
+            version: bundle.version(),
             own: Some(configured(certificate, key)?),
             forged: Some(configured(&forged, &forged_key)?),
         })
@@ -137,7 +133,8 @@ impl Api {
         });
         let own = own.transpose().map_err(|e| e.to_string())?;
         let (cluster, node) = (cluster.to_owned(), node.to_owned());
-        Ok(Self { cluster, node, port, speaks: Speaks::Docker, own, forged: None })
+        let (speaks, version) = (Speaks::Docker, String::new());
+        Ok(Self { cluster, node, port, speaks, version, own, forged: None })
     }
 
     /// Listens until this future is dropped.
@@ -176,6 +173,7 @@ impl Api {
                     cluster: self.cluster.clone(),
                     node: name.clone(),
                     speaks: self.speaks,
+                    version: self.version.clone(),
                 };
                 serving.spawn(door.serve(Arc::new(front), stop.clone()));
             }
@@ -298,6 +296,7 @@ struct Front {
     cluster: String,
     node: String,
     speaks: Speaks,
+    version: String,
 }
 
 impl Service for Front {
@@ -305,69 +304,9 @@ impl Service for Front {
         if self.speaks == Speaks::Docker {
             return docker::handle(&self.world, &self.cluster, &self.node, &request);
         }
-        match (&request.method, request.path.as_str()) {
-            (&Method::GET, "/healthz") => response(StatusCode::OK, "text/plain", "ok"),
-            (&Method::GET, "/api/v1/nodes") => self.nodes(request.query.as_deref()),
-            _ => refuse(StatusCode::NOT_FOUND, "the server could not find the requested resource"),
-        }
+        let Self { world, cluster, version, .. } = self;
+        kubernetes::Front { world, cluster, version }.handle(&request)
     }
-}
-
-impl Front {
-    /// Nodes by name, in pages.
-    fn nodes(&self, query: Option<&str>) -> Response {
-        let value = |key: &str| {
-            let pairs = query.unwrap_or_default().split('&');
-            let found = pairs.filter_map(|pair| pair.split_once('=')).find(|(k, _)| *k == key)?.1;
-            percent_encoding::percent_decode_str(found).decode_utf8().ok()
-        };
-        let limit = value("limit").and_then(|v| v.parse().ok()).filter(|limit| *limit > 0);
-        let limit = limit.unwrap_or(usize::MAX);
-        let start = match value("continue") {
-            None => String::new(),
-            Some(token) => match STANDARD.decode(token.as_bytes()).map(String::from_utf8) {
-                Ok(Ok(last)) => last,
-                _ => return refuse(StatusCode::BAD_REQUEST, "continue key is not valid"),
-            },
-        };
-        let state = self.world.lock();
-        let member = |s: &&Server| {
-            s.joined.as_deref() == Some(&self.cluster) && s.gone_at.is_none() && s.name > start
-        };
-        let mut members: Vec<&Server> = state.compute.servers.values().filter(member).collect();
-        members.sort_by(|a, b| a.name.cmp(&b.name));
-        let more = members.len() > limit;
-        members.truncate(limit);
-        let next = members.last().filter(|_| more).map(|last| STANDARD.encode(&last.name));
-        let items: Vec<Value> = members.into_iter().map(|server| self.node(server)).collect();
-        let list = json!({
-            "kind": "NodeList", "apiVersion": "v1",
-            "metadata": {"resourceVersion": "1", "continue": next.unwrap_or_default()},
-            "items": items,
-        });
-        answer(StatusCode::OK, &list)
-    }
-
-    fn node(&self, server: &Server) -> Value {
-        let condition = |kind: &str, status: &str| json!({"type": kind, "status": status});
-        json!({
-            "metadata": {"name": server.name, "uid": server.id},
-            "status": {"conditions": [
-                condition("MemoryPressure", "False"),
-                condition("DiskPressure", "False"),
-                condition("PIDPressure", "False"),
-                condition("Ready", self.world.faults.of_kubelet(&server.name).unwrap_or("True")),
-            ]},
-        })
-    }
-}
-
-fn refuse(status: StatusCode, message: &str) -> Response {
-    let body = json!({
-        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-        "message": message, "code": status.as_u16(),
-    });
-    answer(status, &body)
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ use std::path::Component;
 
 use serde::Deserialize;
 
+use super::kubernetes;
+
 /// Files by path.
 #[derive(Debug, Default)]
 pub(super) struct Bundle(BTreeMap<String, Vec<u8>>);
@@ -69,6 +71,11 @@ impl Bundle {
     /// Puts a file in the place of the one that was there.
     pub fn put(&mut self, path: &str, content: &str) {
         self.0.insert(path.to_owned(), content.as_bytes().to_vec());
+    }
+
+    /// Of Kubernetes.
+    pub fn version(&self) -> String {
+        kubernetes::version(self.text("env").unwrap_or_default())
     }
 
     /// The newest of the configurations that are offered.

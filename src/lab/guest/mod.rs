@@ -10,6 +10,7 @@ mod cloud;
 mod docker;
 mod duty;
 mod etcd;
+mod kubernetes;
 mod node;
 pub(super) mod swarm;
 mod user_data;

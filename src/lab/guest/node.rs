@@ -167,8 +167,10 @@ impl<'i> Node<'i> {
 
     /// From now on the API of the cluster shows the node.
     fn join_cluster(&mut self) -> Result<String, String> {
+        let version = self.bundle.version();
         if let Some(server) = self.world.lock().compute.servers.get_mut(self.instance) {
             server.joined = Some(self.plan.cluster.clone());
+            server.kubelet = Some(version);
         }
         Ok(String::new())
     }

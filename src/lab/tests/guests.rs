@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use hyper::header::ACCEPT;
 use hyper::{Method, StatusCode};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType,
@@ -270,7 +271,54 @@ async fn a_master_serves_its_api_to_administrators() {
     })
     .await;
     assert_eq!(fresh("/healthz").await.unwrap(), "ok");
-    assert!(fresh("/api/v1/pods").await.unwrap().contains("could not find"));
+    // What `kubectl` asks before anything else, and what it then finds.
+    let document =
+        async |path: &str| -> Value { serde_json::from_str(&fresh(path).await.unwrap()).unwrap() };
+    assert_eq!(document("/api").await["versions"], json!(["v1"]));
+    assert_eq!(document("/apis").await["kind"], "APIGroupList");
+    assert_eq!(document("/version").await["gitVersion"], "v1.32.0");
+    let offered = document("/api/v1").await;
+    let offered: Vec<&str> = offered["resources"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| r["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(offered, ["events", "namespaces", "nodes", "pods", "services"]);
+    for kind in &offered {
+        let list = document(&format!("/api/v1/{kind}")).await;
+        assert!(list["kind"].as_str().unwrap().ends_with("List"), "{list}");
+        assert!(list["items"].is_array(), "{list}");
+    }
+    assert_eq!(document("/api/v1/namespaces/kube-system/pods").await["items"], json!([]));
+    let one = document("/api/v1/nodes/c-master-0").await;
+    assert_eq!((&one["kind"], &one["metadata"]["name"]), (&json!("Node"), &json!("c-master-0")));
+    let masters = "/api/v1/nodes?labelSelector=node-role.kubernetes.io/control-plane";
+    assert_eq!(names(&fresh(masters).await.unwrap()).0.len(), 1);
+    for (path, reason) in [
+        ("/api/v1/nodes/nobody", "NotFound"),
+        ("/api/v1/secrets", "NotFound"),
+        ("/apis/apps/v1/deployments", "NotFound"),
+        ("/api/v1/namespaces/default/nodes", "NotFound"),
+        ("/api/v1/nodes?watch=1", "BadRequest"),
+    ] {
+        let refused = document(path).await;
+        assert_eq!((&refused["kind"], &refused["reason"]), (&json!("Status"), &json!(reason)));
+    }
+    let asked = Outgoing::new(Method::GET, nodes.as_str())
+        .header(ACCEPT, "application/json;as=Table;v=v1;g=meta.k8s.io,application/json")
+        .deadline(Duration::from_secs(1));
+    let table = double.client("system:masters").send(asked).await.unwrap().body;
+    let table: Value = serde_json::from_slice(&table).unwrap();
+    let cells = |row: usize| table["rows"][row]["cells"].as_array().unwrap()[..3].to_vec();
+    assert_eq!(table["columnDefinitions"][1]["name"], "Status");
+    assert_eq!(cells(0), ["c-master-0", "Ready", "control-plane"]);
+    assert_eq!(cells(1), ["c-node-0", "Ready", "<none>"]);
+    let asked =
+        Outgoing::new(Method::DELETE, format!("{nodes}/c-node-0")).deadline(Duration::from_secs(1));
+    let refused = double.client("system:masters").send(asked).await.unwrap();
+    assert_eq!(refused.status, StatusCode::METHOD_NOT_ALLOWED);
+
     let http = double.client("system:masters");
     let (first, next) = names(&ask(&http, &format!("{nodes}?limit=3")).await.unwrap());
     assert_eq!(first.last().unwrap(), &("c-node-1".to_owned(), "True".to_owned()));

@@ -14,7 +14,7 @@ use view::{ClusterList, Shown, full_view, short_view};
 use super::super::coerce::Fields;
 use super::super::context::{Context, concerns, find_cluster};
 use super::super::error::{ApiError, Outcome};
-use super::super::page::{LIST_ARGUMENTS, Listing};
+use super::super::page::{LIST_ARGUMENTS, Listing, Marker};
 use super::super::reply::Reply;
 use super::super::version::Version;
 use crate::model::cluster::Cluster;
@@ -74,16 +74,25 @@ impl Found {
             None => None,
             Some(id) => {
                 let found = view.cluster(id)?.filter(|c| scope.covers(&c.project_id));
-                Some(found.ok_or_else(|| ApiError::missing("Cluster", id))?)
+                let departed = || listing.departed(id.uuid()).map(Marker::Departed);
+                let marker = found.map(|c| Marker::Here(c.record)).or_else(departed);
+                Some(marker.ok_or_else(|| ApiError::missing("Cluster", id))?)
             }
         };
-        let stored = match listing.page(marker.as_ref().map(|c| c.sequence)) {
-            Some(page) => view.clusters(scope, page)?,
-            None => {
-                let mut ranked = Vec::new();
-                view.each_cluster(scope, |c| ranked.push(listing.rank(c, c.sequence, c.id)))?;
-                view.clusters_of(&listing.pick(ranked, marker.map(|c| c.id).as_ref()))?
-            }
+        let stored = if listing.is_by_making() {
+            let after = match &marker {
+                None => None,
+                Some(Marker::Here(cluster)) => Some(cluster.sequence),
+                Some(Marker::Departed(gone)) => {
+                    view.cluster_place(scope, gone.drawn, listing.descending)?
+                }
+            };
+            view.clusters(scope, listing.page(after))?
+        } else {
+            let marker = marker.map(|marker| marker.by(|cluster| cluster.id));
+            let mut ranked = Vec::new();
+            view.each_cluster(scope, |c| ranked.push(listing.rank(c, c.sequence, c.id)))?;
+            view.clusters_of(&listing.pick(ranked, marker.as_ref(), |id| id.uuid()))?
         };
         let clusters: Vec<Cluster> = stored.into_iter().map(|c| c.record).collect();
         let groups = view.nodegroups_of(clusters.iter().map(|c| &c.id))?;
@@ -142,6 +151,7 @@ pub async fn create(cx: &Context<'_>) -> Outcome<Reply> {
     };
     concerns(origin.id);
     let order = wish.order(&template, origin)?;
+    cx.confirm_token().await?;
     let id = cx.api.conductor.create_cluster(&cx.tenant(), order, &template).await?;
     Reply::accepted(id)
 }

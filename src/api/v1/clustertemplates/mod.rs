@@ -12,7 +12,7 @@ use view::{TemplateList, template_view};
 use super::super::coerce::Fields;
 use super::super::context::{Context, Reach};
 use super::super::error::{ApiError, Outcome};
-use super::super::page::{LIST_ARGUMENTS, Listing};
+use super::super::page::{LIST_ARGUMENTS, Listing, Marker};
 use super::super::patch::{Patch, Rules};
 use super::super::reply::Reply;
 use crate::model::cluster_template::ClusterTemplate;
@@ -65,12 +65,21 @@ fn page(view: &View, listing: &Listing, reach: Reach<'_>) -> Outcome<Vec<Cluster
         None => None,
         Some(id) => {
             let found = view.template(TemplateId::new(id))?.filter(|t| reach.sees(t));
-            Some(found.ok_or_else(|| ApiError::missing("ClusterTemplate", id))?.sequence)
+            let departed = || listing.departed(id).map(Marker::Departed);
+            let marker = found.map(|t| Marker::Here(t.record)).or_else(departed);
+            Some(marker.ok_or_else(|| ApiError::missing("ClusterTemplate", id))?)
         }
     };
-    let wanted = listing.page(marker);
+    let page = match (listing.is_by_making(), &marker) {
+        (false, _) => Page::ALL,
+        (true, None) => listing.page(None),
+        (true, Some(Marker::Here(template))) => listing.page(Some(template.sequence)),
+        (true, Some(Marker::Departed(gone))) => {
+            let scope = reach.scope().unwrap_or(Scope::Everyone);
+            listing.page(view.template_place(scope, gone.drawn, listing.descending)?)
+        }
+    };
     let records = |found: Vec<Stored<ClusterTemplate>>| found.into_iter().map(|t| t.record);
-    let page = wanted.unwrap_or(Page::ALL);
     let mut templates: Vec<ClusterTemplate> = match reach {
         Reach::Everyone => records(view.templates(Scope::Everyone, page)?).collect(),
         Reach::Trustee(_) => Vec::new(),
@@ -82,11 +91,12 @@ fn page(view: &View, listing: &Listing, reach: Reach<'_>) -> Outcome<Vec<Cluster
             records(own).chain(others).collect()
         }
     };
-    if wanted.is_none() {
+    if !listing.is_by_making() {
         let ranked = templates.iter().enumerate();
         let ranked = ranked.map(|(at, t)| listing.rank(t, t.sequence, at)).collect();
-        let marker = templates.iter().position(|t| Some(t.id.uuid()) == listing.marker);
-        let picked = listing.pick(ranked, marker.as_ref());
+        let place = |marker: ClusterTemplate| templates.iter().position(|t| t.id == marker.id);
+        let marker = marker.map(|marker| marker.by(|t| place(t).unwrap_or(templates.len())));
+        let picked = listing.pick(ranked, marker.as_ref(), |at| templates[*at].id.uuid());
         return Ok(picked.into_iter().map(|at| templates[at].clone()).collect());
     }
     templates.sort_by_key(|t| t.sequence);

@@ -13,7 +13,7 @@ use super::super::coerce::Fields;
 use super::super::context::{Context, find_cluster, only};
 use super::super::error::{ApiError, Outcome};
 use super::super::link::{Link, links};
-use super::super::page::{LIST_ARGUMENTS, Listing, encoded};
+use super::super::page::{LIST_ARGUMENTS, Listing, Marker, encoded};
 use super::super::patch::{Patch, Rules};
 use super::super::reply::Reply;
 use super::super::version::Version;
@@ -178,11 +178,14 @@ pub fn list(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
         Ok((cluster, groups))
     })?;
     cx.allow("nodegroup:get_all")?;
-    if let Some(marker) = listing.marker
-        && !groups.iter().any(|g| g.id.uuid() == marker)
-    {
-        return Err(missing(&marker.to_string()));
-    }
+    let marker = match listing.marker {
+        None => None,
+        Some(id) if groups.iter().any(|g| g.id.uuid() == id) => Some(Marker::Here(id)),
+        Some(id) => {
+            let departed = listing.departed(id).map(Marker::Departed);
+            Some(departed.ok_or_else(|| missing(&id.to_string()))?)
+        }
+    };
     let role = query.get("role");
     let mut groups: HashMap<Uuid, NodeGroup> =
         groups.into_iter().map(|g| (g.id.uuid(), g.record)).collect();
@@ -192,7 +195,7 @@ pub fn list(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
     };
     let ranked = groups.values().filter(|g| is_meant(g));
     let ranked = ranked.map(|g| listing.rank(g, g.sequence, g.id.uuid())).collect();
-    let picked = listing.pick(ranked, listing.marker.as_ref());
+    let picked = listing.pick(ranked, marker.as_ref(), |id| *id);
     let shown: Vec<NodeGroup> = picked.iter().filter_map(|id| groups.remove(id)).collect();
     let path = format!("clusters/{}/nodegroups", cluster.id);
     let last = shown.last().map(|g| g.id.uuid());
@@ -247,6 +250,7 @@ pub async fn create(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
     if cluster.api_address.is_none() {
         return Err(ApiError::conflict("Cluster API address is not available yet."));
     }
+    cx.confirm_token().await?;
     let made = cx.api.conductor.create_nodegroup(&cx.tenant(), &cluster, group).await?;
     Reply::accepted_with(&full_view(&made, &cluster, cx.base, cx.asked.version))
 }
