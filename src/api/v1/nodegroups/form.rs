@@ -61,12 +61,9 @@ pub struct Origin {
 pub fn group(mut fields: Fields, cluster: &Cluster, origin: Origin) -> Outcome<NodeGroup> {
     let f = &mut fields;
     let name = f.text("name", SHORT_TEXT)?.ok_or_else(|| mandatory("name"))?;
+    let name = label_of_nodes("name", name)?;
     let role = f.text("role", SHORT_TEXT)?.unwrap_or_else(|| nodegroup::WORKER.to_owned());
-    if !is_value(&role) {
-        let why = "A role becomes a label of the nodes: at most 63 letters, digits, '-', '_' and \
-                   '.', with a letter or digit at either end.";
-        return Err(ApiError::field("role", role, why));
-    }
+    let role = label_of_nodes("role", role)?;
     let merge = f.flag("merge_labels")?.unwrap_or(false);
     let labels = match f.labels("labels")?.filter(|labels| !labels.is_empty()) {
         None => cluster.labels.clone(),
@@ -145,6 +142,21 @@ fn check_counts(group: &NodeGroup) -> Outcome<()> {
     }
 }
 
+/// A field whose value the nodes bear as a label. Heat and Nova take whatever fits there, because
+/// names of stacks and servers hold no more than the beginning of it.
+fn label_of_nodes(field: &str, value: String) -> Outcome<String> {
+    match !value.is_empty() && is_value(&value) {
+        true => Ok(value),
+        false => {
+            let why = format!(
+                "The {field} of a node group becomes a label of its nodes: at most 63 letters, \
+                 digits, '-', '_' and '.', with a letter or digit at either end."
+            );
+            Err(ApiError::field(field, value, why))
+        }
+    }
+}
+
 /// Labels of nodes; those that tell Kubernetes what a node is are not the tenant's to set.
 fn node_labels(fields: &mut Fields) -> Outcome<BTreeMap<String, String>> {
     let labels = fields.labels("node_labels")?.unwrap_or_default();
@@ -177,7 +189,17 @@ fn node_taints(fields: &mut Fields) -> Outcome<Vec<Taint>> {
         return Err(ApiError::field("node_taints", shown(&value), why));
     };
     check_amount("node_taints", items.len())?;
-    items.iter().map(taint).collect()
+    let taints = items.iter().map(taint).collect::<Outcome<Vec<Taint>>>()?;
+    // A kubelet that is given one of them twice does not register its node.
+    let same = |a: &Taint, b: &Taint| a.key == b.key && a.effect == b.effect;
+    let twice = taints.iter().enumerate().find(|(at, t)| taints[..*at].iter().any(|u| same(t, u)));
+    match twice {
+        None => Ok(taints),
+        Some((_, taint)) => {
+            let why = "Value should have no two taints with the same key and effect; leave one away.";
+            Err(ApiError::field("node_taints", format!("{}:{}", taint.key, taint.effect), why))
+        }
+    }
 }
 
 fn taint(item: &Value) -> Outcome<Taint> {
@@ -308,6 +330,35 @@ mod tests {
         for odd in [json!({ "a b": "1" }), json!({ "a": "x y" }), json!({ "a": "$(id)" })] {
             assert_eq!(labels(odd).unwrap_err().status(), 400);
         }
+    }
+
+    #[test]
+    fn a_name_is_what_nodes_can_bear_as_a_label() {
+        let long = "a".repeat(63);
+        for good in ["a", "gpu-large", "A_1.b", long.as_str()] {
+            assert_eq!(label_of_nodes("name", good.to_owned()).unwrap(), good);
+        }
+        let longer = "a".repeat(64);
+        for bad in ["-lead", "trail-", "a/b", "a b", ".", "", "\u{e4}", longer.as_str()] {
+            let refused = label_of_nodes("name", bad.to_owned()).unwrap_err();
+            assert_eq!(refused.status(), 400, "{bad}");
+            assert!(refused.detail().contains("at most 63 letters"), "{}", refused.detail());
+        }
+    }
+
+    #[test]
+    fn a_taint_is_given_once() {
+        let taint = |key: &str, effect: &str| json!({ "key": key, "effect": effect, "value": "x" });
+        let refused = taints(json!([
+            taint("gpu", "NoSchedule"),
+            taint("gpu", "NoExecute"),
+            { "key": "gpu", "effect": "NoSchedule" },
+        ]));
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.status(), 400);
+        assert!(refused.detail().contains("'gpu:NoSchedule'"), "{}", refused.detail());
+        let both = json!([taint("gpu", "NoSchedule"), taint("gpu", "NoExecute")]);
+        assert_eq!(taints(both).unwrap().len(), 2);
     }
 
     #[test]
