@@ -26,7 +26,8 @@ async fn routes_methods_and_versions() {
         (Method::PATCH, "/v1/clustertemplates", &LATEST, 400),
         (Method::HEAD, "/", &LATEST, 200),
         (Method::POST, "/", &LATEST, 405),
-        (Method::PATCH, "/v1/clusters/detail", &LATEST, 404),
+        // Before anybody looks for a cluster of that name.
+        (Method::PATCH, "/v1/clusters/detail", &LATEST, 400),
         (Method::GET, "/v1/clusters/k1/detail", &LATEST, 404),
         (Method::GET, "/v1/federations?limit=0", &LATEST, 400),
         (Method::GET, "/v1/federations?sort_key=name&limit=3", &LATEST, 200),
@@ -406,6 +407,7 @@ async fn a_body_is_read_before_anything_is_looked_up() {
     let table = [
         (&change, "/v1/clustertemplates/nope", odd.clone(), fine.clone(), "ClusterTemplate nope"),
         (&change, "/v1/clusters/nope", odd.clone(), json!([]), "Cluster nope"),
+        (&change, "/v1/clusters/detail", odd.clone(), json!([]), "Cluster detail"),
         (
             &send,
             "/v1/clusters/nope/actions/resize",
