@@ -438,6 +438,18 @@ pitfall!(
     }
 );
 pitfall!(
+    no_quota_for_so_many_in_a_server_group,
+    "quota",
+    Fail,
+    "3 servers would share a server group, and Nova allows 2 in one",
+    "--server-group-members",
+    |operator, options| {
+        operator.cloud.set_quota("demo", "server_group_members", 2);
+        options.nodes = 3;
+        options.labels = vec![("nodes_affinity_policy".to_owned(), "anti-affinity".to_owned())];
+    }
+);
+pitfall!(
     no_quota_for_ram,
     "quota",
     Fail,
