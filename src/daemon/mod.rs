@@ -327,6 +327,7 @@ impl Daemon {
         spawn_until(&mut serving, &stop, api.keep_policy());
         spawn_until(&mut serving, &stop, health::watch_state(self.vitals.store.clone()));
         spawn_until(&mut serving, &stop, health::watch_keystone(self.cloud.clone()));
+        spawn_until(&mut serving, &stop, health::tell_unclear_services(self.cloud.clone()));
         serving.spawn(doors.api.serve(self.front, stop.clone()));
         serving.spawn(doors.discovery.serve(Arc::clone(&discovery), stop.clone()));
         serving.spawn(doors.bootstrap.serve(Arc::clone(&bootstrap), stop.clone()));

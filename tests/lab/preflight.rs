@@ -263,6 +263,51 @@ pitfall!(
     }
 );
 pitfall!(
+    several_regions_and_none_is_configured,
+    "catalogue",
+    Fail,
+    "Heat, Nova, Neutron, Glance, Magnum in several regions (RegionOne and RegionTwo)",
+    "set region in [clients.default]",
+    |operator, options| {
+        operator.cloud.add_region("RegionTwo");
+    }
+);
+pitfall!(
+    another_line_waits_for_the_region,
+    "heat",
+    Warn,
+    "names none (region in [clients.default])",
+    "see the line catalogue",
+    |operator, options| {
+        operator.cloud.add_region("RegionTwo");
+    }
+);
+pitfall!(
+    several_regions_and_one_is_configured,
+    "catalogue",
+    Ok,
+    "magnumd is at ",
+    "",
+    |operator, options| {
+        operator.cloud.add_region("RegionTwo");
+        operator.configuration.push_str("[clients.default]\nregion = 'RegionOne'\n");
+    }
+);
+pitfall!(
+    nodes_would_have_to_guess_the_region,
+    "catalogue",
+    Warn,
+    "nodes are told no region, and their controllers would have to guess between RegionOne and",
+    "set region in [clients.default]",
+    |operator, options| {
+        operator.cloud.add_region("RegionTwo");
+        for service in ["heat", "nova", "neutron", "glance", "magnum"] {
+            let section = format!("[clients.{service}]\nregion = 'RegionOne'\n");
+            operator.configuration.push_str(&section);
+        }
+    }
+);
+pitfall!(
     tokens_are_short,
     "token-life",
     Warn,
