@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hyper::StatusCode;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -239,6 +240,15 @@ impl<'r> Reach<'r> {
             Self::Everyone => Some(Scope::Everyone),
             Self::Trustee(_) => None,
         }
+    }
+}
+
+/// What a request is about and what it says, where both may be wrong. Whoever may not do it is told
+/// that; else the body comes first, as upstream reads it before it looks anything up.
+pub fn body_first<T, B>(target: Outcome<T>, body: Outcome<B>) -> Outcome<(T, B)> {
+    match (target, body) {
+        (Err(refused), Err(_)) if refused.status() == StatusCode::FORBIDDEN => Err(refused),
+        (target, body) => body.and_then(|body| Ok((target?, body))),
     }
 }
 

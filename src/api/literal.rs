@@ -16,10 +16,33 @@ pub fn parse(text: &str) -> Option<Value> {
 }
 
 /// As Terraform writes labels: `{'a':'b','c':'it's'}`, with nothing escaped.
+///
+/// Only where there is one way to read it: an apostrophe inside a text stands between two letters
+/// or digits, where no quote that begins or ends a text can stand. Anything else may have been
+/// meant in several ways, and is not read.
 fn unescaped(text: &str) -> Option<Value> {
     let inside = text.trim().strip_prefix("{'")?.strip_suffix("'}")?;
-    let pair = |text: &str| text.split_once("':'").map(|(key, value)| (key.into(), value.into()));
+    let pair = |text: &str| {
+        let (key, value) = text.split_once("':'")?;
+        let is_plain = has_plain_apostrophes(key) && has_plain_apostrophes(value);
+        is_plain.then(|| (key.to_owned(), value.into()))
+    };
     inside.split("','").map(pair).collect::<Option<Map<_, _>>>().map(Value::Object)
+}
+
+/// Whether no apostrophe can be taken for a quote, and nothing for an escape.
+fn has_plain_apostrophes(text: &str) -> bool {
+    let characters: Vec<char> = text.chars().collect();
+    let is_inner = |at: usize| {
+        let beside = |at: Option<usize>| at.and_then(|at| characters.get(at));
+        let is_word = |c: Option<&char>| c.is_some_and(|c| c.is_alphanumeric());
+        is_word(beside(at.checked_sub(1))) && is_word(beside(Some(at + 1)))
+    };
+    characters.iter().enumerate().all(|(at, c)| match c {
+        '\'' => is_inner(at),
+        '\\' => false,
+        _ => true,
+    })
 }
 
 struct Reader<'t> {
@@ -87,6 +110,10 @@ impl Reader<'_> {
                     't' => text.push('\t'),
                     'r' => text.push('\r'),
                     plain @ ('\'' | '"' | '\\') => text.push(plain),
+                    // Characters by number or name, control characters, a line that goes on.
+                    'x' | 'u' | 'U' | 'N' | '0'..='7' | 'a' | 'b' | 'f' | 'v' | '\n' => {
+                        return None;
+                    }
                     other => text.extend(['\\', other]),
                 },
                 _ if character == quote => {
@@ -145,7 +172,43 @@ mod tests {
         assert_eq!(parse(&"[".repeat(100_000)), None);
     }
 
+    /// What may mean several things, or what is not understood whole, is not read.
+    #[test]
+    fn broken_quoting_is_never_guessed() {
+        for bad in [
+            "{'a':'b', 'q':'it's', 'c':'d'}",
+            "{'a': 'b', 'q': 'it's'}",
+            "{'q':'it's', 'c':'d'}",
+            "{'a':'b','q':'it' s','c':'d'}",
+            "{'a':'the lads'','c':'d'}",
+            "{'a':''tis','c':'d'}",
+            "{'a':'b':'c'}",
+            "{'a':'x'y\\'','c':'d'}",
+            r"{'a': '\x41'}",
+            r"{'a': '\u0041'}",
+            r"{'a': '\101'}",
+            r"{'a': '\N{BULLET}'}",
+        ] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+        // One way to read it: no quote ends a text between two letters.
+        let terraform = parse("{'a':'it's','b c':'y'all's'}");
+        assert_eq!(terraform, Some(json!({ "a": "it's", "b c": "y'all's" })));
+        assert_eq!(parse(r"{'a': 'C:\d'}"), Some(json!({ "a": r"C:\d" })));
+    }
+
     proptest! {
+        /// Labels with apostrophes anywhere are read as they were meant, or not at all.
+        #[test]
+        fn what_was_written_without_escapes_is_not_misread(
+            labels in proptest::collection::btree_map("[a-c' ]{1,6}", "[a-c' {}]{0,8}", 1..4),
+        ) {
+            let pairs: Vec<String> = labels.iter().map(|(k, v)| format!("'{k}':'{v}'")).collect();
+            if let Some(read) = unescaped(&format!("{{{}}}", pairs.join(","))) {
+                prop_assert_eq!(read, json!(labels));
+            }
+        }
+
         #[test]
         fn no_text_panics(text in "[\\[\\]{}:,'\"\\\\a0-9.eé -]{0,60}") {
             let _ = parse(&text);

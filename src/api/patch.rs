@@ -123,7 +123,8 @@ impl Step {
             && let Value::String(text) = &value
         {
             value = literal::parse(text).ok_or_else(|| {
-                let why = "Value should be a map, as an object or as text.";
+                let why = "Value should be a map, as an object or as text such as \
+                           {'name': 'value'}; a quote inside a text is written \\'.";
                 ApiError::field(named, text, why)
             })?;
         }

@@ -576,7 +576,7 @@ pub fn can_make_trusts(requester: &Requester) -> Result<(), Refusal> {
 impl From<CloudError> for Refusal {
     fn from(e: CloudError) -> Self {
         match &e {
-            CloudError::Busy { .. } | CloudError::Unknown { .. } => {
+            CloudError::Busy { .. } | CloudError::Unknown { .. } | CloudError::Unclear { .. } => {
                 Self::Unavailable(format!("{e}. Nothing was changed; try again."))
             }
             CloudError::Refused { status: 401, service, reason } => {

@@ -69,7 +69,12 @@ impl Config {
 
     /// Relative names begin in the folder of the configuration.
     fn find_files(&mut self, base: &Path) {
-        let found = |file: &mut PathBuf| *file = base.join(&*file);
+        // An empty name says that there is none.
+        let found = |file: &mut PathBuf| {
+            if !file.as_os_str().is_empty() {
+                *file = base.join(&*file);
+            }
+        };
         let Self { api, storage, policy, clients, drivers, .. } = self;
         let services = [
             &mut clients.default,
@@ -84,7 +89,14 @@ impl Config {
         ];
         services.into_iter().filter_map(|s| s.ca_file.as_mut()).for_each(found);
         let Tls { cert, key } = &mut api.tls;
-        let named = [cert, key, &mut storage.sealing_key_file, &mut policy.file, &mut drivers.dir];
+        let named = [
+            cert,
+            key,
+            &mut storage.sealing_key_file,
+            &mut policy.file,
+            &mut drivers.dir,
+            &mut drivers.openstack_ca_file,
+        ];
         named.into_iter().filter_map(Option::as_mut).for_each(found);
         policy.dirs.iter_mut().for_each(found);
     }
@@ -256,6 +268,23 @@ mod tests {
             });
             assert_eq!(value, Err(true), "{key} is not in config/magnumd.toml");
         }
+    }
+
+    /// What nodes believe is the operator's to say, apart from what magnumd believes.
+    #[test]
+    fn nodes_have_an_authority_of_their_own() {
+        let file = |more: &str| {
+            let config = parse(&format!("{LEAST}{more}")).unwrap();
+            config.drivers.openstack_ca_file(&config.clients).map(|f| f.display().to_string())
+        };
+        let ours = "[clients.default]\nca_file = 'ours.pem'\n";
+        assert_eq!(file(""), None);
+        assert_eq!(file(ours).as_deref(), Some("/etc/magnumd/ours.pem"));
+        let keystone = format!("{ours}[clients.keystone]\nca_file = '/k.pem'\n");
+        assert_eq!(file(&keystone).as_deref(), Some("/k.pem"));
+        let theirs = format!("{ours}[drivers]\nopenstack_ca_file = 'nodes.pem'\n");
+        assert_eq!(file(&theirs).as_deref(), Some("/etc/magnumd/nodes.pem"));
+        assert_eq!(file(&format!("{ours}[drivers]\nopenstack_ca_file = ''\n")), None);
     }
 
     #[test]

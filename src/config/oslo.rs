@@ -423,6 +423,22 @@ policy_file = $state_path/policy.yaml
     }
 
     #[test]
+    fn the_authority_of_nodes_is_taken_over() {
+        let with = |more: &str| {
+            let loaded = load(&format!("{CONF}{more}")).unwrap();
+            assert_eq!(loaded.warnings.len(), 4, "{:#?}", loaded.warnings);
+            let Config { drivers, clients, .. } = &loaded.config;
+            drivers.openstack_ca_file(clients).map(|f| f.display().to_string())
+        };
+        let ours = "[keystone_authtoken]\ncafile = /etc/ssl/ours.pem\n";
+        let theirs = "[drivers]\nopenstack_ca_file = /etc/ssl/nodes.pem\n";
+        assert_eq!(with(theirs).as_deref(), Some("/etc/ssl/nodes.pem"));
+        assert_eq!(with(&format!("{ours}{theirs}")).as_deref(), Some("/etc/ssl/nodes.pem"));
+        assert_eq!(with(&format!("{ours}[drivers]\nopenstack_ca_file =\n")), None);
+        assert_eq!(with(ours).as_deref(), Some("/etc/ssl/ours.pem"));
+    }
+
+    #[test]
     fn our_own_options_may_stand_beside_theirs() {
         let own = CONF.to_owned() + "[discovery]\nadvertise_url = http://198.51.100.1:80\n";
         assert_eq!(load(&own).unwrap().config.discovery.advertise_url, "http://198.51.100.1:80");

@@ -179,8 +179,8 @@ pub(super) const OPTIONS: &[Row] = rows! {
         "disabled_drivers" => Key("drivers.disabled"),
         "default_driver" => Key("drivers.default"),
         "enabled_beta_drivers" => Key("drivers.enabled_beta"),
-        "verify_ca" => Nothing("nodes trust their image's authorities"),
-        "openstack_ca_file" => Nothing("nodes trust their image's authorities"),
+        "verify_ca" => Nothing("nodes always verify; drivers.openstack_ca_file says whom they believe"),
+        "openstack_ca_file" => Key("drivers.openstack_ca_file"),
         "send_cluster_metrics" => Nothing("magnumd sends no notifications"),
     }
     ["cinder"] {

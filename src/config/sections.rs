@@ -227,6 +227,17 @@ section! {
     }
 }
 
+impl Drivers {
+    /// The file of the authorities whom nodes believe when they call OpenStack: the one that is
+    /// named for them, else the one by which magnumd believes Keystone. None where the authorities
+    /// of their image are enough, which an empty name says too.
+    pub fn openstack_ca_file<'c>(&'c self, clients: &'c Clients) -> Option<&'c PathBuf> {
+        let inherited = || clients.keystone.ca_file.as_ref().or(clients.default.ca_file.as_ref());
+        let file = self.openstack_ca_file.as_ref().or_else(inherited)?;
+        (!file.as_os_str().is_empty()).then_some(file)
+    }
+}
+
 impl Clients {
     /// Every section by name, the default first.
     pub fn each(&self) -> [(&'static str, &Client); 9] {
@@ -309,6 +320,7 @@ section! {
         disabled: Vec<String> = Vec::new(),
         enabled_beta: Vec<String> = Vec::new(),
         default: Option<String> = None,
+        openstack_ca_file: Option<PathBuf> = None,
     }
 }
 

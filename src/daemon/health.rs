@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use crate::conductor::Conductor;
 use crate::openstack::{Cloud, Service};
@@ -63,6 +63,22 @@ pub fn health(subjects: &Subjects) -> Health {
         }),
     ];
     Health::new(live, ready)
+}
+
+/// Says once, as soon as Keystone has shown its catalogue, what cannot be called because nobody has
+/// said in which region.
+pub async fn tell_unclear_services(cloud: Cloud) {
+    let unclear = loop {
+        match cloud.unclear().await {
+            Ok(unclear) => break unclear,
+            // Others say so, again and again.
+            Err(error) => debug!(%error, "the catalogue is not known yet"),
+        }
+        tokio::time::sleep(KEYSTONE_INTERVAL).await;
+    };
+    for cause in unclear {
+        error!(%cause, "a service is not called, and operations wait, until its region is configured");
+    }
 }
 
 /// Without requests nobody would notice that the disk has room again.

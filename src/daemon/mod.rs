@@ -334,6 +334,8 @@ impl Daemon {
         serving.spawn_until("the look at the state", &stop, health::watch_state(store));
         let watch = health::watch_keystone(self.cloud.clone());
         serving.spawn_until("the look at Keystone", &stop, watch);
+        let tells = health::tell_unclear_services(self.cloud.clone());
+        serving.spawn_until("the look at the catalogue", &stop, tells);
         serving.spawn("the API's listener", doors.api.serve(self.front, stop.clone()));
         let serves = doors.discovery.serve(Arc::clone(&discovery), stop.clone());
         serving.spawn("the discovery listener", serves);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::StartError;
 use crate::api::PolicySource;
-use crate::base::http::tls::Trust;
+use crate::base::http::tls::{self, Trust};
 use crate::conductor;
 use crate::config::{Config, Profile, folders};
 use crate::driver::{Directory, DriverError, Drivers, Wishes, plan};
@@ -58,14 +58,16 @@ pub fn advertised_api(config: &Config, port: u16) -> String {
     }
 }
 
-/// The authority of OpenStack's services, for nodes that call them.
+/// The authorities of OpenStack's services, for nodes that call them; empty without any.
 pub fn openstack_ca(config: &Config) -> Result<String, StartError> {
-    let clients = &config.clients;
-    match clients.keystone.ca_file.as_ref().or(clients.default.ca_file.as_ref()) {
-        Some(path) => std::fs::read_to_string(path)
-            .map_err(|e| StartError::File { path: path.clone(), reason: e.to_string() }),
-        None => Ok(String::new()),
-    }
+    let Some(path) = config.drivers.openstack_ca_file(&config.clients) else {
+        return Ok(String::new());
+    };
+    let fault = |reason: String| StartError::File { path: path.clone(), reason };
+    let pem = std::fs::read_to_string(path).map_err(|e| fault(e.to_string()))?;
+    // What no node could read would only show when one does not come up.
+    tls::authorities(&pem).map_err(|e| fault(e.to_string()))?;
+    Ok(pem)
 }
 
 /// The drivers that come with magnumd and the operator's own, which are read here.
@@ -193,7 +195,8 @@ pub fn preflight(config: &Config) -> (CloudSettings, plan::Settings) {
         bootstrap: config.bootstrap.advertise_url.trim_end_matches('/').to_owned(),
         bootstrap_ca: String::new(),
         api: advertised_api(config, config.api.listen.port()),
-        openstack_ca: String::new(),
+        // Where it cannot be read, the line tls says so.
+        openstack_ca: openstack_ca(config).unwrap_or_default(),
     };
     (cloud(config), conductor(config, &advertised, "").driver)
 }
@@ -262,6 +265,25 @@ mod tests {
         assert!(heat.trust.insecure && heat.trust.ca_files.len() == 1);
         assert_eq!(services[&Service::Nova].interface, "internal");
         assert!(!services[&Service::Nova].trust.insecure);
+    }
+
+    #[test]
+    fn the_authorities_of_nodes_are_certificates() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("nodes.pem");
+        let config = parsed(&format!("[drivers]\nopenstack_ca_file = '{}'\n", path.display()));
+        let said = || openstack_ca(&config).map_err(|e| e.to_string());
+        assert!(said().unwrap_err().contains("nodes.pem: No such file"), "{:?}", said());
+        for odd in
+            ["", "no certificate", "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"]
+        {
+            std::fs::write(&path, odd).unwrap();
+            assert!(said().unwrap_err().contains("nodes.pem: "), "{odd}: {:?}", said());
+        }
+        let made = rcgen::generate_simple_self_signed(vec!["ca".to_owned()]).unwrap();
+        std::fs::write(&path, made.cert.pem()).unwrap();
+        assert_eq!(said().unwrap(), made.cert.pem());
+        assert_eq!(openstack_ca(&parsed("")).unwrap(), "");
     }
 
     #[test]

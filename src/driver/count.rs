@@ -15,6 +15,8 @@ pub struct Census {
     /// Volumes, and their GiB; those that Nova makes for its servers too.
     pub volumes: u64,
     pub gigabytes: u64,
+    /// Servers that share a server group, of each group; those of nested stacks by their path.
+    members: BTreeMap<String, u64>,
     /// Ports that Nova or Heat makes for servers that name a network and no port.
     implied_ports: u64,
     /// Bytes of the template.
@@ -31,8 +33,13 @@ impl Census {
     /// Of a bundle whose template has been parsed.
     pub fn of_stack(bundle: &Bundle, template: &Value) -> Result<Self, String> {
         let mut census = Self { bytes: bundle.template.len(), ..Self::default() };
-        census.add_all(bundle, template, 1)?;
+        census.add_all(bundle, template, &Place::default())?;
         Ok(census)
+    }
+
+    /// How many servers the largest server group has.
+    pub fn largest_group(&self) -> u64 {
+        self.members.values().copied().max().unwrap_or(0)
     }
 
     /// How many there are of a resource type.
@@ -55,28 +62,44 @@ impl Census {
         self.of("OS::Neutron::Port") + self.of("OS::Neutron::RouterInterface") + self.implied_ports
     }
 
-    fn add_all(&mut self, bundle: &Bundle, template: &Value, times: u64) -> Result<(), String> {
+    fn add_all(
+        &mut self,
+        bundle: &Bundle,
+        template: &Value,
+        place: &Place<'_>,
+    ) -> Result<(), String> {
         let resources = template["resources"].as_object();
-        for resource in resources.into_iter().flat_map(|all| all.values()) {
-            self.add(bundle, resource, times)?;
+        for (name, resource) in resources.into_iter().flatten() {
+            self.add(bundle, name, resource, place)?;
         }
         Ok(())
     }
 
-    fn add(&mut self, bundle: &Bundle, resource: &Value, times: u64) -> Result<(), String> {
+    fn add(
+        &mut self,
+        bundle: &Bundle,
+        name: &str,
+        resource: &Value,
+        place: &Place<'_>,
+    ) -> Result<(), String> {
         let kind = resource["type"].as_str().unwrap_or_default();
         let properties = &resource["properties"];
+        let times = place.times;
         *self.counts.entry(kind.to_owned()).or_default() += times;
         match kind {
             "OS::Heat::ResourceGroup" => {
                 let members = number(&properties["count"]).unwrap_or(1);
                 if members > 0 {
-                    self.add(bundle, &properties["resource_def"], times * members)?;
+                    let inside = Place { times: times * members, ..place.clone() };
+                    self.add(bundle, name, &properties["resource_def"], &inside)?;
                 }
             }
             "OS::Nova::Server" => {
                 let flavor = properties["flavor"].as_str().unwrap_or_default();
                 *self.servers.entry(flavor.to_owned()).or_default() += times;
+                if let Some((group, copies)) = place.find(&properties["scheduler_hints"]["group"]) {
+                    *self.members.entry(group).or_default() += times / copies;
+                }
                 let networks = properties["networks"].as_array();
                 let implied = |n: &&Value| n.get("port").is_none();
                 self.implied_ports +=
@@ -96,11 +119,48 @@ impl Census {
             file if bundle.files.contains_key(file) => {
                 let nested: Value =
                     serde_saphyr::from_str(&bundle.files[file]).map_err(|e| e.to_string())?;
-                self.add_all(bundle, &nested, times)?;
+                let inside = Place {
+                    path: format!("{}{name}/", place.path),
+                    times,
+                    copies: times,
+                    given: Some((properties, place)),
+                };
+                self.add_all(bundle, &nested, &inside)?;
             }
             _ => {}
         }
         Ok(())
+    }
+}
+
+/// Where a resource stands.
+#[derive(Clone, Debug)]
+struct Place<'t> {
+    /// Of the stack it is in; empty for the outermost.
+    path: String,
+    /// How many there are of the resource.
+    times: u64,
+    /// How many there are of its stack.
+    copies: u64,
+    /// What the stack was given as parameters, and where that was written.
+    given: Option<(&'t Value, &'t Place<'t>)>,
+}
+
+impl Default for Place<'_> {
+    fn default() -> Self {
+        Self { path: String::new(), times: 1, copies: 1, given: None }
+    }
+}
+
+impl Place<'_> {
+    /// The resource that a property refers to, by its path, and how many there are of its stack;
+    /// None for what is not made in this stack.
+    fn find(&self, reference: &Value) -> Option<(String, u64)> {
+        if let Some(name) = reference["get_resource"].as_str() {
+            return Some((format!("{}{name}", self.path), self.copies));
+        }
+        let (given, outside) = self.given?;
+        outside.find(&given[reference["get_param"].as_str()?])
     }
 }
 
@@ -118,6 +178,39 @@ mod tests {
             parameters: BTreeMap::new(),
             files: files.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
         }
+    }
+
+    #[test]
+    fn servers_that_share_a_server_group_are_counted_wherever_they_stand() {
+        let member = "
+resources:
+  own: {type: 'OS::Nova::ServerGroup'}
+  one: {type: 'OS::Nova::Server', properties: {scheduler_hints: {group: {get_param: shared}}}}
+  two: {type: 'OS::Nova::Server', properties: {scheduler_hints: {group: {get_resource: own}}}}
+  three: {type: 'OS::Nova::Server', properties: {scheduler_hints: {group: {get_resource: own}}}}
+";
+        let template = "
+parameters: {existing: {type: string}}
+resources:
+  masters: {type: 'OS::Nova::ServerGroup'}
+  nodes: {type: 'OS::Nova::ServerGroup'}
+  m0: {type: 'OS::Nova::Server', properties: {scheduler_hints: {group: {get_resource: masters}}}}
+  m1: {type: 'OS::Nova::Server', properties: {scheduler_hints: {group: {get_resource: masters}}}}
+  lone: {type: 'OS::Nova::Server', properties: {scheduler_hints: {group: {get_param: existing}}}}
+  plain: {type: 'OS::Nova::Server'}
+  workers:
+    type: OS::Heat::ResourceGroup
+    properties:
+      count: 7
+      resource_def: {type: member.yaml, properties: {shared: {get_resource: nodes}}}
+";
+        let census = Census::take(&bundle(template, &[("member.yaml", member)])).unwrap();
+        let members: Vec<(&str, u64)> =
+            census.members.iter().map(|(group, n)| (group.as_str(), *n)).collect();
+        assert_eq!(members, [("masters", 2), ("nodes", 7), ("workers/own", 2)]);
+        assert_eq!(census.largest_group(), 7);
+        let none = Census::take(&bundle("resources: {}", &[])).unwrap();
+        assert_eq!(none.largest_group(), 0);
     }
 
     #[test]

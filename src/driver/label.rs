@@ -274,7 +274,8 @@ impl Label {
                 "the tag of a container image: letters, digits, '.', '_', '-'".to_owned()
             }
             (Kind::ImagePrefix, _) => {
-                "a registry and path that ends with '/', such as registry.example.org/magnum/"
+                "a registry and path in lower case that ends with '/', without http:// and with \
+                 no part left empty, such as registry.example.org:5000/magnum/"
                     .to_owned()
             }
             (Kind::HostList, _) => {
@@ -349,11 +350,23 @@ fn is_tag(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
 }
 
+/// What may stand before the name of a container image, as runtimes read a reference: a registry,
+/// perhaps with its port, and parts of a path, all in lower case and closed by a slash.
 fn is_image_prefix(text: &str) -> bool {
-    text.len() <= 255
-        && text.ends_with('/')
-        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-:/".contains(&b))
+    let small = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let is_part = |part: &str| {
+        let ends = part.bytes().next().zip(part.bytes().last());
+        ends.is_some_and(|(first, last)| small(first) && small(last))
+            && part.bytes().all(|b| small(b) || b"._-".contains(&b))
+            && !part.contains("..")
+    };
+    let is_port = |port: &str| {
+        port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
+    };
+    let Some(path) = text.strip_suffix('/').filter(|_| text.len() <= 255) else { return false };
+    let (registry, parts) = path.split_once('/').unwrap_or((path, "x"));
+    let (host, port) = registry.split_once(':').unwrap_or((registry, "443"));
+    is_part(host) && is_port(port) && parts.split('/').all(is_part)
 }
 
 /// What a certificate may name: an address, or a DNS name, perhaps with `*` for its first part.
@@ -438,6 +451,48 @@ mod tests {
             let start = format!("Invalid input for label x. Value: '{bad}'. It must be ");
             assert!(sentence.starts_with(&start) && sentence.contains(cure), "{sentence}");
             assert_eq!(label.given(&Labels::from_iter([("x", "  ")])), Ok(None));
+        }
+    }
+
+    /// What no container runtime takes for the beginning of a reference would fail on every node.
+    #[test]
+    fn an_image_prefix_is_what_container_runtimes_read() {
+        for good in [
+            "r.example.org/",
+            "localhost:5000/",
+            "10.0.0.5:5000/a/b-c/d_e/f.g/",
+            "docker.io/openstackmagnum/",
+            "magnum/",
+        ] {
+            assert!(is_image_prefix(good), "{good}");
+        }
+        let long = format!("r/{}/", "a".repeat(260));
+        for bad in [
+            "https://r.example.org/",
+            "http://r.example.org:5000/magnum/",
+            "docker://r/",
+            "Registry.example.org/",
+            "r.example.org/Magnum/",
+            "r.example.org//magnum/",
+            "r.example.org/magnum//",
+            "//",
+            "/",
+            "",
+            "r.example.org",
+            "r.example.org:/",
+            "r.example.org:port/",
+            "r.example.org:0/",
+            "r.example.org:+80/",
+            "r.example.org:70000/",
+            "r.example.org/a:5000/",
+            "-r/",
+            "r./",
+            "r/a..b/",
+            "r/-a/",
+            "r/a b/",
+            long.as_str(),
+        ] {
+            assert!(!is_image_prefix(bad), "{bad}");
         }
     }
 

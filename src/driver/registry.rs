@@ -106,15 +106,37 @@ impl Drivers {
     ) -> Result<Arc<Driver>, DriverError> {
         if let Some(name) = requested.or(image_driver) {
             return self.by_name(name).ok_or_else(|| {
-                DriverError::Unsuitable(format!("Cluster driver ({name}) not supported."))
+                DriverError::Unsuitable(format!(
+                    "Cluster driver ({name}) not supported. Known are {}.",
+                    self.names().collect::<Vec<_>>().join(", ")
+                ))
             });
         }
         let fits = |d: &&Arc<Driver>| d.provides(server_type, os_distro, coe);
         self.all.iter().find(fits).cloned().ok_or_else(|| {
             DriverError::Unsuitable(format!(
-                "Cluster type ({server_type}, {os_distro}, {coe}) not supported."
+                "Cluster type ({server_type}, {os_distro}, {coe}) not supported. {}",
+                self.known(server_type, coe)
             ))
         })
+    }
+
+    /// What can be built instead, in a sentence.
+    fn known(&self, server_type: ServerType, coe: Coe) -> String {
+        let provided = || self.all.iter().flat_map(|d| &d.manifest().provides);
+        let fit = provided().filter(|p| p.server_type == server_type && p.coe == coe);
+        let distros: BTreeSet<&str> = fit.flat_map(|p| &p.os).map(String::as_str).collect();
+        if distros.is_empty() {
+            let kinds: BTreeSet<String> =
+                provided().map(|p| format!("{} on {}", p.coe, p.server_type)).collect();
+            let kinds = kinds.into_iter().collect::<Vec<_>>().join(", ");
+            return format!("No driver builds {coe} on {server_type}; known are {kinds}.");
+        }
+        let distros = distros.into_iter().collect::<Vec<_>>().join(", ");
+        format!(
+            "For {coe} on {server_type} these values of the image's property os_distro are known: \
+             {distros}. Choose such an image, or correct the property."
+        )
     }
 }
 

@@ -114,6 +114,7 @@ impl Compute {
         let usual = match resource {
             "instances" => 500,
             "cores" => 2_000,
+            "server_group_members" => 100,
             _ => 4_194_304,
         };
         let key = (project.to_owned(), resource.to_owned());
@@ -143,5 +144,15 @@ impl Compute {
             }
         }
         Ok(())
+    }
+
+    /// Refuses one server more in a group that is full.
+    pub fn check_group(&self, project: &str, group: Option<&str>) -> Answer<()> {
+        let Some(group) = group else { return Ok(()) };
+        let members = self.servers.values().filter(|s| s.group.as_deref() == Some(group)).count();
+        match (members as u64) < self.limit(project, "server_group_members") {
+            true => Ok(()),
+            false => Err(Refused::forbidden("Quota exceeded, too many servers in group")),
+        }
     }
 }

@@ -21,6 +21,11 @@ impl LabCloud {
         self.world.lock().registry.enter(name, kind, "http://127.0.0.1:1");
     }
 
+    /// A second region, in which nothing answers but Keystone.
+    pub fn add_region(&self, region: &str) {
+        self.world.lock().registry.add_region(region);
+    }
+
     /// Removes a resource type, as a Heat without that plugin.
     pub fn lose_resource_type(&self, kind: &str) {
         self.world.lock().lost_kinds.insert(kind.to_owned());

@@ -6,7 +6,6 @@ use super::auth::{date, login, view};
 use super::heat::services::Refused;
 use super::identity::{Grant, Identity, Scope, Token, User};
 use super::refusal::Answer;
-use super::seed::REGION;
 use super::wire::{Ask, Reply};
 use super::world::{State, World};
 use super::{credentials, trusts};
@@ -312,7 +311,8 @@ fn lists(state: &State, token: &Token, ask: &Ask) -> Answer<Reply> {
         ["services", ..] => ("services", state.registry.service_views()),
         ["endpoints", ..] => ("endpoints", state.registry.endpoint_views()),
         ["regions", ..] => {
-            ("regions", vec![json!({"id": REGION, "description": "", "parent_region_id": null})])
+            let view = |id: &str| json!({"id": id, "description": "", "parent_region_id": null});
+            ("regions", state.registry.regions().into_iter().map(view).collect())
         }
         ["role_assignments"] => {
             let of = |g: &Grant| {

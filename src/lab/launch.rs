@@ -81,6 +81,7 @@ impl World {
             return bad("Invalid key_name provided.".to_owned());
         }
         state.compute.check_quota(&caller.project_id, &flavor)?;
+        state.compute.check_group(&caller.project_id, wanted.group.as_deref())?;
         let now = self.clock.now();
         let id = self.entropy.uuid().to_string();
         let ports = self.wire(state, caller, &id, &wanted);

@@ -317,8 +317,8 @@ impl LabCloud {
         self.world.calls()
     }
 
-    /// Limits a project by name: `instances`, `cores`, `ram` of Nova, or a collection of
-    /// Neutron such as `ports` or `floatingips`.
+    /// Limits a project by name: `instances`, `cores`, `ram`, `server_group_members` of Nova, or a
+    /// collection of Neutron such as `ports` or `floatingips`.
     pub fn set_quota(&self, project: &str, resource: &str, limit: usize) {
         let mut guard = self.world.lock();
         let state = &mut *guard;
@@ -326,7 +326,7 @@ impl LabCloud {
         let Some(id) = found.map(|p| p.id.clone()) else { return };
         let key = (id, resource.to_owned());
         match resource {
-            "instances" | "cores" | "ram" => {
+            "instances" | "cores" | "ram" | "server_group_members" => {
                 state.compute.quotas.insert(key, limit as u64);
             }
             _ => {

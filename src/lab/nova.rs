@@ -63,7 +63,12 @@ pub(super) fn answer(world: &World, caller: &Caller, ask: &Ask) -> Answer<Reply>
 fn quotas(world: &World, project: &str, detail: bool) -> Reply {
     let state = world.lock();
     let groups = state.compute.groups.values().filter(|g| g.project_id == project);
-    let others = [("key_pairs", 0), ("server_groups", groups.count() as u64)];
+    let others = [
+        ("key_pairs", 0),
+        ("server_groups", groups.count() as u64),
+        // Of each group, so that nothing is in use of the project's.
+        ("server_group_members", 0),
+    ];
     let mut set = json!({ "id": project });
     for (what, in_use) in state.compute.used(project).into_iter().chain(others) {
         let limit = match what {
@@ -106,7 +111,7 @@ fn dispatch(world: &World, caller: &Caller, ask: &Ask, version: Version) -> Answ
         }
         ("PUT", ["os-quota-sets", project]) => {
             let body = ask.body()?;
-            for resource in ["instances", "cores", "ram"] {
+            for resource in ["instances", "cores", "ram", "server_group_members"] {
                 if let Some(limit) = body["quota_set"][resource].as_u64() {
                     let key = ((*project).to_owned(), resource.to_owned());
                     world.lock().compute.quotas.insert(key, limit);

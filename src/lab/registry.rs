@@ -25,12 +25,13 @@ pub(super) struct Endpoint {
     pub id: String,
     pub service: String,
     pub interface: String,
+    pub region: String,
     /// May hold `%(tenant_id)s`.
     pub url: String,
     pub description: String,
 }
 
-/// Everything of the one region.
+/// Everything of every region; the lab's own services are in one of them.
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     pub services: Vec<Service>,
@@ -46,6 +47,7 @@ impl Registry {
                 id: format!("{name}-{interface}"),
                 service: id.clone(),
                 interface: interface.to_owned(),
+                region: REGION.to_owned(),
                 url: url.to_owned(),
                 description: String::new(),
             });
@@ -57,14 +59,16 @@ impl Registry {
     /// Where a service is for the public.
     pub fn url(&self, kind: &str) -> Option<&str> {
         let service = self.services.iter().find(|s| s.kind == kind)?;
-        let mut own = self.endpoints.iter().filter(|e| e.service == service.id);
+        let mut own =
+            self.endpoints.iter().filter(|e| e.service == service.id && e.region == REGION);
         own.find(|e| e.interface == "public").map(|e| e.url.as_str())
     }
 
     /// Moves a service to another address.
     pub fn set_url(&mut self, kind: &str, url: &str) {
         let Some(service) = self.services.iter().find(|s| s.kind == kind) else { return };
-        for endpoint in self.endpoints.iter_mut().filter(|e| e.service == service.id) {
+        let own = self.endpoints.iter_mut().filter(|e| e.service == service.id);
+        for endpoint in own.filter(|e| e.region == REGION) {
             url.clone_into(&mut endpoint.url);
         }
     }
@@ -73,6 +77,39 @@ impl Registry {
         let gone = self.services.iter().find(|s| s.kind == kind).map(|s| s.id.clone());
         self.services.retain(|s| s.kind != kind);
         self.endpoints.retain(|e| Some(&e.service) != gone.as_ref());
+    }
+
+    /// The names of all regions, the lab's own first.
+    pub fn regions(&self) -> Vec<&str> {
+        let mut all = vec![REGION];
+        for endpoint in &self.endpoints {
+            if !all.contains(&endpoint.region.as_str()) {
+                all.push(&endpoint.region);
+            }
+        }
+        all
+    }
+
+    /// Enters every service in another region too: Keystone is the same there, the others are at
+    /// addresses where nobody answers.
+    pub fn add_region(&mut self, region: &str) {
+        let keystone: Vec<&str> =
+            self.services.iter().filter(|s| s.kind == "identity").map(|s| s.id.as_str()).collect();
+        let there: Vec<Endpoint> = self
+            .endpoints
+            .iter()
+            .map(|e| Endpoint {
+                id: format!("{}-{region}", e.id),
+                region: region.to_owned(),
+                url: match keystone.contains(&e.service.as_str()) {
+                    true => e.url.clone(),
+                    false => "http://127.0.0.1:1".to_owned(),
+                },
+                ..e.clone()
+            })
+            .collect();
+        // Before the lab's own, so that whoever takes the first finds nobody.
+        self.endpoints.splice(0..0, there);
     }
 
     /// What a token brings; endpoints that need a project are left out without one.
@@ -85,8 +122,8 @@ impl Registry {
                     (true, Some(project)) => e.url.replace("%(tenant_id)s", project),
                     (false, _) => e.url.clone(),
                 };
-                Some(json!({"id": e.id, "interface": e.interface, "region": REGION,
-                            "region_id": REGION, "url": url}))
+                Some(json!({"id": e.id, "interface": e.interface, "region": e.region,
+                            "region_id": e.region, "url": url}))
             });
             let shown: Vec<Value> = shown.collect();
             (!shown.is_empty()).then(|| {
@@ -138,13 +175,14 @@ impl Registry {
                 if !self.services.iter().any(|s| s.id == service) {
                     return Err(absent("service", &service));
                 }
-                if given["region_id"].as_str().is_some_and(|region| region != REGION) {
-                    return Err(absent("region", given["region_id"].as_str().unwrap_or_default()));
+                let region = text("region_id").unwrap_or_else(|| REGION.to_owned());
+                if !self.regions().contains(&region.as_str()) {
+                    return Err(absent("region", &region));
                 }
                 let (interface, url) = (required("interface")?, required("url")?);
                 let description = text("description").unwrap_or_default();
                 let id = entropy.hex_token();
-                let endpoint = Endpoint { id, service, interface, url, description };
+                let endpoint = Endpoint { id, service, interface, region, url, description };
                 let view = endpoint_view(&endpoint);
                 self.endpoints.push(endpoint);
                 view
@@ -184,6 +222,6 @@ fn service_view(s: &Service) -> Value {
 }
 
 fn endpoint_view(e: &Endpoint) -> Value {
-    json!({"id": e.id, "service_id": e.service, "interface": e.interface, "region": REGION,
-           "region_id": REGION, "url": e.url, "enabled": true, "description": e.description})
+    json!({"id": e.id, "service_id": e.service, "interface": e.interface, "region": e.region,
+           "region_id": e.region, "url": e.url, "enabled": true, "description": e.description})
 }

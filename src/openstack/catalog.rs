@@ -1,5 +1,7 @@
 //! The service catalogue: endpoints by type, interface and region.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::error::Service;
@@ -23,8 +25,17 @@ struct Endpoint {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selection {
     pub interface: String,
-    /// None takes the first region that has the service.
+    /// None is enough where the service is in one region, or has one address for all.
     pub region: Option<String>,
+}
+
+/// Why no endpoint can be taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoEndpoint {
+    /// There is none that fits.
+    Missing,
+    /// These regions have one each, and none was chosen.
+    Several(Vec<String>),
 }
 
 impl Catalog {
@@ -50,22 +61,40 @@ impl Catalog {
     ///
     /// Some URLs carry the project's id; this catalogue's own is replaced, so that one
     /// catalogue serves every tenant.
-    pub fn url(&self, service: Service, select: &Selection, project: &str) -> Option<String> {
+    pub fn url(
+        &self,
+        service: Service,
+        select: &Selection,
+        project: &str,
+    ) -> Result<String, NoEndpoint> {
         let fits = |endpoint: &&Endpoint| {
             endpoint.interface == select.interface
                 && select.region.as_ref().is_none_or(|region| *region == endpoint.region)
         };
-        service.types().iter().find_map(|kind| {
-            let found = self.endpoints.iter().filter(|e| e.kind == *kind).find(fits)?;
-            Some(match self.project_id.is_empty() {
-                true => found.url.clone(),
-                false => found.url.replace(&self.project_id, project),
-            })
+        // Of each region the official type's first.
+        let mut found: BTreeMap<&str, &Endpoint> = BTreeMap::new();
+        for kind in service.types() {
+            for endpoint in self.endpoints.iter().filter(|e| e.kind == *kind).filter(fits) {
+                found.entry(&endpoint.region).or_insert(endpoint);
+            }
+        }
+        let Some((_, first)) = found.first_key_value() else { return Err(NoEndpoint::Missing) };
+        // One Keystone for all regions is entered in each of them.
+        if found.values().any(|other| other.url != first.url) {
+            let regions = found.into_keys().map(str::to_owned).collect();
+            return Err(NoEndpoint::Several(regions));
+        }
+        Ok(match self.project_id.is_empty() {
+            true => first.url.clone(),
+            false => first.url.replace(&self.project_id, project),
         })
     }
 
-    pub fn has(&self, service: Service) -> bool {
-        self.endpoints.iter().any(|e| service.types().contains(&e.kind.as_str()))
+    /// Whether the service is there; with a region, whether it is there in that one.
+    pub fn has(&self, service: Service, region: Option<&str>) -> bool {
+        self.endpoints.iter().any(|e| {
+            service.types().contains(&e.kind.as_str()) && region.is_none_or(|r| r == e.region)
+        })
     }
 }
 
@@ -92,9 +121,43 @@ mod tests {
             region: region.map(str::to_owned),
         };
         let heat = |s: Selection| catalog.url(Service::Heat, &s, "tenant");
-        assert_eq!(heat(select("public", None)).unwrap(), "http://one:8004/v1/tenant");
+        assert_eq!(heat(select("public", Some("One"))).unwrap(), "http://one:8004/v1/tenant");
         assert_eq!(heat(select("public", Some("Two"))).unwrap(), "http://two:8004/v1/tenant");
-        assert_eq!(heat(select("admin", None)), None);
-        assert!(catalog.has(Service::Cinder) && !catalog.has(Service::Octavia));
+        assert_eq!(heat(select("internal", None)).unwrap(), "http://in:8004/v1/tenant");
+        assert_eq!(heat(select("admin", None)), Err(NoEndpoint::Missing));
+        assert!(catalog.has(Service::Cinder, None) && !catalog.has(Service::Octavia, None));
+        assert!(catalog.has(Service::Cinder, Some("One")));
+        assert!(!catalog.has(Service::Cinder, Some("Two")));
+    }
+
+    #[test]
+    fn between_regions_nobody_guesses() {
+        let endpoint = |region: &str, url: &str| json!({"interface": "public", "region_id": region, "url": url});
+        let catalog = Catalog::parse(
+            &json!([
+                {"type": "identity", "endpoints": [
+                    endpoint("Two", "http://k/v3"), endpoint("One", "http://k/v3/")]},
+                {"type": "compute", "endpoints": [
+                    endpoint("Two", "http://two/v2.1"), endpoint("One", "http://one/v2.1")]},
+                // The same service by two names of its type.
+                {"type": "volumev3", "endpoints": [endpoint("Two", "http://two/v3")]},
+                {"type": "block-storage", "endpoints": [endpoint("One", "http://one/v3")]},
+                {"type": "image", "endpoints": [endpoint("Two", "http://two/image")]},
+            ]),
+            "abc",
+        );
+        let select = |region: Option<&str>| Selection {
+            interface: "public".to_owned(),
+            region: region.map(str::to_owned),
+        };
+        let url = |service, region| catalog.url(service, &select(region), "tenant");
+        let both = || NoEndpoint::Several(vec!["One".to_owned(), "Two".to_owned()]);
+        assert_eq!(url(Service::Nova, None), Err(both()));
+        assert_eq!(url(Service::Cinder, None), Err(both()));
+        assert_eq!(url(Service::Nova, Some("Two")).unwrap(), "http://two/v2.1");
+        assert_eq!(url(Service::Cinder, Some("Two")).unwrap(), "http://two/v3");
+        assert_eq!(url(Service::Keystone, None).unwrap(), "http://k/v3", "the same in both");
+        assert_eq!(url(Service::Glance, None).unwrap(), "http://two/image", "the only one");
+        assert_eq!(url(Service::Glance, Some("One")), Err(NoEndpoint::Missing));
     }
 }

@@ -87,12 +87,19 @@ pub enum CloudError {
     /// Too busy or briefly gone, and it certainly did not happen; asking again is right.
     #[error("{service} is unavailable: {reason}")]
     Busy { service: Service, reason: String, retry_after: Option<Duration> },
+    /// Nobody was asked: it is in several regions, and the operator has not said which is meant.
+    /// Asking again is right, for magnumd goes on when that is configured.
+    #[error(
+        "the catalogue has {service} in the regions {regions}, and the configuration of magnumd \
+         names none (region in [clients.default])"
+    )]
+    Unclear { service: Service, regions: String },
 }
 
 impl CloudError {
     /// Whether waiting may help.
     pub const fn is_passing(&self) -> bool {
-        matches!(self, Self::Unknown { .. } | Self::Busy { .. })
+        matches!(self, Self::Unknown { .. } | Self::Busy { .. } | Self::Unclear { .. })
     }
 
     /// One word, for counting.
@@ -101,7 +108,7 @@ impl CloudError {
             Self::Missing { .. } => "missing",
             Self::Refused { .. } => "refused",
             Self::Unknown { .. } => "unknown",
-            Self::Busy { .. } => "busy",
+            Self::Busy { .. } | Self::Unclear { .. } => "busy",
         }
     }
 

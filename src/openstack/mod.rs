@@ -26,7 +26,7 @@ use crate::base::clock::Clock;
 use crate::base::http::tls::TlsError;
 use crate::base::secret::Secret;
 use call::{Caller, SharedCaller};
-use catalog::Selection;
+use catalog::{NoEndpoint, Selection};
 use lookup::LookupKey;
 
 pub use call::{CallFigures, ServiceSettings};
@@ -121,25 +121,82 @@ impl Cloud {
         self.inner.caller.silence(service)
     }
 
-    /// Whether the catalogue has a service, as our own session sees it.
+    /// Whether the catalogue has a service, in the region that is configured for it, as our own
+    /// session sees it.
     pub async fn has(&self, service: Service) -> Result<bool, CloudError> {
-        Ok(self.keystone().service().await?.catalog.has(service))
+        let session = self.keystone().service().await?;
+        Ok(session.catalog.has(service, self.selection(service).region.as_deref()))
     }
 
     /// The endpoint of a service for a project.
     pub async fn url(&self, service: Service, project: &str) -> Result<String, CloudError> {
+        self.endpoint(service, &self.selection(service), project).await
+    }
+
+    /// The endpoint of a service for those who are outside, as nodes are.
+    pub async fn public_url(&self, service: Service, project: &str) -> Result<String, CloudError> {
+        let public = Selection { interface: "public".to_owned(), ..self.selection(service) };
+        self.endpoint(service, &public, project).await
+    }
+
+    /// Services that are in several regions of which none is configured, with a sentence for each.
+    pub async fn unclear(&self) -> Result<Vec<CloudError>, CloudError> {
         let session = self.keystone().service().await?;
+        let look = |service: Service| {
+            let selection = self.selection(service);
+            match session.catalog.url(service, &selection, &session.project_id) {
+                Err(none @ NoEndpoint::Several(_)) => Some(no_endpoint(service, &selection, &none)),
+                _ => None,
+            }
+        };
+        Ok(Service::ALL.into_iter().filter_map(look).collect())
+    }
+
+    /// The regions between which controllers on nodes would have to guess when they are told none;
+    /// empty where there is nothing to guess.
+    pub async fn regions_for_nodes(&self) -> Result<Vec<String>, CloudError> {
+        let session = self.keystone().service().await?;
+        let any = Selection { interface: "public".to_owned(), region: None };
+        let called = [Service::Nova, Service::Neutron, Service::Octavia, Service::Cinder];
+        let several = called.into_iter().find_map(|service| {
+            match session.catalog.url(service, &any, &session.project_id) {
+                Err(NoEndpoint::Several(regions)) => Some(regions),
+                _ => None,
+            }
+        });
+        Ok(several.unwrap_or_default())
+    }
+
+    fn selection(&self, service: Service) -> Selection {
         let settings = &self.inner.services[&service];
-        let selection =
-            Selection { interface: settings.interface.clone(), region: settings.region.clone() };
-        session.catalog.url(service, &selection, project).ok_or_else(|| CloudError::Refused {
+        Selection { interface: settings.interface.clone(), region: settings.region.clone() }
+    }
+
+    async fn endpoint(
+        &self,
+        service: Service,
+        selection: &Selection,
+        project: &str,
+    ) -> Result<String, CloudError> {
+        let session = self.keystone().service().await?;
+        let found = session.catalog.url(service, selection, project);
+        found.map_err(|none| no_endpoint(service, selection, &none))
+    }
+}
+
+fn no_endpoint(service: Service, selection: &Selection, none: &NoEndpoint) -> CloudError {
+    let Selection { interface, region } = selection;
+    match none {
+        NoEndpoint::Missing => CloudError::Refused {
             service,
             status: 0,
             reason: format!(
-                "the catalogue has no {} endpoint of {service} in region {}",
-                selection.interface,
-                selection.region.as_deref().unwrap_or("(any)")
+                "the catalogue has no {interface} endpoint of {service} in region {}",
+                region.as_deref().unwrap_or("(any)")
             ),
-        })
+        },
+        NoEndpoint::Several(regions) => {
+            CloudError::Unclear { service, regions: regions.join(" and ") }
+        }
     }
 }

@@ -60,6 +60,7 @@ impl Authority {
         let asked = csr::read(&der, rules)?;
         let mut params = parameters(asked.subject, validity, now, entropy);
         params.is_ca = asked.is_ca;
+        params.use_authority_key_identifier_extension = true;
         params.custom_extensions = asked.extensions;
         let key = public_key(&asked.public_key)?;
         Ok(params.signed_by(&key, &self.issuer)?.pem().trim_end().to_owned())
@@ -102,7 +103,6 @@ impl Authority {
         let subject = name(&leaf.common_name, leaf.organization.as_deref());
         let mut params = parameters(subject, validity, now, entropy);
         params.is_ca = IsCa::ExplicitNoCa;
-        // Strict verifiers want to find the issuer by it (RFC 5280 §4.2.1.1).
         params.use_authority_key_identifier_extension = true;
         params.key_usages =
             vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
@@ -132,10 +132,10 @@ fn ends_at(certificate: &str) -> Result<Timestamp, PkiError> {
 
 fn public_key(spki: &[u8]) -> Result<SubjectPublicKeyInfo, PkiError> {
     SubjectPublicKeyInfo::from_der(spki).map_err(|_| {
-        PkiError::Request(
-            "The request's key is of a kind that is not supported; use RSA or EC (P-256, P-384)."
-                .to_owned(),
-        )
+        let keys = csr::KEYS;
+        PkiError::Request(format!(
+            "The request's key is of a kind that is not supported; {keys} are."
+        ))
     })
 }
 
@@ -145,21 +145,22 @@ mod tests {
     use crate::model::certificate::CertificateKind;
     use crate::pki::material::{KEYS, assemble};
     use rcgen::CertificateParams;
-    use x509_parser::prelude::GeneralName;
+    use x509_parser::prelude::{GeneralName, ParsedExtension};
 
-    fn authority() -> (Authority, String) {
+    fn material() -> Vec<(CertificateKind, KeyPairPem)> {
         let draw = || KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
         let keys: Vec<KeyPair> = (0..KEYS).map(|_| draw()).collect();
-        let drawn = assemble(
-            "k1",
-            &CertificateKind::ALL,
-            &keys,
-            Duration::from_secs(1),
-            now(),
-            &Entropy::new(),
-        )
-        .unwrap();
-        assert_eq!(drawn[0].0, CertificateKind::Kubernetes);
+        let day = Duration::from_secs(86_400);
+        assemble("k1", &CertificateKind::ALL, &keys, day, now(), &Entropy::new()).unwrap()
+    }
+
+    fn is_main(kind: CertificateKind) -> bool {
+        kind == CertificateKind::Kubernetes
+    }
+
+    fn authority() -> (Authority, String) {
+        let drawn = material();
+        assert!(is_main(drawn[0].0));
         let ca = &drawn[0].1;
         (Authority::load(&ca.pem, &ca.key).unwrap(), ca.pem.clone())
     }
@@ -220,6 +221,108 @@ mod tests {
             [GeneralName::DNSName("n1"), GeneralName::IPAddress(&[10, 0, 0, 5])]
         );
         assert!(!pem.ends_with('\n'));
+    }
+
+    fn key_ids(pem: &str) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
+        let der = csr::pem_body(pem, "CERTIFICATE").unwrap();
+        let (_, made) = X509Certificate::from_der(&der).unwrap();
+        let mut ids = (None, None);
+        for extension in made.extensions() {
+            match extension.parsed_extension() {
+                ParsedExtension::SubjectKeyIdentifier(id) => ids.0 = Some(id.0.to_vec()),
+                ParsedExtension::AuthorityKeyIdentifier(id) => {
+                    ids.1 = id.key_identifier.as_ref().map(|id| id.0.to_vec());
+                }
+                _ => {}
+            }
+        }
+        ids
+    }
+
+    /// What tenants, nodes and magnumd itself are given, from requests of every kind of key.
+    fn signed(authority: &Authority) -> Vec<String> {
+        let mut asked = CertificateParams::new(vec!["k.example".to_owned()]).unwrap();
+        asked.distinguished_name = name("admin", Some("system:masters"));
+        asked.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        let mut nameless = CertificateParams::new(vec!["k.example".to_owned()]).unwrap();
+        nameless.distinguished_name = rcgen::DistinguishedName::new();
+        let mut ca = CertificateParams::new(Vec::new()).unwrap();
+        ca.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let rules = Rules { allow_ca: true, ..Rules::default() };
+        let day = Duration::from_secs(86_400);
+        let sign = |params: &CertificateParams, key: &KeyPair| {
+            let request = params.serialize_request(key).unwrap().pem().unwrap();
+            authority.sign(&request, &rules, day, now(), &Entropy::new()).unwrap()
+        };
+        let kinds = [
+            &PKCS_ECDSA_P256_SHA256,
+            &rcgen::PKCS_ECDSA_P384_SHA384,
+            &rcgen::PKCS_ECDSA_P521_SHA256,
+            &rcgen::PKCS_ECDSA_P521_SHA512,
+            &rcgen::PKCS_ED25519,
+            &rcgen::PKCS_RSA_SHA256,
+        ];
+        let mut all: Vec<String> =
+            kinds.iter().map(|kind| sign(&asked, &KeyPair::generate_for(kind).unwrap())).collect();
+        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P521_SHA512).unwrap();
+        all.push(sign(&nameless, &key));
+        all.push(sign(&ca, &key));
+        let leaf = Leaf { common_name: "x".to_owned(), client: true, ..Leaf::default() };
+        let request = asked.serialize_request(&key).unwrap().pem().unwrap();
+        all.push(authority.issue(&request, &leaf, day, now(), &Entropy::new()).unwrap());
+        all.push(authority.pair(&leaf, now(), &Entropy::new()).unwrap().pem);
+        all
+    }
+
+    #[test]
+    fn every_certificate_names_its_issuers_key() {
+        let (authority, ca) = authority();
+        let (of_ca, _) = key_ids(&ca);
+        assert!(of_ca.is_some());
+        for pem in signed(&authority) {
+            assert_eq!(key_ids(&pem).1, of_ca, "{pem}");
+        }
+    }
+
+    /// By the strictest verifier at hand, where there is one.
+    #[test]
+    fn openssl_finds_nothing_to_object_to() {
+        use std::process::Command;
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let (authority, ca) = authority();
+        let trusted = file("ca.pem", &ca);
+        let mut all = signed(&authority);
+        all.push(ca);
+        // Drawn with the cluster, for magnumd's own looks into it.
+        let own = material();
+        let own_ca = file("own-ca.pem", &own.iter().find(|d| is_main(d.0)).unwrap().1.pem);
+        let client = own.iter().find(|d| d.0 == CertificateKind::Client).unwrap().1.pem.clone();
+        let listener_ca = crate::pki::listener::authority(now(), &Entropy::new()).unwrap();
+        let listener =
+            crate::pki::listener::certificate(&listener_ca, "192.0.2.1", now(), &Entropy::new());
+        let listener_ca = file("listener-ca.pem", &listener_ca.pem);
+        let mut each: Vec<_> = all.into_iter().map(|pem| (&trusted, pem)).collect();
+        each.push((&own_ca, client));
+        each.push((&listener_ca, listener.unwrap().pem));
+        for (authority, pem) in each {
+            let leaf = file("leaf.pem", &pem);
+            let at = (now().micros() / 1_000_000 + 60).to_string();
+            let verified = Command::new("openssl")
+                .args(["verify", "-x509_strict", "-attime", &at, "-CAfile"])
+                .args([authority, &leaf])
+                .output();
+            let Ok(verified) = verified else {
+                eprintln!("not shown with openssl, because there is none");
+                return;
+            };
+            let said = String::from_utf8_lossy(&verified.stderr).into_owned();
+            assert!(verified.status.success(), "{said}\n{pem}");
+        }
     }
 
     #[test]

@@ -1,9 +1,14 @@
 //! Reading certificate requests (PKCS #10, RFC 2986): what we honour, drop and refuse.
 //!
-//! The rules are Magnum's, except that the request's own signature is verified, that a
-//! subject key identifier in it is ignored, and that every certificate says plainly whether
-//! it is a CA.
+//! The rules are Magnum's, except that the request's own signature is verified, that key
+//! identifiers in it are ignored, that every certificate says plainly whether it is a CA, and that
+//! what strict verifiers (RFC 5280, `openssl verify -x509_strict`) would not take is not signed.
 
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA384_ASN1, ECDSA_P256_SHA512_ASN1, ECDSA_P384_SHA256_ASN1,
+    ECDSA_P384_SHA384_ASN1, ECDSA_P384_SHA512_ASN1, ECDSA_P521_SHA256_ASN1, ECDSA_P521_SHA384_ASN1,
+    ECDSA_P521_SHA512_ASN1, EcdsaVerificationAlgorithm, UnparsedPublicKey,
+};
 use rcgen::{BasicConstraints, CustomExtension, DistinguishedName, DnType, DnValue, IsCa};
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::cri_attributes::ParsedCriAttribute;
@@ -67,6 +72,12 @@ const KEY_USAGES: [&str; 9] = [
 const CERTIFICATE_SIGN: usize = 5;
 const CRL_SIGN: usize = 6;
 
+const KEY_USAGE: [u64; 4] = [2, 5, 29, 15];
+const SUBJECT_ALT_NAME: [u64; 4] = [2, 5, 29, 17];
+
+/// Whose signatures can be verified, to end a sentence with.
+pub(super) const KEYS: &str = "RSA of 2048 bits and more, EC P-256, P-384 and P-521, and Ed25519";
+
 /// The DER inside a PEM request.
 pub(super) fn der(pem: &str) -> Result<Vec<u8>, PkiError> {
     pem_body(pem, "CERTIFICATE REQUEST").ok_or_else(|| {
@@ -99,21 +110,68 @@ pub(super) fn read(der: &[u8], rules: &Rules) -> Result<Asked, PkiError> {
         is_ca: IsCa::ExplicitNoCa,
         extensions: Vec::new(),
     };
-    let mut seen: Vec<&Oid<'_>> = Vec::new();
+    let mut wanted: Vec<&X509Extension<'_>> = Vec::new();
     for attribute in info.iter_attributes() {
-        let ParsedCriAttribute::ExtensionRequest(wanted) = attribute.parsed_attribute() else {
+        let ParsedCriAttribute::ExtensionRequest(request) = attribute.parsed_attribute() else {
             continue;
         };
-        for extension in &wanted.extensions {
-            if seen.contains(&&extension.oid) {
+        for extension in &request.extensions {
+            if wanted.iter().any(|other| other.oid == extension.oid) {
                 let name = name_of(&extension.oid);
                 return Err(refused(format!("Extension '{name}' is given twice.")));
             }
-            seen.push(&extension.oid);
-            honour(extension, rules, &mut asked)?;
+            wanted.push(extension);
         }
     }
+    // What a CA may, the others may not, whichever extension comes first.
+    let (constraints, others): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|extension| {
+        matches!(extension.parsed_extension(), ParsedExtension::BasicConstraints(_))
+    });
+    for extension in constraints.into_iter().chain(others) {
+        honour(extension, rules, &mut asked)?;
+    }
+    asked.complete()?;
     Ok(asked)
+}
+
+impl Asked {
+    /// Sees to what a certificate must have in the eyes of strict verifiers (RFC 5280 §4.2.1).
+    fn complete(&mut self) -> Result<(), PkiError> {
+        let is_ca = matches!(self.is_ca, IsCa::Ca(_));
+        let has_subject = self.subject.iter().next().is_some();
+        match self.find(&SUBJECT_ALT_NAME) {
+            // Without a subject the names are all there is, and must be understood.
+            Some(names) if !has_subject && !is_ca => names.set_criticality(true),
+            _ if has_subject => {}
+            _ => {
+                return Err(refused(
+                    "The certificate would not say whose it is: give the request a subject, such \
+                     as /CN=admin, or a subjectAltName; for a CA, a subject.",
+                ));
+            }
+        }
+        if !is_ca {
+            return Ok(());
+        }
+        match self.find(&KEY_USAGE).map(|usage| bits(usage.content())) {
+            Some(kept) if kept & (0x8000 >> CERTIFICATE_SIGN) == 0 => Err(refused(
+                "The request asks for CA:TRUE with a key usage that lacks 'Certificate Sign'; ask \
+                 for that usage too, or for CA:FALSE.",
+            )),
+            Some(_) => Ok(()),
+            None => {
+                let content = bit_string(0x8000 >> CERTIFICATE_SIGN);
+                let mut usage = CustomExtension::from_oid_content(&KEY_USAGE, content);
+                usage.set_criticality(true);
+                self.extensions.push(usage);
+                Ok(())
+            }
+        }
+    }
+
+    fn find(&mut self, oid: &[u64]) -> Option<&mut CustomExtension> {
+        self.extensions.iter_mut().find(|e| e.oid_components().eq(oid.iter().copied()))
+    }
 }
 
 fn parse(der: &[u8]) -> Result<X509CertificationRequest<'_>, PkiError> {
@@ -122,13 +180,47 @@ fn parse(der: &[u8]) -> Result<X509CertificationRequest<'_>, PkiError> {
     if !rest.is_empty() {
         return Err(malformed());
     }
-    request.verify_signature().map_err(|_| {
-        refused(
-            "Invalid input for field csr: its signature does not verify with its own key \
-             (RSA of 2048 bits and more, EC P-256 and P-384 are supported).",
-        )
-    })?;
-    Ok(request)
+    match is_signed(&request) {
+        true => Ok(request),
+        false => Err(refused(format!(
+            "Invalid input for field csr: its signature does not verify with its own key ({KEYS} \
+             are supported, with SHA-256, SHA-384 or SHA-512)."
+        ))),
+    }
+}
+
+/// Whether the request was signed by the key that is in it.
+fn is_signed(request: &X509CertificationRequest<'_>) -> bool {
+    let info = &request.certification_request_info;
+    match ecdsa(request) {
+        Some(algorithm) => {
+            let key = UnparsedPublicKey::new(algorithm, &info.subject_pki.subject_public_key.data);
+            key.verify(info.raw, &request.signature_value.data).is_ok()
+        }
+        None => request.verify_signature().is_ok(),
+    }
+}
+
+/// How an ECDSA signature is verified; the parser itself knows neither P-521 nor SHA-512.
+fn ecdsa(request: &X509CertificationRequest<'_>) -> Option<&'static EcdsaVerificationAlgorithm> {
+    use oid_registry::{
+        OID_EC_P256, OID_NIST_EC_P384, OID_NIST_EC_P521, OID_SIG_ECDSA_WITH_SHA256,
+        OID_SIG_ECDSA_WITH_SHA384, OID_SIG_ECDSA_WITH_SHA512,
+    };
+    let key = &request.certification_request_info.subject_pki.algorithm;
+    let curve = key.parameters.as_ref()?.as_oid().ok()?;
+    let curve =
+        [OID_EC_P256, OID_NIST_EC_P384, OID_NIST_EC_P521].iter().position(|c| *c == curve)?;
+    let signature = &request.signature_algorithm.algorithm;
+    let digest = [OID_SIG_ECDSA_WITH_SHA256, OID_SIG_ECDSA_WITH_SHA384, OID_SIG_ECDSA_WITH_SHA512]
+        .iter()
+        .position(|d| d == signature)?;
+    const BY_CURVE: [[&EcdsaVerificationAlgorithm; 3]; 3] = [
+        [&ECDSA_P256_SHA256_ASN1, &ECDSA_P256_SHA384_ASN1, &ECDSA_P256_SHA512_ASN1],
+        [&ECDSA_P384_SHA256_ASN1, &ECDSA_P384_SHA384_ASN1, &ECDSA_P384_SHA512_ASN1],
+        [&ECDSA_P521_SHA256_ASN1, &ECDSA_P521_SHA384_ASN1, &ECDSA_P521_SHA512_ASN1],
+    ];
+    Some(BY_CURVE[curve][digest])
 }
 
 fn refused(sentence: impl Into<String>) -> PkiError {
@@ -178,8 +270,10 @@ fn honour(extension: &X509Extension<'_>, rules: &Rules, asked: &mut Asked) -> Re
         };
     }
     let content = match extension.parsed_extension() {
-        // Computed from the key.
-        ParsedExtension::SubjectKeyIdentifier(_) => return Ok(()),
+        // Computed from the keys.
+        ParsedExtension::SubjectKeyIdentifier(_) | ParsedExtension::AuthorityKeyIdentifier(_) => {
+            return Ok(());
+        }
         ParsedExtension::BasicConstraints(wanted) => {
             if wanted.ca && rules.allow_ca {
                 asked.is_ca = IsCa::Ca(match wanted.path_len_constraint {
@@ -192,10 +286,14 @@ fn honour(extension: &X509Extension<'_>, rules: &Rules, asked: &mut Asked) -> Re
             return Ok(());
         }
         ParsedExtension::KeyUsage(wanted) => {
-            match key_usage(wanted.flags, extension.critical, rules)? {
+            let is_ca = matches!(asked.is_ca, IsCa::Ca(_));
+            match key_usage(wanted.flags, extension.critical, is_ca, rules)? {
                 Some(content) => content,
                 None => return Ok(()),
             }
+        }
+        ParsedExtension::SubjectAlternativeName(names) if names.general_names.is_empty() => {
+            return Err(refused(format!("Extension '{name}' holds no name; leave it out.")));
         }
         ParsedExtension::ParseError { .. } => {
             return Err(refused(format!("Extension '{name}' is malformed.")));
@@ -214,9 +312,14 @@ fn honour(extension: &X509Extension<'_>, rules: &Rules, asked: &mut Asked) -> Re
 }
 
 /// The allowed bits as a DER BIT STRING; None when none is left.
-fn key_usage(flags: u16, critical: bool, rules: &Rules) -> Result<Option<Vec<u8>>, PkiError> {
+fn key_usage(
+    flags: u16,
+    critical: bool,
+    is_ca: bool,
+    rules: &Rules,
+) -> Result<Option<Vec<u8>>, PkiError> {
     let allowed = |bit: usize| match bit {
-        CERTIFICATE_SIGN | CRL_SIGN => rules.allow_ca,
+        CERTIFICATE_SIGN | CRL_SIGN => is_ca,
         _ => rules.allowed_key_usage.iter().any(|name| name == KEY_USAGES[bit]),
     };
     let mut kept = 0_u16;
@@ -227,16 +330,24 @@ fn key_usage(flags: u16, critical: bool, rules: &Rules) -> Result<Option<Vec<u8>
             return Err(refused(format!("Key usage '{usage}' not allowed; leave it out.")));
         }
     }
-    if kept == 0 {
-        return Ok(None);
-    }
-    let [high, low] = kept.to_be_bytes();
+    Ok((kept != 0).then(|| bit_string(kept)))
+}
+
+/// Bits, the first one the highest, as a DER BIT STRING; at least one is set.
+fn bit_string(bits: u16) -> Vec<u8> {
+    let [high, low] = bits.to_be_bytes();
     // A named bit list ends with its last set bit (X.690 §11.2.2).
-    let unused = (kept.trailing_zeros() % 8) as u8;
-    Ok(Some(match low {
+    let unused = (bits.trailing_zeros() % 8) as u8;
+    match low {
         0 => vec![0x03, 2, unused, high],
         _ => vec![0x03, 3, unused, high, low],
-    }))
+    }
+}
+
+/// The bits of what [`bit_string`] has written.
+fn bits(content: &[u8]) -> u16 {
+    let byte = |at: usize| content.get(at).copied().unwrap_or(0);
+    u16::from_be_bytes([byte(3), byte(4)])
 }
 
 /// The short name of an extension or of a subject's entry, as OpenSSL writes it.
@@ -315,11 +426,89 @@ pub(super) mod tests {
     fn bits_that_are_not_allowed_are_cleared_when_not_critical() {
         let rules = Rules::default();
         // digitalSignature (bit 0) and cRLSign (bit 6), as the parser numbers them.
-        assert_eq!(key_usage(0b100_0001, false, &rules).unwrap(), Some(vec![3, 2, 7, 0x80]));
-        assert_eq!(key_usage(0b100_0000, false, &rules).unwrap(), None);
-        assert!(key_usage(0b100_0001, true, &rules).is_err());
+        let leaf = |flags, critical| key_usage(flags, critical, false, &rules);
+        assert_eq!(leaf(0b100_0001, false).unwrap(), Some(vec![3, 2, 7, 0x80]));
+        assert_eq!(leaf(0b100_0000, false).unwrap(), None);
+        assert!(leaf(0b100_0001, true).is_err());
+        let ca = key_usage(0b110_0000, true, true, &rules).unwrap().unwrap();
+        assert_eq!((ca.as_slice(), bits(&ca)), (&[3, 2, 1, 6][..], 0x0600));
         let all = Rules { allowed_key_usage: vec!["Decipher Only".to_owned()], ..rules };
-        assert_eq!(key_usage(1 << 8, true, &all).unwrap(), Some(vec![3, 3, 7, 0, 0x80]));
+        assert_eq!(key_usage(1 << 8, true, false, &all).unwrap(), Some(vec![3, 3, 7, 0, 0x80]));
+    }
+
+    #[test]
+    fn a_certificate_says_whose_it_is() {
+        // A name's list as it stands in a request: [2] is the tag of a DNS name.
+        let named = |p: &mut CertificateParams, names: &[u8]| {
+            p.subject_alt_names.clear();
+            let names = CustomExtension::from_oid_content(&SUBJECT_ALT_NAME, names.to_vec());
+            p.custom_extensions.push(names);
+        };
+        let nobody = |p: &mut CertificateParams| p.distinguished_name = DistinguishedName::new();
+        let der = request(|p| {
+            nobody(p);
+            p.subject_alt_names.clear();
+        });
+        let refusal = read(&der, &Rules::default()).unwrap_err().to_string();
+        assert!(refusal.contains("such as /CN=admin"), "{refusal}");
+        let one = [0x30, 3, 0x82, 1, b'k'];
+        let der = request(|p| {
+            nobody(p);
+            named(p, &one);
+        });
+        let asked = read(&der, &Rules::default()).unwrap();
+        assert!(asked.extensions[0].criticality(), "the names are all there is");
+        let asked = read(&request(|p| named(p, &one)), &Rules::default()).unwrap();
+        assert!(!asked.extensions[0].criticality());
+        let der = request(|p| named(p, &[0x30, 0]));
+        let refusal = read(&der, &Rules::default()).unwrap_err().to_string();
+        assert!(refusal.contains("'subjectAltName'"), "{refusal}");
+    }
+
+    #[test]
+    fn a_ca_may_sign_certificates_and_nobody_else() {
+        let rules = Rules { allow_ca: true, ..Rules::default() };
+        let ca = |usages: Vec<KeyUsagePurpose>| {
+            request(|p| {
+                p.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+                p.key_usages = usages;
+            })
+        };
+        let mut asked = read(&ca(Vec::new()), &rules).unwrap();
+        let usage = asked.find(&KEY_USAGE).unwrap();
+        assert_eq!((usage.content(), usage.criticality()), (&[3, 2, 2, 4][..], true));
+        let both = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let mut asked = read(&ca(both.clone()), &rules).unwrap();
+        assert_eq!(asked.find(&KEY_USAGE).unwrap().content(), [3, 2, 1, 6]);
+        let lacks = read(&ca(vec![KeyUsagePurpose::DigitalSignature]), &rules).unwrap_err();
+        assert!(lacks.to_string().contains("lacks 'Certificate Sign'"), "{lacks}");
+        let leaf = read(&request(|p| p.key_usages = both), &rules).unwrap_err();
+        assert!(leaf.to_string().contains("'Certificate Sign' not allowed"), "{leaf}");
+    }
+
+    #[test]
+    fn signatures_of_every_curve_and_digest_are_verified() {
+        use rcgen::{
+            PKCS_ECDSA_P384_SHA384, PKCS_ECDSA_P521_SHA256, PKCS_ECDSA_P521_SHA384,
+            PKCS_ECDSA_P521_SHA512, PKCS_ED25519,
+        };
+        for algorithm in [
+            &PKCS_ECDSA_P256_SHA256,
+            &PKCS_ECDSA_P384_SHA384,
+            &PKCS_ECDSA_P521_SHA256,
+            &PKCS_ECDSA_P521_SHA384,
+            &PKCS_ECDSA_P521_SHA512,
+            &PKCS_ED25519,
+        ] {
+            let key = KeyPair::generate_for(algorithm).unwrap();
+            let params = CertificateParams::new(vec!["k.example".to_owned()]).unwrap();
+            let mut der = params.serialize_request(&key).unwrap().der().to_vec();
+            assert!(read(&der, &Rules::default()).is_ok(), "{algorithm:?}");
+            let last = der.len() - 1;
+            der[last] ^= 1;
+            let refusal = read(&der, &Rules::default()).unwrap_err().to_string();
+            assert!(refusal.contains("P-521"), "{algorithm:?}: {refusal}");
+        }
     }
 
     #[test]

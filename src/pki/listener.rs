@@ -39,6 +39,7 @@ pub fn certificate(
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     let mut params = parameters(name("magnumd", None), YEARS_30, now, entropy);
     params.is_ca = IsCa::ExplicitNoCa;
+    params.use_authority_key_identifier_extension = true;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let host = host.trim_start_matches('[').trim_end_matches(']');

@@ -49,6 +49,7 @@ pub fn assemble(
                 let mut params =
                     parameters(name("admin", Some("system:masters")), validity, now, entropy);
                 params.is_ca = IsCa::ExplicitNoCa;
+                params.use_authority_key_identifier_extension = true;
                 params.key_usages =
                     vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
                 params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];

@@ -56,6 +56,9 @@ pub fn expiry(pem: &str) -> Option<Timestamp> {
 const GRACE: Duration = Duration::from_secs(86_400);
 
 /// Parameters with every default of the library replaced: those last from 1975 to 4096.
+///
+/// Whoever signs with them for another key sets `use_authority_key_identifier_extension`: strict
+/// verifiers find the issuer by it (RFC 5280 §4.2.1.1).
 fn parameters(
     name: DistinguishedName,
     validity: Duration,

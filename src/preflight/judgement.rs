@@ -66,9 +66,11 @@ impl From<CloudError> for Judgement {
             CloudError::Missing { service, .. }
             | CloudError::Refused { service, .. }
             | CloudError::Unknown { service, .. }
-            | CloudError::Busy { service, .. } => *service,
+            | CloudError::Busy { service, .. }
+            | CloudError::Unclear { service, .. } => *service,
         };
         match &error {
+            CloudError::Unclear { .. } => Self::unseen(error, "see the line catalogue"),
             // Its own lines say what is wrong there; the others only could not see.
             _ if service == Service::Keystone => Self::unseen(error, "see the line keystone"),
             CloudError::Refused { status: 401 | 403, .. } => Self::unseen(

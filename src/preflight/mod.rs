@@ -21,6 +21,7 @@ mod heat;
 mod image;
 mod judgement;
 mod keystone;
+mod node_trust;
 mod quota;
 mod records;
 mod roles;

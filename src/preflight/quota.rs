@@ -23,11 +23,14 @@ pub async fn check(scene: &Scene) -> Look {
             }
         },
     );
-    let short = [(&nova?, compute), (&neutron?, network), (&cinder?, volume)]
+    let (nova, neutron, cinder) = (nova?, neutron?, cinder?);
+    let short = [(&nova, compute), (&neutron, network), (&cinder, volume)]
         .into_iter()
         .flat_map(|(allowances, needs)| short(allowances, &needs))
         .collect::<Vec<_>>();
-    Ok(judge(&short, drawing.census.resources()))
+    let crowd = crowd(&nova, drawing.census.largest_group());
+    let all = std::iter::once(judge(&short, drawing.census.resources())).chain(crowd);
+    Ok(Judgement::worst(all.collect()))
 }
 
 fn needs(drawing: &Drawing) -> (Vec<Need>, Vec<Need>, Vec<Need>) {
@@ -63,6 +66,19 @@ fn short(allowances: &Allowances, needs: &[Need]) -> Vec<(&'static str, u64, u64
         .filter_map(|(name, words, needed)| Some((*words, left(name)?, *needed)))
         .filter(|(_, left, needed)| left < needed)
         .collect()
+}
+
+/// Whether one server group may have so many servers: a limit of each group, of which other groups
+/// use up nothing.
+fn crowd(allowances: &Allowances, members: u64) -> Option<Judgement> {
+    let limit = allowances.get("server_group_members")?.limit?;
+    (members > limit).then(|| {
+        Judgement::fail(
+            format!("{members} servers would share a server group, and Nova allows {limit} in one"),
+            "openstack quota set --server-group-members, as an administrator; or ask for fewer \
+             nodes; or set the label nodes_affinity_policy to none",
+        )
+    })
 }
 
 fn judge(short: &[(&'static str, u64, u64)], resources: u64) -> Judgement {
@@ -102,5 +118,19 @@ mod tests {
             "the project's quota is too small: 4 cores are needed and 2 left"
         );
         assert_eq!(judge(&[], 11).verdict, Verdict::Ok);
+    }
+
+    #[test]
+    fn a_server_group_has_a_limit_of_its_own() {
+        let with = |limit| {
+            let allowance = Allowance { limit, used: 9 };
+            Allowances::from([("server_group_members".to_owned(), allowance)])
+        };
+        assert_eq!(crowd(&with(Some(10)), 10), None, "what others use is another group's");
+        assert_eq!(crowd(&with(None), 1000), None);
+        assert_eq!(crowd(&Allowances::new(), 1000), None);
+        let said = crowd(&with(Some(10)), 11).unwrap();
+        assert_eq!(said.verdict, Verdict::Fail);
+        assert!(said.sentence.starts_with("11 servers would share"), "{}", said.sentence);
     }
 }

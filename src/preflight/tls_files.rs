@@ -1,10 +1,11 @@
-//! Are the API's own certificate and key usable, and does anybody accept every certificate?
+//! Are the API's own certificate and key usable, does anybody accept every certificate, and will
+//! nodes believe OpenStack's?
 
 use std::path::Path;
 
 use x509_parser::pem::Pem;
 
-use super::{Judgement, Look, Scene};
+use super::{Judgement, Look, Scene, node_trust};
 use crate::base::clock::Timestamp;
 use crate::base::http::tls;
 
@@ -23,7 +24,8 @@ pub async fn check(scene: &Scene) -> Look {
         (Some(cert), Some(key)) => Some(look(cert, key)),
         _ => None,
     };
-    Ok(judge(files.as_ref(), scene.clock.now(), &insecure))
+    let own = judge(files.as_ref(), scene.clock.now(), &insecure);
+    Ok(Judgement::worst(vec![own, node_trust::look(scene).await]))
 }
 
 /// The files' names and when the certificate ends, or what is wrong with them.

@@ -27,6 +27,7 @@ pub struct Names {
     pub project: String,
     /// Of the clusters' users; its administrator is `<domain>_domain_admin`.
     pub domain: String,
+    /// Empty means the only one there is.
     pub region: String,
     /// By which clients and nodes reach this machine.
     pub address: std::net::IpAddr,
@@ -76,7 +77,7 @@ impl Plan {
 impl<'s> Setup<'s> {
     pub async fn log_in(
         credentials: &'s Credentials,
-        names: Names,
+        mut names: Names,
         file: &'s Path,
         entropy: Entropy,
     ) -> Result<Self, SetupError> {
@@ -87,6 +88,9 @@ impl<'s> Setup<'s> {
                  role admin",
                 credentials.who
             )));
+        }
+        if names.region.is_empty() {
+            names.region = survey::only_region(&registrar).await?;
         }
         Ok(Self { registrar, credentials, names, file, entropy })
     }

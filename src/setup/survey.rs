@@ -53,15 +53,31 @@ pub(super) fn cloud(what: &str) -> impl FnOnce(CloudError) -> SetupError {
     move |source| SetupError::Cloud { what: what.to_owned(), source }
 }
 
+/// The region of a cloud that has no other.
+pub async fn only_region(registrar: &Registrar) -> Result<String, SetupError> {
+    match regions(registrar).await?.as_slice() {
+        [only] => Ok(only.clone()),
+        [] => Err(SetupError::Refused("this Keystone has no region; make one first".to_owned())),
+        several => Err(SetupError::Refused(format!(
+            "there are several regions, and none was chosen; give --region, or set OS_REGION_NAME: \
+             {}",
+            several.join(", ")
+        ))),
+    }
+}
+
+async fn regions(registrar: &Registrar) -> Result<Vec<String>, SetupError> {
+    let regions = registrar.list(Register::Regions, &[]).await.map_err(cloud("the regions"))?;
+    Ok(regions.iter().filter_map(|r| r["id"].as_str()).map(str::to_owned).collect())
+}
+
 pub async fn look(
     registrar: &Registrar,
     names: &Names,
     credentials: &Credentials,
     file: &File,
 ) -> Result<Facts, SetupError> {
-    let regions = registrar.list(Register::Regions, &[]).await.map_err(cloud("the regions"))?;
-    let ids = regions.iter().filter_map(|r| r["id"].as_str());
-    let mut facts = Facts { regions: ids.map(str::to_owned).collect(), ..Facts::default() };
+    let mut facts = Facts { regions: regions(registrar).await?, ..Facts::default() };
     let in_default = |name| named(name, Some(DEFAULT_DOMAIN));
     facts.project = one(registrar, Register::Projects, &in_default(&names.project)).await?;
     facts.user = one(registrar, Register::Users, &in_default(&names.user)).await?;

@@ -47,7 +47,7 @@ pub struct Setup {
     /// The domain of the clusters' users.
     #[arg(long, value_name = "NAME", default_value = "magnum")]
     domain: String,
-    /// Default: OS_REGION_NAME or that of the cloud, else RegionOne.
+    /// Default: OS_REGION_NAME or that of the cloud, else the only one there is.
     #[arg(long, value_name = "NAME")]
     region: Option<String>,
 }
@@ -123,7 +123,7 @@ impl Setup {
             user: self.user.clone(),
             project: self.project.clone(),
             domain: self.domain.clone(),
-            region: region.unwrap_or_else(|| "RegionOne".to_owned()),
+            region: region.unwrap_or_default(),
             address,
         })
     }

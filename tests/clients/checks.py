@@ -106,7 +106,8 @@ def openssl(*argv, text=None):
 
 def request(directory, subject, algorithm):
     """A new key and a request for it: directory/key.pem, directory/csr.pem."""
-    new = {"rsa": ["rsa:2048"], "ec": ["ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]}
+    new = {"rsa": ["rsa:2048"], "ec": ["ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"],
+           "p521": ["ec", "-pkeyopt", "ec_paramgen_curve:secp521r1"]}
     openssl("req", "-new", "-newkey", *new[algorithm], "-nodes", "-subj", subject,
             "-keyout", directory / "key.pem", "-out", directory / "csr.pem")
     return directory / "csr.pem"
@@ -116,6 +117,10 @@ def is_authority(pem):
     text = openssl("x509", "-noout", "-ext", "basicConstraints,keyUsage", text=pem)
     has("the cluster's certificate is a CA", text, "CA:TRUE")
     has("it may sign certificates", text, "Certificate Sign")
+    with tempfile.TemporaryDirectory() as name:
+        file = Path(name, "ca.crt")
+        file.write_text(pem)
+        openssl("verify", "-x509_strict", "-CAfile", file, file)
 
 
 def is_client(directory, ca, cert, key, subject):
@@ -123,7 +128,7 @@ def is_client(directory, ca, cert, key, subject):
     ca_file, cert_file, key_file = (directory / n for n in ("ca.crt", "client.crt", "client.key"))
     for path, text in ((ca_file, ca), (cert_file, cert), (key_file, key)):
         path.write_text(text)
-    openssl("verify", "-purpose", "sslclient", "-CAfile", ca_file, cert_file)
+    openssl("verify", "-x509_strict", "-purpose", "sslclient", "-CAfile", ca_file, cert_file)
     line = openssl("x509", "-in", cert_file, "-noout", "-subject", "-nameopt", "RFC2253")
     found = set(line.strip().removeprefix("subject=").split(","))
     equal("the certificate's subject", sorted(found), sorted(subject))

@@ -157,3 +157,24 @@ async fn a_magnum_conf_is_served_as_it_is() {
     let (code, _, said) = verb(&["config", "import", &words[0], "--to", &words[1]]);
     assert_ne!(code, 0, "nothing is replaced: {said}");
 }
+
+/// It starts all the same: what is on record can be read, and Keystone is one for all regions.
+#[tokio::test(flavor = "multi_thread")]
+async fn regions_between_which_it_would_have_to_guess_are_said() {
+    let mut site = Site::new().await;
+    site.cloud.add_region("RegionTwo");
+    let magnumd = site.start(site.command()).await;
+    magnumd.says("the catalogue has Heat in the regions RegionOne and RegionTwo").await;
+    magnumd.says("the catalogue has Neutron in the regions").await;
+    assert!(!magnumd.log().contains("the catalogue has Keystone"), "{}", magnumd.log());
+    let token = site.token().await;
+    assert_eq!(magnumd.get("/v1/clusters", &token).await.0, 200);
+    drop(magnumd);
+    site.configure("[clients.default]", "region = 'RegionOne'");
+    let magnumd = site.start(site.command()).await;
+    magnumd.says("INFO").await;
+    let token = site.token().await;
+    let made = magnumd.add_template(&token, "k8s", &serde_json::json!({})).await;
+    assert_eq!(made.status, 201, "{:?}", made.body);
+    assert!(!magnumd.log().contains("in the regions"), "{}", magnumd.log());
+}

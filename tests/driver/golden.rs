@@ -104,8 +104,8 @@ fn the_stack_has_as_many_resources_as_it_should() {
         // by which cluster-autoscaler sees that it is complete.
         (public(), 6 + 3 + 1, 6 + 3 + 1 + 10),
         (nested(), 2 + 6 + 1, 2 + 6 + 1),
-        // Ports, servers, addresses, members, two volumes each; five for the balancer; two groups.
-        (everything(), 6 + 18 + 5 + 2 + 1, 6 + 18 + 5 + 2 + 1 + 12),
+        // Ports, servers, addresses, members, three volumes each; five for the balancer; two groups.
+        (everything(), 6 + 21 + 5 + 2 + 1, 6 + 21 + 5 + 2 + 1 + 14),
     ] {
         let bundle = driver().bundle(&plan).unwrap();
         let template = yaml(&bundle.template);
@@ -329,8 +329,13 @@ fn hostile_text_stays_text() {
     let resources = &stack["resources"];
     assert_eq!(resources["etcd_vol_0"]["properties"]["volume_type"], hostile);
     assert_eq!(resources["master_0"]["properties"]["availability_zone"], hostile);
-    let device = &resources["master_0"]["properties"]["block_device_mapping_v2"][0];
-    assert_eq!(device["image"], hostile);
+    assert_eq!(resources["boot_vol_0"]["properties"]["image"], hostile);
+    assert_eq!(resources["boot_vol_0"]["properties"]["availability_zone"], hostile);
+    let mut nowhere = plan.clone();
+    nowhere.cluster.labels.remove("availability_zone");
+    let anywhere = yaml(&driver().bundle(&nowhere).unwrap().template);
+    let master = &anywhere["resources"]["master_0"]["properties"];
+    assert_eq!(master["block_device_mapping_v2"][0]["image"], hostile);
     assert_eq!(resources["subnet"]["properties"]["dns_nameservers"][1], hostile);
     let gateway = &resources["router"]["properties"]["external_gateway_info"];
     assert_eq!(gateway["network"], hostile);

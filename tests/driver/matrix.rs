@@ -208,9 +208,18 @@ fn an_operators_directory_adds_replaces_or_clashes() {
     let on = Wishes { enabled_beta: &enabled, ..Wishes::default() };
     assert!(Drivers::load(beta(), on).unwrap().by_name("x").is_some());
     let said = off.select(Some("y"), None, ServerType::Vm, "minix", Coe::Kubernetes);
-    assert_eq!(said.err().unwrap().to_string(), "Cluster driver (y) not supported.");
+    let said = said.err().unwrap().to_string();
+    assert!(said.starts_with("Cluster driver (y) not supported. Known are "), "{said}");
+    assert!(said.contains(NAME), "{said}");
     let said = off.select(None, None, ServerType::Bm, "minix", Coe::Kubernetes);
-    let sentence = "Cluster type (bm, minix, kubernetes) not supported.";
+    let sentence = "Cluster type (bm, minix, kubernetes) not supported. No driver builds \
+                    kubernetes on bm; known are kubernetes on vm, swarm-mode on vm.";
+    assert_eq!(said.err().unwrap().to_string(), sentence);
+    let said = off.select(None, None, ServerType::Vm, "opensuse", Coe::Kubernetes);
+    let sentence = "Cluster type (vm, opensuse, kubernetes) not supported. For kubernetes on vm \
+                    these values of the image's property os_distro are known: almalinux, centos, \
+                    coreos, debian, fedora-atomic, fedora-coreos, flatcar, rhel, rocky, \
+                    rockylinux, ubuntu. Choose such an image, or correct the property.";
     assert_eq!(said.err().unwrap().to_string(), sentence);
 }
 

@@ -193,3 +193,22 @@ fn what_it_provides() {
     assert!(all.by_name(NAME).is_some());
     assert!(Drivers::builtin(&[NAME.to_owned()]).by_name(NAME).is_none());
 }
+
+/// A volume in another zone would be another volume, and etcd's is all that a cluster knows.
+#[test]
+fn an_upgrade_leaves_volumes_where_they_are() {
+    let at = |zone: Option<&str>| {
+        let mut plan = labelled(3, 1, &[("etcd_volume_size", "5"), ("availability_zone", "a")]);
+        if let Some(zone) = zone {
+            plan.cluster.labels.insert("volume_availability_zone", zone);
+        }
+        plan
+    };
+    assert_eq!(
+        driver().check_upgrade(&at(None), &at(Some("a"))),
+        Ok(()),
+        "the same by another name"
+    );
+    let refused = driver().check_upgrade(&at(None), &at(Some("b"))).unwrap_err().to_string();
+    assert!(refused.contains("cannot change the label volume_availability_zone"), "{refused}");
+}

@@ -26,6 +26,7 @@ mod patience;
 mod policy;
 mod preflight;
 mod refusals;
+mod regions;
 mod resize;
 mod rotation;
 mod setup;

@@ -38,6 +38,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use magnumd::base::clock::Clock;
+use magnumd::base::http::server::{self, Door, Limits, Request, Response, Service};
 use magnumd::base::http::tls;
 use magnumd::base::id::Entropy;
 use magnumd::config::Config;
@@ -47,6 +48,7 @@ use magnumd::preflight::{self, Finding, Options, Parts, Scene, Verdict, Wanted, 
 use magnumd::{daemon, lab::Fault};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::{Lab, free_port};
@@ -263,6 +265,51 @@ pitfall!(
     }
 );
 pitfall!(
+    several_regions_and_none_is_configured,
+    "catalogue",
+    Fail,
+    "Heat, Nova, Neutron, Glance, Magnum in several regions (RegionOne and RegionTwo)",
+    "set region in [clients.default]",
+    |operator, options| {
+        operator.cloud.add_region("RegionTwo");
+    }
+);
+pitfall!(
+    another_line_waits_for_the_region,
+    "heat",
+    Warn,
+    "names none (region in [clients.default])",
+    "see the line catalogue",
+    |operator, options| {
+        operator.cloud.add_region("RegionTwo");
+    }
+);
+pitfall!(
+    several_regions_and_one_is_configured,
+    "catalogue",
+    Ok,
+    "magnumd is at ",
+    "",
+    |operator, options| {
+        operator.cloud.add_region("RegionTwo");
+        operator.configuration.push_str("[clients.default]\nregion = 'RegionOne'\n");
+    }
+);
+pitfall!(
+    nodes_would_have_to_guess_the_region,
+    "catalogue",
+    Warn,
+    "nodes are told no region, and their controllers would have to guess between RegionOne and",
+    "set region in [clients.default]",
+    |operator, options| {
+        operator.cloud.add_region("RegionTwo");
+        for service in ["heat", "nova", "neutron", "glance", "magnum"] {
+            let section = format!("[clients.{service}]\nregion = 'RegionOne'\n");
+            operator.configuration.push_str(&section);
+        }
+    }
+);
+pitfall!(
     tokens_are_short,
     "token-life",
     Warn,
@@ -456,6 +503,18 @@ pitfall!(
     "quota set",
     |operator, options| {
         operator.cloud.set_quota("demo", "cores", 5);
+    }
+);
+pitfall!(
+    no_quota_for_so_many_in_a_server_group,
+    "quota",
+    Fail,
+    "3 servers would share a server group, and Nova allows 2 in one",
+    "--server-group-members",
+    |operator, options| {
+        operator.cloud.set_quota("demo", "server_group_members", 2);
+        options.nodes = 3;
+        options.labels = vec![("nodes_affinity_policy".to_owned(), "anti-affinity".to_owned())];
     }
 );
 pitfall!(
@@ -781,6 +840,68 @@ impl Operator {
     fn fault(&self, line: &str) {
         self.cloud.inject(line.parse::<Fault>().unwrap());
     }
+}
+
+struct Empty;
+
+impl Service for Empty {
+    async fn handle(&self, _: Request) -> Response {
+        server::empty(hyper::StatusCode::NO_CONTENT)
+    }
+}
+
+/// What nodes will believe is tried with what they are given, not with what magnumd believes.
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_believe_whom_the_operator_names() {
+    let mut operator = Operator::new().await;
+    let made = || rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let (theirs, strange) = (made(), made());
+    let settings = tls::server_config(&theirs.cert.pem(), &theirs.signing_key.serialize_pem());
+    let (_held, settings) = watch::channel(Arc::new(settings.unwrap()));
+    let door = Door::bind(([127, 0, 0, 1], 0).into(), Limits::default()).await.unwrap();
+    let address = door.address().unwrap();
+    let stop = CancellationToken::new();
+    tokio::spawn(door.with_tls(settings).serve(Arc::new(Empty), stop.clone()));
+    let file = |name: &str, text: &str| {
+        let path = operator.place.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let (right, wrong) =
+        (file("theirs.pem", &theirs.cert.pem()), file("strange.pem", &strange.cert.pem()));
+    let odd = file("odd.pem", "no certificate");
+    let plain = operator.configuration.replace(
+        "password = 'secret'\n[trust]",
+        &format!("password = 'secret'\npublic_url = 'https://{address}/v3'\n[trust]"),
+    );
+    let ours = |file: &str| format!("[clients.default]\nca_file = '{file}'\n");
+    let nodes = |file: &str| format!("[drivers]\nopenstack_ca_file = '{file}'\n");
+    let unbelieved = format!("would not believe {address} (invalid peer certificate");
+    let table = [
+        (String::new(), Verdict::Warn, unbelieved.as_str()),
+        (nodes(&right), Verdict::Ok, "nodes believe OpenStack by the authorities in"),
+        (nodes(&wrong), Verdict::Fail, &unbelieved),
+        (nodes("/nowhere.pem"), Verdict::Fail, "authorities in /nowhere.pem: No such file"),
+        (nodes(&odd), Verdict::Fail, "holds no PEM certificate"),
+        // What magnumd itself believes is theirs too, until it is said otherwise.
+        (ours(&right), Verdict::Ok, "nodes believe OpenStack by the authorities in"),
+        (ours(&right) + &nodes(&wrong), Verdict::Fail, &unbelieved),
+        (ours(&right) + &nodes(""), Verdict::Warn, "the authorities of their image"),
+    ];
+    for (more, verdict, sentence) in table {
+        operator.configuration = format!("{plain}{more}");
+        let (found, said, _) = line(&operator.look(None).await, "tls");
+        assert_eq!(found, verdict, "{more}: {said}");
+        assert!(said.contains(sentence), "{more}: {said}");
+    }
+    // Nobody is no stranger.
+    stop.cancel();
+    let away = free_port();
+    operator.configuration =
+        plain.replace(&address.to_string(), &format!("127.0.0.1:{away}")) + &nodes(&right);
+    let (found, said, _) = line(&operator.look(None).await, "tls");
+    assert_eq!(found, Verdict::Warn, "{said}");
+    assert!(said.contains("nobody answers where nodes are led: 127.0.0.1:"), "{said}");
 }
 
 /// etcd gives up after five seconds; a slow address is noticed before a cluster meets it.

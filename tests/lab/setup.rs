@@ -89,6 +89,29 @@ async fn a_bare_cloud_is_made_ready_and_bare_again() {
     assert!(file.exists(), "the configuration is the operator's");
 }
 
+/// The only region is taken; between two the operator chooses.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_region_is_chosen_where_there_are_two() {
+    let cloud = bare_cloud().await;
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("magnumd.toml");
+    let admin = credentials(&cloud, "admin");
+    let unsaid = || Names { region: String::new(), ..names() };
+    let work = setup(&admin, &file, unsaid()).await;
+    work.carry_out(&work.plan().await.unwrap()).await.unwrap();
+    let region = Config::load(&file).unwrap().clients.default.region;
+    assert_eq!(region.as_deref(), Some("RegionOne"));
+
+    cloud.add_region("RegionTwo");
+    let refused = Setup::log_in(&admin, unsaid(), &file, Entropy::new()).await.err().unwrap();
+    let refused = refused.to_string();
+    assert!(refused.contains("several regions"), "{refused}");
+    assert!(refused.ends_with("OS_REGION_NAME: RegionOne, RegionTwo"), "{refused}");
+    let two = Names { region: "RegionTwo".to_owned(), ..names() };
+    let plan = setup(&admin, &file, two).await.plan().await.unwrap();
+    assert_eq!(count(&plan.lines, Action::Refuse), 0, "{:?}", plan.lines);
+}
+
 /// Cut off anywhere, the next run finishes: the passwords were on disk before Keystone heard them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_was_cut_off_is_finished_by_the_next() {

@@ -26,7 +26,8 @@ async fn routes_methods_and_versions() {
         (Method::PATCH, "/v1/clustertemplates", &LATEST, 400),
         (Method::HEAD, "/", &LATEST, 200),
         (Method::POST, "/", &LATEST, 405),
-        (Method::PATCH, "/v1/clusters/detail", &LATEST, 404),
+        // Before anybody looks for a cluster of that name.
+        (Method::PATCH, "/v1/clusters/detail", &LATEST, 400),
         (Method::GET, "/v1/clusters/k1/detail", &LATEST, 404),
         (Method::GET, "/v1/federations?limit=0", &LATEST, 400),
         (Method::GET, "/v1/federations?sort_key=name&limit=3", &LATEST, 200),
@@ -186,6 +187,12 @@ async fn a_template_is_patched() {
         (demo(), json!({ "op": "remove" }), 400, "not a valid list"),
         (demo(), json!([{ "op": "replace", "path": "/uuid", "value": "x" }]), 400, "internal"),
         (demo(), json!([{ "op": "remove", "path": "/hidden" }]), 400, "mandatory"),
+        (
+            demo(),
+            json!([{ "op": "replace", "path": "/labels", "value": "{'a':'b', 'q':'it's', 'c':'d'}" }]),
+            400,
+            "attribute labels. Value: '{'a':'b', 'q':'it's', 'c':'d'}'. Value should be a map",
+        ),
         (demo(), json!([{ "op": "replace", "path": "/coe", "value": "pony" }]), 400, "pony"),
         (
             demo(),
@@ -339,6 +346,26 @@ async fn changes_that_cannot_be() {
             409,
             "max_node_count for g",
         ),
+        (&send, group, json!({ "name": "-lead" }), 400, "Value: '-lead'. The name of a node group"),
+        (&send, group, json!({ "name": "a/b" }), 400, "attribute name. Value: 'a/b'"),
+        (&send, group, json!({ "name": "n".repeat(64) }), 400, "at most 63 letters"),
+        (
+            &send,
+            group,
+            json!({ "name": "g", "node_taints": [
+                { "key": "a", "effect": "NoSchedule", "value": "1" },
+                { "key": "a", "effect": "NoSchedule", "value": "2" },
+            ] }),
+            400,
+            "'a:NoSchedule'. Value should have no two taints",
+        ),
+        (
+            &change,
+            worker,
+            patch("replace", "/node_labels", json!("{'a':'b', 'q':'it's', 'c':'d'}")),
+            400,
+            "attribute node_labels. Value: '{'a':'b', 'q'",
+        ),
         (&send, group, label("kubernetes.io/role"), 409, "node_labels"),
         (&send, group, label("$(reboot)"), 400, "node_labels"),
         (
@@ -364,6 +391,68 @@ async fn changes_that_cannot_be() {
     }
     let stored = place.store.read(|v| v.cluster(cluster.id)).unwrap().unwrap();
     assert_eq!(stored.record, cluster, "nothing was changed");
+}
+
+/// As upstream and its conformance tests have it: what is wrong with a body is said before anybody
+/// looks for what the path names.
+#[tokio::test]
+async fn a_body_is_read_before_anything_is_looked_up() {
+    let place = Place::new();
+    place.put(&place.template(1, "p1", "base")).await;
+    place.cluster(7, "p1", "k1").await;
+    let odd = json!([{ "op": "replace", "path": "/uuid", "value": "x" }]);
+    let fine = json!([{ "op": "replace", "path": "/max_node_count", "value": 5 }]);
+    let (send, change) = (Method::POST, Method::PATCH);
+    // The kind of path, a body that cannot be, one that could, and whom the path misses.
+    let table = [
+        (&change, "/v1/clustertemplates/nope", odd.clone(), fine.clone(), "ClusterTemplate nope"),
+        (&change, "/v1/clusters/nope", odd.clone(), json!([]), "Cluster nope"),
+        (&change, "/v1/clusters/detail", odd.clone(), json!([]), "Cluster detail"),
+        (
+            &send,
+            "/v1/clusters/nope/actions/resize",
+            json!({ "node_count": "many" }),
+            json!({ "node_count": 2 }),
+            "Cluster nope",
+        ),
+        (
+            &send,
+            "/v1/clusters/nope/actions/upgrade",
+            json!({ "cluster_template": "base", "max_batch_size": 0 }),
+            json!({ "cluster_template": "base" }),
+            "Cluster nope",
+        ),
+        (
+            &send,
+            "/v1/clusters/nope/nodegroups",
+            json!({ "name": "g", "node_count": -1 }),
+            json!({ "name": "g" }),
+            "Cluster nope",
+        ),
+        (
+            &send,
+            "/v1/clusters/nope/nodegroups",
+            json!({ "name": "-lead" }),
+            json!({ "name": "g" }),
+            "Cluster nope",
+        ),
+        (&change, "/v1/clusters/nope/nodegroups/g", odd.clone(), fine.clone(), "Cluster nope"),
+        (&change, "/v1/clusters/k1/nodegroups/nope", odd.clone(), fine.clone(), "Nodegroup nope"),
+    ];
+    for (method, path, bad, good, missing) in table {
+        let refused = place.send(demo(), method.clone(), path, &bad).await;
+        assert_eq!(refused.status.as_u16(), 400, "{method} {path} {bad}: {}", refused.text);
+        let missed = place.send(demo(), method.clone(), path, &good).await;
+        assert_eq!(missed.status.as_u16(), 404, "{method} {path} {good}: {}", missed.text);
+        assert!(missed.detail().starts_with(missing), "{path}: {}", missed.text);
+    }
+    // Whoever may not change what is there is told nothing else.
+    let denied = place.send(reader(), Method::PATCH, "/v1/clustertemplates/base", &odd).await;
+    assert_eq!(denied.status, StatusCode::FORBIDDEN, "{}", denied.text);
+    // A version that does not know the path comes before its body.
+    let how = [JSON, ("openstack-api-version", "container-infra 1.8")];
+    let old = place.ask(demo(), Method::PATCH, "/v1/clusters/k1/nodegroups/x", &how, b"[1]").await;
+    assert_eq!(old.status.as_u16(), 406, "{}", old.text);
 }
 
 #[tokio::test]

@@ -67,6 +67,14 @@ pub fn pinned_client_config(pem: &str) -> Result<ClientConfig, TlsError> {
     with_roots(pinned(pem)?)
 }
 
+/// How many authorities `pem` holds; an error if it holds none, or one that cannot be read.
+pub fn authorities(pem: &str) -> Result<usize, TlsError> {
+    match pinned(pem)?.len() {
+        0 => Err(settings("it holds no PEM certificate")),
+        count => Ok(count),
+    }
+}
+
 /// Client settings that trust nothing but the certificates in `pem`, and show whoever asks a
 /// certificate: a chain, leaf first, and its key.
 pub fn mutual_client_config(

@@ -160,6 +160,8 @@ join_swarm() {
 
 start_rexray() {
   install -D -m 600 "$BUNDLE/rexray.yml" /etc/rexray/config.yml
+  [ ! -e "$BUNDLE/openstack-ca.pem" ] ||
+    install -m 644 "$BUNDLE/openstack-ca.pem" /etc/rexray/openstack-ca.pem
   install -m 644 "$BUNDLE/magnumd-rexray.service" /etc/systemd/system/magnumd-rexray.service
   systemctl daemon-reload
   systemctl enable magnumd-rexray.service

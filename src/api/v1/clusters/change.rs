@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::super::super::coerce::{Fields, mandatory};
-use super::super::super::context::{Context, find_cluster};
+use super::super::super::context::{Context, body_first, find_cluster};
 use super::super::super::error::{ApiError, Outcome};
 use super::super::super::patch::{Patch, Rules};
 use super::super::super::reply::Reply;
@@ -49,16 +49,19 @@ pub async fn update(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
         false => cx.query(&[])?,
     };
     let rollback = query.flag("rollback")?.unwrap_or(false);
-    let cluster = cx.cluster(id, Some("cluster:update_all_projects"))?;
-    let uuid = cluster.id;
-    let is_trustee = cluster.trustee_user_id.as_ref() == Some(&cx.requester().user_id);
-    if is_trustee {
-        cx.allow_cluster("cluster:update_health_status", &cluster)?;
-    } else {
-        cx.allow_cluster("cluster:update", &cluster)?;
-        cx.allow("cluster:update_health_status")?;
-    }
-    let patch = Patch::read(&cx.body("patch")?, &PATCH_RULES)?;
+    let named = || {
+        let cluster = cx.cluster(id, Some("cluster:update_all_projects"))?;
+        let is_trustee = cluster.trustee_user_id.as_ref() == Some(&cx.requester().user_id);
+        if is_trustee {
+            cx.allow_cluster("cluster:update_health_status", &cluster)?;
+        } else {
+            cx.allow_cluster("cluster:update", &cluster)?;
+            cx.allow("cluster:update_health_status")?;
+        }
+        Ok((cluster.id, is_trustee))
+    };
+    let patch = || Patch::read(&cx.body("patch")?, &PATCH_RULES);
+    let ((uuid, is_trustee), patch) = body_first(named(), patch())?;
     let turn = cx.api.lines.stand(&uuid.to_string()).await;
     let mut is_counted = false;
     loop {
@@ -159,20 +162,39 @@ async fn count_workers(
     Ok(())
 }
 
+/// What the body of a resize says.
+struct Resize {
+    node_count: u32,
+    nodes_to_remove: Vec<String>,
+    nodegroup: Option<String>,
+}
+
+impl Resize {
+    fn read(cx: &Context<'_>) -> Outcome<Self> {
+        let argument = "cluster_resize_req";
+        let known = ["node_count", "nodes_to_remove", "nodegroup"];
+        let mut fields = Fields::new(argument, cx.body(argument)?, &known, &[])?;
+        let node_count = fields.whole("node_count", 0..=MOST_NODES)?;
+        Ok(Self {
+            node_count: node_count.ok_or_else(|| mandatory("node_count"))?,
+            nodes_to_remove: fields.texts("nodes_to_remove", 1000)?.unwrap_or_default(),
+            nodegroup: fields.text("nodegroup", 1..=255)?,
+        })
+    }
+}
+
 /// `POST /v1/clusters/{id}/actions/resize`
 pub async fn resize(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
     cx.since(Version::RESIZE, "resize")?;
     cx.query(&[])?;
-    let cluster = cx.cluster(id, None)?;
-    cx.allow_cluster("cluster:resize", &cluster)?;
-    let argument = "cluster_resize_req";
-    let known = ["node_count", "nodes_to_remove", "nodegroup"];
-    let mut fields = Fields::new(argument, cx.body(argument)?, &known, &[])?;
-    let node_count = fields.whole("node_count", 0..=MOST_NODES)?;
-    let node_count = node_count.ok_or_else(|| mandatory("node_count"))?;
-    let nodes_to_remove = fields.texts("nodes_to_remove", 1000)?.unwrap_or_default();
-    let ident = fields.text("nodegroup", 1..=255)?;
-    let group = cx.read(|view| group_of(view, cluster.id, ident.as_deref()))?;
+    let named = || {
+        let cluster = cx.cluster(id, None)?;
+        cx.allow_cluster("cluster:resize", &cluster)?;
+        Ok(cluster)
+    };
+    let (cluster, asked) = body_first(named(), Resize::read(cx))?;
+    let Resize { node_count, nodes_to_remove, nodegroup } = asked;
+    let group = cx.read(|view| group_of(view, cluster.id, nodegroup.as_deref()))?;
     if group.is_master() {
         return Err(ApiError::invalid(
             "Resizing the master nodegroup is not supported by this driver.",
@@ -184,6 +206,26 @@ pub async fn resize(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
     Reply::accepted(cluster.id)
 }
 
+/// What the body of an upgrade says.
+struct Upgrade {
+    cluster_template: String,
+    max_batch_size: u32,
+    nodegroup: Option<String>,
+}
+
+impl Upgrade {
+    fn read(cx: &Context<'_>) -> Outcome<Self> {
+        let argument = "cluster_upgrade_req";
+        let known = ["cluster_template", "max_batch_size", "nodegroup"];
+        let mut fields = Fields::new(argument, cx.body(argument)?, &known, &[])?;
+        Ok(Self {
+            cluster_template: fields.required_text("cluster_template")?,
+            max_batch_size: fields.whole("max_batch_size", 1..=MOST_NODES)?.unwrap_or(1),
+            nodegroup: fields.text("nodegroup", 1..=255)?,
+        })
+    }
+}
+
 /// `POST /v1/clusters/{id}/actions/upgrade`
 pub async fn upgrade(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
     cx.since(Version::RESIZE, "upgrade")?;
@@ -193,16 +235,15 @@ pub async fn upgrade(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
             "Cluster upgrade is not supported in the provided microversion.",
         ));
     }
-    let cluster = cx.cluster(id, Some("cluster:upgrade_all_projects"))?;
-    cx.allow_cluster("cluster:upgrade", &cluster)?;
-    let argument = "cluster_upgrade_req";
-    let known = ["cluster_template", "max_batch_size", "nodegroup"];
-    let mut fields = Fields::new(argument, cx.body(argument)?, &known, &[])?;
-    let template = fields.required_text("cluster_template")?;
-    let max_batch_size = fields.whole("max_batch_size", 1..=MOST_NODES)?.unwrap_or(1);
-    let ident = fields.text("nodegroup", 1..=255)?;
-    let template = cx.template(&template, None)?;
-    let group = cx.read(|view| group_of(view, cluster.id, ident.as_deref()))?;
+    let named = || {
+        let cluster = cx.cluster(id, Some("cluster:upgrade_all_projects"))?;
+        cx.allow_cluster("cluster:upgrade", &cluster)?;
+        Ok(cluster)
+    };
+    let (cluster, asked) = body_first(named(), Upgrade::read(cx))?;
+    let Upgrade { cluster_template, max_batch_size, nodegroup } = asked;
+    let template = cx.template(&cluster_template, None)?;
+    let group = cx.read(|view| group_of(view, cluster.id, nodegroup.as_deref()))?;
     if !group.is_default && template.id != cluster.template_id {
         return Err(ApiError::conflict(format!(
             "Cluster Template is not valid for upgrade: nodegroup {} is not a default one and \

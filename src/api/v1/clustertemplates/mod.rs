@@ -10,7 +10,7 @@ use form::{KNOWN, Origin, READ_ONLY};
 use view::{TemplateList, template_view};
 
 use super::super::coerce::Fields;
-use super::super::context::{Context, Reach};
+use super::super::context::{Context, Reach, body_first};
 use super::super::error::{ApiError, Outcome};
 use super::super::page::{LIST_ARGUMENTS, Listing, Marker};
 use super::super::patch::{Patch, Rules};
@@ -156,9 +156,13 @@ pub async fn create(cx: &Context<'_>) -> Outcome<Reply> {
 /// `PATCH /v1/clustertemplates/{id}`
 pub async fn update(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
     cx.query(&[])?;
-    let stored = cx.template(id, Some("clustertemplate:update_all_projects"))?;
-    cx.allow_template("clustertemplate:update", &stored)?;
-    let patch = Patch::read(&cx.body("patch")?, &PATCH_RULES)?;
+    let named = || {
+        let stored = cx.template(id, Some("clustertemplate:update_all_projects"))?;
+        cx.allow_template("clustertemplate:update", &stored)?;
+        Ok(stored)
+    };
+    let patch = || Patch::read(&cx.body("patch")?, &PATCH_RULES);
+    let (stored, patch) = body_first(named(), patch())?;
     let uuid = stored.id.to_string();
     let turn = cx.api.lines.stand(&uuid).await;
     let mut stored = cx.template(&uuid, None)?;

@@ -57,51 +57,80 @@ pub struct Origin {
     pub created_at: Timestamp,
 }
 
-/// The group that is asked for, with what it inherits from its cluster.
-pub fn group(mut fields: Fields, cluster: &Cluster, origin: Origin) -> Outcome<NodeGroup> {
-    let f = &mut fields;
-    let name = f.text("name", SHORT_TEXT)?.ok_or_else(|| mandatory("name"))?;
-    let role = f.text("role", SHORT_TEXT)?.unwrap_or_else(|| nodegroup::WORKER.to_owned());
-    if !is_value(&role) {
-        let why = "A role becomes a label of the nodes: at most 63 letters, digits, '-', '_' and \
-                   '.', with a letter or digit at either end.";
-        return Err(ApiError::field("role", role, why));
+/// What is asked for, before anything is known of the cluster.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    name: String,
+    role: String,
+    node_count: Option<u32>,
+    min_node_count: Option<u32>,
+    max_node_count: Option<u32>,
+    flavor_id: Option<String>,
+    image_id: Option<String>,
+    docker_volume_size: Option<u32>,
+    labels: Option<Labels>,
+    merge_labels: bool,
+    node_labels: BTreeMap<String, String>,
+    node_taints: Vec<Taint>,
+}
+
+impl Wish {
+    pub fn read(mut fields: Fields) -> Outcome<Self> {
+        let f = &mut fields;
+        let name = f.text("name", SHORT_TEXT)?.ok_or_else(|| mandatory("name"))?;
+        let role = f.text("role", SHORT_TEXT)?.unwrap_or_else(|| nodegroup::WORKER.to_owned());
+        Ok(Self {
+            name: label_of_nodes("name", name)?,
+            role: label_of_nodes("role", role)?,
+            node_count: f.whole("node_count", 0..=MOST_NODES)?,
+            min_node_count: f.whole("min_node_count", 0..=MOST_NODES)?,
+            max_node_count: most(f)?,
+            flavor_id: f.text("flavor_id", SHORT_TEXT)?,
+            image_id: f.text("image_id", SHORT_TEXT)?,
+            docker_volume_size: f.whole("docker_volume_size", 1..=i32::MAX as u32)?,
+            labels: f.labels("labels")?.filter(|labels| !labels.is_empty()),
+            merge_labels: f.flag("merge_labels")?.unwrap_or(false),
+            node_labels: node_labels(f)?,
+            node_taints: node_taints(f)?,
+        })
     }
-    let merge = f.flag("merge_labels")?.unwrap_or(false);
-    let labels = match f.labels("labels")?.filter(|labels| !labels.is_empty()) {
-        None => cluster.labels.clone(),
-        Some(own) if merge => own.over(&cluster.labels),
-        Some(own) => own,
-    };
-    let or = |own: Option<String>, theirs: &Option<String>| own.or_else(|| theirs.clone());
-    let group = NodeGroup {
-        id: origin.id,
-        sequence: origin.sequence,
-        cluster_id: cluster.id,
-        project_id: cluster.project_id.clone(),
-        node_count: f.whole("node_count", 0..=MOST_NODES)?.unwrap_or(1),
-        min_node_count: f.whole("min_node_count", 0..=MOST_NODES)?.unwrap_or(0),
-        max_node_count: most(f)?,
-        flavor_id: or(f.text("flavor_id", SHORT_TEXT)?, &cluster.flavor_id),
-        image_id: or(f.text("image_id", SHORT_TEXT)?, &origin.image_id),
-        image: None,
-        docker_volume_size: f.whole("docker_volume_size", 1..=i32::MAX as u32)?,
-        labels,
-        is_default: false,
-        stack_id: None,
-        status: Status::CreateInProgress,
-        status_reason: None,
-        node_addresses: Vec::new(),
-        version: None,
-        node_labels: node_labels(f)?,
-        node_taints: node_taints(f)?,
-        created_at: origin.created_at,
-        updated_at: None,
-        name,
-        role,
-    };
-    check_counts(&group)?;
-    Ok(group)
+
+    /// The group that is asked for, with what it inherits from its cluster.
+    pub fn group(self, cluster: &Cluster, origin: Origin) -> Outcome<NodeGroup> {
+        let labels = match self.labels {
+            None => cluster.labels.clone(),
+            Some(own) if self.merge_labels => own.over(&cluster.labels),
+            Some(own) => own,
+        };
+        let group = NodeGroup {
+            id: origin.id,
+            sequence: origin.sequence,
+            cluster_id: cluster.id,
+            project_id: cluster.project_id.clone(),
+            name: self.name,
+            role: self.role,
+            node_count: self.node_count.unwrap_or(1),
+            min_node_count: self.min_node_count.unwrap_or(0),
+            max_node_count: self.max_node_count,
+            flavor_id: self.flavor_id.or_else(|| cluster.flavor_id.clone()),
+            image_id: self.image_id.or(origin.image_id),
+            image: None,
+            docker_volume_size: self.docker_volume_size,
+            labels,
+            is_default: false,
+            stack_id: None,
+            status: Status::CreateInProgress,
+            status_reason: None,
+            node_addresses: Vec::new(),
+            version: None,
+            node_labels: self.node_labels,
+            node_taints: self.node_taints,
+            created_at: origin.created_at,
+            updated_at: None,
+        };
+        check_counts(&group)?;
+        Ok(group)
+    }
 }
 
 /// A group with the four attributes that may change, as a patch left them.
@@ -145,6 +174,21 @@ fn check_counts(group: &NodeGroup) -> Outcome<()> {
     }
 }
 
+/// A field whose value the nodes bear as a label. Heat and Nova take whatever fits there, because
+/// names of stacks and servers hold no more than the beginning of it.
+fn label_of_nodes(field: &str, value: String) -> Outcome<String> {
+    match !value.is_empty() && is_value(&value) {
+        true => Ok(value),
+        false => {
+            let why = format!(
+                "The {field} of a node group becomes a label of its nodes: at most 63 letters, \
+                 digits, '-', '_' and '.', with a letter or digit at either end."
+            );
+            Err(ApiError::field(field, value, why))
+        }
+    }
+}
+
 /// Labels of nodes; those that tell Kubernetes what a node is are not the tenant's to set.
 fn node_labels(fields: &mut Fields) -> Outcome<BTreeMap<String, String>> {
     let labels = fields.labels("node_labels")?.unwrap_or_default();
@@ -177,7 +221,18 @@ fn node_taints(fields: &mut Fields) -> Outcome<Vec<Taint>> {
         return Err(ApiError::field("node_taints", shown(&value), why));
     };
     check_amount("node_taints", items.len())?;
-    items.iter().map(taint).collect()
+    let taints = items.iter().map(taint).collect::<Outcome<Vec<Taint>>>()?;
+    // A kubelet that is given one of them twice does not register its node.
+    let same = |a: &Taint, b: &Taint| a.key == b.key && a.effect == b.effect;
+    let twice = taints.iter().enumerate().find(|(at, t)| taints[..*at].iter().any(|u| same(t, u)));
+    match twice {
+        None => Ok(taints),
+        Some((_, taint)) => {
+            let why =
+                "Value should have no two taints with the same key and effect; leave one away.";
+            Err(ApiError::field("node_taints", format!("{}:{}", taint.key, taint.effect), why))
+        }
+    }
 }
 
 fn taint(item: &Value) -> Outcome<Taint> {
@@ -308,6 +363,35 @@ mod tests {
         for odd in [json!({ "a b": "1" }), json!({ "a": "x y" }), json!({ "a": "$(id)" })] {
             assert_eq!(labels(odd).unwrap_err().status(), 400);
         }
+    }
+
+    #[test]
+    fn a_name_is_what_nodes_can_bear_as_a_label() {
+        let long = "a".repeat(63);
+        for good in ["a", "gpu-large", "A_1.b", long.as_str()] {
+            assert_eq!(label_of_nodes("name", good.to_owned()).unwrap(), good);
+        }
+        let longer = "a".repeat(64);
+        for bad in ["-lead", "trail-", "a/b", "a b", ".", "", "\u{e4}", longer.as_str()] {
+            let refused = label_of_nodes("name", bad.to_owned()).unwrap_err();
+            assert_eq!(refused.status(), 400, "{bad}");
+            assert!(refused.detail().contains("at most 63 letters"), "{}", refused.detail());
+        }
+    }
+
+    #[test]
+    fn a_taint_is_given_once() {
+        let taint = |key: &str, effect: &str| json!({ "key": key, "effect": effect, "value": "x" });
+        let refused = taints(json!([
+            taint("gpu", "NoSchedule"),
+            taint("gpu", "NoExecute"),
+            { "key": "gpu", "effect": "NoSchedule" },
+        ]));
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.status(), 400);
+        assert!(refused.detail().contains("'gpu:NoSchedule'"), "{}", refused.detail());
+        let both = json!([taint("gpu", "NoSchedule"), taint("gpu", "NoExecute")]);
+        assert_eq!(taints(both).unwrap().len(), 2);
     }
 
     #[test]

@@ -4,13 +4,13 @@ mod form;
 
 use std::collections::{BTreeMap, HashMap};
 
-use form::{KNOWN, Origin, READ_ONLY};
+use form::{KNOWN, Origin, READ_ONLY, Wish};
 use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::super::coerce::Fields;
-use super::super::context::{Context, find_cluster, only};
+use super::super::context::{Context, body_first, find_cluster, only};
 use super::super::error::{ApiError, Outcome};
 use super::super::link::{Link, links};
 use super::super::page::{LIST_ARGUMENTS, Listing, Marker, encoded};
@@ -218,17 +218,22 @@ pub fn show(cx: &Context<'_>, id: &str, group: &str) -> Outcome<Reply> {
 pub async fn create(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
     cx.since(Version::NODEGROUPS, "post")?;
     cx.query(&[])?;
-    let (cluster, groups) = {
+    let named = || {
         let reach = cx.reach(None)?;
-        cx.read(|view| {
+        let found = cx.read(|view| {
             let cluster = find_cluster(view, id, reach)?;
             let groups = view.nodegroups(cluster.id)?;
             Ok((cluster, groups))
-        })?
+        })?;
+        cx.allow("nodegroup:create")?;
+        Ok(found)
     };
-    cx.allow("nodegroup:create")?;
-    let fields = Fields::new("nodegroup", cx.body("nodegroup")?, &KNOWN, &READ_ONLY)?;
-    knows_node_labels(cx, |name| fields.has(name))?;
+    let wish = || {
+        let fields = Fields::new("nodegroup", cx.body("nodegroup")?, &KNOWN, &READ_ONLY)?;
+        knows_node_labels(cx, |name| fields.has(name))?;
+        Wish::read(fields)
+    };
+    let ((cluster, groups), wish) = body_first(named(), wish())?;
     let worker = groups.iter().find(|g| g.is_default && !g.is_master());
     let now = cx.api.clock.now();
     let origin = Origin {
@@ -237,7 +242,7 @@ pub async fn create(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
         image_id: worker.and_then(|g| g.image_id.clone()),
         created_at: now,
     };
-    let group = form::group(fields, &cluster, origin)?;
+    let group = wish.group(&cluster, origin)?;
     if group.is_master() {
         return Err(ApiError::invalid("Creating master nodegroups is currently not supported."));
     }
@@ -258,11 +263,18 @@ pub async fn create(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
 /// `PATCH /v1/clusters/{id}/nodegroups/{group}`
 pub async fn update(cx: &Context<'_>, id: &str, ident: &str) -> Outcome<Reply> {
     cx.query(&[])?;
-    let (cluster, group) = find(cx, id, ident, None, "patch")?;
-    cx.allow("nodegroup:update")?;
-    let body = cx.body("patch")?;
-    let patch = Patch::read(&body, &PATCH_RULES)?;
-    knows_node_labels(cx, |name| patch.touches(name))?;
+    cx.since(Version::NODEGROUPS, "patch")?;
+    let named = || {
+        let found = find(cx, id, ident, None, "patch")?;
+        cx.allow("nodegroup:update")?;
+        Ok(found)
+    };
+    let patch = || {
+        let patch = Patch::read(&cx.body("patch")?, &PATCH_RULES)?;
+        knows_node_labels(cx, |name| patch.touches(name))?;
+        Ok(patch)
+    };
+    let ((cluster, group), patch) = body_first(named(), patch())?;
     let uuids = (cluster.id.to_string(), group.id.to_string());
     let turn = cx.api.lines.stand(&uuids.1).await;
     let (mut cluster, mut group) = find(cx, &uuids.0, &uuids.1, None, "patch")?;
