@@ -201,7 +201,7 @@ fn stack(body: &Value) -> Option<Stack> {
         id: text("id")?,
         name: text("stack_name")?,
         status: text("stack_status")?,
-        status_reason: text("stack_status_reason").unwrap_or_default(),
+        status_reason: sentence(&body["stack_status_reason"]),
         parameters: parameters
             .map(|map| map.iter().map(|(k, v)| (k.clone(), v.clone())).collect())
             .unwrap_or_default(),
@@ -211,6 +211,16 @@ fn stack(body: &Value) -> Option<Stack> {
             .collect(),
         tags: tags.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
     })
+}
+
+/// What Heat says of a failure, of which the end tells least.
+fn sentence(value: &Value) -> String {
+    const MOST: usize = 4000;
+    let text = value.as_str().unwrap_or_default();
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }
 
 /// Failed resources of a nested listing. A group fails because of its member, so what has a
@@ -228,7 +238,7 @@ fn failed(resources: &Value) -> Vec<FailedResource> {
                 Some(parent) => format!("{parent}.{own}"),
                 None => own,
             };
-            let reason = text(&r["resource_status_reason"]);
+            let reason = sentence(&r["resource_status_reason"]);
             (FailedResource { name, kind: text(&r["resource_type"]), reason }, parent)
         })
         .collect();

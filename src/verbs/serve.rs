@@ -13,10 +13,9 @@ use tracing::warn;
 use super::logging::{self, LogLevel};
 use super::reload::Reload;
 use super::source::Source;
-use super::{WRONG_CONFIGURATION, complain, manager, signals};
+use super::{UNUSABLE_STATE, WRONG_CONFIGURATION, complain, manager, signals};
 
 /// As in sysexits.h: what the operator has to look at.
-const UNUSABLE_STATE: u8 = 65;
 const NO_LISTENER: u8 = 69;
 const DISK: u8 = 74;
 const IN_USE: u8 = 75;
@@ -99,7 +98,8 @@ async fn serve(layers: Layers, loaded: Loaded, level: LogLevel) -> Result<(), St
 const fn code(error: &StartError) -> u8 {
     match error {
         StartError::Open(OpenError::Locked(_)) => IN_USE,
-        StartError::Open(OpenError::Newer(..)) | StartError::Keyring { .. } => UNUSABLE_STATE,
+        StartError::Open(OpenError::Newer(..) | OpenError::Damaged(..))
+        | StartError::Keyring { .. } => UNUSABLE_STATE,
         StartError::Open(OpenError::Disk(..) | OpenError::Missing(_))
         | StartError::Directory { .. }
         | StartError::Store(_) => DISK,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::super::super::coerce::{Fields, SHORT_TEXT, mandatory, shown};
+use super::super::super::coerce::{Fields, SHORT_TEXT, check_size, mandatory, shown};
 use super::super::super::error::{ApiError, Outcome};
 use crate::base::clock::Timestamp;
 use crate::model::cluster::Cluster;
@@ -73,6 +73,7 @@ pub fn group(mut fields: Fields, cluster: &Cluster, origin: Origin) -> Outcome<N
         Some(own) if merge => own.over(&cluster.labels),
         Some(own) => own,
     };
+    check_size("labels", &labels)?;
     let or = |own: Option<String>, theirs: &Option<String>| own.or_else(|| theirs.clone());
     let group = NodeGroup {
         id: origin.id,
