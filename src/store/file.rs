@@ -40,9 +40,11 @@ struct Trouble {
 }
 
 impl StateFile {
-    pub fn open(path: &Path, damage: Damage) -> Result<Self, OpenError> {
-        let open = RwLock::new(Some(Arc::new(open(path, &damage)?)));
-        Ok(Self { path: path.to_owned(), open, trouble: Mutex::new(None), damage })
+    /// With it, whether the last commit was damaged and left out.
+    pub fn open(path: &Path, damage: Damage) -> Result<(Self, bool), OpenError> {
+        let (database, fell_back) = open(path)?;
+        let open = RwLock::new(Some(Arc::new(database)));
+        Ok((Self { path: path.to_owned(), open, trouble: Mutex::new(None), damage }, fell_back))
     }
 
     /// Why the file's own checksums do not hold, if they do not. No commit begins meanwhile.
@@ -128,8 +130,9 @@ impl StateFile {
                 former = shared;
             }
         }
-        match open(&self.path, &self.damage) {
-            Ok(database) => {
+        match open(&self.path) {
+            // What it may have left out is the commit that has just failed.
+            Ok((database, _)) => {
                 let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
                 *open = Some(Arc::new(database));
             }
@@ -151,8 +154,8 @@ impl StateFile {
 }
 
 /// Opens the file after every page of it was found to be as it was written; makes it if it is
-/// not there.
-pub(super) fn open(path: &Path, damage: &Damage) -> Result<Database, OpenError> {
+/// not there. Answers too whether the last commit was damaged and therefore left out.
+pub(super) fn open(path: &Path) -> Result<(Database, bool), OpenError> {
     if !path.exists() {
         make(path).map_err(|e| OpenError::Disk(path.to_owned(), e.to_string()))?;
     }
@@ -176,13 +179,7 @@ pub(super) fn open(path: &Path, damage: &Damage) -> Result<Database, OpenError> 
         Ok(Err(error)) => return Err(damaged(error.to_string())),
         Err(panic) => return Err(damaged(said(&*panic))),
     };
-    if fell_back.has_happened() {
-        damage.lost(
-            "pages of the last commit were damaged, by a power cut in the middle of it or by the \
-             disk: it was left out",
-        );
-    }
-    Ok(database)
+    Ok((database, fell_back.has_happened()))
 }
 
 fn disk(path: &Path, error: &std::io::Error) -> OpenError {

@@ -123,18 +123,27 @@ impl Store {
         let disk =
             |reason: &dyn std::fmt::Display| OpenError::Disk(path.to_owned(), reason.to_string());
         let damage = Damage::default();
-        let file = Arc::new(StateFile::open(path, damage.clone())?);
+        let (file, fell_back) = StateFile::open(path, damage.clone())?;
+        let file = Arc::new(file);
         let database = file.current().map_err(|e| disk(&e))?;
         let meta = catch_unwind(AssertUnwindSafe(|| prepare(&database, path, &sealer)))
             .unwrap_or_else(|panic| Err(OpenError::Damaged(path.to_owned(), said(&*panic))))?;
         drop(database);
         let (mark, told) = Mark::open(path, meta.instance.as_deref().unwrap_or_default());
-        if let Some(told) = told.filter(|told| *told > meta.commits) {
-            damage.lost(&format!(
+        match told {
+            Some(told) if told > meta.commits => damage.lost(&format!(
                 "its last change is number {}, but number {told} had been acknowledged: it was \
                  damaged, or an older file was put in its place",
                 meta.commits
-            ));
+            )),
+            Some(_) if fell_back => {
+                tracing::warn!("a change that nobody had been told of was cut off and is left out");
+            }
+            None if fell_back => damage.lost(
+                "its last change was damaged and is left out, and nothing tells whether it had \
+                 been acknowledged",
+            ),
+            _ => {}
         }
         let sequence = Arc::new(AtomicU64::new(meta.sequence));
         let (writes, jobs) = mpsc::channel(256);
@@ -174,7 +183,7 @@ impl Store {
         let disk = |e: &dyn std::fmt::Display| OpenError::Disk(path.to_owned(), e.to_string());
         let size = || std::fs::metadata(path).map(|m| m.len()).map_err(|e| disk(&e));
         let before = size()?;
-        let mut database = file::open(path, &Damage::default())?;
+        let (mut database, _) = file::open(path)?;
         // One pass frees what the next can give back.
         while database.compact().map_err(|e| disk(&e))? {}
         database.close().map_err(|e| disk(&e))?;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use magnumd::config::{Layers, Loaded};
 use magnumd::daemon::{Daemon, Environment, StartError};
-use magnumd::store::OpenError;
+use magnumd::store::{OpenError, StoreError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -99,6 +99,7 @@ const fn code(error: &StartError) -> u8 {
     match error {
         StartError::Open(OpenError::Locked(_)) => IN_USE,
         StartError::Open(OpenError::Newer(..) | OpenError::Damaged(..))
+        | StartError::Store(StoreError::Corrupt(_))
         | StartError::Keyring { .. } => UNUSABLE_STATE,
         StartError::Open(OpenError::Disk(..) | OpenError::Missing(_))
         | StartError::Directory { .. }
