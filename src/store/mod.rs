@@ -282,7 +282,8 @@ impl Store {
     /// The name that this state was given when it was made.
     pub fn instance(&self) -> Result<String, StoreError> {
         let disk = |e: &dyn std::fmt::Display| StoreError::Disk(e.to_string());
-        let meta = Meta::read(&self.moment()?.1).map_err(|e| disk(&e))?;
+        let (_open, transaction) = self.moment()?;
+        let meta = self.whole(|| Meta::read(&transaction).map_err(|e| disk(&e)))?;
         Ok(meta.and_then(|meta| meta.instance).unwrap_or_default())
     }
 

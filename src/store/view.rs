@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::ops::Deref;
 
-use redb::ReadTransaction;
+use redb::{AccessGuard, ReadTransaction};
 
 use super::damage::Damage;
 use super::kind::KINDS;
@@ -404,13 +404,15 @@ impl<'t> View<'t> {
 
     fn find<R: Record>(&self, open: &Open, key: &[u8]) -> Reads<Option<Stored<R>>> {
         let found = self.damage.guarded(|| open.get(key))?;
-        found.map(|value| self.stored(key, value.value()).map_err(StoreError::from)).transpose()
+        let Some(value) = &found else { return Ok(None) };
+        Ok(Some(self.stored(key, self.bytes(value)?)?))
     }
 
     /// None too for a record that cannot be read.
     fn find_readable<R: Record>(&self, open: &Open, key: &[u8]) -> Reads<Option<Stored<R>>> {
         let found = self.damage.guarded(|| open.get(key))?;
-        Ok(found.and_then(|value| self.readable(key, value.value())))
+        let Some(value) = &found else { return Ok(None) };
+        Ok(self.readable(key, self.bytes(value)?))
     }
 
     /// The record that an index entry leads to, if it can be read. One that does not ask for the
@@ -427,7 +429,7 @@ impl<'t> View<'t> {
             self.damage.record(index, entry, &"it leads to no record");
             return Ok(None);
         };
-        let Some(found) = self.readable::<R>(key, value.value()) else { return Ok(None) };
+        let Some(found) = self.readable::<R>(key, self.bytes(&value)?) else { return Ok(None) };
         let asks = found.record.indexes().iter().any(|(i, k)| *i == index && k.0 == entry);
         if !asks {
             self.damage.record(index, entry, &"it leads to a record that does not ask for it");
@@ -529,7 +531,7 @@ impl<'t> View<'t> {
             false => range.next().transpose(),
         };
         while let Some((key, _)) = self.damage.guarded(&mut next)? {
-            if !each(key.value())? {
+            if !each(self.bytes(&key)?)? {
                 break;
             }
         }
@@ -556,13 +558,18 @@ impl<'t> View<'t> {
         let mut range =
             self.damage.guarded(|| open.range(prefix.0.as_slice()..end.0.as_slice()))?;
         while let Some((key, value)) = self.damage.guarded(|| range.next().transpose())? {
-            each(key.value(), value.value())?;
+            each(self.bytes(&key)?, self.bytes(&value)?)?;
         }
         Ok(())
     }
 
     fn open(&self, name: &'static str) -> Reads<Open> {
         self.damage.guarded(|| self.transaction.open_table(table::definition(name)))
+    }
+
+    /// What the database has found; it says how long that is only here.
+    fn bytes<'g>(&self, found: &'g AccessGuard<'_, &'static [u8]>) -> Reads<&'g [u8]> {
+        self.damage.guarded(|| Ok::<_, redb::Error>(found.value()))
     }
 
     /// The record of a key; remembered if it cannot be read.

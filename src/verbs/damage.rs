@@ -35,7 +35,7 @@ struct Delete {
     #[arg(value_name = "TABLE")]
     table: String,
     /// The key, as `list` shows it.
-    #[arg(value_name = "KEY")]
+    #[arg(id = "record", value_name = "KEY")]
     key: String,
     /// Do not ask.
     #[arg(long)]

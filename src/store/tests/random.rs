@@ -57,6 +57,18 @@ impl Image {
     }
 }
 
+/// A byte of a page that has something in it: most of a small state is room to grow.
+fn place(image: &[u8], dice: &mut Dice) -> usize {
+    const PAGE: usize = 4096;
+    loop {
+        let start = dice.below(image.len().div_ceil(PAGE)) * PAGE;
+        let page = &image[start..image.len().min(start + PAGE)];
+        if page.iter().any(|b| *b != 0) {
+            return start + dice.below(page.len());
+        }
+    }
+}
+
 /// What is asked of a state, and what it says; errors are answers that nobody takes for others.
 type Answers = BTreeMap<&'static str, Option<String>>;
 
@@ -143,7 +155,7 @@ fn try_once(
     let way = dice.below(8);
     let said = match way {
         0..=3 => {
-            let bit = dice.below(length * 8);
+            let bit = place(&image.state, &mut dice) * 8 + dice.below(8);
             image.state[bit / 8] ^= 1 << (bit % 8);
             format!("bit {bit} turned")
         }
@@ -159,7 +171,7 @@ fn try_once(
             format!("cut to {keep}")
         }
         6 => {
-            let (at, width) = (dice.below(length), 1 + dice.below(600));
+            let (at, width) = (place(&image.state, &mut dice), 1 + dice.below(600));
             for byte in image.state.iter_mut().skip(at).take(width) {
                 *byte = dice.next() as u8;
             }
@@ -168,7 +180,7 @@ fn try_once(
         // While it is open.
         _ => {
             image.lay_down(&path);
-            let bit = dice.below(length * 8);
+            let bit = place(&image.state, &mut dice) * 8 + dice.below(8);
             return while_open(&path, before, bit, which, dice.below(2) == 0);
         }
     };
@@ -251,7 +263,7 @@ async fn random_damage_changes_no_answer_unseen_and_starts_nothing_silently() {
     let place = Place::new();
     let (images, before) = images(&place).await;
     let one = number("MAGNUMD_DAMAGE_SEED");
-    let trials = number("MAGNUMD_DAMAGE_TRIALS").unwrap_or(400);
+    let trials = number("MAGNUMD_DAMAGE_TRIALS").unwrap_or(150);
     let seeds = one.map_or(0..trials, |seed| seed..seed + 1);
     let folder: PathBuf = place.path.parent().unwrap().join("trial");
     std::fs::create_dir(&folder).unwrap();
