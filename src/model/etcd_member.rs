@@ -186,7 +186,7 @@ mod tests {
         // A port may have zeros before it.
         let long = format!("m=http://10.0.0.1:{}2380", "0".repeat(3000));
         let refused = MemberValue::parse(&long, false).unwrap_err().to_string();
-        assert!(refused.contains("3021 bytes; at most 2048"), "{refused}");
+        assert!(refused.contains("3022 bytes; at most 2048"), "{refused}");
     }
 
     #[test]

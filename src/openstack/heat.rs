@@ -287,4 +287,15 @@ mod tests {
         assert_eq!(shown.list("kube_masters"), ["10.0.0.5"]);
         assert!(!shown.is_in_progress() && !shown.has_failed());
     }
+
+    #[test]
+    fn what_heat_says_is_kept_as_far_as_somebody_reads_it() {
+        let shown = stack(&json!({
+            "id": "1", "stack_name": "s", "stack_status": "CREATE_FAILED",
+            "stack_status_reason": "ä".repeat(5_000_000),
+        }))
+        .unwrap();
+        assert_eq!(shown.status_reason.chars().count(), 4001);
+        assert!(shown.status_reason.ends_with("ä…"));
+    }
 }
