@@ -1,6 +1,7 @@
 //! The file's own checksums, gone through while others read it.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::File;
 use std::io::{Error, ErrorKind, Result};
 use std::os::unix::fs::FileExt;
@@ -144,12 +145,11 @@ impl StorageBackend for Overlay {
         self.check_range(offset, data.len())?;
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         blocks(offset, data.len(), |number, within, done, take| {
-            if !written.contains_key(&number) {
-                written.insert(number, self.block(number)?);
-            }
-            if let Some(block) = written.get_mut(&number) {
-                block[within..within + take].copy_from_slice(&data[done..done + take]);
-            }
+            let block = match written.entry(number) {
+                Entry::Occupied(there) => there.into_mut(),
+                Entry::Vacant(place) => place.insert(self.block(number)?),
+            };
+            block[within..within + take].copy_from_slice(&data[done..done + take]);
             Ok(())
         })?;
         Ok(())

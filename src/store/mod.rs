@@ -14,6 +14,7 @@ mod kind;
 mod mark;
 mod meta;
 pub mod outline;
+mod reading;
 mod record;
 pub mod repair;
 pub mod restore;
