@@ -226,8 +226,18 @@ impl Fields {
                 Err(ApiError::field(name, shown(&value), why))
             }
         });
-        Ok(Some(pairs.collect::<Outcome<Labels>>()?))
+        let labels = pairs.collect::<Outcome<Labels>>()?;
+        check_size(name, &labels)?;
+        Ok(Some(labels))
     }
+}
+
+/// Whether so much can be kept.
+pub fn check_size(name: &str, labels: &Labels) -> Outcome<()> {
+    labels.check_size().map_err(|why| {
+        let (count, bytes) = labels.size();
+        ApiError::field(name, format!("{count} entries, {bytes} bytes"), why)
+    })
 }
 
 pub fn mandatory(name: &str) -> ApiError {
@@ -314,6 +324,20 @@ mod tests {
         for odd in [json!({ "x": null }), json!({ "x": {} }), json!("x"), json!(["x"])] {
             assert!(fields(json!({ "a": odd })).labels("a").is_err());
         }
+    }
+
+    #[test]
+    fn maps_have_limits() {
+        let refused = |value: Value| sentence(fields(json!({ "a": value })).labels("a"));
+        let many: Map<String, Value> = (0..600).map(|n| (n.to_string(), json!("x"))).collect();
+        assert_eq!(
+            refused(Value::Object(many)),
+            "Invalid input for field/attribute a. Value: '600 entries, 2290 bytes'. 600 entries \
+             are given, and at most 512 are kept."
+        );
+        let long = refused(json!({ "k": "x".repeat(600_000) }));
+        assert!(long.contains("600001 bytes together, and at most 65536 are kept"), "{long}");
+        assert!(fields(json!({ "a": { "k": "x".repeat(60_000) } })).labels("a").is_ok());
     }
 
     #[test]

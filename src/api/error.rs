@@ -267,6 +267,12 @@ impl From<StoreError> for ApiError {
                 "The service cannot read or write its state now; try again.",
             )
             .because(e),
+            StoreError::Corrupt(_) => Self::new(
+                Kind::Internal,
+                "The record of what was asked for is damaged and cannot be read; others are not \
+                 concerned. An administrator can see and delete it: magnumd damage.",
+            )
+            .because(e),
             e => Refusal::from(e).into(),
         }
     }

@@ -33,8 +33,9 @@ const MOST_IN_PLACE: Duration = Duration::from_secs(1);
 const DOUBTFUL_PLACES: usize = 128;
 /// Clusters read at once while going through all of them.
 const READ: usize = 64;
-/// Nodes named in a reason; those that are not ready come first.
+/// Nodes named in a reason, and the bytes of their names; those that are not ready come first.
 const NAMED: usize = 1000;
+const NAMED_BYTES: usize = 48 << 10;
 /// How often a finding is written against others who write the same record.
 const TRIES: usize = 4;
 
@@ -328,7 +329,12 @@ fn judge(seen: Result<Vec<Node>, KubeError>) -> Finding {
     };
     let mut finding = Finding::of(status, "ok");
     nodes.sort_by(|a, b| (a.is_ready, &a.name).cmp(&(b.is_ready, &b.name)));
+    let mut bytes = 0;
     for node in nodes.into_iter().take(NAMED) {
+        bytes += node.name.len();
+        if bytes > NAMED_BYTES {
+            break;
+        }
         let said = if node.is_ready { "True" } else { "False" };
         finding.reason.insert(format!("{}.Ready", node.name), said.to_owned());
     }

@@ -520,6 +520,7 @@ impl Conductor {
             }
             StepError::Cloud(e) if late => StepError::failed(format!("Timed out: {e}")),
             StepError::Cloud(e) => StepError::failed(e.to_string()),
+            StepError::Store(StoreError::Unfit(e)) => StepError::failed(e.to_string()),
             StepError::Store(e) => {
                 error!(error = %e, "the state cannot be read or written");
                 return Recovery::Retry(wait);

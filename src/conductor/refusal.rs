@@ -43,6 +43,12 @@ impl From<StoreError> for Refusal {
             StoreError::Disk(_) | StoreError::Closed => {
                 Self::Unavailable("The service cannot write its state now; try again.".to_owned())
             }
+            StoreError::Unfit(e) => Self::Invalid(format!(
+                "What was asked for cannot be kept: of the {} {}. Give fewer or shorter texts, such \
+                 as labels.",
+                e.table.replace('_', " "),
+                e.reason
+            )),
             StoreError::Corrupt(e) => Self::Internal(e.to_string()),
         }
     }

@@ -47,6 +47,13 @@ impl Conductor {
             }
             let group = found(moment, order.nodegroup)?;
             let rollout = rollout(moment, group, &order, &image);
+            rollout.labels.check_size().map_err(|why| {
+                Refusal::Invalid(format!(
+                    "Invalid input for field/attribute labels. The labels of {} and of cluster \
+                     template {} are too many together: {why} Choose another template.",
+                    group.name, order.template.name
+                ))
+            })?;
             self.check_upgrade(moment, group, &order, &rollout, &image)?;
             let detail =
                 Detail { nodegroup: Some(group.id), before: group.node_count, ..Detail::default() };

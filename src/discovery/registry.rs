@@ -122,7 +122,12 @@ impl Registry {
         let tokens = self.store.read(|view| {
             let mut tokens = Vec::new();
             for token in view.discoveries()? {
-                tokens.push((view.cluster(token.cluster_id)?.map(|c| c.status), token));
+                match view.cluster(token.cluster_id) {
+                    Ok(cluster) => tokens.push((cluster.map(|c| c.status), token)),
+                    // Whether it still needs the token cannot be known.
+                    Err(StoreError::Corrupt(_)) => {}
+                    Err(e) => return Err(e),
+                }
             }
             Ok(tokens)
         })?;

@@ -2,8 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-/// Most peer URLs of one member.
+/// Most peer URLs of one member, and most bytes of all it says.
 const MOST_URLS: usize = 4;
+const MOST_BYTES: usize = 2048;
 
 /// Why a member's value is not taken; the sentence ends up in the member's own log.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,6 +23,12 @@ impl MemberValue {
     /// Reads a value. Hosts must be addresses that another machine can reach;
     /// `allow_loopback` is for labs in which all members live on this one.
     pub fn parse(text: &str, allow_loopback: bool) -> Result<Self, BadValue> {
+        if text.len() > MOST_BYTES {
+            let length = text.len();
+            return Err(BadValue(format!(
+                "value has {length} bytes; at most {MOST_BYTES} are taken"
+            )));
+        }
         if !text.bytes().all(|b| (0x21..=0x7e).contains(&b)) {
             return Err(BadValue("value holds spaces or characters that are not ASCII".to_owned()));
         }
@@ -176,6 +183,10 @@ mod tests {
         assert!(MemberValue::parse("m1=http://169.254.169.254:80", true).is_err());
         let long = format!("{}=http://10.0.0.1:2380", "m".repeat(254));
         assert!(MemberValue::parse(&long, false).is_err());
+        // A port may have zeros before it.
+        let long = format!("m=http://10.0.0.1:{}2380", "0".repeat(3000));
+        let refused = MemberValue::parse(&long, false).unwrap_err().to_string();
+        assert!(refused.contains("3022 bytes; at most 2048"), "{refused}");
     }
 
     #[test]

@@ -5,6 +5,11 @@ use std::collections::btree_map::Iter;
 
 use serde::{Deserialize, Serialize};
 
+/// Most labels of one thing, and most bytes of all their names and values together. Magnum's
+/// database holds as many bytes; drivers know some hundred labels.
+pub const MOST_LABELS: usize = 512;
+pub const MOST_LABEL_BYTES: usize = 64 << 10;
+
 /// A map of label names to text values, sorted by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Labels(BTreeMap<String, String>);
@@ -60,6 +65,25 @@ impl Labels {
         self.0.is_empty()
     }
 
+    /// How many there are, and the bytes of all names and values.
+    pub fn size(&self) -> (usize, usize) {
+        (self.0.len(), self.0.iter().map(|(name, value)| name.len() + value.len()).sum())
+    }
+
+    /// Why they are too many or too long to be kept: how much there is, how much may be.
+    pub fn check_size(&self) -> Result<(), String> {
+        match self.size() {
+            (count, _) if count > MOST_LABELS => {
+                Err(format!("{count} entries are given, and at most {MOST_LABELS} are kept."))
+            }
+            (_, bytes) if bytes > MOST_LABEL_BYTES => Err(format!(
+                "Names and values have {bytes} bytes together, and at most {MOST_LABEL_BYTES} are \
+                 kept."
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// These labels laid over `parent`'s.
     pub fn over(&self, parent: &Self) -> Self {
         let mut merged = parent.0.clone();
@@ -92,6 +116,18 @@ impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Labels {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_too_much_is_told_with_the_limit() {
+        let many = |count: usize| Labels::from_iter((0..count).map(|n| (n.to_string(), "x")));
+        assert_eq!(many(MOST_LABELS).check_size(), Ok(()));
+        let refused = many(MOST_LABELS + 1).check_size().unwrap_err();
+        assert_eq!(refused, "513 entries are given, and at most 512 are kept.");
+        let long = |bytes: usize| Labels::from_iter([("name", "x".repeat(bytes - 4))]);
+        assert_eq!(long(MOST_LABEL_BYTES).check_size(), Ok(()));
+        let refused = long(MOST_LABEL_BYTES + 1).check_size().unwrap_err();
+        assert!(refused.contains("65537 bytes together, and at most 65536"), "{refused}");
+    }
 
     #[test]
     fn the_difference_names_what_changed() {

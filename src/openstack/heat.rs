@@ -209,7 +209,7 @@ fn stack(body: &Value) -> Option<Stack> {
         id: text("id")?,
         name: text("stack_name")?,
         status: text("stack_status")?,
-        status_reason: text("stack_status_reason").unwrap_or_default(),
+        status_reason: sentence(&body["stack_status_reason"]),
         parameters: parameters
             .map(|map| map.iter().map(|(k, v)| (k.clone(), v.clone())).collect())
             .unwrap_or_default(),
@@ -219,6 +219,16 @@ fn stack(body: &Value) -> Option<Stack> {
             .collect(),
         tags: tags.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
     })
+}
+
+/// What Heat says of a failure, of which the end tells least.
+fn sentence(value: &Value) -> String {
+    const MOST: usize = 4000;
+    let text = value.as_str().unwrap_or_default();
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }
 
 /// Failed resources of a nested listing. A group fails because of its member, so what has a
@@ -236,7 +246,7 @@ fn failed(resources: &Value) -> Vec<FailedResource> {
                 Some(parent) => format!("{parent}.{own}"),
                 None => own,
             };
-            let reason = text(&r["resource_status_reason"]);
+            let reason = sentence(&r["resource_status_reason"]);
             (FailedResource { name, kind: text(&r["resource_type"]), reason }, parent)
         })
         .collect();
@@ -284,5 +294,16 @@ mod tests {
         .unwrap();
         assert_eq!(shown.list("kube_masters"), ["10.0.0.5"]);
         assert!(!shown.is_in_progress() && !shown.has_failed());
+    }
+
+    #[test]
+    fn what_heat_says_is_kept_as_far_as_somebody_reads_it() {
+        let shown = stack(&json!({
+            "id": "1", "stack_name": "s", "stack_status": "CREATE_FAILED",
+            "stack_status_reason": "ä".repeat(5_000_000),
+        }))
+        .unwrap();
+        assert_eq!(shown.status_reason.chars().count(), 4001);
+        assert!(shown.status_reason.ends_with("ä…"));
     }
 }

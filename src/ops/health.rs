@@ -6,7 +6,29 @@ use serde_json::{Value, json};
 use super::text;
 use crate::base::http::server::{Request, Response, json as json_response};
 
-type Look = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
+type Look = Box<dyn Fn() -> Finding + Send + Sync>;
+
+/// How one thing is; the sentence says in words fit for anybody what is not in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    Fine,
+    /// An administrator should know; others need not be sent elsewhere.
+    Degraded(String),
+    Failed(String),
+}
+
+impl Finding {
+    fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Fine => None,
+            Self::Degraded(reason) | Self::Failed(reason) => Some(reason),
+        }
+    }
+
+    const fn is_failed(&self) -> bool {
+        matches!(self, Self::Failed(_))
+    }
+}
 
 /// One thing that must be in order. Looking must not block.
 pub struct Check {
@@ -20,6 +42,11 @@ impl Check {
         name: &'static str,
         look: impl Fn() -> Result<(), String> + Send + Sync + 'static,
     ) -> Self {
+        Self::graded(name, move || look().map_or_else(Finding::Failed, |()| Finding::Fine))
+    }
+
+    /// One that knows something between fine and failed.
+    pub fn graded(name: &'static str, look: impl Fn() -> Finding + Send + Sync + 'static) -> Self {
         Self { name, look: Box::new(look) }
     }
 }
@@ -46,26 +73,37 @@ impl Health {
 }
 
 fn show<'c>(checks: impl Iterator<Item = &'c Check>, request: &Request) -> Response {
-    let found: Vec<(&str, Result<(), String>)> =
-        checks.map(|check| (check.name, (check.look)())).collect();
-    let is_well = found.iter().all(|(_, outcome)| outcome.is_ok());
+    let found: Vec<(&str, Finding)> = checks.map(|check| (check.name, (check.look)())).collect();
+    let is_well = !found.iter().any(|(_, finding)| finding.is_failed());
+    let is_degraded = found.iter().any(|(_, finding)| matches!(finding, Finding::Degraded(_)));
     let status = if is_well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     if request.header("accept").is_some_and(|accept| accept.contains("json")) {
         let checks: Vec<Value> = found
             .iter()
-            .map(|(name, outcome)| {
-                json!({"name": name, "ok": outcome.is_ok(), "reason": outcome.as_ref().err()})
+            .map(|(name, finding)| {
+                let (ok, reason) = (!finding.is_failed(), finding.reason());
+                match finding {
+                    Finding::Degraded(_) => {
+                        json!({"name": name, "ok": ok, "degraded": true, "reason": reason})
+                    }
+                    _ => json!({"name": name, "ok": ok, "reason": reason}),
+                }
             })
             .collect();
-        return json_response(status, &json!({"ok": is_well, "checks": checks}));
+        let verdict = match is_degraded {
+            true => json!({"ok": is_well, "degraded": true, "checks": checks}),
+            false => json!({"ok": is_well, "checks": checks}),
+        };
+        return json_response(status, &verdict);
     }
     let is_verbose = request.query.as_deref().is_some_and(|q| q.split('&').any(is_verbose));
-    if is_well && !is_verbose {
+    if is_well && !is_degraded && !is_verbose {
         return text(status, "ok\n");
     }
-    let line = |(name, outcome): &(&str, Result<(), String>)| match outcome {
-        Ok(()) => format!("[+] {name}: ok\n"),
-        Err(reason) => format!("[-] {name}: {reason}\n"),
+    let line = |(name, finding): &(&str, Finding)| match finding {
+        Finding::Fine => format!("[+] {name}: ok\n"),
+        Finding::Degraded(reason) => format!("[!] {name}: degraded: {reason}\n"),
+        Finding::Failed(reason) => format!("[-] {name}: {reason}\n"),
     };
     text(status, found.iter().map(line).collect::<String>())
 }
@@ -113,5 +151,18 @@ mod tests {
         assert_eq!((status, &body["ok"]), (503, &json!(false)));
         assert_eq!(body["checks"][1]["reason"], "the disk is full");
         assert_eq!(body["checks"][0], json!({"name": "loop", "ok": true, "reason": null}));
+    }
+
+    #[tokio::test]
+    async fn what_is_degraded_is_told_and_still_sent_requests() {
+        let fine = || Check::new("loop", || Ok(()));
+        let degraded = Check::graded("records", || Finding::Degraded("cluster 7".to_owned()));
+        let health = Health::new(vec![fine()], vec![degraded]);
+        let lines = "[+] loop: ok\n[!] records: degraded: cluster 7\n".to_owned();
+        assert_eq!(ask(&health, None, "*/*").await, (200, lines));
+        let (status, body) = ask(&health, None, "application/json").await;
+        let body: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((status, &body["ok"], &body["degraded"]), (200, &json!(true), &json!(true)));
+        assert_eq!(body["checks"][1]["reason"], "cluster 7");
     }
 }

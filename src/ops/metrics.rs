@@ -78,6 +78,7 @@ struct Now {
     file: Number,
     free: Number,
     writable: Number,
+    damaged: Number,
     waiters: Number,
     discoveries: Number,
     clusters: Family<With, Number>,
@@ -145,6 +146,7 @@ impl Metrics {
         now.file.set(file.unwrap_or(0));
         now.free.set(free.unwrap_or(0));
         now.writable.set(u64::from(self.store.trouble().is_none()));
+        now.damaged.set(count(self.store.damage().records.len()));
         now.waiters.set(count((self.waiting)()));
         if let Some(end) = (self.listener_expiry)() {
             now.expiry.get_or_create(&Kind { kind: "api-listener" }).set(seconds(end));
@@ -194,6 +196,11 @@ impl Figures for Now {
         number("queue_lanes", "How many clusters may be looked at together", &self.lanes);
         number("token_cache_entries", "Tokens that are remembered", &self.tokens);
         number("state_writable", "0 while the state file cannot be written", &self.writable);
+        number(
+            "state_damaged_records",
+            "Records that cannot be read and are left out, as far as they were met",
+            &self.damaged,
+        );
         number("discovery_waiters", "etcd members that wait for others", &self.waiters);
         number("discovery_tokens", "etcd discovery tokens", &self.discoveries);
         let mut bytes = |name: &str, help: &str, gauge: &Number| {

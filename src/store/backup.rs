@@ -301,6 +301,7 @@ impl Backup {
         Meta {
             schema: self.proven.header.schema,
             sequence: self.proven.header.sequence,
+            commits: 0,
             key_check: Some(self.proven.header.key_check.clone()),
             instance: Some(self.proven.header.instance.clone()).filter(|name| !name.is_empty()),
         }
@@ -333,7 +334,7 @@ impl Backup {
             for _ in 0..count {
                 let (key, value) = self.next_record(&mut file)?;
                 // One that cannot be read is kept as it is: verify names it.
-                indexes.extend(kind::indexes_of(kind.table, &value).unwrap_or_default());
+                indexes.extend(kind::indexes_of(kind.table, &key, &value).unwrap_or_default());
                 open.insert(key.as_slice(), value.as_slice()).map_err(state)?;
             }
         }

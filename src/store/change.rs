@@ -1,6 +1,6 @@
 //! Change: what must hold, and what shall be written if it does.
 
-use super::record::{self, Record};
+use super::record::{self, Record, Unfit};
 use super::table::{self, Key};
 use super::view::Stored;
 
@@ -10,6 +10,8 @@ use super::view::Stored;
 pub struct Change {
     pub(super) expectations: Vec<Expectation>,
     pub(super) writes: Vec<Write>,
+    /// The first record that nobody could read again; nothing is written then.
+    pub(super) unfit: Option<Unfit>,
 }
 
 #[derive(Clone, Debug)]
@@ -24,6 +26,8 @@ pub(super) enum Expectation {
     WithinQuota { project: String, limit: u32 },
     /// No index entry begins with `prefix`.
     None { index: &'static str, prefix: Key },
+    /// There is something in the record's place, and it cannot be read.
+    Unreadable { table: &'static str, key: Key },
 }
 
 #[derive(Clone, Debug)]
@@ -97,13 +101,19 @@ impl Change {
         self
     }
 
+    /// A record that could not be read again is refused when the change is committed.
     pub fn put<R: Record>(mut self, record: &R) -> Self {
-        self.writes.push(Write::Put {
-            table: R::TABLE,
-            key: record.key(),
-            encoded: record::encode(record),
-            indexes: record.indexes(),
-        });
+        match record::encode(record) {
+            Ok(encoded) => self.writes.push(Write::Put {
+                table: R::TABLE,
+                key: record.key(),
+                encoded,
+                indexes: record.indexes(),
+            }),
+            Err(unfit) => {
+                self.unfit.get_or_insert(unfit);
+            }
+        }
         self
     }
 
@@ -134,7 +144,19 @@ impl Change {
         self
     }
 
+    /// Deletes what is in a record's place, only if it cannot be read.
+    pub(super) fn delete_unreadable(mut self, table: &'static str, key: Key) -> Self {
+        self.expectations.push(Expectation::Unreadable { table, key: key.clone() });
+        self.delete_raw(table, key)
+    }
+
+    /// Deletes whatever is in a record's place.
+    pub(super) fn delete_raw(mut self, table: &'static str, key: Key) -> Self {
+        self.writes.push(Write::Delete { table, key });
+        self
+    }
+
     pub fn is_empty(&self) -> bool {
-        self.writes.is_empty()
+        self.writes.is_empty() && self.unfit.is_none()
     }
 }

@@ -6,7 +6,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
-use redb::{Database, ReadTransaction, ReadableTable, ReadableTableMetadata};
+use redb::{Database, ReadTransaction, ReadableTable};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use zeroize::Zeroizing;
@@ -38,6 +38,9 @@ pub struct Header {
     pub secrets: Secrets,
     pub sequence: u64,
     pub records: u64,
+    /// Table and key of what could not be read and is left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<String>,
 }
 
 /// A further line.
@@ -57,10 +60,22 @@ pub(super) fn export(
 ) -> Result<Header, StoreError> {
     let meta = Meta::read(transaction).map_err(disk)?;
     let meta = meta.ok_or_else(|| disk("it was never written"))?;
-    let mut records = 0;
+    let (mut records, mut damaged) = (0, Vec::new());
     for kind in KINDS {
         let open = transaction.open_table(table::definition(kind.table)).map_err(disk)?;
-        records += open.len().map_err(disk)?;
+        for entry in open.iter().map_err(disk)? {
+            let (key, value) = entry.map_err(disk)?;
+            match kind.decode_at(key.value(), value.value()) {
+                Ok(_) => records += 1,
+                Err(_) => {
+                    damaged.push(format!(
+                        "{} {}",
+                        kind.table,
+                        table::shown(kind.table, key.value())
+                    ));
+                }
+            }
+        }
     }
     let header = Header {
         magnumd: env!("CARGO_PKG_VERSION").to_owned(),
@@ -70,13 +85,17 @@ pub(super) fn export(
         secrets,
         sequence: meta.sequence,
         records,
+        damaged,
     };
     put(out, &header)?;
     for kind in KINDS {
         let open = transaction.open_table(table::definition(kind.table)).map_err(disk)?;
         for entry in open.iter().map_err(disk)? {
-            let (_, value) = entry.map_err(disk)?;
-            let (mut record, revision) = (kind.decode)(value.value())?;
+            let (key, value) = entry.map_err(disk)?;
+            // Counted above, and named in the first line.
+            let Ok((mut record, revision)) = kind.decode_at(key.value(), value.value()) else {
+                continue;
+            };
             for (owner, sealed) in record.sealed() {
                 *sealed = Sealed::from_bytes(match secrets {
                     Secrets::Omitted => Vec::new(),
@@ -176,8 +195,8 @@ impl Import {
             for (owner, plain) in record.sealed() {
                 *plain = sealer.seal(&owner, plain.as_bytes());
             }
-            let mut encoded = record.encode();
-            record::stamp(&mut encoded, line.revision);
+            let mut encoded = record.encode().map_err(|e| wrong(e.to_string()))?;
+            record::stamp(kind.table, &mut encoded, line.revision);
             let put = |name, key: &[u8], value: &[u8]| {
                 let mut open = transaction.open_table(table::definition(name))?;
                 open.insert(key, value)?;

@@ -4,13 +4,20 @@
 //! opened again. Opening writes only in place, so it succeeds on a full disk: reads go on, and
 //! writes are tried again as soon as there may be room.
 
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use redb::{Database, DatabaseError};
+use redb::backends::FileBackend;
+use redb::{Database, DatabaseError, StorageError};
 use tracing::{error, info};
 
+use super::damage::{Damage, said};
+use super::integrity::{self, FellBack};
 use super::{OpenError, StoreError};
 
 /// No commit needs more. With less on the disk none is begun, so that none fails half-way.
@@ -23,6 +30,7 @@ pub struct StateFile {
     /// None while it cannot be opened.
     open: RwLock<Option<Arc<Database>>>,
     trouble: Mutex<Option<Trouble>>,
+    damage: Damage,
 }
 
 /// Why nothing can be written, and since when that is known.
@@ -32,9 +40,25 @@ struct Trouble {
 }
 
 impl StateFile {
-    pub fn open(path: &Path) -> Result<Self, OpenError> {
-        let open = RwLock::new(Some(Arc::new(open(path)?)));
-        Ok(Self { path: path.to_owned(), open, trouble: Mutex::new(None) })
+    /// With it, whether the last commit was damaged and left out.
+    pub fn open(path: &Path, damage: Damage) -> Result<(Self, bool), OpenError> {
+        let (database, fell_back) = open(path)?;
+        let open = RwLock::new(Some(Arc::new(database)));
+        Ok((Self { path: path.to_owned(), open, trouble: Mutex::new(None), damage }, fell_back))
+    }
+
+    /// Why the file's own checksums do not hold, if they do not. No commit begins meanwhile.
+    pub fn check(&self) -> Result<Option<String>, StoreError> {
+        let database = self.current()?;
+        // Dropped without a commit, it writes nothing; until then nobody else does.
+        let hold = self.damage.guarded(|| database.begin_write())?;
+        let found = integrity::check(&self.path);
+        self.damage.guarded(|| hold.abort())?;
+        let found = found.map_err(|e| StoreError::Disk(e.to_string()))?;
+        if let Some(reason) = &found {
+            self.damage.file(reason);
+        }
+        Ok(found)
     }
 
     /// The open file. Whoever holds it for long keeps it from being opened anew.
@@ -107,7 +131,8 @@ impl StateFile {
             }
         }
         match open(&self.path) {
-            Ok(database) => {
+            // What it may have left out is the commit that has just failed.
+            Ok((database, _)) => {
                 let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
                 *open = Some(Arc::new(database));
             }
@@ -128,9 +153,70 @@ impl StateFile {
     }
 }
 
-pub(super) fn open(path: &Path) -> Result<Database, OpenError> {
-    Database::create(path).map_err(|e| match e {
-        DatabaseError::DatabaseAlreadyOpen => OpenError::Locked(path.to_owned()),
-        e => OpenError::Disk(path.to_owned(), e.to_string()),
-    })
+/// Opens the file after every page of it was found to be as it was written; makes it if it is
+/// not there. Answers too whether the last commit was damaged and therefore left out.
+pub(super) fn open(path: &Path) -> Result<(Database, bool), OpenError> {
+    if !path.exists() {
+        make(path).map_err(|e| OpenError::Disk(path.to_owned(), e.to_string()))?;
+    }
+    let damaged = |reason: String| OpenError::Damaged(path.to_owned(), reason);
+    let length = std::fs::metadata(path).map_err(|e| disk(path, &e))?.len();
+    if length == 0 {
+        return Err(damaged("it is empty, as magnumd never leaves it".to_owned()));
+    }
+    let fell_back = FellBack::default();
+    let mut builder = Database::builder();
+    builder.set_check_integrity_on_open(true).set_repair_callback(fell_back.observer());
+    let opened = catch_unwind(AssertUnwindSafe(|| builder.open(path)));
+    let database = match opened {
+        Ok(Ok(database)) => database,
+        Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => {
+            return Err(OpenError::Locked(path.to_owned()));
+        }
+        Ok(Err(DatabaseError::Storage(StorageError::Io(e)))) if !is_of_content(&e) => {
+            return Err(disk(path, &e));
+        }
+        Ok(Err(error)) => return Err(damaged(error.to_string())),
+        Err(panic) => return Err(damaged(said(&*panic))),
+    };
+    Ok((database, fell_back.has_happened()))
+}
+
+fn disk(path: &Path, error: &std::io::Error) -> OpenError {
+    OpenError::Disk(path.to_owned(), error.to_string())
+}
+
+/// Whether the file could be read and what is in it is wrong.
+fn is_of_content(error: &std::io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::InvalidData | ErrorKind::UnexpectedEof | ErrorKind::InvalidInput
+    )
+}
+
+/// Makes an empty state for its owner alone, whole or not at all: what is there without content
+/// was damaged, and is no state that begins.
+fn make(path: &Path) -> std::io::Result<()> {
+    let draft = path.with_extension(format!("new-{}", std::process::id()));
+    let made = fill(&draft).and_then(|()| match std::fs::hard_link(&draft, path) {
+        // Another magnumd was faster.
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(()),
+        linked => linked,
+    });
+    match std::fs::remove_file(&draft) {
+        Err(e) if e.kind() != ErrorKind::NotFound => made.and(Err(e)),
+        _ => made,
+    }
+}
+
+fn fill(draft: &Path) -> std::io::Result<()> {
+    let mut options = OpenOptions::new();
+    let options = options.read(true).write(true).create(true).truncate(true).mode(0o600);
+    let file = options.open(draft)?;
+    let other = |e: DatabaseError| match e {
+        DatabaseError::Storage(StorageError::Io(e)) => e,
+        e => std::io::Error::other(e.to_string()),
+    };
+    let backend = FileBackend::new(file).map_err(other)?;
+    Database::builder().create_with_backend(backend).map_err(other)?.close().map_err(other)
 }

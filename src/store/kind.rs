@@ -5,7 +5,7 @@ use std::any::Any;
 
 use serde_json::Value;
 
-use super::record::{self, CodecError, KeyringEntry, Record};
+use super::record::{self, CodecError, KeyringEntry, Record, Unfit};
 use super::table::{self, Key};
 use crate::base::secret::Sealed;
 use crate::model::certificate::{Certificate, NextCertificate};
@@ -52,9 +52,9 @@ pub static KINDS: &[Kind] = &[
 #[derive(Clone, Copy, Debug)]
 pub struct Kind {
     pub table: &'static str,
-    pub decode: fn(&[u8]) -> Result<Decoded, CodecError>,
     pub from_json: fn(Value) -> Result<Box<dyn AnyRecord>, serde_json::Error>,
-    indexes: fn(&[u8]) -> Result<Indexes, CodecError>,
+    indexes: fn(&[u8], &[u8]) -> Result<Indexes, CodecError>,
+    decode_at: fn(&[u8], &[u8]) -> Result<Decoded, CodecError>,
 }
 
 /// A record and its revision.
@@ -65,13 +65,18 @@ impl Kind {
     const fn of<R: Record + 'static>() -> Self {
         Self {
             table: R::TABLE,
-            decode: |encoded| {
-                let (record, revision) = record::decode::<R>(encoded)?;
+            from_json: |value| Ok(Box::new(serde_json::from_value::<R>(value)?)),
+            indexes: |key, encoded| Ok(record::decode_at::<R>(key, encoded)?.0.indexes()),
+            decode_at: |key, encoded| {
+                let (record, revision) = record::decode_at::<R>(key, encoded)?;
                 Ok((Box::new(record), revision))
             },
-            from_json: |value| Ok(Box::new(serde_json::from_value::<R>(value)?)),
-            indexes: |encoded| Ok(record::decode::<R>(encoded)?.0.indexes()),
         }
+    }
+
+    /// The record of a key.
+    pub fn decode_at(&self, key: &[u8], encoded: &[u8]) -> Result<Decoded, CodecError> {
+        (self.decode_at)(key, encoded)
     }
 
     pub fn named(table: &str) -> Option<&'static Self> {
@@ -85,8 +90,8 @@ pub fn tables() -> impl Iterator<Item = &'static str> {
 }
 
 /// The index entries of an encoded record of any table.
-pub fn indexes_of(table: &str, encoded: &[u8]) -> Result<Indexes, CodecError> {
-    Kind::named(table).map_or_else(|| Ok(Vec::new()), |kind| (kind.indexes)(encoded))
+pub fn indexes_of(table: &str, key: &[u8], encoded: &[u8]) -> Result<Indexes, CodecError> {
+    Kind::named(table).map_or_else(|| Ok(Vec::new()), |kind| (kind.indexes)(key, encoded))
 }
 
 /// A record of whichever type.
@@ -95,7 +100,7 @@ pub trait AnyRecord {
     fn indexes(&self) -> Indexes;
     fn needs(&self) -> Vec<(&'static str, Key)>;
     fn sealed(&mut self) -> Vec<(String, &mut Sealed)>;
-    fn encode(&self) -> Vec<u8>;
+    fn encode(&self) -> Result<Vec<u8>, Unfit>;
     fn to_json(&self) -> Result<Value, serde_json::Error>;
     fn as_any(&self) -> &dyn Any;
 }
@@ -117,7 +122,7 @@ impl<R: Record + 'static> AnyRecord for R {
         Record::sealed(self)
     }
 
-    fn encode(&self) -> Vec<u8> {
+    fn encode(&self) -> Result<Vec<u8>, Unfit> {
         record::encode(self)
     }
 

@@ -14,6 +14,8 @@ pub struct Meta {
     pub schema: u64,
     /// The last sequence that may have been given.
     pub sequence: u64,
+    /// How many commits there were since it was made or restored.
+    pub commits: u64,
     /// Opens with the right sealing key only; None when it cannot be read.
     pub key_check: Option<Sealed>,
     /// Absent in files of the first releases.
@@ -24,7 +26,7 @@ impl Meta {
     /// Of a state that begins.
     pub fn first(sealer: &Sealer) -> Self {
         let key_check = Some(sealer.seal(KEY_CHECK_OWNER, KEY_CHECK));
-        Self { schema: SCHEMA, sequence: 0, key_check, instance: None }
+        Self { schema: SCHEMA, sequence: 0, commits: 0, key_check, instance: None }
     }
 
     /// With a name, drawn if there was none.
@@ -45,6 +47,7 @@ impl Meta {
         Ok(Some(Self {
             schema: read(table::SCHEMA)?.map_or(0, number),
             sequence: read(table::SEQUENCE)?.map_or(0, number),
+            commits: read(table::COMMITS)?.map_or(0, number),
             key_check: read(table::KEY_CHECK)?.and_then(|v| record::decode_body(&v).ok()),
             instance: read(table::INSTANCE)?.and_then(|v| String::from_utf8(v).ok()),
         }))
@@ -54,6 +57,7 @@ impl Meta {
         let mut meta = transaction.open_table(table::META)?;
         meta.insert(table::SCHEMA, self.schema.to_le_bytes().as_slice())?;
         meta.insert(table::SEQUENCE, self.sequence.to_le_bytes().as_slice())?;
+        meta.insert(table::COMMITS, self.commits.to_le_bytes().as_slice())?;
         if let Some(check) = &self.key_check {
             meta.insert(table::KEY_CHECK, record::encode_body(check).as_slice())?;
         }

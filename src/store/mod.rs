@@ -6,12 +6,17 @@
 
 pub mod backup;
 mod change;
+mod damage;
 pub mod dump;
 mod file;
+mod integrity;
 mod kind;
+mod mark;
 mod meta;
 pub mod outline;
+mod reading;
 mod record;
+pub mod repair;
 pub mod restore;
 mod table;
 #[cfg(test)]
@@ -20,28 +25,33 @@ pub mod verify;
 mod view;
 mod writer;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use redb::{Database, ReadTransaction, ReadableDatabase};
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction};
 use tokio::sync::mpsc;
 
 use crate::base::clock::Timestamp;
 use crate::base::pulse::Pulse;
 use crate::base::secret::Sealer;
 use crate::model::Sequence;
+use damage::{Damage, said};
 use file::StateFile;
+use mark::Mark;
 use meta::Meta;
 
 pub use change::Change;
-pub use record::{CodecError, KeyringEntry, Record};
+pub use damage::Damages;
+pub use record::{CodecError, KeyringEntry, Record, Unfit};
 pub use view::{Page, Scope, Stored, View};
 pub use writer::WriterFigures;
 
-/// The schema this release writes.
-const SCHEMA: u64 = 1;
+/// The schema this release writes. Records of 2 carry a digest; a state of 1 is given them when it
+/// is opened.
+const SCHEMA: u64 = 2;
 
 /// Why the store did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +65,9 @@ pub enum StoreError {
     /// The disk refused; nothing of the change was kept.
     #[error("the state file cannot be written: {0}")]
     Disk(String),
+    /// Nobody could read again what was to be written; nothing of the change was kept.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
     /// A record cannot be understood.
     #[error("the state file holds a record that cannot be read: {0}")]
     Corrupt(#[from] CodecError),
@@ -77,6 +90,11 @@ pub enum OpenError {
     Missing(PathBuf),
     #[error("{0} cannot be opened: {1}")]
     Disk(PathBuf, String),
+    #[error(
+        "{0} is damaged: {1}; put a backup in its place with magnumd restore --force, which keeps \
+         the damaged file under another name"
+    )]
+    Damaged(PathBuf, String),
 }
 
 /// The open state file. Clones share it.
@@ -93,26 +111,51 @@ struct Inner {
     writer: std::sync::Mutex<Option<std::thread::JoinHandle<()>>>,
     figures: WriterFigures,
     pulse: Pulse,
+    damage: Damage,
 }
 
 /// A writer that is busy with one group for longer than this is stuck.
 const STUCK: Duration = Duration::from_secs(30);
 
 impl Store {
-    /// Opens `path`, making it if it is not there, and checks that `sealer` has its key.
+    /// Opens `path`, making it if it is not there, and checks every page of it and that `sealer`
+    /// has its key.
     pub fn open(path: &Path, sealer: Sealer) -> Result<Self, OpenError> {
         let disk =
             |reason: &dyn std::fmt::Display| OpenError::Disk(path.to_owned(), reason.to_string());
-        let file = Arc::new(StateFile::open(path)?);
+        let damage = Damage::default();
+        let (file, fell_back) = StateFile::open(path, damage.clone())?;
+        let file = Arc::new(file);
         let database = file.current().map_err(|e| disk(&e))?;
-        let sequence = Arc::new(AtomicU64::new(prepare(&database, path, &sealer)?));
+        let meta = catch_unwind(AssertUnwindSafe(|| prepare(&database, path, &sealer)))
+            .unwrap_or_else(|panic| Err(OpenError::Damaged(path.to_owned(), said(&*panic))))?;
         drop(database);
+        let (mark, told) = Mark::open(path, meta.instance.as_deref().unwrap_or_default());
+        match told {
+            Some(told) if told > meta.commits => damage.lost(&format!(
+                "its last change is number {}, but number {told} had been acknowledged: it was \
+                 damaged, or an older file was put in its place",
+                meta.commits
+            )),
+            Some(_) if fell_back => {
+                tracing::warn!("a change that nobody had been told of was cut off and is left out");
+            }
+            None if fell_back => damage.lost(
+                "its last change was damaged and is left out, and nothing tells whether it had \
+                 been acknowledged",
+            ),
+            _ => {}
+        }
+        let sequence = Arc::new(AtomicU64::new(meta.sequence));
         let (writes, jobs) = mpsc::channel(256);
         let (figures, pulse) = (WriterFigures::default(), Pulse::default());
         let thread = writer::Writer {
             file: Arc::clone(&file),
             jobs,
             sequence: Arc::clone(&sequence),
+            commits: meta.commits,
+            mark,
+            damage: damage.clone(),
             figures: figures.clone(),
             pulse: pulse.clone(),
         };
@@ -121,7 +164,7 @@ impl Store {
             .spawn(move || thread.run())
             .map_err(|e| disk(&e))?;
         let writer = std::sync::Mutex::new(Some(writer));
-        let inner = Inner { file, writes, sequence, sealer, writer, figures, pulse };
+        let inner = Inner { file, writes, sequence, sealer, writer, figures, pulse, damage };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -141,7 +184,7 @@ impl Store {
         let disk = |e: &dyn std::fmt::Display| OpenError::Disk(path.to_owned(), e.to_string());
         let size = || std::fs::metadata(path).map(|m| m.len()).map_err(|e| disk(&e));
         let before = size()?;
-        let mut database = file::open(path)?;
+        let (mut database, _) = file::open(path)?;
         // One pass frees what the next can give back.
         while database.compact().map_err(|e| disk(&e))? {}
         database.close().map_err(|e| disk(&e))?;
@@ -155,13 +198,39 @@ impl Store {
         out: &mut dyn std::io::Write,
     ) -> Result<backup::Header, StoreError> {
         let (_open, transaction) = self.moment()?;
-        backup::write(&transaction, self.sealer(), made_at, out)
+        self.whole(|| backup::write(&transaction, self.sealer(), made_at, out))
     }
 
-    /// Checks every record, index entry, secret and reference of one moment. Blocks.
+    /// Checks the file's own checksums, then every record, index entry, secret and reference of
+    /// one moment. Nothing is written while the file is checked. Blocks.
     pub fn verify(&self) -> Result<verify::Report, StoreError> {
-        let (_open, transaction) = self.moment()?;
-        verify::verify(&transaction, self.sealer())
+        let checked = self.inner.file.check()?;
+        let mut report = {
+            let (_open, transaction) = self.moment()?;
+            self.whole(|| verify::verify(&transaction, self.sealer()))?
+        };
+        report.findings.extend(verify::of_the_file(checked, &self.damage()));
+        Ok(report)
+    }
+
+    /// What is known to be damaged, as far as it was read.
+    pub fn damage(&self) -> Damages {
+        self.inner.damage.now()
+    }
+
+    /// Reads all there is, so that damage is known before somebody needs what is damaged. Blocks.
+    pub fn look_over(&self) -> Result<(), StoreError> {
+        self.inner.file.check()?;
+        self.read(|view| view.look_over())
+    }
+
+    /// Goes through the state as a whole; a database that falls meanwhile is damaged.
+    fn whole<T>(&self, work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+            let reason = said(&*panic);
+            self.inner.damage.file(&reason);
+            Err(StoreError::Disk(reason))
+        })
     }
 
     /// Writes one moment as JSON lines. Blocks.
@@ -172,13 +241,13 @@ impl Store {
         out: &mut dyn std::io::Write,
     ) -> Result<dump::Header, StoreError> {
         let (_open, transaction) = self.moment()?;
-        dump::export(&transaction, self.sealer(), secrets, made_at, out)
+        self.whole(|| dump::export(&transaction, self.sealer(), secrets, made_at, out))
     }
 
     /// One moment for a long read; while it lives the file cannot be opened anew.
     fn moment(&self) -> Result<(Arc<Database>, ReadTransaction), StoreError> {
         let database = self.inner.file.current()?;
-        let transaction = database.begin_read().map_err(|e| StoreError::Disk(e.to_string()))?;
+        let transaction = self.inner.damage.guarded(|| database.begin_read())?;
         Ok((database, transaction))
     }
 
@@ -187,13 +256,15 @@ impl Store {
         &self,
         look: impl FnOnce(&View) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let database = self.inner.file.current()?;
-        let transaction = database.begin_read().map_err(|e| StoreError::Disk(e.to_string()))?;
-        look(&View::new(&transaction))
+        let (_open, transaction) = self.moment()?;
+        look(&View::new(&transaction, &self.inner.damage))
     }
 
     /// Applies a change whole or not at all; on disk when this returns.
     pub async fn commit(&self, change: Change) -> Result<(), StoreError> {
+        if let Some(unfit) = change.unfit {
+            return Err(unfit.into());
+        }
         let (answer, answered) = tokio::sync::oneshot::channel();
         let job = writer::Job { change, answer };
         self.inner.writes.send(job).await.map_err(|_| StoreError::Closed)?;
@@ -217,7 +288,8 @@ impl Store {
     /// The name that this state was given when it was made.
     pub fn instance(&self) -> Result<String, StoreError> {
         let disk = |e: &dyn std::fmt::Display| StoreError::Disk(e.to_string());
-        let meta = Meta::read(&self.moment()?.1).map_err(|e| disk(&e))?;
+        let (_open, transaction) = self.moment()?;
+        let meta = self.whole(|| Meta::read(&transaction).map_err(|e| disk(&e)))?;
         Ok(meta.and_then(|meta| meta.instance).unwrap_or_default())
     }
 
@@ -233,6 +305,12 @@ impl Store {
     /// Why nothing can be written, if that is so; a commit of nothing finds out anew.
     pub fn trouble(&self) -> Option<String> {
         self.inner.file.trouble()
+    }
+
+    /// Whether the writer has ended before its time: the database fell over what it read.
+    pub fn has_fallen(&self) -> bool {
+        let thread = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        thread.as_ref().is_some_and(std::thread::JoinHandle::is_finished)
     }
 
     /// Whether the writer would answer.
@@ -254,8 +332,8 @@ impl Drop for Inner {
     }
 }
 
-/// Makes the tables, checks schema and key; returns the last sequence given.
-fn prepare(database: &Database, path: &Path, sealer: &Sealer) -> Result<u64, OpenError> {
+/// Makes the tables, checks schema and key, brings an older state up to date.
+fn prepare(database: &Database, path: &Path, sealer: &Sealer) -> Result<Meta, OpenError> {
     let disk = |e: &dyn std::fmt::Display| OpenError::Disk(path.to_owned(), e.to_string());
     let transaction = database.begin_read().map_err(|e| disk(&e))?;
     let existing = Meta::read(&transaction).map_err(|e| disk(&e))?;
@@ -266,19 +344,45 @@ fn prepare(database: &Database, path: &Path, sealer: &Sealer) -> Result<u64, Ope
         if !meta.fits(sealer) {
             return Err(OpenError::WrongKey(path.to_owned()));
         }
-        if meta.instance.is_some()
+        if meta.schema == SCHEMA
+            && meta.instance.is_some()
             && kind::tables().all(|name| transaction.open_table(table::definition(name)).is_ok())
         {
-            return Ok(meta.sequence);
+            return Ok(meta.clone());
         }
     }
     drop(transaction);
     let meta = existing.unwrap_or_else(|| Meta::first(sealer)).named();
+    let (from, meta) = (meta.schema, Meta { schema: SCHEMA, ..meta });
     let transaction = database.begin_write().map_err(|e| disk(&e))?;
     meta.write(&transaction).map_err(|e| disk(&e))?;
     for name in kind::tables() {
         transaction.open_table(table::definition(name)).map_err(|e| disk(&e))?;
     }
+    if from < SCHEMA {
+        let given = give_digests(&transaction).map_err(|e| disk(&e))?;
+        tracing::info!(from, to = SCHEMA, records = given, "the state was brought up to date");
+    }
     transaction.commit().map_err(|e| disk(&e))?;
-    Ok(meta.sequence)
+    Ok(meta)
+}
+
+/// Gives every record of the first releases its digest; returns how many there were.
+fn give_digests(transaction: &WriteTransaction) -> Result<usize, redb::Error> {
+    let mut given = 0;
+    for kind in kind::KINDS {
+        let mut open = transaction.open_table(table::definition(kind.table))?;
+        let mut bare = Vec::new();
+        for entry in open.iter()? {
+            let (key, value) = entry?;
+            if let Some(value) = record::with_digest(kind.table, value.value()) {
+                bare.push((key.value().to_vec(), value));
+            }
+        }
+        given += bare.len();
+        for (key, value) in bare {
+            open.insert(key.as_slice(), value.as_slice())?;
+        }
+    }
+    Ok(given)
 }

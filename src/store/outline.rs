@@ -44,7 +44,12 @@ impl Store {
                     if kind == CertificateKind::ServiceAccount {
                         continue;
                     }
-                    if let Some(found) = view.certificate(cluster.id, kind)? {
+                    let found = match view.certificate(cluster.id, kind) {
+                        // Of one cluster: the others are judged all the same.
+                        Err(StoreError::Corrupt(_)) => None,
+                        found => found?,
+                    };
+                    if let Some(found) = found {
                         let (cluster, pem) = (cluster.name.clone(), found.record.pem);
                         outline.certificates.push(Dated { cluster, kind, pem });
                     }

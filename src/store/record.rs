@@ -1,8 +1,10 @@
 //! Records: what each one is called, how it is keyed, indexed and encoded.
 //!
 //! bincode numbers enum variants and fields by position, so a released shape is
-//! never edited: a new shape gets a new version and the old one stays readable.
+//! never edited: a new shape gets a new version and the old one stays readable. Around each
+//! record lies an envelope with its revision and a digest, so that a flipped bit is seen.
 
+use aws_lc_rs::digest::{Context, SHA256};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -26,8 +28,15 @@ use crate::model::rollout::Rollout;
 use crate::model::service::Service;
 use crate::model::vigil::Vigil;
 
-/// No record is larger; checked before decoding.
-const MOST_BYTES: usize = 1 << 20;
+/// No record is larger, encoded or decoded: whoever writes is held to what readers take.
+pub const MOST_BYTES: usize = 1 << 20;
+/// The high half of the first byte of a record that carries its digest. It differs in several
+/// bits from every version of a record without one, so that no flipped bit makes one of the other.
+const DIGESTED: u8 = 0xd0;
+const REVISION: std::ops::Range<usize> = 1..9;
+/// Where the body of a record begins that carries a digest.
+const BODY: usize = 9 + DIGEST;
+const DIGEST: usize = 16;
 
 /// Why a value is not a record.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +45,17 @@ pub enum CodecError {
     TooNew { table: &'static str, version: u8 },
     #[error("a {table} record is damaged: {reason}")]
     Damaged { table: &'static str, reason: String },
+    #[error("holds the record of {of}")]
+    Misplaced { of: String },
+}
+
+/// Why a record cannot be kept: nobody could read it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a {table} record cannot be kept: {reason}")]
+pub struct Unfit {
+    pub table: &'static str,
+    /// What is too much, and how much may be.
+    pub reason: String,
 }
 
 /// Something the store keeps.
@@ -75,34 +95,99 @@ pub fn decode_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
     match bincode::serde::decode_from_slice(body, config) {
         Ok((value, used)) if used == body.len() => Ok(value),
         Ok((_, used)) => Err(format!("{} bytes are left over", body.len() - used)),
+        Err(bincode::error::DecodeError::LimitExceeded) => {
+            Err(format!("its parts take more than {MOST_BYTES} bytes of memory"))
+        }
         Err(e) => Err(e.to_string()),
     }
 }
 
-/// `version · revision · body`
-pub fn encode<R: Record>(record: &R) -> Vec<u8> {
-    let mut out = vec![R::VERSION, 0, 0, 0, 0, 0, 0, 0, 0];
-    out.extend(encode_body(record));
-    out
+/// The envelope before it is stamped, around a body that was read back: what readers would
+/// refuse is never written.
+pub fn encode<R: Record>(record: &R) -> Result<Vec<u8>, Unfit> {
+    let body = encode_body(record);
+    let unfit = |reason: String| Unfit { table: R::TABLE, reason };
+    if body.len() > MOST_BYTES {
+        return Err(unfit(format!(
+            "it has {} bytes, and at most {MOST_BYTES} are kept",
+            body.len()
+        )));
+    }
+    decode_body::<R>(&body).map_err(|reason| {
+        unfit(format!("with its {} bytes it could not be read again: {reason}", body.len()))
+    })?;
+    let mut out = vec![0; BODY];
+    out[0] = DIGESTED | R::VERSION;
+    out.extend(body);
+    Ok(out)
 }
 
-/// Stamps the revision into an encoded record.
-pub fn stamp(encoded: &mut [u8], revision: u64) {
-    encoded[1..9].copy_from_slice(&revision.to_le_bytes());
+/// Stamps the revision into an encoded record, and the digest of all of it.
+pub fn stamp(table: &str, encoded: &mut [u8], revision: u64) {
+    encoded[REVISION].copy_from_slice(&revision.to_le_bytes());
+    let digest = digest(table, encoded);
+    encoded[BODY - DIGEST..BODY].copy_from_slice(&digest);
+}
+
+/// Of everything but the digest's own place.
+fn digest(table: &str, encoded: &[u8]) -> [u8; DIGEST] {
+    let parts: [&[u8]; 5] =
+        [b"magnumd record ", table.as_bytes(), &[0], &encoded[..9], &encoded[BODY..]];
+    let mut context = Context::new(&SHA256);
+    parts.iter().for_each(|part| context.update(part));
+    let mut short = [0; DIGEST];
+    short.copy_from_slice(&context.finish().as_ref()[..DIGEST]);
+    short
 }
 
 pub fn revision(encoded: &[u8]) -> u64 {
-    encoded.get(1..9).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
+    encoded.get(REVISION).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
 }
 
-pub fn decode<R: Record>(encoded: &[u8]) -> Result<(R, u64), CodecError> {
-    let damaged = |reason: String| CodecError::Damaged { table: R::TABLE, reason };
-    let (head, body) =
-        encoded.split_at_checked(9).ok_or_else(|| damaged("it is too short".to_owned()))?;
-    if head[0] > R::VERSION {
-        return Err(CodecError::TooNew { table: R::TABLE, version: head[0] });
+/// The record with its digest, if it is of the first releases, which wrote none, and can be read.
+pub fn with_digest(table: &'static str, encoded: &[u8]) -> Option<Vec<u8>> {
+    let (head, body) = encoded.split_at_checked(9)?;
+    if head[0] >= DIGESTED {
+        return None;
     }
-    Ok((decode_body(body).map_err(damaged)?, revision(encoded)))
+    let mut out = vec![0; BODY];
+    out[0] = DIGESTED | head[0];
+    out.extend_from_slice(body);
+    stamp(table, &mut out, revision(encoded));
+    Some(out)
+}
+
+/// The record of a key, and its revision.
+pub fn decode_at<R: Record>(key: &[u8], encoded: &[u8]) -> Result<(R, u64), CodecError> {
+    let (record, revision) = decode::<R>(encoded)?;
+    let own = record.key().0;
+    match own == key {
+        true => Ok((record, revision)),
+        false => Err(CodecError::Misplaced { of: table::shown(R::TABLE, &own) }),
+    }
+}
+
+/// `version · revision · body`, as the first releases wrote it, or
+/// `0xd0 + version · revision · digest · body`.
+pub fn decode<R: Record>(encoded: &[u8]) -> Result<(R, u64), CodecError> {
+    let damaged = |reason: &str| CodecError::Damaged { table: R::TABLE, reason: reason.to_owned() };
+    let short = || damaged("it is too short");
+    let first = *encoded.first().ok_or_else(short)?;
+    let (version, body) = match first & 0xf0 {
+        DIGESTED => {
+            let body = encoded.get(BODY..).ok_or_else(short)?;
+            if encoded[BODY - DIGEST..BODY] != digest(R::TABLE, encoded) {
+                return Err(damaged("it is not as it was written: its digest does not fit"));
+            }
+            (first & 0x0f, body)
+        }
+        _ => (first, encoded.get(9..).ok_or_else(short)?),
+    };
+    if version > R::VERSION {
+        return Err(CodecError::TooNew { table: R::TABLE, version });
+    }
+    let record = decode_body(body).map_err(|reason| damaged(&reason))?;
+    Ok((record, revision(encoded)))
 }
 
 fn of_cluster(id: ClusterId) -> (&'static str, Key) {

@@ -9,6 +9,7 @@ use redb::backends::FileBackend;
 
 use super::backup::{Backup, BackupError, verified};
 use super::dump::{Import, ImportError};
+use super::mark;
 use super::verify::Report;
 use crate::base::clock::Timestamp;
 use crate::base::secret::Sealer;
@@ -96,6 +97,14 @@ pub fn restore(
             return Err(RestoreError::Exists(aside.clone()));
         }
         std::fs::rename(&state, aside).map_err(io(&state))?;
+    }
+    // It is of the state that is no more, and would call the new one older than that.
+    let mark = mark::path_of(&state);
+    match std::fs::remove_file(&mark) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            return Err(RestoreError::Disk(mark, e));
+        }
+        _ => {}
     }
     std::fs::rename(&draft.0, &state).map_err(io(&state))?;
     File::open(directory).and_then(|d| d.sync_all()).map_err(io(directory))?;

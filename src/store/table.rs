@@ -2,8 +2,8 @@
 //!
 //! Keys are raw bytes so that ranges follow ownership: UUIDs as 16 bytes,
 //! numbers big-endian, text followed by a NUL where something comes after it.
-//! Values are `version byte · revision u64 LE · bincode body`; an index holds
-//! nothing but its keys.
+//! Values are `version byte · revision u64 LE · digest · bincode body`; an index holds
+//! nothing but its keys, and each of those ends with the key of the record that it leads to.
 
 use redb::TableDefinition;
 
@@ -12,6 +12,8 @@ pub const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("me
 pub const SCHEMA: &str = "schema";
 pub const KEY_CHECK: &str = "key_check";
 pub const SEQUENCE: &str = "sequence";
+/// How many commits there were: what the mark beside the file is compared with.
+pub const COMMITS: &str = "commits";
 /// The name of this state, drawn when it was made; a restored one keeps it.
 pub const INSTANCE: &str = "instance";
 
@@ -73,8 +75,36 @@ pub const fn definition(name: &'static str) -> Bytes {
     TableDefinition::new(name)
 }
 
-/// A key as people read it: its UUIDs, texts and numbers.
-pub fn shown(key: &[u8]) -> String {
+/// The indexes that lead to records of a table.
+pub fn indexes_to(table: &str) -> &'static [&'static str] {
+    match table {
+        CLUSTER => &[CLUSTER_BY_SEQUENCE, CLUSTER_BY_PROJECT, CLUSTER_BY_NAME, CLUSTER_BY_TEMPLATE],
+        CLUSTER_TEMPLATE => {
+            &[TEMPLATE_BY_SEQUENCE, TEMPLATE_BY_PROJECT, TEMPLATE_BY_NAME, TEMPLATE_PUBLIC]
+        }
+        CLUSTER_DRIVER => &[CLUSTER_BY_DRIVER],
+        OPERATION => &[OPERATION_BY_CLUSTER],
+        DISCOVERY => &[DISCOVERY_BY_CLUSTER],
+        _ => &[],
+    }
+}
+
+/// A key as an administrator reads it: its UUIDs, texts and numbers. Of a discovery token, which
+/// opens a cluster's etcd to whoever knows it, no more than a log may know.
+pub fn shown(table: &str, key: &[u8]) -> String {
+    let is_secret = matches!(table, DISCOVERY | DISCOVERY_BY_CLUSTER);
+    joined(key, |text| match is_secret {
+        true => format!("{}…", text.get(..8).unwrap_or_default()),
+        false => text.to_owned(),
+    })
+}
+
+/// A key as anybody may read it: its UUIDs and numbers, and no word of a tenant's.
+pub fn anonymous(key: &[u8]) -> String {
+    joined(key, |_| "…".to_owned())
+}
+
+fn joined(key: &[u8], word: impl Fn(&str) -> String) -> String {
     let mut parts = Vec::new();
     let mut rest = key;
     loop {
@@ -84,7 +114,7 @@ pub fn shown(key: &[u8]) -> String {
         });
         let (part, used) = match (text, rest.len()) {
             (_, 0) => break parts.join("/"),
-            (Some((text, used)), _) if used > 1 => (text.to_owned(), used),
+            (Some((text, used)), _) if used > 1 => (word(text), used),
             (_, 8) => (u64::from_be_bytes(rest.try_into().expect("8 bytes")).to_string(), 8),
             (_, 1) => (rest[0].to_string(), 1),
             (_, 16..) => {
@@ -147,7 +177,10 @@ mod tests {
             (Key::new(), ""),
         ];
         for (key, wanted) in table {
-            assert_eq!(shown(&key.0), wanted);
+            assert_eq!(shown(CLUSTER, &key.0), wanted);
         }
+        let token = Key::new().uuid(id).text("0123456789abcdef0123456789abcdef");
+        assert!(shown(DISCOVERY_BY_CLUSTER, &token.0).ends_with("0001/01234567…"));
+        assert!(anonymous(&Key::new().uuid(id).text("m-0").0).ends_with("0001/…"));
     }
 }

@@ -14,7 +14,9 @@ use crate::model::labels::Labels;
 use crate::model::operation::{Operation, OperationKind, Step};
 use crate::model::{ClusterId, Sequence, TemplateId};
 
+mod damage;
 mod keeping;
+mod random;
 mod whole;
 
 struct Place {
@@ -212,6 +214,13 @@ fn a_released_record_stays_readable() {
     assert_eq!(operation.detail.before, 2);
 }
 
+/// As the writer writes it.
+fn stamped<R: Record>(record: &R) -> Vec<u8> {
+    let mut encoded = record::encode(record).unwrap();
+    record::stamp(R::TABLE, &mut encoded, 1);
+    encoded
+}
+
 proptest! {
     #[test]
     fn any_record_survives_and_any_bytes_are_survived(
@@ -223,7 +232,7 @@ proptest! {
         let store = place.open();
         let mut made = cluster(&store, 7, "p", &name);
         made.labels = Labels::from_iter(labels);
-        let (back, _) = record::decode::<Cluster>(&record::encode(&made)).unwrap();
+        let (back, _) = record::decode::<Cluster>(&stamped(&made)).unwrap();
         prop_assert_eq!(back, made);
         // Damage is an error, not a panic.
         let _ = record::decode::<Cluster>(&bytes);
@@ -233,7 +242,7 @@ proptest! {
     #[test]
     fn a_truncated_record_is_refused(cut in 1usize..60) {
         let place = Place::new();
-        let encoded = record::encode(&cluster(&place.open(), 7, "p", "k1"));
+        let encoded = stamped(&cluster(&place.open(), 7, "p", "k1"));
         prop_assert!(record::decode::<Cluster>(&encoded[..encoded.len() - cut]).is_err());
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::kind::{AnyRecord, KINDS};
 use super::meta::Meta;
 use super::table::{self, Key};
-use super::{SCHEMA, StoreError};
+use super::{Damages, SCHEMA, StoreError};
 use crate::base::secret::Sealer;
 use crate::model::ClusterId;
 use crate::model::certificate::{Certificate, CertificateKind};
@@ -41,6 +41,32 @@ const RESTORE: &str = "restore a backup from before the damage";
 const REINDEX: &str = "magnumd backup, then magnumd restore --force: it makes every index anew";
 const STRAY: &str = "what it belonged to is gone and nothing reads it: it does no harm";
 
+/// What helps where a record cannot be read: nobody can mend it, and without it the rest goes on.
+fn unreadable(table: &str, key: &[u8]) -> String {
+    let then = match table {
+        table::CLUSTER => {
+            "forgets the cluster; magnumd orphans list then shows what it had in OpenStack"
+        }
+        table::CLUSTER_TEMPLATE => {
+            "forgets the template; clusters made of it can still be shown and deleted, and its \
+             owner makes it anew"
+        }
+        table::NODE | table::VIGIL | table::SERVICE | table::DUTY | table::ROLLOUT => {
+            "forgets it; what is still needed is written anew"
+        }
+        table::QUOTA => "gives the project the configured limit until it has a quota again",
+        table::OPERATION => {
+            "gives the order up; the cluster's owner deletes the cluster, or orders again"
+        }
+        table::KEYRING => {
+            "lets magnumd draw another key at its next start, which nodes made before do not know"
+        }
+        _ => "forgets it; the cluster can then be deleted, and made anew by its owner",
+    };
+    let key = table::shown(table, key);
+    format!("magnumd damage delete {table} {key}: it {then}")
+}
+
 pub(super) fn verify(transaction: &ReadTransaction, sealer: &Sealer) -> Result<Report, StoreError> {
     let mut look = Look { transaction, sealer, report: Report::default(), seen: Seen::default() };
     look.meta()?;
@@ -48,6 +74,25 @@ pub(super) fn verify(transaction: &ReadTransaction, sealer: &Sealer) -> Result<R
     look.indexes(indexed)?;
     look.clusters();
     Ok(look.report)
+}
+
+/// What is wrong with the file as a whole.
+pub(super) fn of_the_file(checked: Option<String>, known: &Damages) -> Vec<Finding> {
+    let finding = |problem: &str, cure: &str| Finding {
+        table: "file".to_owned(),
+        key: String::new(),
+        problem: problem.to_owned(),
+        cure: cure.to_owned(),
+    };
+    let file = checked.as_ref().or(known.file.as_ref());
+    let file = file
+        .map(|problem| finding(problem, "stop magnumd, look after the disk, and restore a backup"));
+    let lost = known.lost.as_ref().map(|problem| {
+        let cure = "magnumd orphans list shows what was made and is forgotten; magnumd cluster \
+                    adopt links it again";
+        finding(problem, cure)
+    });
+    file.into_iter().chain(lost).collect()
 }
 
 struct Look<'t> {
@@ -66,9 +111,23 @@ struct Seen {
     certificates: BTreeMap<ClusterId, Vec<CertificateKind>>,
     trustees: BTreeMap<ClusterId, Option<String>>,
     operations: BTreeSet<ClusterId>,
+    /// Places whose record cannot be read: nothing follows from what it does not say.
+    unreadable: Vec<(&'static str, Key)>,
 }
 
 impl Seen {
+    /// Whether the index entry is an unreadable record's.
+    fn excuses(&self, index: &str, entry: &Key) -> bool {
+        self.unreadable.iter().any(|(table, key)| {
+            table::indexes_to(table).contains(&index) && entry.0.ends_with(&key.0)
+        })
+    }
+
+    /// Whether something of the cluster cannot be read.
+    fn is_partial(&self, id: ClusterId) -> bool {
+        self.unreadable.iter().any(|(_, key)| key.0.starts_with(id.uuid().as_bytes()))
+    }
+
     fn note(&mut self, record: &dyn AnyRecord) {
         let record = record.as_any();
         if let Some(cluster) = record.downcast_ref::<Cluster>() {
@@ -96,7 +155,7 @@ impl Look<'_> {
     fn find(&mut self, table: &str, key: &[u8], problem: impl Into<String>, cure: &str) {
         self.report.findings.push(Finding {
             table: table.to_owned(),
-            key: table::shown(key),
+            key: table::shown(table, key),
             problem: problem.into(),
             cure: cure.to_owned(),
         });
@@ -127,17 +186,14 @@ impl Look<'_> {
                 let (key, value) = entry.map_err(disk)?;
                 let key = key.value();
                 self.report.records += 1;
-                let mut record = match (kind.decode)(value.value()) {
+                let mut record = match kind.decode_at(key, value.value()) {
                     Ok((record, _)) => record,
                     Err(e) => {
-                        self.find(kind.table, key, e.to_string(), RESTORE);
+                        self.find(kind.table, key, e.to_string(), &unreadable(kind.table, key));
+                        self.seen.unreadable.push((kind.table, Key(key.to_vec())));
                         continue;
                     }
                 };
-                if record.key().0 != key {
-                    let problem = format!("holds the record of {}", table::shown(&record.key().0));
-                    self.find(kind.table, key, problem, RESTORE);
-                }
                 for (owner, sealed) in record.sealed() {
                     self.report.secrets += 1;
                     if self.sealer.open(&owner, sealed).is_err() {
@@ -152,7 +208,7 @@ impl Look<'_> {
                 }
                 for (needed, other) in record.needs() {
                     if !self.has(needed, &other)? {
-                        let other = table::shown(&other.0);
+                        let other = table::shown(needed, &other.0);
                         let problem = format!("belongs to {needed} {other}, which is not there");
                         let cure = if kind.table == table::CLUSTER { RESTORE } else { STRAY };
                         self.find(kind.table, key, problem, cure);
@@ -178,12 +234,13 @@ impl Look<'_> {
             for entry in open.iter().map_err(disk)? {
                 let (key, _) = entry.map_err(disk)?;
                 let key = Key(key.value().to_vec());
-                if wanted.remove(&key).is_none() {
+                if wanted.remove(&key).is_none() && !self.seen.excuses(index, &key) {
                     self.find(index, &key.0, "leads to no record that asks for it", REINDEX);
                 }
             }
             for (key, (table, of)) in wanted {
-                let problem = format!("is missing, but {table} {} needs it", table::shown(&of.0));
+                let problem =
+                    format!("is missing, but {table} {} needs it", table::shown(table, &of.0));
                 self.find(index, &key.0, problem, REINDEX);
             }
         }
@@ -201,7 +258,7 @@ impl Look<'_> {
             let problem = format!("is {given}, but a record has {}", seen.last_sequence);
             self.find("meta", table::SEQUENCE.as_bytes(), problem, RESTORE);
         }
-        for (id, cluster) in &seen.clusters {
+        for (id, cluster) in seen.clusters.iter().filter(|(id, _)| !seen.is_partial(**id)) {
             let uuid = id.uuid();
             let key = uuid.as_bytes();
             let in_progress = cluster.status.is_in_progress();

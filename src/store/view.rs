@@ -1,13 +1,19 @@
 //! Typed reads of one moment.
+//!
+//! What spans clusters or projects leaves out a record that cannot be read, and remembers it as
+//! [`super::Store::damage`]; what is of one cluster, or asked for by name, is an error then:
+//! nobody may take a part of a cluster for the whole.
 
+use std::collections::BTreeSet;
 use std::ops::Deref;
 
 use redb::ReadTransaction;
 
 use super::StoreError;
-use super::record::{self, KeyringEntry, Record};
+use super::damage::Damage;
+use super::reading::{behind_cluster, end_of_entry};
+use super::record::{KeyringEntry, Record};
 use super::table::{self, Key};
-use crate::base::id::drawn_at;
 use crate::model::certificate::{Certificate, CertificateKind, NextCertificate};
 use crate::model::cluster::Cluster;
 use crate::model::cluster_template::ClusterTemplate;
@@ -69,14 +75,15 @@ impl Page {
 
 /// One moment of the state.
 pub struct View<'t> {
-    transaction: &'t ReadTransaction,
+    pub(super) transaction: &'t ReadTransaction,
+    pub(super) damage: &'t Damage,
 }
 
-type Reads<T> = Result<T, StoreError>;
+pub(super) type Reads<T> = Result<T, StoreError>;
 
 impl<'t> View<'t> {
-    pub(super) fn new(transaction: &'t ReadTransaction) -> Self {
-        Self { transaction }
+    pub(super) const fn new(transaction: &'t ReadTransaction, damage: &'t Damage) -> Self {
+        Self { transaction, damage }
     }
 
     pub fn cluster(&self, id: ClusterId) -> Reads<Option<Stored<Cluster>>> {
@@ -84,8 +91,8 @@ impl<'t> View<'t> {
     }
 
     pub fn clusters_named(&self, name: &str, scope: Scope<'_>) -> Reads<Vec<Stored<Cluster>>> {
-        let ids = self.leads(table::CLUSTER_BY_NAME, &Key::new().text(name), Page::ALL)?;
-        let found: Vec<Stored<Cluster>> = self.get_all(ids)?;
+        let name = Key::new().text(name);
+        let found: Vec<Stored<Cluster>> = self.page(table::CLUSTER_BY_NAME, &name, Page::ALL)?;
         Ok(found.into_iter().filter(|c| scope.covers(&c.project_id)).collect())
     }
 
@@ -95,7 +102,7 @@ impl<'t> View<'t> {
             Scope::Project(project) => (table::CLUSTER_BY_PROJECT, Key::new().text(project)),
             Scope::Everyone => (table::CLUSTER_BY_SEQUENCE, Key::new()),
         };
-        self.get_all(self.leads(index, &prefix, page)?)
+        self.page(index, &prefix, page)
     }
 
     /// Where a list of clusters in order of making goes on behind one that is gone, drawn at
@@ -121,47 +128,68 @@ impl<'t> View<'t> {
         let mut count = 0;
         self.scan(index, &prefix, |_, _| {
             count += 1;
-            Ok(true)
+            Ok(())
         })?;
         Ok(count)
     }
 
     /// Shows `look` every cluster of the scope, one at a time and in no order.
     pub fn each_cluster(&self, scope: Scope<'_>, mut look: impl FnMut(&Cluster)) -> Reads<()> {
-        let Scope::Project(project) = scope else {
-            return self.scan(table::CLUSTER, &Key::new(), |_, value| {
-                look(&stored(value)?.record);
-                Ok(true)
-            });
-        };
+        let Scope::Project(project) = scope else { return self.each(&Key::new(), look) };
         let open = self.open(table::CLUSTER)?;
         self.scan(table::CLUSTER_BY_PROJECT, &Key::new().text(project), |key, _| {
-            if let Some(value) = open.get(&key[key.len() - 16..]).map_err(disk)? {
-                look(&stored(value.value())?.record);
+            let index = table::CLUSTER_BY_PROJECT;
+            if let Some(cluster) = self.led_to::<Cluster>(&open, index, key)? {
+                look(&cluster.record);
             }
-            Ok(true)
+            Ok(())
         })
     }
 
     /// Shows `look` every node group of the scope, one at a time and in no order.
     pub fn each_nodegroup(&self, scope: Scope<'_>, mut look: impl FnMut(&NodeGroup)) -> Reads<()> {
+        let Scope::Project(project) = scope else { return self.each(&Key::new(), look) };
         let open = self.open(table::NODEGROUP)?;
-        let mut each = |_: &[u8], value: &[u8]| {
-            look(&stored(value)?.record);
-            Ok(true)
-        };
-        let Scope::Project(project) = scope else {
-            return within(&open, &Key::new(), each);
-        };
         self.scan(table::CLUSTER_BY_PROJECT, &Key::new().text(project), |key, _| {
-            within(&open, &Key(key[key.len() - 16..].to_vec()), &mut each)?;
-            Ok(true)
+            let cluster = Key(end_of_entry(key).to_vec());
+            self.within(&open, &cluster, |key, value| {
+                if let Some(group) = self.readable::<NodeGroup>(key, value) {
+                    look(&group.record);
+                }
+                Ok(())
+            })
         })
+    }
+
+    /// Clusters whose own record, or that of one of their groups, cannot be read: of these nobody
+    /// may say what belongs to them and what does not.
+    pub fn unreadable_clusters(&self) -> Reads<BTreeSet<ClusterId>> {
+        let mut found = BTreeSet::new();
+        let mut note = |key: &[u8]| {
+            if let Some(id) = key.get(..16).and_then(|id| id.try_into().ok()) {
+                found.insert(ClusterId::new(uuid::Uuid::from_bytes(id)));
+            }
+        };
+        self.scan(table::CLUSTER, &Key::new(), |key, value| {
+            if self.readable::<Cluster>(key, value).is_none() {
+                note(key);
+            }
+            Ok(())
+        })?;
+        self.scan(table::NODEGROUP, &Key::new(), |key, value| {
+            if self.readable::<NodeGroup>(key, value).is_none() {
+                note(key);
+            }
+            Ok(())
+        })?;
+        Ok(found)
     }
 
     /// Clusters by uuid, in the order of `ids`.
     pub fn clusters_of(&self, ids: &[ClusterId]) -> Reads<Vec<Stored<Cluster>>> {
-        self.get_all(ids.iter().map(|id| Key::new().uuid(id.uuid())).collect())
+        let open = self.open(table::CLUSTER)?;
+        let found = ids.iter().map(|id| self.find_readable(&open, id.uuid().as_bytes()));
+        found.filter_map(Result::transpose).collect()
     }
 
     pub fn template(&self, id: TemplateId) -> Reads<Option<Stored<ClusterTemplate>>> {
@@ -170,7 +198,7 @@ impl<'t> View<'t> {
 
     /// Every template of that name, whoever owns it.
     pub fn templates_named(&self, name: &str) -> Reads<Vec<Stored<ClusterTemplate>>> {
-        self.get_all(self.leads(table::TEMPLATE_BY_NAME, &Key::new().text(name), Page::ALL)?)
+        self.page(table::TEMPLATE_BY_NAME, &Key::new().text(name), Page::ALL)
     }
 
     /// Templates of the scope in order of making; public ones of others are not among them.
@@ -179,12 +207,12 @@ impl<'t> View<'t> {
             Scope::Project(project) => (table::TEMPLATE_BY_PROJECT, Key::new().text(project)),
             Scope::Everyone => (table::TEMPLATE_BY_SEQUENCE, Key::new()),
         };
-        self.get_all(self.leads(index, &prefix, page)?)
+        self.page(index, &prefix, page)
     }
 
     /// Public templates of all projects in order of making, hidden ones included.
     pub fn public_templates(&self, page: Page) -> Reads<Vec<Stored<ClusterTemplate>>> {
-        self.get_all(self.leads(table::TEMPLATE_PUBLIC, &Key::new(), page)?)
+        self.page(table::TEMPLATE_PUBLIC, &Key::new(), page)
     }
 
     /// Where a list of the scope's templates in order of making, public ones of others among
@@ -226,9 +254,9 @@ impl<'t> View<'t> {
         let open = self.open(table::NODEGROUP)?;
         let of = |cluster: &ClusterId| {
             let mut groups: Vec<NodeGroup> = Vec::new();
-            within(&open, &Key::new().uuid(cluster.uuid()), |_, value| {
-                groups.push(stored(value)?.record);
-                Ok(true)
+            self.within(&open, &Key::new().uuid(cluster.uuid()), |key, value| {
+                groups.extend(self.readable(key, value).map(|group| group.record));
+                Ok(())
             })?;
             groups.sort_by_key(|g| g.sequence);
             Ok(groups)
@@ -253,11 +281,8 @@ impl<'t> View<'t> {
     }
 
     /// Every certificate in turn, because all at once would be too many.
-    pub fn each_certificate(&self, mut each: impl FnMut(&Certificate)) -> Reads<()> {
-        self.scan(table::CERTIFICATE, &Key::new(), |_, value| {
-            each(&stored::<Certificate>(value)?.record);
-            Ok(true)
-        })
+    pub fn each_certificate(&self, each: impl FnMut(&Certificate)) -> Reads<()> {
+        self.each(&Key::new(), each)
     }
 
     pub fn credential(&self, cluster: ClusterId) -> Reads<Option<Stored<Credential>>> {
@@ -274,7 +299,7 @@ impl<'t> View<'t> {
         let page = Page { limit: 1, ..Page::ALL };
         let keys = self.keys(table::OPERATION_BY_CLUSTER, &prefix, page)?;
         match keys.first() {
-            Some(key) => self.get(&Key(key[16..].to_vec())),
+            Some(key) => self.get(&behind_cluster(key)),
             None => Ok(None),
         }
     }
@@ -283,11 +308,11 @@ impl<'t> View<'t> {
     pub fn operations_of(&self, cluster: ClusterId) -> Reads<Vec<Stored<Operation>>> {
         let prefix = Key::new().uuid(cluster.uuid());
         let keys = self.keys(table::OPERATION_BY_CLUSTER, &prefix, Page::ALL)?;
-        self.get_all(keys.into_iter().map(|key| Key(key[16..].to_vec())).collect())
+        self.get_all(keys.iter().map(|key| behind_cluster(key)).collect())
     }
 
     pub fn operations(&self) -> Reads<Vec<Stored<Operation>>> {
-        self.all(&Key::new())
+        self.every()
     }
 
     pub fn discovery(&self, token: &str) -> Reads<Option<Stored<DiscoveryToken>>> {
@@ -297,11 +322,11 @@ impl<'t> View<'t> {
     pub fn discovery_of(&self, cluster: ClusterId) -> Reads<Vec<Stored<DiscoveryToken>>> {
         let prefix = Key::new().uuid(cluster.uuid());
         let keys = self.keys(table::DISCOVERY_BY_CLUSTER, &prefix, Page::ALL)?;
-        self.get_all(keys.into_iter().map(|key| Key(key[16..].to_vec())).collect())
+        self.get_all(keys.iter().map(|key| behind_cluster(key)).collect())
     }
 
     pub fn discoveries(&self) -> Reads<Vec<Stored<DiscoveryToken>>> {
-        self.all(&Key::new())
+        self.every()
     }
 
     pub fn node(&self, cluster: ClusterId, name: &str) -> Reads<Option<Stored<Node>>> {
@@ -339,7 +364,7 @@ impl<'t> View<'t> {
     /// Drivers' files that no cluster is made of.
     pub fn unused_drivers(&self) -> Reads<Vec<Stored<StoredDriver>>> {
         let mut unused = Vec::new();
-        for driver in self.all::<StoredDriver>(&Key::new())? {
+        for driver in self.every::<StoredDriver>()? {
             let page = Page { limit: 1, ..Page::ALL };
             let prefix = Key::new().text(&driver.digest);
             if self.keys(table::CLUSTER_BY_DRIVER, &prefix, page)?.is_empty() {
@@ -372,153 +397,16 @@ impl<'t> View<'t> {
     }
 
     pub fn quotas(&self) -> Reads<Vec<Stored<Quota>>> {
-        self.all(&Key::new())
+        self.every()
     }
 
     pub fn services(&self) -> Reads<Vec<Stored<Service>>> {
-        self.all(&Key::new())
+        self.every()
     }
 
     pub fn keyring(&self, name: &str) -> Reads<Option<Stored<KeyringEntry>>> {
         self.get(&Key::new().text(name))
     }
-
-    fn get<R: Record>(&self, key: &Key) -> Reads<Option<Stored<R>>> {
-        let open = self.open(R::TABLE)?;
-        let found = open.get(key.0.as_slice()).map_err(disk)?;
-        found.map(|value| stored(value.value())).transpose()
-    }
-
-    /// Records in the order of `keys`; a key without a record would be a broken index.
-    fn get_all<R: Record>(&self, keys: Vec<Key>) -> Reads<Vec<Stored<R>>> {
-        let open = self.open(R::TABLE)?;
-        let mut found = Vec::with_capacity(keys.len());
-        for key in keys {
-            if let Some(value) = open.get(key.0.as_slice()).map_err(disk)? {
-                found.push(stored(value.value())?);
-            }
-        }
-        Ok(found)
-    }
-
-    fn all<R: Record>(&self, prefix: &Key) -> Reads<Vec<Stored<R>>> {
-        let mut found = Vec::new();
-        self.scan(R::TABLE, prefix, |_, value| {
-            found.push(stored(value)?);
-            Ok(true)
-        })?;
-        Ok(found)
-    }
-
-    /// The record keys at the ends of index entries that are prefix, sequence and UUID.
-    fn leads(&self, index: &'static str, prefix: &Key, page: Page) -> Reads<Vec<Key>> {
-        let keys = self.keys(index, prefix, page)?;
-        Ok(keys.into_iter().map(|key| Key(key[key.len() - 16..].to_vec())).collect())
-    }
-
-    /// The last entry before those that were drawn at this millisecond or later (earlier, when
-    /// descending), of an index whose entries are prefix, sequence and UUID. Whoever was made in
-    /// the very millisecond comes again rather than never; ids that tell no time are passed over.
-    fn place(
-        &self,
-        index: &'static str,
-        prefix: &Key,
-        drawn: u64,
-        descending: bool,
-    ) -> Reads<Option<Sequence>> {
-        let open = self.open(index)?;
-        let end = end_of(prefix);
-        let mut range = open.range(prefix.0.as_slice()..end.0.as_slice()).map_err(disk)?;
-        let mut place = None;
-        while let Some(entry) = if descending { range.next_back() } else { range.next() } {
-            let entry = entry.map_err(disk)?;
-            let key = entry.0.value();
-            let Some((&sequence, &id)) = key.split_last_chunk::<16>().and_then(|(rest, id)| {
-                rest.split_last_chunk::<8>().map(|(_, sequence)| (sequence, id))
-            }) else {
-                continue;
-            };
-            let Some(at) = drawn_at(uuid::Uuid::from_bytes(id)) else { continue };
-            let is_before = if descending { at > drawn } else { at < drawn };
-            if !is_before {
-                break;
-            }
-            place = Some(Sequence(u64::from_be_bytes(sequence)));
-        }
-        Ok(place)
-    }
-
-    fn keys(&self, index: &'static str, prefix: &Key, page: Page) -> Reads<Vec<Vec<u8>>> {
-        let open = self.open(index)?;
-        let end = end_of(prefix);
-        let mut keys = Vec::new();
-        let mut take = |key: &[u8]| {
-            keys.push(key.to_vec());
-            keys.len() < page.limit
-        };
-        if page.limit == 0 {
-            return Ok(keys);
-        }
-        let first = match page.after {
-            // The entry itself is the marker plus a UUID, so the next number starts behind it.
-            Some(Sequence(n)) if !page.descending => prefix.clone().number(n.saturating_add(1)),
-            _ => prefix.clone(),
-        };
-        let last = match page.after {
-            Some(Sequence(n)) if page.descending => prefix.clone().number(n),
-            _ => end,
-        };
-        if first >= last {
-            return Ok(keys);
-        }
-        let range = open.range(first.0.as_slice()..last.0.as_slice()).map_err(disk)?;
-        if page.descending {
-            for entry in range.rev() {
-                if !take(entry.map_err(disk)?.0.value()) {
-                    break;
-                }
-            }
-        } else {
-            for entry in range {
-                if !take(entry.map_err(disk)?.0.value()) {
-                    break;
-                }
-            }
-        }
-        Ok(keys)
-    }
-
-    fn scan(
-        &self,
-        table: &'static str,
-        prefix: &Key,
-        each: impl FnMut(&[u8], &[u8]) -> Reads<bool>,
-    ) -> Reads<()> {
-        within(&self.open(table)?, prefix, each)
-    }
-
-    fn open(&self, name: &'static str) -> Reads<Open> {
-        self.transaction.open_table(table::definition(name)).map_err(disk)
-    }
-}
-
-/// An open table.
-type Open = redb::ReadOnlyTable<&'static [u8], &'static [u8]>;
-
-/// Shows `each` the entries whose keys begin with `prefix`, until it says no.
-fn within(
-    open: &Open,
-    prefix: &Key,
-    mut each: impl FnMut(&[u8], &[u8]) -> Reads<bool>,
-) -> Reads<()> {
-    let end = end_of(prefix);
-    for entry in open.range(prefix.0.as_slice()..end.0.as_slice()).map_err(disk)? {
-        let (key, value) = entry.map_err(disk)?;
-        if !each(key.value(), value.value())? {
-            break;
-        }
-    }
-    Ok(())
 }
 
 impl Scope<'_> {
@@ -528,20 +416,4 @@ impl Scope<'_> {
             Self::Everyone => true,
         }
     }
-}
-
-/// A key behind every key that begins with `prefix`: no part of a key is 0xff × 17.
-fn end_of(prefix: &Key) -> Key {
-    let mut end = prefix.0.clone();
-    end.extend([0xff; 17]);
-    Key(end)
-}
-
-fn stored<R: Record>(encoded: &[u8]) -> Reads<Stored<R>> {
-    let (record, revision) = record::decode(encoded)?;
-    Ok(Stored { record, revision })
-}
-
-fn disk(error: impl std::fmt::Display) -> StoreError {
-    StoreError::Disk(error.to_string())
 }

@@ -1,5 +1,6 @@
 //! The one writer: gathers changes, applies those that hold, commits once.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -8,12 +9,14 @@ use redb::{Database, ReadableTable, WriteTransaction};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error};
 
-use super::StoreError;
 use super::change::{Change, Expectation, Write};
+use super::damage::{Damage, said};
 use super::file::StateFile;
-use super::kind;
+use super::kind::{self, Kind};
+use super::mark::Mark;
 use super::record;
 use super::table::{self, Key};
+use super::{CodecError, StoreError};
 use crate::base::metrics::{Counter, Figures, Histogram, Registry, Unit, batch, duration};
 use crate::base::pulse::Pulse;
 use crate::model::quota::Quota;
@@ -82,23 +85,32 @@ pub struct Writer {
     pub file: Arc<StateFile>,
     pub jobs: mpsc::Receiver<Job>,
     pub sequence: Arc<AtomicU64>,
+    /// How many commits there were before.
+    pub commits: u64,
+    pub mark: Mark,
+    pub damage: Damage,
     pub figures: WriterFigures,
     pub pulse: Pulse,
 }
 
 impl Writer {
-    /// Runs until every [`super::Store`] is gone and the channel is empty.
+    /// Runs until every [`super::Store`] is gone and the channel is empty, or until the database
+    /// falls: then nothing is written any more, and whoever waits learns that the store is closed.
     pub fn run(mut self) {
         let mut group = Vec::with_capacity(GROUP);
         while self.jobs.blocking_recv_many(&mut group, GROUP) > 0 {
             self.pulse.beat();
-            self.write(&mut group);
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.write(&mut group))) {
+                self.damage.file(&said(&*panic));
+                error!("the store's writer has fallen: nothing is written any more");
+                return;
+            }
             self.pulse.rest();
         }
         debug!("the store's writer has closed the file");
     }
 
-    fn write(&self, group: &mut Vec<Job>) {
+    fn write(&mut self, group: &mut Vec<Job>) {
         let mut answers = Vec::with_capacity(group.len());
         let mut changes = Vec::with_capacity(group.len());
         for job in group.drain(..) {
@@ -116,7 +128,7 @@ impl Writer {
     }
 
     /// One outcome for each change, or the reason why the disk refused them all.
-    fn try_commit(&self, changes: &[Change]) -> Result<Vec<Result<(), StoreError>>, String> {
+    fn try_commit(&mut self, changes: &[Change]) -> Result<Vec<Result<(), StoreError>>, String> {
         let database = self.file.for_writing()?;
         let began = Instant::now();
         match self.commit(&database, changes) {
@@ -124,6 +136,9 @@ impl Writer {
                 let kept = outcomes.iter().filter(|o| o.is_ok()).count();
                 self.figures.refused.inc_by((outcomes.len() - kept) as u64);
                 if kept > 0 {
+                    self.commits += 1;
+                    self.mark.write(self.commits);
+                    self.mended(changes, &outcomes);
                     self.figures.commits.inc();
                     self.figures.changes.inc_by(kept as u64);
                     self.figures.seconds.observe(began.elapsed().as_secs_f64());
@@ -136,6 +151,19 @@ impl Writer {
                 error!(%reason, "a commit has failed");
                 self.file.failed(database, &reason);
                 Err(reason)
+            }
+        }
+    }
+
+    /// What was written is as it should be now.
+    fn mended(&self, changes: &[Change], outcomes: &[Result<(), StoreError>]) {
+        let kept = changes.iter().zip(outcomes).filter(|(_, outcome)| outcome.is_ok());
+        for write in kept.flat_map(|(change, _)| &change.writes) {
+            match write {
+                Write::Put { table, key, .. } | Write::Delete { table, key } => {
+                    self.damage.mended(table, key, false);
+                }
+                Write::DeleteAll { table, prefix } => self.damage.mended(table, prefix, true),
             }
         }
     }
@@ -162,6 +190,8 @@ impl Writer {
             let mut meta = transaction.open_table(table::META).map_err(|e| e.to_string())?;
             let sequence = self.sequence.load(Ordering::Relaxed).to_le_bytes();
             meta.insert(table::SEQUENCE, sequence.as_slice()).map_err(|e| e.to_string())?;
+            let commits = (self.commits + 1).to_le_bytes();
+            meta.insert(table::COMMITS, commits.as_slice()).map_err(|e| e.to_string())?;
         }
         transaction.commit().map_err(|e| e.to_string())?;
         Ok(outcomes)
@@ -186,7 +216,10 @@ fn check(
             }
             Expectation::WithinQuota { project, limit } => {
                 // Read here, where creates and changes of quotas stand in line.
-                let limit = quota(transaction, project)?.unwrap_or(*limit);
+                let limit = match quota(transaction, project)? {
+                    Ok(own) => own.unwrap_or(*limit),
+                    Err(damaged) => return Ok(Err(damaged.into())),
+                };
                 let clusters = Key::new().text(project);
                 let index = table::CLUSTER_BY_PROJECT;
                 let found = with_prefix(transaction, index, &clusters, limit as usize)?.len();
@@ -195,6 +228,9 @@ fn check(
             Expectation::None { index, prefix } => (!with_prefix(transaction, index, prefix, 1)?
                 .is_empty())
             .then_some(StoreError::Stale),
+            Expectation::Unreadable { table, key } => {
+                (!is_unreadable(transaction, table, key)?).then_some(StoreError::Stale)
+            }
         };
         if let Some(refused) = refused {
             return Ok(Err(refused));
@@ -213,14 +249,31 @@ fn current(
     Ok(found.map(|v| record::revision(v.value())))
 }
 
-/// A project's own limit, if it has one.
-fn quota(transaction: &WriteTransaction, project: &str) -> Result<Option<u32>, String> {
+/// Whether there is something that is no record of its place.
+fn is_unreadable(
+    transaction: &WriteTransaction,
+    table: &'static str,
+    key: &Key,
+) -> Result<bool, String> {
+    let open = transaction.open_table(table::definition(table)).map_err(|e| e.to_string())?;
+    let found = open.get(key.0.as_slice()).map_err(|e| e.to_string())?;
+    let kind = Kind::named(table);
+    Ok(found.is_some_and(|value| {
+        kind.is_some_and(|kind| kind.decode_at(&key.0, value.value()).is_err())
+    }))
+}
+
+/// A project's own limit, if it has one. One that cannot be read is no reason to give more.
+fn quota(
+    transaction: &WriteTransaction,
+    project: &str,
+) -> Result<Result<Option<u32>, CodecError>, String> {
     let open =
         transaction.open_table(table::definition(table::QUOTA)).map_err(|e| e.to_string())?;
     let key = Quota::key_of(project);
     let found = open.get(key.0.as_slice()).map_err(|e| e.to_string())?;
-    let quota = found.map(|value| record::decode::<Quota>(value.value())).transpose();
-    Ok(quota.map_err(|e| e.to_string())?.map(|(quota, _)| quota.hard_limit))
+    let quota = found.map(|value| record::decode_at::<Quota>(&key.0, value.value())).transpose();
+    Ok(quota.map(|quota| quota.map(|(quota, _)| quota.hard_limit)))
 }
 
 fn with_prefix(
@@ -242,8 +295,8 @@ fn with_prefix(
     Ok(keys)
 }
 
-/// Writes the change. An error here (the disk, or an old record that is damaged) aborts the
-/// whole transaction: by then part of the change may have been written into it.
+/// Writes the change. An error here (of the disk) aborts the whole transaction: by then part of
+/// the change may have been written into it.
 fn apply(transaction: &WriteTransaction, change: &Change) -> Result<(), String> {
     for write in &change.writes {
         match write {
@@ -274,14 +327,19 @@ fn put(
     let (revision, old) = {
         let old = open.get(key.0.as_slice()).map_err(|e| e.to_string())?;
         let revision = old.as_ref().map_or(0, |v| record::revision(v.value()));
-        let indexes = old.map(|v| kind::indexes_of(table, v.value())).transpose();
-        (revision, indexes.map_err(|e| e.to_string())?.unwrap_or_default())
+        let indexes = match old.map(|v| kind::indexes_of(table, &key.0, v.value())) {
+            None => Vec::new(),
+            Some(Ok(indexes)) => indexes,
+            // It does not say any more what leads to it.
+            Some(Err(_)) => leading_to(transaction, table, key)?,
+        };
+        (revision, indexes)
     };
     let none = Vec::new();
     let new = match entry {
         Some((encoded, indexes)) => {
             let mut stamped = encoded.clone();
-            record::stamp(&mut stamped, revision + 1);
+            record::stamp(table, &mut stamped, revision.saturating_add(1));
             open.insert(key.0.as_slice(), stamped.as_slice()).map_err(|e| e.to_string())?;
             indexes
         }
@@ -302,4 +360,23 @@ fn put(
         open.insert(key.0.as_slice(), [].as_slice()).map_err(|e| e.to_string())?;
     }
     Ok(())
+}
+
+/// Every index entry that ends with a record's key, for one that cannot be read.
+fn leading_to(
+    transaction: &WriteTransaction,
+    table: &str,
+    key: &Key,
+) -> Result<Vec<(&'static str, Key)>, String> {
+    let mut entries = Vec::new();
+    for &index in table::indexes_to(table) {
+        let open = transaction.open_table(table::definition(index)).map_err(|e| e.to_string())?;
+        for entry in open.iter().map_err(|e| e.to_string())? {
+            let (entry, _) = entry.map_err(|e| e.to_string())?;
+            if entry.value().ends_with(&key.0) {
+                entries.push((index, Key(entry.value().to_vec())));
+            }
+        }
+    }
+    Ok(entries)
 }

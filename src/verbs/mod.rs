@@ -13,6 +13,7 @@ mod cluster;
 mod compact;
 mod config;
 mod credentials;
+mod damage;
 mod driver;
 mod export;
 #[cfg(feature = "lab")]
@@ -38,6 +39,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 /// The file could be read but not used (sysexits.h EX_CONFIG).
 const WRONG_CONFIGURATION: u8 = 78;
+/// The state is of a newer release, or damaged (EX_DATAERR).
+const UNUSABLE_STATE: u8 = 65;
 
 /// OpenStack Magnum in one process: Kubernetes clusters built by Heat on the tenant's own cloud.
 #[derive(Debug, Parser)]
@@ -67,6 +70,8 @@ enum Verb {
     Restore(restore::Restore),
     /// Check every record, index, secret and reference of the state or of a backup.
     Verify(verify::Verify),
+    /// Show and delete records that cannot be read, while magnumd runs or not.
+    Damage(damage::DamageVerb),
     /// Give back the space of deleted records; magnumd must not run.
     Compact(compact::Compact),
     /// Write the state as JSON lines, without secrets unless asked.
@@ -95,6 +100,7 @@ impl Arguments {
             Verb::Backup(backup) => backup.run(),
             Verb::Restore(restore) => restore.run(),
             Verb::Verify(verify) => verify.run(),
+            Verb::Damage(damage) => damage.run(),
             Verb::Compact(compact) => compact.run(),
             Verb::Export(export) => export.run(),
             Verb::Import(import) => import.run(),

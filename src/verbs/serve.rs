@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use magnumd::config::{Layers, Loaded};
 use magnumd::daemon::{Daemon, Environment, Panicked, StartError};
-use magnumd::store::OpenError;
+use magnumd::store::{OpenError, StoreError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -13,10 +13,9 @@ use tracing::{debug, warn};
 use super::logging::{self, LogLevel};
 use super::reload::Reload;
 use super::source::Source;
-use super::{WRONG_CONFIGURATION, complain, manager, signals};
+use super::{UNUSABLE_STATE, WRONG_CONFIGURATION, complain, manager, signals};
 
 /// As in sysexits.h: what the operator has to look at.
-const UNUSABLE_STATE: u8 = 65;
 const NO_LISTENER: u8 = 69;
 const SOFTWARE: u8 = 70;
 const DISK: u8 = 74;
@@ -115,7 +114,9 @@ const fn code(error: &Ended) -> u8 {
     };
     match error {
         StartError::Open(OpenError::Locked(_)) => IN_USE,
-        StartError::Open(OpenError::Newer(..)) | StartError::Keyring { .. } => UNUSABLE_STATE,
+        StartError::Open(OpenError::Newer(..) | OpenError::Damaged(..))
+        | StartError::Store(StoreError::Corrupt(_))
+        | StartError::Keyring { .. } => UNUSABLE_STATE,
         StartError::Open(OpenError::Disk(..) | OpenError::Missing(_))
         | StartError::Directory { .. }
         | StartError::Store(_) => DISK,

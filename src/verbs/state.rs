@@ -16,7 +16,7 @@ use magnumd::store::restore::STATE;
 use magnumd::store::{OpenError, Store};
 
 use super::source::Source;
-use super::{Output, WRONG_CONFIGURATION, complain};
+use super::{Output, UNUSABLE_STATE, WRONG_CONFIGURATION, complain};
 
 /// Which state, and how to speak about it.
 #[derive(Debug, Args)]
@@ -55,6 +55,8 @@ pub enum Failure {
     #[error(transparent)]
     Restore(#[from] magnumd::store::restore::RestoreError),
     #[error(transparent)]
+    Repair(#[from] magnumd::store::repair::RepairError),
+    #[error(transparent)]
     Control(#[from] ControlError),
     #[error(transparent)]
     Custody(#[from] magnumd::conductor::custodian::CustodyError),
@@ -79,6 +81,7 @@ pub fn run(work: impl Future<Output = Result<ExitCode, Failure>>) -> ExitCode {
             complain(&e);
             match e {
                 Failure::Config(_) => ExitCode::from(WRONG_CONFIGURATION),
+                Failure::Open(OpenError::Damaged(..)) => ExitCode::from(UNUSABLE_STATE),
                 _ => ExitCode::FAILURE,
             }
         }

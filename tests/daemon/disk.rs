@@ -109,7 +109,7 @@ async fn a_write_that_fails_half_way_costs_no_read_and_is_made_good() {
     };
     let length = std::fs::metadata(site.state().join("magnumd.redb")).unwrap().len();
     limit((length + (2 << 20)).to_string());
-    let large = json!({"padding": "x".repeat(100_000)});
+    let large = json!({"padding": "x".repeat(60_000)});
     let mut made = 0;
     loop {
         let name = format!("large-{made}");
@@ -119,7 +119,7 @@ async fn a_write_that_fails_half_way_costs_no_read_and_is_made_good() {
             503 => break,
             status => panic!("{status}: {:?}", answer.body),
         }
-        assert!(made < 500, "the file has not grown");
+        assert!(made < 900, "the file has not grown");
     }
     assert!(made > 0, "there was room for some");
     assert!(magnumd.log().contains("a commit has failed"), "{}", magnumd.log());

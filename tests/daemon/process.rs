@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use hyper::header::HeaderName;
 use hyper::{Method, StatusCode};
-use magnumd::base::http::client::{Answer, HttpClient, Outgoing};
+use magnumd::base::http::client::{Answer, HttpClient, HttpError, Outgoing};
 use magnumd::base::http::tls::{self, Trust};
 use magnumd::lab::{Fault, LabCloud, LabOptions};
 use rustix::process::{Pid, Signal, kill_process};
@@ -217,6 +217,11 @@ impl Process {
             asked = asked.json(body);
         }
         self.http.send(asked).await.unwrap()
+    }
+
+    /// An answer, if it still gives one.
+    pub async fn try_get(&self, path: &str) -> Result<Answer, HttpError> {
+        self.http.send(Outgoing::new(Method::GET, format!("{}{path}", self.url))).await
     }
 
     pub async fn get(&self, path: &str, token: &str) -> (u16, String) {

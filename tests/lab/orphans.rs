@@ -4,6 +4,7 @@ use hyper::{Method, StatusCode};
 use magnumd::base::secret::Sealer;
 use magnumd::model::ClusterId;
 use magnumd::store::{Change, Store};
+use redb::ReadableTable;
 use serde_json::{Value, json};
 
 use crate::harness::{Lab, ONE_CLUSTER, Running};
@@ -92,6 +93,57 @@ async fn orphans_are_shown_then_cleaned_and_nothing_else() {
     let found = orphans(&lab).await;
     let [("record", Some(why))] = of_cluster(&found, &kept)[..] else { panic!("{found}") };
     assert!(why.contains("its owner must delete the cluster"), "{why}");
+    deleted(&lab, daemon, &demo, &kept).await;
+}
+
+/// Turns one bit in the record of a cluster.
+fn spoil(lab: &Lab, uuid: &str) {
+    let table: redb::TableDefinition<'_, &[u8], &[u8]> = redb::TableDefinition::new("cluster");
+    let key = uuid::Uuid::parse_str(uuid).unwrap();
+    let database = redb::Database::open(lab.state()).unwrap();
+    let write = database.begin_write().unwrap();
+    {
+        let mut open = write.open_table(table).unwrap();
+        let mut value = open.get(key.as_bytes().as_slice()).unwrap().unwrap().value().to_vec();
+        value[40] ^= 1;
+        open.insert(key.as_bytes().as_slice(), value.as_slice()).unwrap();
+    }
+    write.commit().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_cluster_has_that_cannot_be_read_is_nobodys_orphan_until_its_record_is_deleted() {
+    let lab = Lab::new().await;
+    let demo = lab.token("demo").await;
+    let daemon = lab.daemon().await;
+    let kept = complete(&daemon, &demo, "k1").await;
+    let bad = complete(&daemon, &demo, "k2").await;
+    daemon.end().await;
+    spoil(&lab, &bad);
+    let daemon = lab.daemon().await;
+    let (status, list) = daemon.get(&demo, "/v1/clusters").await;
+    assert_eq!(status, StatusCode::OK, "{list}");
+    assert_eq!(list["clusters"].as_array().unwrap().len(), 1, "{list}");
+    assert_eq!(list["clusters"][0]["uuid"], kept.as_str());
+
+    let found = orphans(&lab).await;
+    assert_eq!(found["found"], json!([]), "its stack is in use");
+    let unseen = found["unseen"].to_string();
+    assert!(unseen.contains(&bad) && unseen.contains("magnumd damage list"), "{unseen}");
+    let (code, said, _) = lab.magnumd(&["orphans", "clean", "--grace", "0", "--yes"]).await;
+    assert!(code == 0 && said.contains("nothing to clean"), "{said}");
+    assert_eq!(lab.cloud.count("stacks"), 2);
+
+    let (code, said, complaint) =
+        lab.magnumd(&["damage", "delete", "cluster", &bad, "--yes"]).await;
+    assert!(code == 0 && said.contains("magnumd orphans list"), "{said}{complaint}");
+    let (code, said, complaint) = lab.magnumd(&["verify"]).await;
+    assert!(code == 0 && said.contains("all in order"), "{said}{complaint}");
+    let (code, said, complaint) = lab.magnumd(&["orphans", "clean", "--grace", "0", "--yes"]).await;
+    assert_eq!(code, 0, "{said}{complaint}");
+    for (kind, count) in ONE_CLUSTER {
+        assert_eq!(lab.cloud.count(kind), count, "{kind}");
+    }
     deleted(&lab, daemon, &demo, &kept).await;
 }
 

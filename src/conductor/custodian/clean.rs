@@ -53,7 +53,7 @@ impl Custodian {
         let grace = wish.grace();
         let scene = self.look().await?;
         let mut clusters: BTreeMap<ClusterId, Vec<Orphan>> = BTreeMap::new();
-        for orphan in decide(&scene, &self.records()?, wish, self.clock.now()) {
+        for orphan in decide(&scene, &self.known()?, wish, self.clock.now()) {
             let id = uuid::Uuid::parse_str(&orphan.cluster).map(ClusterId::new);
             if let (Ok(id), None, true) =
                 (id, &orphan.kept, wanted.contains(orphan.cluster.as_str()))

@@ -75,15 +75,44 @@ impl Custodian {
     /// Everything that carries our names and has no record, and records whose stack is gone;
     /// of the named clusters only, if any are named.
     pub async fn orphans(&self, wish: &OrphanWish) -> Result<Orphans, CustodyError> {
-        let scene = self.look().await?;
-        let found = decide(&scene, &self.records()?, wish, self.clock.now());
+        let mut scene = self.look().await?;
+        let found = decide(&scene, &self.known()?, wish, self.clock.now());
+        let closed = self.store.read(|view| view.unreadable_clusters())?;
+        scene.unseen.extend(closed.iter().map(|id| {
+            format!(
+                "cluster {id} has a record that cannot be read (magnumd damage list): what is of \
+                 it is left alone"
+            )
+        }));
         Ok(Orphans { found, unseen: scene.unseen })
+    }
+
+    /// The records, and of clusters that cannot be read at least that there is one: what such a
+    /// cluster has is nobody's orphan.
+    fn known(&self) -> Result<BTreeMap<ClusterId, Known>, StoreError> {
+        let mut known = self.records()?;
+        for id in self.store.read(|view| view.unreadable_clusters())? {
+            // As good as deleted, of which nobody expects a stack.
+            let closed = Known {
+                name: id.to_string(),
+                project_id: String::new(),
+                status: Status::DeleteComplete,
+                stack_id: None,
+                groups: BTreeMap::new(),
+            };
+            known.insert(id, closed);
+        }
+        Ok(known)
     }
 
     fn records(&self) -> Result<BTreeMap<ClusterId, Known>, StoreError> {
         self.store.read(|view| {
             let mut known = BTreeMap::new();
+            let closed = view.unreadable_clusters()?;
             for cluster in view.clusters(Scope::Everyone, Page::ALL)? {
+                if closed.contains(&cluster.id) {
+                    continue;
+                }
                 let groups = view.nodegroups(cluster.id)?;
                 let cluster = cluster.record;
                 known.insert(

@@ -28,6 +28,7 @@ use crate::base::clock::Clock;
 use crate::base::http::server::{self, Response};
 use crate::conductor::custodian::{AdoptOrder, Custodian, CustodyError, Orphan, OrphanWish};
 use crate::store::dump::Secrets;
+use crate::store::repair::BadPlace;
 use crate::store::{Store, StoreError};
 
 pub use client::{Client, ControlError};
@@ -168,6 +169,8 @@ impl Keeper {
             }
             (&Method::GET, "/verify") => self.read(Store::verify).await,
             (&Method::GET, "/outline") => self.read(Store::outline).await,
+            (&Method::GET, "/damage") => self.read(Store::bad_records).await,
+            (&Method::POST, "/damage/delete") => self.forget(&body.to_bytes()).await,
             (&Method::POST, "/orphans") => {
                 self.custody(&body.to_bytes(), |custodian, wish: OrphanWish| async move {
                     custodian.orphans(&wish).await.map(|found| json!(found))
@@ -222,6 +225,18 @@ impl Keeper {
         };
         match fulfil(self.custodian.clone(), wish).await {
             Ok(answer) => server::json(StatusCode::OK, &answer),
+            Err(e) => refuse(StatusCode::CONFLICT, &e.to_string()),
+        }
+    }
+
+    /// Deletes a record that cannot be read.
+    async fn forget(&self, body: &[u8]) -> Response {
+        let place: BadPlace = match serde_json::from_slice(body) {
+            Ok(place) => place,
+            Err(e) => return refuse(StatusCode::BAD_REQUEST, &e.to_string()),
+        };
+        match self.store.forget(&place).await {
+            Ok(forgotten) => server::json(StatusCode::OK, &json!(forgotten)),
             Err(e) => refuse(StatusCode::CONFLICT, &e.to_string()),
         }
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use redb::ReadableDatabase;
 
 use super::whole::{NOW, full, id};
-use super::{Place, cluster};
+use super::{Place, cluster, stamped};
 use crate::base::secret::Sealer;
 use crate::model::ClusterId;
 use crate::model::cluster::Cluster;
@@ -31,7 +31,7 @@ fn back_up(store: &Store, path: &Path) -> Vec<u8> {
 }
 
 /// Everything in the file, tables and indexes, byte for byte.
-fn contents(state: &Path) -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
+pub fn contents(state: &Path) -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
     let database = redb::Database::open(state).unwrap();
     let read = database.begin_read().unwrap();
     let mut all = Vec::new();
@@ -276,7 +276,7 @@ async fn an_export_with_secrets_moves_a_state_to_another_key() {
 }
 
 /// Changes one table behind the store's back.
-fn tamper(state: &Path, name: &'static str, key: &[u8], value: Option<&[u8]>) {
+pub fn tamper(state: &Path, name: &'static str, key: &[u8], value: Option<&[u8]>) {
     let database = redb::Database::open(state).unwrap();
     let write = database.begin_write().unwrap();
     {
@@ -289,7 +289,7 @@ fn tamper(state: &Path, name: &'static str, key: &[u8], value: Option<&[u8]>) {
     write.commit().unwrap();
 }
 
-fn first(state: &Path, name: &str) -> (Vec<u8>, Vec<u8>) {
+pub fn first(state: &Path, name: &str) -> (Vec<u8>, Vec<u8>) {
     let found = contents(state).into_iter().find(|(table, ..)| *table == name).unwrap();
     (found.1, found.2)
 }
@@ -317,8 +317,28 @@ async fn every_kind_of_damage_is_found_where_it_is() {
 
     let (key, mut value) = first(state, table::QUOTA);
     value.push(0);
+    record::stamp(table::QUOTA, &mut value, 1);
     tamper(state, table::QUOTA, &key, Some(&value));
     said(&[(table::QUOTA, "1 bytes are left over")]);
+
+    for (name, told) in [
+        (table::CLUSTER, "magnumd orphans list"),
+        (table::CLUSTER_TEMPLATE, "makes it anew"),
+        (table::NODEGROUP, "the cluster can then be deleted"),
+        (table::OPERATION, "gives the order up"),
+    ] {
+        let (key, value) = first(state, name);
+        for at in [0, 5, 12, value.len() - 1] {
+            let mut flipped = value.clone();
+            flipped[at] ^= 4;
+            tamper(state, name, &key, Some(&flipped));
+            let findings = place.open().verify().unwrap().findings;
+            let found = findings.iter().find(|f| f.table == name).unwrap();
+            assert!(found.cure.contains(&format!("magnumd damage delete {name} ")), "{found:?}");
+            assert!(found.cure.contains(told) && !found.cure.contains("restore"), "{found:?}");
+            std::fs::write(state, &sound).unwrap();
+        }
+    }
 
     let (key, mut value) = first(state, table::SERVICE);
     value[0] = 200;
@@ -340,7 +360,7 @@ async fn every_kind_of_damage_is_found_where_it_is() {
     let mut moved = record::decode::<Credential>(&first(state, table::CREDENTIAL).1).unwrap().0;
     moved.cluster_id = ClusterId::new(Uuid::from_u128(8));
     let key = crate::store::Record::key(&moved).0;
-    tamper(state, table::CREDENTIAL, &key, Some(&record::encode(&moved)));
+    tamper(state, table::CREDENTIAL, &key, Some(&stamped(&moved)));
     said(&[
         (table::CREDENTIAL, "the secret of credential/00000000-"),
         (table::CREDENTIAL, "the secret of credential/00000000-"),
@@ -351,7 +371,7 @@ async fn every_kind_of_damage_is_found_where_it_is() {
     tamper(state, table::CERTIFICATE, &key, None);
     let mut built = record::decode::<Cluster>(&first(state, table::CLUSTER).1).unwrap().0;
     built.status = Status::UpdateComplete;
-    tamper(state, table::CLUSTER, id().uuid().as_bytes(), Some(&record::encode(&built)));
+    tamper(state, table::CLUSTER, id().uuid().as_bytes(), Some(&stamped(&built)));
     said(&[(table::CLUSTER, "has no key of kind kubernetes")]);
 
     let (key, _) = first(state, table::OPERATION);

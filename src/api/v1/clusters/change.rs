@@ -136,12 +136,14 @@ impl Wish {
             // A group has one node unless something is said.
             true => Some(fields.whole("node_count", 0..=MOST_NODES)?.unwrap_or(1)),
         };
-        let status = fields.choice("health_status", &HEALTHS, HealthStatus::parse)?;
-        let reason = fields.labels("health_status_reason")?.unwrap_or_default();
-        Ok(Self {
-            node_count: node_count.filter(|count| was != Some(u64::from(*count))),
-            health: is_health.then_some((status, reason)),
-        })
+        let health = match is_health {
+            false => None,
+            true => {
+                let status = fields.choice("health_status", &HEALTHS, HealthStatus::parse)?;
+                Some((status, fields.labels("health_status_reason")?.unwrap_or_default()))
+            }
+        };
+        Ok(Self { node_count: node_count.filter(|count| was != Some(u64::from(*count))), health })
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a tenant asks for in a cluster: from fields and a template to a [`ClusterOrder`].
 
-use super::super::super::coerce::{Fields, SHORT_TEXT};
+use super::super::super::coerce::{Fields, SHORT_TEXT, check_size};
 use super::super::super::error::{ApiError, Outcome};
 use super::super::clustertemplates::check_storage;
 use crate::base::clock::Timestamp;
@@ -150,6 +150,7 @@ impl Wish {
             Some(own) if self.merge_labels => own.over(&template.labels),
             Some(own) => own,
         };
+        check_size("labels", &labels)?;
         let or = |own: Option<String>, theirs: &Option<String>| own.or_else(|| theirs.clone());
         let name = self.name.unwrap_or(origin.fallback_name);
         let cluster = Cluster {
@@ -251,6 +252,18 @@ mod tests {
         let merged = order(&template, json!({ "labels": own, "merge_labels": true }));
         let expected = [("from", "template"), ("kube_tag", "v1.31.0"), ("n", "1")];
         assert_eq!(merged.unwrap().cluster.labels, Labels::from_iter(expected));
+    }
+
+    #[tokio::test]
+    async fn labels_are_too_long_with_those_that_they_are_laid_over() {
+        let mut template = Place::new().template(1, "p1", "base");
+        template.labels = Labels::from_iter([("theirs", "x".repeat(40_000))]);
+        let own = json!({ "own": "x".repeat(40_000) });
+        assert!(order(&template, json!({ "labels": own })).is_ok());
+        let refused = order(&template, json!({ "labels": own, "merge_labels": true }));
+        let refused = refused.unwrap_err();
+        assert!(refused.contains("attribute labels. Value: '2 entries, 80009 bytes'"), "{refused}");
+        assert!(refused.contains("at most 65536 are kept"), "{refused}");
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::super::super::coerce::{Fields, SHORT_TEXT, mandatory, shown};
+use super::super::super::coerce::{Fields, SHORT_TEXT, check_size, mandatory, shown};
 use super::super::super::error::{ApiError, Outcome};
 use crate::base::clock::Timestamp;
 use crate::model::cluster::Cluster;
@@ -102,6 +102,7 @@ impl Wish {
             Some(own) if self.merge_labels => own.over(&cluster.labels),
             Some(own) => own,
         };
+        check_size("labels", &labels)?;
         let group = NodeGroup {
             id: origin.id,
             sequence: origin.sequence,
