@@ -14,6 +14,7 @@ mod decide;
 mod delete;
 mod drivers;
 mod duties;
+mod engine;
 mod figures;
 mod groups;
 mod health;
@@ -37,7 +38,6 @@ mod update;
 mod upgrade;
 
 use std::collections::HashMap;
-use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -45,9 +45,8 @@ use moka::future::Cache;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, debug, error, error_span, info, warn};
+use tracing::{Instrument, error, error_span, info, warn};
 
-use crate::base::backoff::Backoff;
 use crate::base::clock::Clock;
 use crate::base::id::Entropy;
 use crate::base::points::{Points, Stopped};
@@ -55,7 +54,7 @@ use crate::base::pulse::Pulse;
 use crate::base::secret::{CannotOpen, Secret};
 use crate::driver::{Driver, Drivers, plan};
 use crate::model::labels::UnknownLabels;
-use crate::model::operation::{Operation, OperationKind, Step};
+use crate::model::operation::Step;
 use crate::model::requester::Requester;
 use crate::model::service::Service as ServiceRecord;
 use crate::model::stack::Stack;
@@ -63,16 +62,16 @@ use crate::model::{ClusterId, Sequence};
 use crate::openstack::{Cloud, CloudError};
 use crate::pki::enrolment::EnrolmentKey;
 use crate::pki::mill::Mill;
-use crate::store::{Change, Store, StoreError, Stored};
+use crate::store::{Change, Store, StoreError};
 
 pub use admit::{
     ClusterOrder, TemplateIngredients, can_make_trusts, check_network_driver, check_root_volume,
     os_distro, with_boot_volume,
 };
+use engine::{LOOKS, Progress};
 pub use figures::StepFigures;
 use identity::Sessions;
 pub use label_checks::check_unknown;
-use moment::Moment;
 pub use orders::{ResizeOrder, UpgradeOrder};
 use queue::{Queue, Turn};
 pub use refusal::Refusal;
@@ -158,30 +157,6 @@ pub struct Standing {
     pub nodes_ready: usize,
 }
 
-/// How a step ended.
-#[derive(Debug, PartialEq, Eq)]
-enum Progress {
-    /// Something was committed: read again and go on.
-    Again,
-    /// What the operation waits for, in a sentence for the tenant. Looked at again after the
-    /// interval; the operation's deadline ends it.
-    Wait(String),
-    /// Nothing to do before this time has passed.
-    Pause(Duration),
-    /// The operation is finished.
-    Done,
-}
-
-/// What became of an operation whose step did not end well.
-#[derive(Debug)]
-enum Recovery {
-    Retry(Duration),
-    /// The failure is on record.
-    Failed,
-    /// The process is about to end.
-    Stopped,
-}
-
 /// Why a step did not end well.
 #[derive(Debug, thiserror::Error)]
 enum StepError {
@@ -204,15 +179,10 @@ impl StepError {
     }
 }
 
-/// Acts are tried again slowly, looks quickly: a look costs Heat little, and a tenant waits.
-const ACTS: Backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_secs(30) };
-const LOOKS: Backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_secs(4) };
 const HEARTBEAT: Duration = Duration::from_secs(60);
 /// How often the loop shows that it turns, and after which silence it does not.
 const BEAT: Duration = Duration::from_secs(5);
 const STUCK: Duration = Duration::from_secs(40);
-/// An operation that is begun sooner than this after it was asked for has not waited.
-const PROMPT: Duration = Duration::from_secs(5);
 /// How long running steps may finish when we stop.
 const DRAIN: Duration = Duration::from_secs(60);
 
@@ -369,207 +339,6 @@ impl Conductor {
         let drained = async { while lanes.join_next().await.is_some() {} };
         if tokio::time::timeout(DRAIN, drained).await.is_err() {
             warn!("running steps were cut off; they resume at the next start");
-        }
-    }
-
-    /// Takes steps until there is nothing to do now.
-    async fn look_after(&self, id: ClusterId) {
-        while !self.inner.stopping.is_cancelled() {
-            let moment = match Moment::read(&self.inner.store, id) {
-                Ok(Some(moment)) => moment,
-                Ok(None) => {
-                    self.inner.current.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-                    return self.settled(id);
-                }
-                Err(error) => {
-                    error!(%error, "the cluster cannot be read");
-                    return self.push(id, LOOKS.most);
-                }
-            };
-            let Some(operation) = moment.operation.clone() else {
-                self.sync(&moment).await;
-                return self.settled(id);
-            };
-            let span = error_span!(
-                "operation",
-                operation = operation.kind.as_str(),
-                request_id = operation.request_id,
-            );
-            if self.step(id, &moment, &operation).instrument(span).await.is_break() {
-                return;
-            }
-        }
-    }
-
-    /// Takes one step; goes on if there is another to take now.
-    async fn step(
-        &self,
-        id: ClusterId,
-        moment: &Moment,
-        operation: &Stored<Operation>,
-    ) -> ControlFlow<()> {
-        let began = Instant::now();
-        let outcome = match operation.kind {
-            _ if self.is_its_turn(operation) => self.begin(operation).await,
-            OperationKind::Create => self.create_step(moment, operation).await,
-            OperationKind::Delete => self.delete_step(moment, operation).await,
-            OperationKind::Resize => self.update_step(moment, operation).await,
-            OperationKind::CreateGroup | OperationKind::DeleteGroup => {
-                self.group_step(moment, operation).await
-            }
-            OperationKind::RotateCredential => self.rotate_step(moment, operation).await,
-            OperationKind::Upgrade => self.upgrade_step(moment, operation).await,
-            OperationKind::RotateAuthorities => self.authorities_step(moment, operation).await,
-        };
-        self.inner.figures.taken(operation, &outcome, began.elapsed());
-        match outcome {
-            Ok(Progress::Again) => {
-                self.settled(id);
-                return ControlFlow::Continue(());
-            }
-            Ok(Progress::Wait(sentence)) if self.is_late(operation) => {
-                let error = StepError::failed(format!("Timed out: {sentence}"));
-                return self.recovered(id, moment, operation, error).await;
-            }
-            Ok(Progress::Wait(sentence)) => {
-                self.settled(id);
-                self.note(moment, &sentence).await;
-                self.push(id, self.inner.settings.look_interval);
-            }
-            Ok(Progress::Pause(length)) => {
-                self.settled(id);
-                self.push(id, length);
-            }
-            Ok(Progress::Done) => self.settled(id),
-            Err(StepError::Store(StoreError::Stale)) => {
-                debug!("a tenant changed something meanwhile: read again");
-                return ControlFlow::Continue(());
-            }
-            Err(StepError::Stopped(_)) => {}
-            Err(error) => return self.recovered(id, moment, operation, error).await,
-        }
-        ControlFlow::Break(())
-    }
-
-    /// Whether the operation is looked at for the first time, and has waited before: for others
-    /// of its cluster, or for a place among those that are worked on.
-    fn is_its_turn(&self, operation: &Operation) -> bool {
-        let mut current = self.inner.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_new =
-            current.insert(operation.cluster_id, operation.sequence) != Some(operation.sequence);
-        let waited = self.inner.clock.now().since(operation.began);
-        is_new && operation.step == operation.kind.first_step() && waited > PROMPT
-    }
-
-    /// The operation's time begins now.
-    async fn begin(&self, operation: &Stored<Operation>) -> Result<Progress, StepError> {
-        let begun = operation.begun(self.inner.clock.now());
-        self.commit(Change::new().expect(operation).put(&begun)).await?;
-        Ok(Progress::Again)
-    }
-
-    fn is_late(&self, operation: &Operation) -> bool {
-        operation.deadline.is_some_and(|at| self.inner.clock.now() >= at)
-    }
-
-    /// Tries again later, or closes the operation and goes on with the one behind it.
-    async fn recovered(
-        &self,
-        id: ClusterId,
-        moment: &Moment,
-        operation: &Stored<Operation>,
-        error: StepError,
-    ) -> ControlFlow<()> {
-        match self.recover(moment, operation, error).await {
-            Recovery::Retry(wait) => {
-                self.push(id, wait);
-                ControlFlow::Break(())
-            }
-            Recovery::Failed => {
-                self.settled(id);
-                ControlFlow::Continue(())
-            }
-            Recovery::Stopped => ControlFlow::Break(()),
-        }
-    }
-
-    /// Decides about a step that did not end well; records a failure.
-    async fn recover(
-        &self,
-        moment: &Moment,
-        operation: &Stored<Operation>,
-        error: StepError,
-    ) -> Recovery {
-        let attempt = self.attempt(moment.id());
-        let looking = !operation.step.is_act();
-        let backoff = if looking { LOOKS } else { ACTS };
-        let wait = backoff.delay(attempt, self.inner.entropy.fraction());
-        let late = self.is_late(operation);
-        let failed = match error {
-            StepError::Cloud(e) if e.is_passing() && !late => {
-                warn!(step = operation.step.as_str(), attempt, error = %e, "trying again");
-                self.note(moment, &format!("{e}; trying again.")).await;
-                return Recovery::Retry(wait);
-            }
-            // The trustee's token was revoked before its time; its next one will do.
-            StepError::Cloud(e)
-                if e.is_unauthorised() && attempt < 3 && self.forget_session(moment.id()).await =>
-            {
-                debug!(error = %e, "the trustee logs in again");
-                return Recovery::Retry(wait);
-            }
-            StepError::Cloud(e) if late => StepError::failed(format!("Timed out: {e}")),
-            StepError::Cloud(e) => StepError::failed(e.to_string()),
-            StepError::Store(StoreError::Unfit(e)) => StepError::failed(e.to_string()),
-            StepError::Store(e) => {
-                error!(error = %e, "the state cannot be read or written");
-                return Recovery::Retry(wait);
-            }
-            StepError::Sealed(e) => StepError::failed(e.to_string()),
-            failed => failed,
-        };
-        let StepError::Failed { reason, nodegroup } = failed else { return Recovery::Stopped };
-        let outcome = self.fail(moment, operation, &reason, nodegroup.as_deref()).await;
-        match outcome {
-            Ok(()) => Recovery::Failed,
-            Err(StepError::Stopped(_)) => Recovery::Stopped,
-            Err(error) => {
-                warn!(%error, "the failure could not be recorded yet");
-                Recovery::Retry(wait)
-            }
-        }
-    }
-
-    /// Failed tries of the step that is being taken.
-    fn attempts(&self, id: ClusterId) -> u32 {
-        let attempts = self.inner.attempts.lock().unwrap_or_else(PoisonError::into_inner);
-        attempts.get(&id).copied().unwrap_or_default()
-    }
-
-    /// Counts one more failed try; returns how many there were before.
-    fn attempt(&self, id: ClusterId) -> u32 {
-        let mut attempts = self.inner.attempts.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = attempts.entry(id).or_default();
-        *count = count.saturating_add(1);
-        *count - 1
-    }
-
-    fn settled(&self, id: ClusterId) {
-        let mut attempts = self.inner.attempts.lock().unwrap_or_else(PoisonError::into_inner);
-        attempts.remove(&id);
-    }
-
-    /// Shows a sentence about progress, if it is news.
-    async fn note(&self, moment: &Moment, sentence: &str) {
-        let sentence = &self.with_warnings(moment, sentence);
-        if moment.cluster.status_reason.as_ref() == Some(sentence) {
-            return;
-        }
-        let mut cluster = moment.cluster.record.clone();
-        cluster.status_reason = Some(sentence.clone());
-        let change = Change::new().expect(&moment.cluster).put(&cluster);
-        if let Err(error) = self.inner.store.commit(change).await {
-            debug!(%error, "a progress sentence was not kept");
         }
     }
 
