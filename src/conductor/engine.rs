@@ -10,6 +10,7 @@ use tracing::{Instrument, debug, error, error_span, warn};
 use super::moment::Moment;
 use super::{Conductor, StepError};
 use crate::base::backoff::Backoff;
+use crate::base::clock::Timestamp;
 use crate::model::ClusterId;
 use crate::model::operation::{Operation, OperationKind};
 use crate::store::{Change, StoreError, Stored};
@@ -83,7 +84,7 @@ impl Conductor {
     ) -> ControlFlow<()> {
         let began = Instant::now();
         let outcome = match operation.kind {
-            _ if self.is_its_turn(operation) => self.begin(operation).await,
+            _ if self.is_its_turn(operation) => self.begin(moment, operation).await,
             OperationKind::Create => self.create_step(moment, operation).await,
             OperationKind::Delete => self.delete_step(moment, operation).await,
             OperationKind::Resize => self.update_step(moment, operation).await,
@@ -135,10 +136,25 @@ impl Conductor {
     }
 
     /// The operation's time begins now.
-    async fn begin(&self, operation: &Stored<Operation>) -> Result<Progress, StepError> {
-        let begun = operation.begun(self.inner.clock.now());
+    async fn begin(
+        &self,
+        moment: &Moment,
+        operation: &Stored<Operation>,
+    ) -> Result<Progress, StepError> {
+        let deadline = self.another_deadline(moment, operation);
+        let begun = Operation { deadline, ..operation.record.clone() };
         self.commit(Change::new().expect(operation).put(&begun)).await?;
         Ok(Progress::Again)
+    }
+
+    /// All of an operation's time from now on.
+    pub(super) fn another_deadline(
+        &self,
+        moment: &Moment,
+        operation: &Operation,
+    ) -> Option<Timestamp> {
+        let time = Duration::from_secs(60 * u64::from(self.minutes(moment)));
+        operation.deadline.map(|_| self.inner.clock.now().plus(time))
     }
 
     pub(super) fn is_late(&self, operation: &Operation) -> bool {

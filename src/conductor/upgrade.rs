@@ -4,7 +4,6 @@
 //! Nova rebuilds them in place, with their addresses, volumes and names.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use tracing::info;
 
@@ -228,6 +227,7 @@ impl Conductor {
         let stale = moment.nodes.iter().filter(|n| names.contains(&n.name));
         let change = stale.fold(Change::new(), |change, node| change.delete(node));
         let mut next = operation.at(Step::RebuildNodes);
+        // Each batch has the time that the operation was given.
         next.deadline = self.another_deadline(moment, operation);
         let change = change.expect(operation).expect(rollout).put(&rollout.without(&batch));
         self.commit(change.put(&next)).await?;
@@ -339,18 +339,6 @@ impl Conductor {
         self.commit(change.expect(&moment.cluster).put(&cluster)).await?;
         info!(group = group.name, "upgraded");
         Ok(Progress::Again)
-    }
-
-    /// Each batch has the time that the operation was given.
-    fn another_deadline(
-        &self,
-        moment: &Moment,
-        operation: &Operation,
-    ) -> Option<crate::base::clock::Timestamp> {
-        let minutes = self.minutes(moment);
-        operation
-            .deadline
-            .map(|_| self.inner.clock.now().plus(Duration::from_secs(60 * u64::from(minutes))))
     }
 }
 

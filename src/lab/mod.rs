@@ -209,7 +209,13 @@ impl LabCloud {
     pub fn clouds_yaml(&self) -> String {
         let url = self.identity_url();
         let mut yaml = "clouds:\n".to_owned();
-        let accounts = [("demo", "demo"), ("admin", "admin"), ("reader", "demo"), ("alt", "alt")];
+        let accounts = [
+            ("demo", "demo"),
+            ("demo2", "demo"),
+            ("admin", "admin"),
+            ("reader", "demo"),
+            ("alt", "alt"),
+        ];
         for (user, project) in accounts {
             let written = write!(
                 yaml,

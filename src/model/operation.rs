@@ -189,12 +189,6 @@ pub struct Operation {
 }
 
 impl Operation {
-    /// The same with all of its time from now on: it has waited for its turn.
-    pub fn begun(&self, now: Timestamp) -> Self {
-        let time = self.deadline.map(|deadline| deadline.since(self.began));
-        Self { began: now, deadline: time.map(|time| now.plus(time)), ..self.clone() }
-    }
-
     /// What the token is bound to when sealed.
     pub fn token_owner(cluster: ClusterId) -> String {
         format!("operation/{cluster}/token")

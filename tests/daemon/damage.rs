@@ -131,12 +131,12 @@ async fn a_bad_record_is_shown_and_deleted_while_magnumd_serves_all_others() {
     let magnumd = site.start(site.command()).await;
     let token = site.token().await;
     for name in ["first", "spoiled", "third"] {
-        let labels = json!({"kube_tag": name});
+        let labels = json!({"marker": name});
         assert_eq!(magnumd.add_template(&token, name, &labels).await.status.as_u16(), 201);
     }
     assert_eq!(magnumd.get("/readyz", "").await, (200, "ok\n".to_owned()));
     stop(magnumd).await;
-    let key = turn_a_bit(&state(&site), "cluster_template", "kube_tag\u{7}spoiled");
+    let key = turn_a_bit(&state(&site), "cluster_template", "marker\u{7}spoiled");
     let uuid = uuid::Uuid::from_slice(&key).unwrap().to_string();
 
     let magnumd = site.start(site.command()).await;
@@ -196,7 +196,7 @@ async fn a_bad_record_is_shown_and_deleted_while_magnumd_serves_all_others() {
     stop(magnumd).await;
 
     // The same without a daemon.
-    let key = turn_a_bit(&state(&site), "cluster_template", "kube_tag\u{5}third");
+    let key = turn_a_bit(&state(&site), "cluster_template", "marker\u{5}third");
     let uuid = uuid::Uuid::from_slice(&key).unwrap().to_string();
     let (code, said, _) = verb(&site, &["damage", "list", "--output", "json"]);
     assert!(code == 1 && said.contains(&uuid), "{said}");
