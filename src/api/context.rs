@@ -81,6 +81,11 @@ impl<'a> Context<'a> {
         Ok(self.api.tokens.confirm(&self.caller.token).await?)
     }
 
+    /// The same for what is done at once: while Keystone gives no answer, its last one counts.
+    pub async fn confirm_token_if_answered(&self) -> Outcome<()> {
+        Ok(self.api.tokens.confirm_if_answered(&self.caller.token).await?)
+    }
+
     /// The caller's project; rules for projects have refused callers without one.
     pub fn project(&self) -> Outcome<&'a str> {
         self.requester()

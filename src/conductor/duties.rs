@@ -95,7 +95,7 @@ impl Conductor {
                 let sentence = format!("Duty {kind}: waiting for {}.", nodes.join(", "));
                 if self.is_late(operation) {
                     return Err(StepError::failed(format!(
-                        "Timed out: {sentence} A node that is gone for good must be removed \
+                        "Timed out: {sentence} A worker that is gone for good must be removed \
                          (resize with nodes_to_remove) before this can be tried again."
                     )));
                 }

@@ -58,6 +58,9 @@ impl Viewer {
     }
 }
 
+/// How the failure of an operation begins that found no living trust.
+pub(super) const DEAD_TRUST: &str = "The cluster's trust is dead";
+
 /// Attempts after which an engine's failure is taken for a refusal of the identity, where no
 /// other identity is left to try.
 const ENGINE_FAILURES: u32 = 5;
@@ -211,7 +214,9 @@ impl Conductor {
             StackAct::Delete => self.act(heat.delete(name, stack)).await,
         };
         match done {
-            Err(StepError::Cloud(e)) if e.is_remote_error() => Ok(Err(e.into())),
+            Err(StepError::Cloud(e)) if e.is_remote_error() || e.is_missing_credential() => {
+                Ok(Err(e.into()))
+            }
             done => done.map(Ok),
         }
     }
@@ -343,7 +348,7 @@ impl Conductor {
                 Ok(Ok(Actor::from(&*session)))
             }
             Err(e) if is_over(&e) => Ok(Err(StepError::failed(format!(
-                "The cluster's trust is dead: the user who gave it was deleted, disabled or has \
+                "{DEAD_TRUST}: the user who gave it was deleted, disabled or has \
                  lost the roles in the project ({e}). Any member of the project makes a new one \
                  with: openstack coe credential rotate {}",
                 moment.cluster.name
@@ -374,5 +379,7 @@ impl Conductor {
 
 /// Whether the credential, not the request, was at fault.
 fn is_refused(error: &CloudError) -> bool {
-    error.is_remote_error() || matches!(error, CloudError::Refused { status: 401 | 403, .. })
+    error.is_remote_error()
+        || error.is_missing_credential()
+        || matches!(error, CloudError::Refused { status: 401 | 403, .. })
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tracing::info;
 
 use super::admit::{actor, can_make_trusts};
-use super::label_checks::own_labels;
+use super::label_checks::{Limits, own_labels};
 use super::moment::Moment;
 use super::{Conductor, Refusal, Tenant};
 use crate::model::cluster::Cluster;
@@ -54,6 +54,7 @@ impl Conductor {
         self.order(id, |moment| {
             let group = found(moment, order.nodegroup)?;
             may_change(moment, Some(group))?;
+            check_limits_to_come(moment, group, order.node_count)?;
             let mut wanted = group.record.clone();
             wanted.node_count = order.node_count;
             self.check_group(moment, &wanted)?;
@@ -475,6 +476,14 @@ fn check_count(group: &NodeGroup, wanted: u32) -> Result<(), Refusal> {
             group.max_node_count.map_or_else(|| "None".to_owned(), |most| most.to_string())
         ))),
     }
+}
+
+/// An upgrade that has not begun yet may bring other limits along.
+fn check_limits_to_come(moment: &Moment, group: &NodeGroup, wanted: u32) -> Result<(), Refusal> {
+    let Some(rollout) = moment.rollout(group).filter(|_| group.is_default) else { return Ok(()) };
+    let mut followed = group.clone();
+    Limits::follow(&mut followed, &moment.cluster.labels, &rollout.labels);
+    check_count(&followed, wanted)
 }
 
 fn own_project(tenant: &Tenant<'_>, cluster: &Cluster, what: &str) -> Result<(), Refusal> {

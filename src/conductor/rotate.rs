@@ -11,12 +11,15 @@ use tracing::{info, warn};
 use super::authorities::masters;
 use super::create::lapsed;
 use super::duties::{Ask, forgotten};
+use super::identity::DEAD_TRUST;
 use super::moment::Moment;
 use super::update::{awaiting_heat, revision};
 use super::{Conductor, Progress, StepError};
 use crate::model::credential::Credential;
 use crate::model::duty::DutyKind;
+use crate::model::nodegroup::NodeGroup;
 use crate::model::operation::{Operation, Step};
+use crate::model::status::Status;
 use crate::openstack::{CloudError, Service, Trust};
 use crate::store::{Change, Stored};
 
@@ -212,7 +215,20 @@ impl Conductor {
         }
         let change = Change::new().expect(operation).delete(&operation.record);
         let said = Some("The credential was rotated.".to_owned());
-        let change = self.with_cluster(moment, forgotten(moment, change), &[], None, said);
+        // Their stacks were updated, and what failed for want of a trust can be asked for again.
+        let is_well = |g: &NodeGroup| {
+            let why = g.status_reason.as_deref().unwrap_or_default();
+            g.status.is_complete() || g.status.is_failed() && why.starts_with(DEAD_TRUST)
+        };
+        let now = self.inner.clock.now();
+        let renewed = moment.groups.iter().filter(|g| is_well(g)).map(|g| NodeGroup {
+            status: Status::UpdateComplete,
+            status_reason: said.clone(),
+            updated_at: Some(now),
+            ..g.record.clone()
+        });
+        let renewed: Vec<NodeGroup> = renewed.collect();
+        let change = self.with_cluster(moment, forgotten(moment, change), &renewed, None, said);
         self.commit(change).await?;
         info!("credential rotated");
         Ok(Progress::Again)

@@ -139,7 +139,15 @@ impl Conductor {
         if changed.is_empty() {
             return Ok(());
         }
-        let change = self.with_cluster(moment, change, &changed, None, reason);
+        // A failure that is no group's stays until the next operation.
+        let failed = |g: &NodeGroup| g.status.is_failed();
+        let is_own = moment.cluster.status.is_failed()
+            && !moment.groups.iter().any(|g| failed(g))
+            && !changed.iter().any(failed);
+        let change = match is_own {
+            true => changed.iter().fold(change, |change, group| change.put(group)),
+            false => self.with_cluster(moment, change, &changed, None, reason),
+        };
         Ok(self.inner.store.commit(change).await?)
     }
 }

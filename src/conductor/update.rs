@@ -186,6 +186,17 @@ impl Conductor {
         group.node_addresses = outcome.worker_addresses;
         group.status = status;
         group.updated_at = Some(self.inner.clock.now());
+        // An upgrade that has failed has not come to every node, whatever else succeeds.
+        let mut status = status;
+        if let Some(left) = moment.rollout(&group) {
+            status = Status::UpdateFailed;
+            group.status = status;
+            group.status_reason = Some(format!(
+                "The upgrade to image {} has not reached {} nodes. Ask for it again.",
+                left.image_id,
+                left.behind()
+            ));
+        }
         let mut changed = vec![group.clone()];
         // Heat says of the whole stack that it is complete: also of those who share it.
         let shares = |g: &&Stored<NodeGroup>| {
@@ -244,7 +255,10 @@ impl Conductor {
         let all = groups.values().map(|g| (g.name.as_str(), g.status));
         let (status, failed) = aggregate(cluster.status, all);
         let (status, failed) = match moment.queued.is_empty() {
-            true => (status, failed),
+            true => match halted(moment) {
+                Some(sentence) => (Status::UpdateFailed, Some(sentence)),
+                None => (status, failed),
+            },
             false => (Status::UpdateInProgress, None),
         };
         let rolled_back = changed.iter().any(|g| g.status == Status::RollbackComplete);
@@ -350,6 +364,18 @@ impl Conductor {
         cluster.updated_at = Some(self.inner.clock.now());
         self.commit(change.expect(&moment.cluster).put(&cluster)).await
     }
+}
+
+/// What a rotation of the authorities has left half done, if that is not what is at work.
+fn halted(moment: &Moment) -> Option<String> {
+    let rotates = |o: &Stored<Operation>| o.kind == OperationKind::RotateAuthorities;
+    let is_halted = !moment.next_certificates.is_empty() && !moment.operations().any(rotates);
+    is_halted.then(|| {
+        format!(
+            "A rotation of the CA has stopped half way. Go on with: openstack coe ca rotate {}",
+            moment.cluster.name
+        )
+    })
 }
 
 /// Heat does something else with the stack, or does not tell what it does.

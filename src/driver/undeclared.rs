@@ -10,6 +10,9 @@ use crate::model::labels::Labels;
 const READ_BY_MAGNUMD: &[&str] = &["boot_volume_size", "max_node_count", "min_node_count"];
 /// How many labels one warning names.
 const NAMED: usize = 10;
+/// No label that is declared is longer. Comparing takes the square of it, for each of hundreds of
+/// names that a request may bring.
+const COMPARED: usize = 64;
 
 /// A label that has no effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,10 +34,18 @@ impl Driver {
                 || self.labels().iter().any(|l| l.names().any(|known| known == name))
         };
         let unknown = labels.iter().filter(|(name, _)| !is_known(name));
-        unknown.map(|(name, _)| Undeclared { name: name.clone(), near: self.near(name) }).collect()
+        // Only those that are named need a neighbour.
+        let near = |at: usize, name: &str| (at < NAMED).then(|| self.near(name)).flatten();
+        unknown
+            .enumerate()
+            .map(|(at, (name, _))| Undeclared { name: name.clone(), near: near(at, name) })
+            .collect()
     }
 
     fn near(&self, unknown: &str) -> Option<String> {
+        if unknown.len() > COMPARED {
+            return None;
+        }
         let declared = self.labels().iter().flat_map(|l| l.names());
         declared
             .map(|known| (strsim::jaro_winkler(unknown, known), known))

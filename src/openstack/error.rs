@@ -132,6 +132,13 @@ impl CloudError {
             if reason.starts_with("500: RemoteError"))
     }
 
+    /// Whether Heat could not make the trust that it keeps with a stack: the token's user is gone,
+    /// although services remember the token still (`MissingCredentialError`).
+    pub fn is_missing_credential(&self) -> bool {
+        matches!(self, Self::Refused { service: Service::Heat, status: 400, reason }
+            if reason.starts_with("Missing required credential"))
+    }
+
     /// The other side's own words, without ours around them.
     pub fn reason(&self) -> String {
         match self {
@@ -257,5 +264,8 @@ mod tests {
         assert!(!of(500).is_remote_error());
         let engine = answer(500, r#"{"error":{"type":"RemoteError"}}"#);
         assert!(CloudError::of_answer(Service::Heat, "stack x", &engine).is_remote_error());
+        let gone = r#"{"error":{"type":"MissingCredentialError","message":"Missing required credential: roles {}"}}"#;
+        let gone = CloudError::of_answer(Service::Heat, "stack x", &answer(400, gone));
+        assert!(gone.is_missing_credential() && !of(400).is_missing_credential());
     }
 }

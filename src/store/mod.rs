@@ -88,6 +88,12 @@ pub enum OpenError {
     WrongKey(PathBuf),
     #[error("{0} is not there; check storage.path, or start magnumd once to make it")]
     Missing(PathBuf),
+    /// The state, and the mark beside it.
+    #[error(
+        "{0} is gone, but {1} says that there was a state: put a backup in its place with magnumd \
+         restore, or delete {1} to begin with nothing"
+    )]
+    Gone(PathBuf, PathBuf),
     #[error("{0} cannot be opened: {1}")]
     Disk(PathBuf, String),
     #[error(
@@ -123,6 +129,9 @@ impl Store {
     pub fn open(path: &Path, sealer: Sealer) -> Result<Self, OpenError> {
         let disk =
             |reason: &dyn std::fmt::Display| OpenError::Disk(path.to_owned(), reason.to_string());
+        if !path.exists() && mark::path_of(path).exists() {
+            return Err(OpenError::Gone(path.to_owned(), mark::path_of(path)));
+        }
         let damage = Damage::default();
         let (file, fell_back) = StateFile::open(path, damage.clone())?;
         let file = Arc::new(file);

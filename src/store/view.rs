@@ -233,10 +233,16 @@ impl<'t> View<'t> {
         Ok(if descending { both.min() } else { both.max() })
     }
 
+    /// Whether a cluster follows the template, or is about to: an upgrade that was accepted has
+    /// not reached its cluster yet.
     pub fn is_template_used(&self, id: TemplateId) -> Reads<bool> {
         let page = Page { limit: 1, ..Page::ALL };
         let prefix = Key::new().uuid(id.uuid());
-        Ok(!self.keys(table::CLUSTER_BY_TEMPLATE, &prefix, page)?.is_empty())
+        let mut used = !self.keys(table::CLUSTER_BY_TEMPLATE, &prefix, page)?.is_empty();
+        if !used {
+            self.each::<Rollout>(&Key::new(), |rollout| used |= rollout.template_id == id)?;
+        }
+        Ok(used)
     }
 
     /// A cluster's groups in order of making: the default master group first.

@@ -114,7 +114,7 @@ const fn code(error: &Ended) -> u8 {
     };
     match error {
         StartError::Open(OpenError::Locked(_)) => IN_USE,
-        StartError::Open(OpenError::Newer(..) | OpenError::Damaged(..))
+        StartError::Open(OpenError::Newer(..) | OpenError::Damaged(..) | OpenError::Gone(..))
         | StartError::Store(StoreError::Corrupt(_))
         | StartError::Keyring { .. } => UNUSABLE_STATE,
         StartError::Open(OpenError::Disk(..) | OpenError::Missing(_))
