@@ -177,6 +177,15 @@ impl Config {
             return wrong("periodic.health_timeout", reason);
         }
         between("cluster.lanes", self.cluster.lanes as u64, 1, 1024)?;
+        let all = self.api.max_connections as u64;
+        between("api.max_connections", all, 1, 1_000_000)?;
+        if let Some(most) = self.api.max_connections_per_source {
+            between("api.max_connections_per_source", most as u64, 1, all)?;
+        }
+        let most = self.discovery.max_connections_per_source as u64;
+        between("discovery.max_connections_per_source", most, 1, 4096)?;
+        let most = self.bootstrap.max_connections_per_source as u64;
+        between("bootstrap.max_connections_per_source", most, 1, 4096)?;
         between("api.max_limit", self.api.max_limit as u64, 1, 100_000)?;
         between("api.max_body_bytes", self.api.max_body_bytes as u64, 1024, 64 << 20)?;
         tracing_subscriber::EnvFilter::try_new(&self.log.level)
