@@ -5,6 +5,7 @@
 
 #![cfg(feature = "lab")]
 #![allow(clippy::unwrap_used, reason = "tests unwrap freely")]
+#![allow(clippy::print_stdout, reason = "the figures are for people")]
 
 #[path = "../daemon/process.rs"]
 #[allow(dead_code, reason = "the tests of the process use more of it")]
@@ -167,6 +168,8 @@ async fn wave(site: &Site, magnumd: &Process, token: &str, kinds: &[Kind], conne
         for number in 0..connections {
             let attacks = attack(kind, number, at, Arc::clone(&connected));
             attackers.spawn(async move {
+                // Sooner than the kernel's queue takes them they would only wait for each other.
+                sleep(Duration::from_millis(2 * number as u64)).await;
                 assert!(timeout(SOON, attacks).await.is_ok(), "{kind:?} is still connected");
             });
         }

@@ -24,7 +24,7 @@ use super::server::Body;
 /// within the limit to be kept, and what each stream of HTTP/2 may hold in memory.
 pub(super) const PART: usize = 8 << 10;
 /// How many requests more than it lets us answer a client may call off on one connection.
-const CALLED_OFF: u32 = 128;
+const CALLED_OFF: u32 = 48;
 
 /// What one connection's client still has to take.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use http_body_util::{Either, Full};
 use hyper::header::{HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
 use rustls::ServerConfig;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -256,6 +256,9 @@ impl DoorFigures {
     }
 }
 
+/// How many clients the kernel lets wait to be accepted, if it allows as many: when they are too
+/// many at once the others try again after a second only.
+const BACKLOG: u32 = 4096;
 /// How long connections in use have to learn that they end.
 const LEAVING: Duration = Duration::from_millis(100);
 
@@ -280,7 +283,13 @@ pub struct Door {
 
 impl Door {
     pub async fn bind(address: SocketAddr, limits: Limits) -> std::io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        let listener = socket.listen(BACKLOG)?;
         let figures = DoorFigures::default();
         Ok(Self { listener, limits, tls: None, name: "unnamed", figures })
     }
