@@ -294,6 +294,7 @@ impl From<BodyError> for ApiError {
             BodyError::TooLarge { .. } => Kind::BodyTooLarge,
             BodyError::Slow => Kind::BodyTooSlow,
             BodyError::Broken => Kind::Invalid,
+            BodyError::Crowded => Kind::Unavailable,
         };
         Self::new(kind, e.to_string())
     }

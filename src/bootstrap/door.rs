@@ -84,6 +84,7 @@ pub fn body<T: DeserializeOwned>(request: &Request) -> Result<T, Fault> {
         Err(e @ BodyError::TooLarge { .. }) => {
             return Err(Fault::new(StatusCode::PAYLOAD_TOO_LARGE, e.to_string()));
         }
+        Err(e @ BodyError::Crowded) => return Err(Fault::later(e.to_string())),
         Err(e) => return Err(Fault::bad(e.to_string())),
     };
     let kind = request.header(CONTENT_TYPE.as_str()).unwrap_or_default();

@@ -311,6 +311,9 @@ impl Bootstrap {
             let seen = self.look(*cluster, &guest.name)?;
             // Claimed a moment ago, so only a deletion can have taken it away.
             let node = seen.node.ok_or_else(Fault::gone)?;
+            if report::is_superfluous(&node.record, self.clock.now()) {
+                return Ok(empty(StatusCode::NO_CONTENT));
+            }
             let mut next = node.record.clone();
             let moved = report.clone().apply(&mut next, self.clock.now());
             let change = Change::new().expect(&node).expect_exists(&seen.cluster.record);

@@ -1,5 +1,7 @@
 //! What a node says of itself, made fit to be kept and shown. Pure.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 
 use super::door::Fault;
@@ -8,6 +10,8 @@ use crate::model::node::{Node, Phase, PhaseState};
 
 const MESSAGE_BYTES: usize = 1 << 10;
 const LOG_BYTES: usize = 16 << 10;
+/// How old the time may be at which a node that is ready was last heard.
+const RARELY: Duration = Duration::from_secs(30);
 
 /// What a node sends to `status`.
 #[derive(Debug, Deserialize)]
@@ -67,6 +71,12 @@ impl Report {
         node.log_tail = self.log_tail;
         moved
     }
+}
+
+/// Whether there is nothing to write down: of a node that is ready only the time is kept, and that
+/// not to the second. Whoever has the token of its user data could keep the disk busy otherwise.
+pub(super) fn is_superfluous(node: &Node, now: Timestamp) -> bool {
+    node.is_ready() && now.since(node.last_seen) < RARELY
 }
 
 fn one_of(field: &str, known: impl Iterator<Item = &'static str>) -> Fault {
@@ -146,6 +156,11 @@ mod tests {
         assert_eq!(tell("booted", "started"), (true, Phase::Booted, PhaseState::Started));
         assert!(tell("ready", "done").0);
         assert_eq!(tell("booted", "started"), (false, Phase::Ready, PhaseState::Done));
+        let after = |seconds| now.plus(Duration::from_secs(seconds));
+        assert!(is_superfluous(&node, now) && is_superfluous(&node, after(29)));
+        assert!(!is_superfluous(&node, after(30)), "when it was last heard is kept");
+        node.state = PhaseState::Started;
+        assert!(!is_superfluous(&node, now), "before it is ready each report counts");
     }
 
     proptest! {

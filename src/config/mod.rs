@@ -177,6 +177,15 @@ impl Config {
             return wrong("periodic.health_timeout", reason);
         }
         between("cluster.lanes", self.cluster.lanes as u64, 1, 1024)?;
+        let all = self.api.max_connections as u64;
+        between("api.max_connections", all, 1, 1_000_000)?;
+        if let Some(most) = self.api.max_connections_per_source {
+            between("api.max_connections_per_source", most as u64, 1, all)?;
+        }
+        let most = self.discovery.max_connections_per_source as u64;
+        between("discovery.max_connections_per_source", most, 1, 4096)?;
+        let most = self.bootstrap.max_connections_per_source as u64;
+        between("bootstrap.max_connections_per_source", most, 1, 4096)?;
         between("api.max_limit", self.api.max_limit as u64, 1, 100_000)?;
         between("api.max_body_bytes", self.api.max_body_bytes as u64, 1024, 64 << 20)?;
         tracing_subscriber::EnvFilter::try_new(&self.log.level)
@@ -288,6 +297,21 @@ mod tests {
     }
 
     #[test]
+    fn one_address_gets_a_part_of_the_connections_and_a_trusted_proxy_all() {
+        for (api, most) in [
+            ("", 1024),
+            ("max_connections = 100", 25),
+            ("max_connections = 3", 1),
+            ("trust_proxy_headers = true", usize::MAX),
+            ("max_connections_per_source = 7", 7),
+            ("trust_proxy_headers = true\nmax_connections_per_source = 7", 7),
+        ] {
+            let config = parse(&format!("{LEAST}[api]\n{api}\n")).unwrap();
+            assert_eq!(config.api.connections_per_source(), most, "{api}");
+        }
+    }
+
+    #[test]
     fn mistakes_are_named_with_line_and_cure() {
         let table = [
             ("[api]\nlisten_address = 1", "unknown key 'listen_address'; did you mean 'listen'?"),
@@ -306,6 +330,21 @@ mod tests {
             let text = format!("{LEAST}[periodic]\nhealth_timeout = '{patience}'");
             let said = parse(&text).unwrap_err();
             assert!(said.contains("at most \"60s\""), "{said}");
+        }
+        for (section, text) in [
+            ("api", "max_connections = 0"),
+            ("api", "max_connections_per_source = 0"),
+            ("api", "max_connections_per_source = 4097"),
+            ("discovery", "max_connections_per_source = 0"),
+            ("bootstrap", "max_connections_per_source = 4097"),
+        ] {
+            let at = format!("[{section}]\n");
+            let text = match LEAST.contains(at.trim()) {
+                true => LEAST.replace(at.trim(), &format!("{at}{text}")),
+                false => format!("{LEAST}{at}{text}"),
+            };
+            let said = parse(&text).unwrap_err();
+            assert!(said.contains("_connections") && said.contains("must be from 1 to"), "{said}");
         }
         let https = LEAST.replace("http://192.0.2.1:9512", "https://192.0.2.1:9512");
         assert!(parse(&https).unwrap_err().contains("must be plain http"));

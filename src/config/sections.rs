@@ -83,9 +83,21 @@ section! {
         max_limit: usize = 1000,
         max_body_bytes: usize = 1 << 20,
         max_connections: usize = 4096,
+        max_connections_per_source: Option<usize> = None,
         trust_proxy_headers: bool = false,
         healthcheck_disable_file: Option<PathBuf> = None,
         cors: Cors = Cors::default(),
+    }
+}
+
+impl Api {
+    /// How many connections one address may hold. A trusted proxy stands for all clients.
+    pub fn connections_per_source(&self) -> usize {
+        let usual = match self.trust_proxy_headers {
+            true => usize::MAX,
+            false => (self.max_connections / 4).max(1),
+        };
+        self.max_connections_per_source.unwrap_or(usual)
     }
 }
 
@@ -109,6 +121,7 @@ section! {
         listen: SocketAddr = everywhere(9512),
         advertise_url: String = String::new(),
         allow_loopback: bool = false,
+        max_connections_per_source: usize = 256,
     }
 }
 
@@ -118,6 +131,7 @@ section! {
         listen: SocketAddr = everywhere(9513),
         advertise_url: String = String::new(),
         artifact_dir: Option<PathBuf> = None,
+        max_connections_per_source: usize = 1024,
     }
 }
 

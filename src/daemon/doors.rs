@@ -37,21 +37,32 @@ impl Doors {
             let bound = door.address().map_err(listen)?;
             Ok::<_, StartError>((door.counted(name, figures), bound))
         };
+        let defaults = Limits::default();
         let limits = Limits {
             connections: config.api.max_connections,
+            per_source: config.api.connections_per_source(),
             body_bytes: config.api.max_body_bytes,
-            ..Limits::default()
+            bodies_bytes: defaults.bodies_bytes.max(config.api.max_body_bytes.saturating_mul(2)),
+            ..defaults
         };
         let (api, at_api) = bind("api", "api.listen", config.api.listen, limits).await?;
         let (wanted, limits) = (config.discovery.listen, discovery::limits());
+        let limits = Limits { per_source: config.discovery.max_connections_per_source, ..limits };
         let (discovery, at_discovery) =
             bind("discovery", "discovery.listen", wanted, limits).await?;
         let (wanted, limits) = (config.bootstrap.listen, bootstrap::limits());
+        let limits = Limits { per_source: config.bootstrap.max_connections_per_source, ..limits };
         let (bootstrap, at_bootstrap) =
             bind("bootstrap", "bootstrap.listen", wanted, limits).await?;
         let (ops, at_ops) = match config.ops.listen {
             Some(wanted) => {
-                let limits = Limits { connections: 64, body_bytes: 1024, ..Limits::default() };
+                let limits = Limits {
+                    connections: 64,
+                    // A Prometheus and a prober for each instance of it come from few addresses.
+                    per_source: 32,
+                    body_bytes: 1024,
+                    ..defaults
+                };
                 let (door, bound) = bind("ops", "ops.listen", wanted, limits).await?;
                 (Some(door), Some(bound))
             }

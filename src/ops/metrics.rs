@@ -7,6 +7,7 @@ use std::sync::Mutex as SyncMutex;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use hyper::StatusCode;
 use tokio::sync::Mutex;
 use tracing::error;
@@ -23,6 +24,8 @@ use crate::store::{Scope, Store, StoreError};
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// How old what is counted by looking at every record may be.
 const CENSUS_AGE: Duration = Duration::from_secs(60);
+/// How old what is shown may be: no scraper asks more often, and whoever does costs nothing.
+const PAGE_AGE: Duration = Duration::from_millis(500);
 
 type Number = Gauge<u64, AtomicU64>;
 
@@ -66,6 +69,7 @@ pub struct Metrics {
     registry: SyncMutex<Registry>,
     now: Now,
     census: Mutex<Option<Instant>>,
+    shown: Mutex<Option<(Instant, Bytes)>>,
 }
 
 /// What is looked up whenever it is shown.
@@ -116,10 +120,18 @@ impl Metrics {
             began,
         );
         let (registry, census) = (SyncMutex::new(registry), Mutex::new(None));
-        Self { store, conductor, tokens, waiting, listener_expiry, registry, now, census }
+        let shown = Mutex::new(None);
+        Self { store, conductor, tokens, waiting, listener_expiry, registry, now, census, shown }
     }
 
+    /// One page for all who ask at about the same time, and in memory once.
     pub async fn show(&self) -> Response {
+        let mut last = self.shown.lock().await;
+        if let Some((at, page)) = &*last
+            && at.elapsed() < PAGE_AGE
+        {
+            return response(StatusCode::OK, CONTENT_TYPE, page.clone());
+        }
         self.look();
         self.count().await;
         let mut shown = String::with_capacity(32 << 10);
@@ -128,7 +140,11 @@ impl Metrics {
             Err(e) => Err(e.to_string()),
         };
         match written {
-            Ok(()) => response(StatusCode::OK, CONTENT_TYPE, shown),
+            Ok(()) => {
+                let page = Bytes::from(shown);
+                *last = Some((Instant::now(), page.clone()));
+                response(StatusCode::OK, CONTENT_TYPE, page)
+            }
             Err(reason) => {
                 error!(reason, "the figures cannot be written down");
                 text(StatusCode::INTERNAL_SERVER_ERROR, "The figures cannot be written down.\n")

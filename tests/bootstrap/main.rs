@@ -263,8 +263,11 @@ async fn a_node_goes_on_after_a_failure_and_gets_nothing_more_once_it_is_ready()
         assert_eq!((node.phase.as_str(), node.state.as_str()), (phase, state));
         assert_eq!(node.instance.as_deref(), Some(INSTANCE));
     }
+    let ready = place.node(&w0).unwrap();
     assert_eq!(place.status(&w0, &token, "booted", "started").await, 204);
-    assert!(place.node(&w0).unwrap().is_ready(), "ready is final");
+    let still = place.node(&w0).unwrap();
+    assert!(still.is_ready(), "ready is final");
+    assert_eq!(still.last_seen, ready.last_seen, "who repeats it is answered without a write");
     assert_eq!(refusal(&place.csr(&w0, &token, "kubelet", &csr()).await), 403);
     assert_eq!(refusal(&place.send(place.ask(&w0, "bundle", &token)).await), 403);
 }

@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http_body_util::{BodyExt, Limited};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
 use hyper::Method;
+use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HOST, HeaderValue};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -19,12 +21,26 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use super::pace::{Pace, Wire};
 use super::server::{BodyError, DoorFigures, Limits, Origin, Request, Service, Unread};
+use super::sources::{Held, Reserved};
 
 /// How long a connection that has said nothing yet may still begin once the door closes.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How often HTTP/2 clients are asked whether they are still there.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// The most of one stream's answer that HTTP/2 holds before it asks for more of it. With a part
+/// on top, sixteen streams of a client that opens no window hold 192 KiB.
+const STREAM_BUFFER: usize = 4 << 10;
+/// What clients may send over HTTP/2 before somebody reads it: one stream, and all together.
+const STREAM_WINDOW: u32 = 32 << 10;
+const WINDOW: u32 = 64 << 10;
+/// What HTTP/1 reads ahead, which is the most of a request's head, and holds of an answer.
+const HTTP_1_BUFFER: usize = 16 << 10;
+/// Of all header fields of a request, over HTTP/2.
+const HEADERS: u32 = 16 << 10;
+/// A body up to here is counted as part of its connection.
+const SMALL_BODY: usize = 16 << 10;
 /// What HTTP/2 begins with.
 const PREFACE: &[u8] = b"PRI ";
 /// The first byte of a TLS handshake.
@@ -40,17 +56,22 @@ pub(super) struct Protocols {
 }
 
 impl Protocols {
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: &Limits) -> Self {
         let mut http = auto::Builder::new(TokioExecutor::new());
         http.http1()
             .timer(TokioTimer::new())
             .header_read_timeout(limits.header_time)
-            .max_buf_size(16 << 10);
+            .max_buf_size(HTTP_1_BUFFER);
         // No pipeline_flush: it holds back the 400 for what is not HTTP until there is more.
         // A guest that vanished would hold its connection for ever: some requests never end.
         http.http2()
             .timer(TokioTimer::new())
             .keep_alive_interval(KEEP_ALIVE)
+            .max_send_buf_size(STREAM_BUFFER)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(WINDOW)
+            .max_header_list_size(HEADERS)
+            .max_local_error_reset_streams(64)
             .max_concurrent_streams(limits.streams);
         Self { one: http.clone().http1_only(), two: http.http2_only() }
     }
@@ -85,6 +106,7 @@ pub(super) struct Connection<S> {
     pub protocols: Arc<Protocols>,
     pub tls: Option<Arc<ServerConfig>>,
     pub closing: Closing,
+    pub held: Arc<Held>,
     pub name: &'static str,
     pub figures: DoorFigures,
 }
@@ -104,17 +126,19 @@ impl<S: Service> Connection<S> {
             },
             () = too_late => return,
         };
+        let pace = Pace::new(self.limits.write_time);
+        let wire = |stream| Wire::new(stream, Arc::clone(&pace));
         let Some(config) = self.tls.take() else {
-            return self.speak(stream, begins == PREFACE).await;
+            return self.speak(wire(stream), begins == PREFACE, pace).await;
         };
         if begins.first() != Some(&HANDSHAKE) {
             return refuse_plaintext(stream, peer).await;
         }
-        let handshake = TlsAcceptor::from(config).accept(stream);
+        let handshake = TlsAcceptor::from(config).accept(wire(stream));
         match timeout(self.limits.header_time, handshake).await {
             Ok(Ok(stream)) => {
                 let is_two = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                self.speak(stream, is_two).await;
+                self.speak(stream, is_two, pace).await;
             }
             Ok(Err(error)) => debug!(%peer, %error, "TLS handshake failed"),
             Err(_) => debug!(%peer, "TLS handshake timed out"),
@@ -125,18 +149,23 @@ impl<S: Service> Connection<S> {
         self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         is_two: bool,
+        pace: Arc<Pace>,
     ) {
-        let Self { service, limits, peer, accepted, protocols, closing, name, figures, .. } = self;
+        let Self { service, limits, peer, accepted, protocols, closing, .. } = self;
+        let (name, figures, held) = (self.name, self.figures, self.held);
         let Closing { stop, leave, .. } = closing;
         let in_use = CancellationToken::new();
         let used = in_use.clone();
         let asked = Arc::new(Notify::new());
         let asking = Arc::clone(&asked);
+        let (paced, counted) = (Arc::clone(&pace), figures.clone());
         let answer = service_fn(move |request: Unread| {
+            let answering = paced.asked();
+            let reserved = Reserved::none(Arc::clone(&held));
             let since = if used.is_cancelled() { Instant::now() } else { accepted };
             used.cancel();
             asking.notify_one();
-            let (service, figures) = (Arc::clone(&service), figures.clone());
+            let (service, figures) = (Arc::clone(&service), counted.clone());
             let stop = stop.clone();
             async move {
                 let (method, origin) = (word(request.method()), Origin { peer, since });
@@ -144,7 +173,8 @@ impl<S: Service> Connection<S> {
                 let (route, mut response) = match service.streams(&request) {
                     Some(route) => (route, service.stream(request, origin).await),
                     None => {
-                        let request = read(request, limits, origin).await;
+                        let mut reserved = reserved;
+                        let request = read(request, &limits, origin, &mut reserved).await;
                         began = Instant::now();
                         (service.route(&request), service.handle(request).await)
                     }
@@ -153,7 +183,7 @@ impl<S: Service> Connection<S> {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 figures.answered(name, route, method, response.status(), began.elapsed());
-                Ok::<_, std::convert::Infallible>(response)
+                Ok::<_, std::convert::Infallible>(response.map(|body| answering.answer(body)))
             }
         });
         let connection = protocols.of(is_two).serve_connection(TokioIo::new(stream), answer);
@@ -163,11 +193,14 @@ impl<S: Service> Connection<S> {
             // hyper would close a connection that nobody has used yet, whatever is on its way.
             let _silent = timeout(LAST_WORDS, in_use.cancelled()).await;
         };
-        // HTTP/1 has its limit for the next request's head.
+        // HTTP/1 has its limit for each request's head.
         let falls_silent = async {
-            match is_two {
-                true => while timeout(limits.idle_time, asked.notified()).await.is_ok() {},
-                false => std::future::pending().await,
+            if !is_two {
+                return std::future::pending().await;
+            }
+            let first = limits.header_time.min(limits.idle_time);
+            if timeout(first, asked.notified()).await.is_ok() {
+                while timeout(limits.idle_time, asked.notified()).await.is_ok() {}
             }
         };
         let ends = async {
@@ -176,16 +209,34 @@ impl<S: Service> Connection<S> {
                 () = falls_silent => {}
             }
         };
+        let mut fails = std::pin::pin!(pace.fails());
         let ended = tokio::select! {
             biased;
-            ended = connection.as_mut() => ended,
+            ended = connection.as_mut() => Ok(ended),
+            reason = fails.as_mut() => Err(reason),
             () = ends => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                // Whoever neither hangs up nor takes the end of his answers keeps nothing open.
+                tokio::select! {
+                    ended = connection.as_mut() => Ok(ended),
+                    reason = fails.as_mut() => Err(reason),
+                    () = pace.is_done() => Err("stays"),
+                }
             }
         };
-        if let Err(error) = ended {
-            debug!(%peer, %error, "connection ended");
+        match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                debug!(%peer, %error, "connection ended");
+                if pace.is_cut() {
+                    figures.cut(name, "untaken");
+                }
+            }
+            Err(reason) => {
+                debug!(%peer, reason, "connection cut");
+                figures.cut(name, reason);
+                pace.cut();
+            }
         }
     }
 }
@@ -193,12 +244,15 @@ impl<S: Service> Connection<S> {
 /// The first bytes, left where they are: enough to tell HTTP/2 and TLS from the rest.
 async fn beginning(stream: &TcpStream) -> std::io::Result<Vec<u8>> {
     let mut seen = [0; PREFACE.len()];
+    let mut pause = Duration::from_millis(5);
     loop {
         match stream.peek(&mut seen).await? {
             0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
             some if some < seen.len() && PREFACE.starts_with(&seen[..some]) => {
-                // A peek does not wait for more than there is.
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                // A peek does not wait for more than there is. Those who send one byte and no
+                // more are not looked after all the time.
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_millis(500));
             }
             some => return Ok(seen[..some].to_vec()),
         }
@@ -241,7 +295,12 @@ fn word(method: &Method) -> &'static str {
     }
 }
 
-async fn read(request: Unread, limits: Limits, origin: Origin) -> Request {
+async fn read(
+    request: Unread,
+    limits: &Limits,
+    origin: Origin,
+    reserved: &mut Reserved,
+) -> Request {
     let (mut parts, body) = request.into_parts();
     // HTTP/2 says it in a pseudo-header; whoever reads requests looks for one thing only.
     if let Some(authority) = parts.uri.authority()
@@ -249,13 +308,8 @@ async fn read(request: Unread, limits: Limits, origin: Origin) -> Request {
     {
         parts.headers.entry(HOST).or_insert(value);
     }
-    let reading = Limited::new(body, limits.body_bytes).collect();
-    let body = match timeout(limits.body_time, reading).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(e)) if e.is::<http_body_util::LengthLimitError>() => {
-            Err(BodyError::TooLarge { limit: limits.body_bytes })
-        }
-        Ok(Err(_)) => Err(BodyError::Broken),
+    let body = match timeout(limits.body_time, gather(body, limits, reserved)).await {
+        Ok(body) => body,
         Err(_) => Err(BodyError::Slow),
     };
     Request {
@@ -267,6 +321,31 @@ async fn read(request: Unread, limits: Limits, origin: Origin) -> Request {
         since: origin.since,
         body,
     }
+}
+
+async fn gather(
+    mut body: Incoming,
+    limits: &Limits,
+    reserved: &mut Reserved,
+) -> Result<Bytes, BodyError> {
+    let limit = limits.body_bytes;
+    let own = match limits.per_source {
+        usize::MAX => limits.bodies_bytes,
+        _ => limits.bodies_bytes / 2,
+    };
+    let mut gathered = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| BodyError::Broken)?.into_data() else { continue };
+        let length = gathered.len() + data.len();
+        if length > limit {
+            return Err(BodyError::TooLarge { limit });
+        }
+        if length > SMALL_BODY && !reserved.more(data.len(), own, limits.bodies_bytes) {
+            return Err(BodyError::Crowded);
+        }
+        gathered.extend_from_slice(&data);
+    }
+    Ok(gathered.freeze())
 }
 
 #[cfg(test)]

@@ -2,7 +2,10 @@
 
 pub mod client;
 mod connection;
+mod pace;
 pub mod server;
 mod sources;
 pub mod stream;
+#[cfg(test)]
+mod tests;
 pub mod tls;

@@ -12,7 +12,7 @@ use http_body_util::{Either, Full};
 use hyper::header::{HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
 use rustls::ServerConfig;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -53,6 +53,9 @@ pub enum BodyError {
     Slow,
     #[error("The request body is incomplete.")]
     Broken,
+    /// Too much is being read for others, or for this client, already.
+    #[error("Too many large requests are being read at this moment; try again in a few seconds.")]
+    Crowded,
 }
 
 /// An answer's body: whole, or a stream that may break off on purpose.
@@ -123,16 +126,21 @@ pub struct Origin {
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub connections: usize,
-    /// Of these, from one address; whoever comes with more is hung up on.
+    /// Of these, from one IPv4 address or one IPv6 /64; whoever comes with more is hung up on.
+    /// Where it is `usize::MAX`, one source may have all of `bodies_bytes` too.
     pub per_source: usize,
     /// Requests at once on one HTTP/2 connection.
     pub streams: u32,
     pub body_bytes: usize,
+    /// For all large bodies that are held at once; one source gets half of it.
+    pub bodies_bytes: usize,
     pub header_time: Duration,
     /// After which time without a new request an HTTP/2 connection is closed; requests that are
     /// on their way are finished.
     pub idle_time: Duration,
     pub body_time: Duration,
+    /// How long a client may take nothing of what it is sent.
+    pub write_time: Duration,
     /// How long open requests get when the door closes.
     pub drain_time: Duration,
 }
@@ -142,11 +150,13 @@ impl Default for Limits {
         Self {
             connections: 1024,
             per_source: usize::MAX,
-            streams: 64,
+            streams: 16,
             body_bytes: 1 << 20,
+            bodies_bytes: 32 << 20,
             header_time: Duration::from_secs(10),
             idle_time: Duration::from_secs(75),
             body_time: Duration::from_secs(30),
+            write_time: Duration::from_secs(30),
             drain_time: Duration::from_secs(30),
         }
     }
@@ -175,17 +185,29 @@ struct At {
     door: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Cut {
+    door: &'static str,
+    reason: &'static str,
+}
+
 /// What doors count. Clones count together.
 #[derive(Clone, Debug)]
 pub struct DoorFigures {
     requests: Family<Answered, Counter>,
     seconds: Durations<Asked>,
     connections: Family<At, Gauge>,
+    cut: Family<Cut, Counter>,
 }
 
 impl Default for DoorFigures {
     fn default() -> Self {
-        Self { requests: Family::default(), seconds: durations(), connections: Family::default() }
+        Self {
+            requests: Family::default(),
+            seconds: durations(),
+            connections: Family::default(),
+            cut: Family::default(),
+        }
     }
 }
 
@@ -203,6 +225,11 @@ impl Figures for DoorFigures {
             self.seconds.clone(),
         );
         registry.register("http_connections", "Open connections", self.connections.clone());
+        registry.register(
+            "http_connections_cut",
+            "Connections hung up on for what the client did, by door and reason",
+            self.cut.clone(),
+        );
     }
 }
 
@@ -220,11 +247,18 @@ impl DoorFigures {
         self.seconds.get_or_create(&Asked { door, route, method }).observe(took.as_secs_f64());
     }
 
+    pub(super) fn cut(&self, door: &'static str, reason: &'static str) {
+        self.cut.get_or_create(&Cut { door, reason }).inc();
+    }
+
     fn connections(&self, door: &'static str) -> Gauge {
         self.connections.get_or_create_owned(&At { door })
     }
 }
 
+/// How many clients the kernel lets wait to be accepted, if it allows as many: when they are too
+/// many at once the others try again after a second only.
+const BACKLOG: u32 = 4096;
 /// How long connections in use have to learn that they end.
 const LEAVING: Duration = Duration::from_millis(100);
 
@@ -249,7 +283,13 @@ pub struct Door {
 
 impl Door {
     pub async fn bind(address: SocketAddr, limits: Limits) -> std::io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        let listener = socket.listen(BACKLOG)?;
         let figures = DoorFigures::default();
         Ok(Self { listener, limits, tls: None, name: "unnamed", figures })
     }
@@ -275,11 +315,12 @@ impl Door {
     pub async fn serve<S: Service>(self, service: Arc<S>, stop: CancellationToken) {
         let closing = Closing::new(stop.clone());
         let places = Arc::new(Semaphore::new(self.limits.connections));
-        let protocols = Arc::new(Protocols::new(self.limits));
+        let protocols = Arc::new(Protocols::new(&self.limits));
         let sources = Sources::default();
         let open = |stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit| {
             let Some(held) = sources.enter(peer.ip(), self.limits.per_source) else {
                 debug!(%peer, "too many connections from one address");
+                self.figures.cut(self.name, "source");
                 return;
             };
             if let Err(error) = stream.set_nodelay(true) {
@@ -293,6 +334,7 @@ impl Door {
                 protocols: Arc::clone(&protocols),
                 tls: self.tls.as_ref().map(|current| Arc::clone(&current.borrow())),
                 closing: closing.clone(),
+                held,
                 name: self.name,
                 figures: self.figures.clone(),
             };
@@ -301,7 +343,7 @@ impl Door {
                 open.inc();
                 cut.run_until_cancelled(connection.run(stream)).await;
                 open.dec();
-                drop((held, place));
+                drop(place);
             });
         };
         loop {

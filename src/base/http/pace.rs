@@ -1,0 +1,323 @@
+//! Whether a client takes what it is given: what waits for it, and since when.
+//!
+//! Two things can wait. Bytes that the socket does not accept, which [`Wire`] sees; and, with
+//! HTTP/2, parts of answers for which the client has opened no window, so that the socket never
+//! sees them, which [`Paced`] bodies see: whoever is to send a part drops it once it is sent.
+
+use std::collections::HashMap;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::{Instant, Sleep, sleep, timeout};
+
+use super::server::Body;
+
+/// The most of an answer that is handed to a connection at once: it is what a client must take
+/// within the limit to be kept, and what each stream of HTTP/2 may hold in memory.
+pub(super) const PART: usize = 8 << 10;
+/// How many requests more than it lets us answer a client may call off on one connection.
+const CALLED_OFF: u32 = 48;
+
+/// What one connection's client still has to take.
+#[derive(Debug)]
+pub(super) struct Pace {
+    limit: Duration,
+    state: Mutex<State>,
+    waits: Notify,
+    rests: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Requests that are being handled or answered.
+    busy: usize,
+    /// Answers of which parts wait for the client.
+    waiting: HashMap<u64, Wait>,
+    last: u64,
+    called_off: u32,
+    is_cut: bool,
+}
+
+#[derive(Debug)]
+struct Wait {
+    parts: usize,
+    since: Instant,
+}
+
+impl Pace {
+    /// `limit`: how long a client may leave what it is sent.
+    pub fn new(limit: Duration) -> Arc<Self> {
+        let state = Mutex::default();
+        Arc::new(Self { limit, state, waits: Notify::new(), rests: Notify::new() })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A request has come.
+    pub fn asked(self: &Arc<Self>) -> Answering {
+        let mut state = self.state();
+        state.busy += 1;
+        state.last += 1;
+        Answering { pace: Arc::clone(self), number: state.last, is_answered: false }
+    }
+
+    /// Ends when the client has taken nothing of an answer for too long, or calls off what it
+    /// asks for again and again.
+    pub async fn fails(&self) -> &'static str {
+        loop {
+            let oldest = {
+                let state = self.state();
+                if state.called_off > CALLED_OFF {
+                    return "called-off";
+                }
+                state.waiting.values().map(|wait| wait.since).min()
+            };
+            match oldest {
+                Some(since) if since.elapsed() >= self.limit => return "untaken",
+                Some(since) => {
+                    let left = self.limit.saturating_sub(since.elapsed());
+                    let _late = timeout(left, self.waits.notified()).await;
+                }
+                None => self.waits.notified().await,
+            }
+        }
+    }
+
+    /// Ends when nothing has been asked for a whole limit. What has been answered is the client's
+    /// to take by then.
+    pub async fn is_done(&self) {
+        loop {
+            while self.state().busy > 0 {
+                self.rests.notified().await;
+            }
+            sleep(self.limit).await;
+            if self.state().busy == 0 {
+                return;
+            }
+        }
+    }
+
+    /// The connection ends now, and what the kernel still holds for the client is dropped.
+    pub fn cut(&self) {
+        self.state().is_cut = true;
+    }
+
+    pub fn is_cut(&self) -> bool {
+        self.state().is_cut
+    }
+
+    fn given(&self, number: u64) {
+        let mut state = self.state();
+        let now = Instant::now();
+        state.waiting.entry(number).or_insert(Wait { parts: 0, since: now }).parts += 1;
+        if state.waiting.len() == 1 {
+            self.waits.notify_one();
+        }
+    }
+
+    fn taken(&self, number: u64) {
+        let mut state = self.state();
+        if let Some(wait) = state.waiting.get_mut(&number) {
+            wait.parts -= 1;
+            wait.since = Instant::now();
+            if wait.parts == 0 {
+                state.waiting.remove(&number);
+            }
+        }
+    }
+}
+
+/// One request, until its answer has been handed over or it is called off.
+#[derive(Debug)]
+pub(super) struct Answering {
+    pace: Arc<Pace>,
+    number: u64,
+    is_answered: bool,
+}
+
+impl Answering {
+    /// The answer's body, in parts whose way is followed.
+    pub fn answer(mut self, body: Body) -> Paced {
+        self.is_answered = true;
+        let mut state = self.pace.state();
+        state.called_off = state.called_off.saturating_sub(1);
+        drop(state);
+        Paced { body, rest: Bytes::new(), answering: self }
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        let mut state = self.pace.state();
+        state.busy -= 1;
+        if state.busy == 0 {
+            self.pace.rests.notify_one();
+        }
+        if !self.is_answered {
+            state.called_off = state.called_off.saturating_add(1);
+            if state.called_off > CALLED_OFF {
+                self.pace.waits.notify_one();
+            }
+        }
+    }
+}
+
+/// A part of an answer, dropped once it was sent.
+struct Part {
+    bytes: Bytes,
+    pace: Arc<Pace>,
+    number: u64,
+}
+
+impl AsRef<[u8]> for Part {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.pace.taken(self.number);
+    }
+}
+
+/// An answer's body, in parts of at most [`PART`] bytes.
+pub(super) struct Paced {
+    body: Body,
+    rest: Bytes,
+    answering: Answering,
+}
+
+impl HttpBody for Paced {
+    type Data = Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = &mut *self;
+        if this.rest.is_empty() {
+            match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) if data.is_empty() => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                    Ok(data) => this.rest = data,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                other => return Poll::Ready(other),
+            }
+        }
+        let bytes = this.rest.split_to(this.rest.len().min(PART));
+        let (pace, number) = (Arc::clone(&this.answering.pace), this.answering.number);
+        pace.given(number);
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_owner(Part { bytes, pace, number })))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (rest, mut hint) = (self.rest.len() as u64, self.body.size_hint());
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint.set_lower(hint.lower() + rest);
+        hint
+    }
+}
+
+/// A socket that breaks when it accepts nothing for too long.
+///
+/// The kernel takes more only once a good part of what it holds has left, so that a client that
+/// reads byte by byte makes no progress here for long.
+#[derive(Debug)]
+pub(super) struct Wire {
+    stream: TcpStream,
+    pace: Arc<Pace>,
+    /// While the socket accepts nothing.
+    late: Option<Pin<Box<Sleep>>>,
+}
+
+impl Wire {
+    pub const fn new(stream: TcpStream, pace: Arc<Pace>) -> Self {
+        Self { stream, pace, late: None }
+    }
+
+    fn watched<T>(
+        &mut self,
+        outcome: Poll<io::Result<T>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
+        if outcome.is_ready() {
+            self.late = None;
+            return outcome;
+        }
+        let limit = self.pace.limit;
+        let late = self.late.get_or_insert_with(|| Box::pin(sleep(limit)));
+        ready!(late.as_mut().poll(cx));
+        self.pace.cut();
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.watched(outcome, cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
+        self.watched(outcome, cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        if self.pace.is_cut() {
+            // Nothing is lost if that fails but the kernel's memory, for a while.
+            let _refused = self.stream.set_zero_linger();
+        }
+    }
+}

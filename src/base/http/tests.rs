@@ -1,0 +1,332 @@
+//! Clients that mean harm, and slow ones that do not.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::Either;
+use hyper::StatusCode;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::server::{
+    Answering, BodyError, Door, DoorFigures, Limits, Origin, Request, Response, Service, Unread,
+    response,
+};
+use super::stream::fed;
+use crate::base::metrics::{Figures, Registry, encode};
+
+const BIG: usize = 1 << 20;
+const PATIENCE: Duration = Duration::from_secs(20);
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+
+/// Answers much; counts what it was asked.
+#[derive(Default)]
+struct Generous(AtomicUsize);
+
+impl Service for Generous {
+    async fn handle(&self, request: Request) -> Response {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        if request.path == "/slow" {
+            sleep(PATIENCE).await;
+        }
+        let status = match request.body {
+            Err(BodyError::Crowded) => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::OK,
+        };
+        if request.path == "/hold" {
+            sleep(Duration::from_secs(1)).await;
+        }
+        let length = if request.path == "/big" { BIG } else { 9 };
+        response(status, "text/plain", vec![b'x'; length])
+    }
+
+    fn streams(&self, request: &Unread) -> Option<&'static str> {
+        (request.uri().path() == "/watch").then_some("watch")
+    }
+
+    fn stream(&self, _: Unread, _: Origin) -> Answering {
+        let (feed, body) = fed(1);
+        tokio::spawn(async move {
+            for _ in 0..2 {
+                feed.send(Ok(Bytes::from_static(b"news"))).await.unwrap();
+                sleep(Duration::from_millis(1500)).await;
+            }
+        });
+        Box::pin(std::future::ready(Response::new(Either::Right(body))))
+    }
+}
+
+/// A door that is soon impatient.
+struct Opened {
+    address: SocketAddr,
+    service: Arc<Generous>,
+    registry: Registry,
+    _stop: tokio_util::sync::DropGuard,
+}
+
+impl Opened {
+    async fn new(limits: Limits) -> Self {
+        let door = Door::bind(([127, 0, 0, 1], 0).into(), limits).await.unwrap();
+        let (figures, mut registry) = (DoorFigures::default(), Registry::default());
+        figures.register(&mut registry);
+        let (address, stop) = (door.address().unwrap(), CancellationToken::new());
+        let service = Arc::<Generous>::default();
+        let door = door.counted("tried", &figures);
+        tokio::spawn(door.serve(Arc::clone(&service), stop.clone()));
+        Self { address, service, registry, _stop: stop.drop_guard() }
+    }
+
+    fn shows(&self, line: &str) -> bool {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).unwrap();
+        text.lines().any(|shown| shown == line)
+    }
+
+    /// Nobody is connected any more, and this is why.
+    async fn has_cut(&self, reason: &str) {
+        let cut = format!("http_connections_cut_total{{door=\"tried\",reason=\"{reason}\"}} 1");
+        let began = Instant::now();
+        while !self.shows(&cut) || !self.shows("http_connections{door=\"tried\"} 0") {
+            assert!(began.elapsed() < PATIENCE, "{:?}", self.registry);
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// With a receive buffer so small that the kernel keeps little of an answer.
+    async fn connect(&self) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.connect(self.address).await.unwrap()
+    }
+
+    /// HTTP/2 with this window for each stream.
+    async fn connect_2(&self, window: u32) -> TcpStream {
+        let mut stream = self.connect().await;
+        let mut words = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        words.extend([0, 0, 6, SETTINGS, 0, 0, 0, 0, 0, 0, 4]);
+        words.extend(window.to_be_bytes());
+        stream.write_all(&words).await.unwrap();
+        stream
+    }
+}
+
+fn limits() -> Limits {
+    let moment = Duration::from_millis(400);
+    Limits { header_time: moment, idle_time: moment, write_time: moment, ..Limits::default() }
+}
+
+/// The head of a GET over HTTP/2.
+fn get(stream: u32, path: &str) -> Vec<u8> {
+    let mut block = vec![0x82, 0x86, 0x41, 1, b'x', 0x04, u8::try_from(path.len()).unwrap()];
+    block.extend(path.bytes());
+    let mut frame = vec![0, 0, u8::try_from(block.len()).unwrap(), 1, 5];
+    frame.extend(stream.to_be_bytes());
+    frame.extend(block);
+    frame
+}
+
+/// Acknowledges pings, as if all were well, until the connection ends; the data that came.
+async fn plays_along(stream: &mut TcpStream) -> usize {
+    let (mut head, mut data) = ([0; 9], 0);
+    while stream.read_exact(&mut head).await.is_ok() {
+        let length = usize::from(head[1]) << 8 | usize::from(head[2]);
+        let mut payload = vec![0; length];
+        if stream.read_exact(&mut payload).await.is_err() {
+            break;
+        }
+        match head[3] {
+            0 => data += length,
+            PING if head[4] == 0 => {
+                let answer = [&[0, 0, 8, PING, 1, 0, 0, 0, 0][..], &payload].concat();
+                if stream.write_all(&answer).await.is_err() {
+                    break;
+                }
+            }
+            _ => {}
+        }
+    }
+    data
+}
+
+#[tokio::test]
+async fn whoever_asks_and_does_not_read_is_cut() {
+    let opened = Opened::new(limits()).await;
+    let mut stream = opened.connect().await;
+    let request = "GET /big HTTP/1.1\r\nHost: x\r\n\r\n".repeat(16);
+    stream.write_all(request.as_bytes()).await.unwrap();
+    opened.has_cut("untaken").await;
+    assert!(opened.service.0.load(Ordering::Relaxed) < 16, "nothing is prepared in vain");
+}
+
+#[tokio::test]
+async fn whoever_opens_no_window_is_cut_however_alive_he_looks() {
+    for window in [0, 1] {
+        let opened = Opened::new(Limits { idle_time: PATIENCE, ..limits() }).await;
+        let mut stream = opened.connect_2(window).await;
+        stream.write_all(&get(1, "/big")).await.unwrap();
+        let data = timeout(PATIENCE, plays_along(&mut stream)).await.expect("cut");
+        assert_eq!(data, window as usize);
+        opened.has_cut("untaken").await;
+    }
+}
+
+#[tokio::test]
+async fn whoever_calls_off_what_he_asks_for_is_cut() {
+    let opened = Opened::new(limits()).await;
+    let mut stream = opened.connect_2(9).await;
+    let attack = async {
+        for number in 0..500_u32 {
+            let id = 2 * number + 1;
+            if stream.write_all(&get(id, "/slow")).await.is_err() {
+                return;
+            }
+            // Each is taken up before it is called off, so that h2 has nothing against it.
+            sleep(Duration::from_millis(3)).await;
+            let reset = [&[0, 0, 4, 3, 0][..], &id.to_be_bytes(), &[0, 0, 0, 8]].concat();
+            if stream.write_all(&reset).await.is_err() {
+                return;
+            }
+        }
+        panic!("all were taken");
+    };
+    timeout(PATIENCE, attack).await.expect("cut");
+    opened.has_cut("called-off").await;
+    assert!(opened.service.0.load(Ordering::Relaxed) < 100);
+}
+
+#[tokio::test]
+async fn whoever_is_told_to_leave_and_stays_is_cut() {
+    let opened = Opened::new(limits()).await;
+    let mut stream = opened.connect_2(9).await;
+    // It neither acknowledges the goodbye's ping nor hangs up.
+    timeout(PATIENCE, stream.write_all(&get(1, "/"))).await.unwrap().unwrap();
+    opened.has_cut("stays").await;
+}
+
+#[tokio::test]
+async fn one_address_gets_a_part_of_the_places() {
+    let opened = Opened::new(Limits { per_source: 2, ..limits() }).await;
+    let held = [opened.connect().await, opened.connect().await];
+    let mut third = opened.connect().await;
+    let mut nothing = [0];
+    let ended = timeout(Duration::from_millis(300), third.read(&mut nothing)).await.unwrap();
+    assert!(matches!(ended, Ok(0) | Err(_)));
+    assert!(opened.shows("http_connections_cut_total{door=\"tried\",reason=\"source\"} 1"));
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 2], 0).into()).unwrap();
+    let mut other = socket.connect(opened.address).await.unwrap();
+    other.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    other.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
+    drop(held);
+}
+
+#[tokio::test]
+async fn large_bodies_find_room_or_are_told_to_come_again() {
+    let sizes = Limits { per_source: 9, bodies_bytes: 300 << 10, ..limits() };
+    let opened = Opened::new(sizes).await;
+    let send = |length: usize| {
+        let address = opened.address;
+        async move {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let head = format!(
+                "POST /hold HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+                 Content-Length: {length}\r\n\r\n"
+            );
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.write_all(&vec![b'x'; length]).await.unwrap();
+            let mut status = [0; 12];
+            stream.read_exact(&mut status).await.unwrap();
+            String::from_utf8(status.to_vec()).unwrap()
+        }
+    };
+    // Half of all is for one source: the larger two do not fit together, small ones always do.
+    let (first, second, small) = tokio::join!(
+        send(100 << 10),
+        async {
+            sleep(Duration::from_millis(300)).await;
+            send(100 << 10).await
+        },
+        async {
+            sleep(Duration::from_millis(300)).await;
+            send(10 << 10).await
+        }
+    );
+    assert_eq!([first, second, small], ["HTTP/1.1 200", "HTTP/1.1 503", "HTTP/1.1 200"]);
+    assert_eq!(send(100 << 10).await, "HTTP/1.1 200", "room was given back");
+}
+
+#[tokio::test]
+async fn a_slow_reader_gets_all_of_it() {
+    let opened = Opened::new(limits()).await;
+    let mut stream = opened.connect().await;
+    let request = b"GET /big HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let (mut got, mut part) = (0, vec![0; 32 << 10]);
+    let began = Instant::now();
+    loop {
+        match stream.read(&mut part).await.unwrap() {
+            0 => break,
+            some => got += some,
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
+    assert!(got > BIG && began.elapsed() > limits().write_time, "{got} in {:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_window_that_opens_slowly_is_enough() {
+    let opened = Opened::new(limits()).await;
+    let mut stream = opened.connect_2(0).await;
+    stream.write_all(&get(1, "/big")).await.unwrap();
+    let (mut reads, mut writes) = stream.split();
+    let opens = async {
+        loop {
+            sleep(Duration::from_millis(20)).await;
+            let mut more = Vec::new();
+            for stream in [0_u32, 1] {
+                more.extend([0, 0, 4, 8, 0]);
+                more.extend(stream.to_be_bytes());
+                more.extend((32_u32 << 10).to_be_bytes());
+            }
+            if writes.write_all(&more).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    };
+    let reads = async {
+        let mut data = 0;
+        while data < BIG {
+            let mut head = [0; 9];
+            reads.read_exact(&mut head).await.unwrap();
+            let length = usize::from(head[1]) << 8 | usize::from(head[2]);
+            reads.read_exact(&mut vec![0; length]).await.unwrap();
+            data += if head[3] == 0 { length } else { 0 };
+        }
+    };
+    tokio::select! {
+        () = opens => {}
+        all = timeout(PATIENCE, reads) => all.unwrap(),
+    }
+}
+
+#[tokio::test]
+async fn who_waits_for_us_is_not_cut() {
+    let opened = Opened::new(limits()).await;
+    let mut stream = opened.connect().await;
+    stream.write_all(b"GET /watch HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    assert_eq!(text.matches("news").count(), 2, "{text}");
+    assert!(text.ends_with("0\r\n\r\n"), "{text}");
+    let mut stream = opened.connect_2(1 << 16).await;
+    stream.write_all(&get(1, "/watch")).await.unwrap();
+    assert_eq!(timeout(PATIENCE, plays_along(&mut stream)).await.unwrap(), 8);
+}
