@@ -304,6 +304,10 @@ impl Door {
     pub fn counted(mut self, name: &'static str, figures: &DoorFigures) -> Self {
         self.name = name;
         self.figures = figures.clone();
+        // Shown as 0 from the start: a counter that appears late hides its first steps.
+        for reason in ["source", "untaken", "called-off", "stays"] {
+            drop(self.figures.cut.get_or_create(&Cut { door: name, reason }));
+        }
         self
     }
 
