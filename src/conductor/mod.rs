@@ -1,6 +1,6 @@
 //! The will: brings the cloud into line with what tenants were promised.
 //!
-//! A wish becomes a durable [`Operation`]; a run reads
+//! A wish becomes a durable [`crate::model::operation::Operation`]; a run reads
 //! one moment, decides, acts, commits, and may be killed anywhere in between. Before an
 //! outside act its intention is on disk; after it, its result; in between, the name
 //! suffices to find it. Nothing is undone on failure: `delete` is the only collector.

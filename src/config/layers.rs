@@ -277,7 +277,9 @@ impl<'p> Draft<'p> {
 fn is_for_tests(name: &str) -> bool {
     const OURS: [&str; 3] = ["MAGNUMD_BLESS", "MAGNUMD_CLOUD_STATE", "MAGNUMD_LOG"];
     OURS.contains(&name)
-        || ["MAGNUMD_TEST_", "MAGNUMD_FUZZ_"].iter().any(|prefix| name.starts_with(prefix))
+        || ["MAGNUMD_TEST_", "MAGNUMD_FUZZ_", "MAGNUMD_DAMAGE_", "MAGNUMD_ATTACK_"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
 }
 
 fn value(origin: &Origin, key: &str, reason: String) -> ConfigError {
