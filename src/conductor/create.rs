@@ -5,6 +5,7 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::decide::{AwaitNext, Awaited, StackNext, await_created, stack};
+use super::delete::found;
 use super::moment::Moment;
 use super::{Conductor, Progress, StepError};
 use crate::driver::{Bundle, ClusterPlan, DriverError, Waits};
@@ -385,16 +386,11 @@ impl Conductor {
         }
         let actor = self.reader(moment).await?;
         let heat = self.inner.cloud.heat(&actor).await?;
-        match heat.show(name, id, outputs).await {
-            Ok(stack) => {
-                if stack.is_in_progress() {
-                    self.inner.in_progress.insert(id.to_owned(), stack.clone()).await;
-                }
-                Ok(Some(stack))
-            }
-            Err(e) if e.is_missing() => Ok(None),
-            Err(e) => Err(e.into()),
+        let shown = found(heat.show(name, id, outputs).await)?;
+        if let Some(stack) = shown.as_ref().filter(|s| s.is_in_progress()) {
+            self.inner.in_progress.insert(id.to_owned(), stack.clone()).await;
         }
+        Ok(shown)
     }
 
     /// Asks Heat which resource failed and why.

@@ -1,5 +1,6 @@
-//! A new credential: new trust → stacks taken over → new password → old trust deleted → given to the cluster's own
-//! controllers, if it has any → settled. The old trust serves until the new one is on record.
+//! A new credential: new trust → stacks taken over → new password → old trust deleted → given to
+//! the cluster's own controllers, if it has any → settled. The old trust serves until the new one
+//! is on record.
 //!
 //! With the new password a controller inside the cluster has lost its way into the cloud, and
 //! finds it again when its master has done the duty: half a minute as a rule.

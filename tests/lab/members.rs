@@ -69,6 +69,27 @@ async fn built(daemon: &Running, token: &str, masters: u32) -> String {
     uuid
 }
 
+/// Two members of a project, an administrator of another one, and a cluster of the first.
+struct Site {
+    lab: Lab,
+    daemon: Running,
+    one: String,
+    two: String,
+    admin: String,
+    uuid: String,
+}
+
+impl Site {
+    async fn with_masters(masters: u32) -> Self {
+        let lab = Lab::new().await;
+        let daemon = lab.daemon().await;
+        let (one, two) = (lab.token("demo").await, lab.token("demo2").await);
+        let admin = lab.token("admin").await;
+        let uuid = built(&daemon, &one, masters).await;
+        Self { lab, daemon, one, two, admin, uuid }
+    }
+}
+
 async fn deleted(lab: &Lab, daemon: &Running, token: &str, uuid: &str) {
     let status = daemon.delete(token, &format!("/v1/clusters/{uuid}")).await;
     assert_eq!(status, StatusCode::NO_CONTENT);
@@ -89,10 +110,7 @@ async fn leaves(lab: &Lab, user: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_member_may_do_everything_to_what_another_has_made() {
-    let lab = Lab::new().await;
-    let daemon = lab.daemon().await;
-    let (one, two) = (lab.token("demo").await, lab.token("demo2").await);
-    let uuid = built(&daemon, &one, 3).await;
+    let Site { lab, daemon, one, two, uuid, .. } = Site::with_masters(3).await;
     // Each act by the one who made neither the cluster nor, where there is one, the group.
     Act::MakeGroup("two").done(&daemon, &two, &uuid).await;
     Act::ResizeGroup("two", 2).done(&daemon, &one, &uuid).await;
@@ -117,11 +135,7 @@ async fn each_member_may_do_everything_to_what_another_has_made() {
 /// An administrator of another project can lend nothing: only trusts act then.
 #[tokio::test(flavor = "multi_thread")]
 async fn trusts_alone_act_on_stacks_of_several_members() {
-    let lab = Lab::new().await;
-    let daemon = lab.daemon().await;
-    let (one, two) = (lab.token("demo").await, lab.token("demo2").await);
-    let admin = lab.token("admin").await;
-    let uuid = built(&daemon, &one, 1).await;
+    let Site { lab, daemon, two, admin, uuid, .. } = Site::with_masters(1).await;
     Act::MakeGroup("two").done(&daemon, &two, &uuid).await;
     Act::ResizeGroup("two", 2).done(&daemon, &admin, &uuid).await;
     Act::Resize(2).done(&daemon, &admin, &uuid).await;
@@ -134,11 +148,7 @@ async fn trusts_alone_act_on_stacks_of_several_members() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_outlives_its_creator() {
-    let lab = Lab::new().await;
-    let daemon = lab.daemon().await;
-    let (one, two) = (lab.token("demo").await, lab.token("demo2").await);
-    let admin = lab.token("admin").await;
-    let uuid = built(&daemon, &one, 1).await;
+    let Site { lab, daemon, two, admin, uuid, .. } = Site::with_masters(1).await;
     leaves(&lab, "demo").await;
 
     // Nobody's token can be lent: the sentence says what is wrong and what cures it.
@@ -158,11 +168,7 @@ async fn a_cluster_outlives_its_creator() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everybody_may_delete_a_cluster_whose_members_have_left() {
-    let lab = Lab::new().await;
-    let daemon = lab.daemon().await;
-    let (one, two) = (lab.token("demo").await, lab.token("demo2").await);
-    let admin = lab.token("admin").await;
-    let uuid = built(&daemon, &one, 1).await;
+    let Site { lab, daemon, two, admin, uuid, .. } = Site::with_masters(1).await;
     Act::MakeGroup("two").done(&daemon, &two, &uuid).await;
     leaves(&lab, "demo").await;
     leaves(&lab, "demo2").await;
@@ -174,11 +180,7 @@ async fn everybody_may_delete_a_cluster_whose_members_have_left() {
 /// make groups. The deletion is on record with a token that has ended meanwhile.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deletion_that_was_stuck_comes_free() {
-    let lab = Lab::new().await;
-    let daemon = lab.daemon().await;
-    let (one, two) = (lab.token("demo").await, lab.token("demo2").await);
-    let admin = lab.token("admin").await;
-    let uuid = built(&daemon, &one, 1).await;
+    let Site { lab, daemon, one, two, admin, uuid } = Site::with_masters(1).await;
     Act::MakeGroup("two").done(&daemon, &two, &uuid).await;
     let url = format!("{}/OS-TRUST/trusts", lab.cloud.identity_url());
     let (_, trusts) = lab.cloud_call(Method::GET, &url, &admin, None).await;
