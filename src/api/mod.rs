@@ -191,7 +191,7 @@ impl Api {
         let token = request.header("x-auth-token").filter(|token| !token.is_empty());
         let token = token.ok_or_else(ApiError::unauthenticated)?;
         let token = Secret::new(token.to_owned());
-        let requester = self.tokens.validate(&token).await?;
+        let requester = self.tokens.validate_from(&token, request.peer.ip()).await?;
         Ok(Caller { requester, token })
     }
 

@@ -42,6 +42,10 @@ pub struct Item {
 }
 
 impl Item {
+    pub fn is_secret(&self) -> bool {
+        matches!(self.form, Form::Secret)
+    }
+
     /// Such as `MAGNUMD_API_LISTEN`.
     pub fn variable(&self) -> String {
         format!("MAGNUMD_{}", self.key.replace('.', "_").to_uppercase())
