@@ -8,7 +8,7 @@ use tracing::{info, warn};
 use super::label_checks::{Limits, whole};
 use super::{Conductor, Refusal, Tenant};
 use crate::base::clock::Timestamp;
-use crate::driver::plan::{ClusterPlan, Enrolment, NodeImages};
+use crate::driver::plan::{ClusterPlan, Enrolment, NodeFlavors, NodeImages};
 use crate::driver::{Driver, DriverError};
 use crate::model::cluster::Cluster;
 use crate::model::cluster_template::{ClusterTemplate, Coe, ServerType};
@@ -142,6 +142,7 @@ impl Conductor {
             revision: String::new(),
             removals: Vec::new(),
             images: NodeImages::default(),
+            flavors: NodeFlavors::default(),
             trust: None,
             inlined: None,
         }

@@ -322,7 +322,8 @@ impl Conductor {
             limits: waits.limits,
             discovery: moment.tokens.first().map(|t| &t.record),
             deadline: operation.deadline,
-            now: self.inner.clock.now(),
+            now: self.time_of(operation),
+            wall: self.inner.clock.now(),
         });
         match next {
             AwaitNext::LookAgain(progress) => {

@@ -117,9 +117,10 @@ impl Conductor {
         let keys = place.master_index.is_some();
         let present = place.certificates.clone();
         place.certificates = match duty.kind {
-            DutyKind::Drain | DutyKind::DropAuthorities | DutyKind::RenewCredentials => {
-                without_keys(present)
-            }
+            DutyKind::Drain
+            | DutyKind::DropAuthorities
+            | DutyKind::RenewCredentials
+            | DutyKind::Rejoin => without_keys(present),
             DutyKind::TrustAuthorities => {
                 let next = self.next_authorities(&moment, false)?;
                 without_keys(both(&present, &next))

@@ -129,8 +129,12 @@ impl Conductor {
     /// of its cluster, or for a place among those that are worked on.
     fn is_its_turn(&self, operation: &Operation) -> bool {
         let mut current = self.inner.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_new =
-            current.insert(operation.cluster_id, operation.sequence) != Some(operation.sequence);
+        let known = current.get(&operation.cluster_id).is_some_and(|c| c.0 == operation.sequence);
+        if !known {
+            let seen = (operation.sequence, self.inner.clock.anchor());
+            current.insert(operation.cluster_id, seen);
+        }
+        let is_new = !known;
         let waited = self.inner.clock.now().since(operation.began);
         is_new && operation.step == operation.kind.first_step() && waited > PROMPT
     }
@@ -154,11 +158,24 @@ impl Conductor {
         operation: &Operation,
     ) -> Option<Timestamp> {
         let time = Duration::from_secs(60 * u64::from(self.minutes(moment)));
-        operation.deadline.map(|_| self.inner.clock.now().plus(time))
+        operation.deadline.map(|_| self.time_of(operation).plus(time))
+    }
+
+    /// The time by which an operation's deadlines are judged. It is counted from when this process
+    /// has seen the operation first, so that nobody who sets the clock ends what is being built.
+    /// After a restart the wall's time is what there is.
+    pub(super) fn time_of(&self, operation: &Operation) -> Timestamp {
+        let current = self.inner.current.lock().unwrap_or_else(PoisonError::into_inner);
+        match current.get(&operation.cluster_id) {
+            Some((sequence, seen)) if *sequence == operation.sequence => {
+                self.inner.clock.now_by(seen)
+            }
+            _ => self.inner.clock.now(),
+        }
     }
 
     pub(super) fn is_late(&self, operation: &Operation) -> bool {
-        operation.deadline.is_some_and(|at| self.inner.clock.now() >= at)
+        operation.deadline.is_some_and(|at| self.time_of(operation) >= at)
     }
 
     /// Tries again later, or closes the operation and goes on with the one behind it.

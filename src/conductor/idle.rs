@@ -86,6 +86,8 @@ pub(crate) fn conductor_with(
         heat_reauthenticates: false,
         lb_delete_timeout: Duration::from_secs(60),
         unknown_labels: UnknownLabels::Warn,
+        health_allow_loopback: true,
+        own_addresses: Vec::new(),
     };
     decide(&mut settings);
     let conductor = Conductor::new(Parts {

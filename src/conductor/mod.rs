@@ -28,7 +28,9 @@ mod nodes;
 mod orders;
 mod outlook;
 mod queue;
+mod reachable;
 mod refusal;
+mod resizing;
 mod rotate;
 mod sync;
 mod template_change;
@@ -38,6 +40,7 @@ mod update;
 mod upgrade;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -47,7 +50,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, error_span, info, warn};
 
-use crate::base::clock::Clock;
+use crate::base::clock::{Anchor, Clock};
 use crate::base::id::Entropy;
 use crate::base::points::{Points, Stopped};
 use crate::base::pulse::Pulse;
@@ -116,6 +119,10 @@ pub struct Settings {
     /// How long a deletion waits for load balancers of the cluster's services.
     pub lb_delete_timeout: Duration,
     pub unknown_labels: UnknownLabels,
+    /// Whether clusters' APIs on loopback addresses are called: for labs on one machine.
+    pub health_allow_loopback: bool,
+    /// Addresses of magnumd's own listeners, as far as they are known by number.
+    pub own_addresses: Vec<IpAddr>,
 }
 
 /// Clones share one conductor.
@@ -142,8 +149,10 @@ struct Inner {
     stopping: CancellationToken,
     attempts: Mutex<HashMap<ClusterId, u32>>,
     /// The operation that each cluster was looked at for last.
-    current: Mutex<HashMap<ClusterId, Sequence>>,
+    current: Mutex<HashMap<ClusterId, (Sequence, Anchor)>>,
     sessions: Sessions,
+    /// Where Neutron has said that a cluster's API may be called: cluster and URL.
+    vouched: Cache<(ClusterId, String), ()>,
     /// Stacks that a look has just seen in progress, by id.
     in_progress: Cache<String, Stack>,
     figures: StepFigures,
@@ -224,6 +233,10 @@ impl Conductor {
                 attempts: Mutex::default(),
                 current: Mutex::default(),
                 sessions: Sessions::default(),
+                vouched: Cache::builder()
+                    .max_capacity(10_000)
+                    .time_to_live(Duration::from_secs(300))
+                    .build(),
                 in_progress,
                 figures: StepFigures::default(),
                 pulse: Pulse::default(),

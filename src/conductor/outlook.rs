@@ -160,6 +160,8 @@ pub fn at_rest(shown: Status, stack_id: &str, stack: Option<&Stack>) -> Option<(
             Status::UpdateFailed,
             format!("The stack is being deleted by somebody else: {}.", s.status),
         ),
+        // Heat may go on with what an order has given up.
+        Some(s) if s.is_in_progress() && shown.is_failed() => return None,
         Some(s) if s.is_in_progress() => (Status::UpdateInProgress, format!("Stack {}.", s.status)),
         Some(s) if s.has_failed() => (Status::UpdateFailed, s.status_reason.clone()),
         // A failure stays until the next order: its node may still be broken. Creation is never
@@ -310,6 +312,7 @@ mod tests {
         assert_eq!(look(UpdateInProgress, "UPDATE_COMPLETE"), Some(UpdateComplete));
         assert_eq!(look(CreateComplete, "UPDATE_FAILED"), Some(UpdateFailed));
         assert_eq!(look(UpdateFailed, "UPDATE_COMPLETE"), None);
+        assert_eq!(look(UpdateFailed, "UPDATE_IN_PROGRESS"), None, "what an order has given up");
         assert_eq!(look(CreateComplete, "DELETE_IN_PROGRESS"), Some(UpdateFailed));
         let (status, reason) = at_rest(CreateComplete, "s", None).unwrap();
         assert_eq!((status, reason.as_str()), (UpdateFailed, "Stack with id s not found in Heat."));

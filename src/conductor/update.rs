@@ -58,7 +58,7 @@ impl Conductor {
                 if moment.rollout(group).is_some()
                     && let Some(stack) = self.look_at(moment, group, true).await?
                 {
-                    moment.give_images(&mut plan, group, &stack, &operation.detail.remove);
+                    moment.give_makes(&mut plan, group, &stack, &operation.detail.remove);
                 }
                 if !self.send_update(moment, operation, group, plan).await? {
                     return Ok(awaiting_heat(shown.as_ref()));
@@ -123,7 +123,7 @@ impl Conductor {
             wanted: self.wanted(moment, operation, group),
             began: operation.began,
             deadline: operation.deadline,
-            now: self.inner.clock.now(),
+            now: self.time_of(operation),
         });
         match (next, shown) {
             (ChangeNext::LookAgain(progress), _) => Ok(Progress::Wait(progress)),

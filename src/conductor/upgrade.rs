@@ -1,7 +1,7 @@
 //! An upgrade: begun → nodes drained → rebuilt → awaited, batch by batch.
 //!
-//! Every batch is an update of the stack that changes the images of its servers and of no others;
-//! Nova rebuilds them in place, with their addresses, volumes and names.
+//! Every batch is an update of the stack that changes the images and flavors of its servers and of
+//! no others; Nova resizes and rebuilds them in place, with their addresses, volumes and names.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,9 @@ use super::moment::Moment;
 use super::orders::{busy, found, in_status};
 use super::outlook::{ChangeNext, Changing, UpdateNext, change, servers, update};
 use super::update::{awaiting_heat, concerned, for_group, nodes_of};
-use super::{Conductor, Progress, Refusal, StepError, Tenant, UpgradeOrder, template_change};
+use super::{
+    Conductor, Progress, Refusal, StepError, Tenant, UpgradeOrder, resizing, template_change,
+};
 use crate::model::cluster::Cluster;
 use crate::model::duty::DutyKind;
 use crate::model::labels::Labels;
@@ -23,7 +25,7 @@ use crate::model::name;
 use crate::model::node::Node;
 use crate::model::nodegroup::{DEFAULT_WORKER, NodeGroup};
 use crate::model::operation::{Detail, Operation, OperationKind, Step};
-use crate::model::rollout::{Batch, Rollout};
+use crate::model::rollout::{Batch, Disk, RoleFlavors, Rollout};
 use crate::model::status::Status;
 use crate::openstack::Image;
 use crate::store::{Change, Stored};
@@ -38,14 +40,14 @@ impl Conductor {
     ) -> Result<(), Refusal> {
         let id = cluster.id;
         let image = self.image(&actor(tenant)?, &order.template.image_id).await?;
-        let followed = self.check_template_change(tenant, id, &order).await?;
+        let (followed, flavors) = self.check_template_change(tenant, id, &order, &image).await?;
         self.order(id, |moment| {
             in_status(moment, "Upgrading a cluster")?;
             if moment.cluster.template_id != followed {
                 return Err(busy(moment, "it has just been upgraded by another request"));
             }
             let group = found(moment, order.nodegroup)?;
-            let rollout = rollout(moment, group, &order, &image);
+            let rollout = rollout(moment, group, &order, &image, &flavors);
             rollout.labels.check_size().map_err(|why| {
                 Refusal::Invalid(format!(
                     "Invalid input for field/attribute labels. The labels of {} and of cluster \
@@ -104,6 +106,10 @@ impl Conductor {
         to.facts.image_id.clone_from(&rollout.image_id);
         to.facts.kube_version.clone_from(&rollout.kube_version);
         distro.clone_into(&mut to.facts.os_distro);
+        let RoleFlavors { master, worker } = &rollout.flavors;
+        master.iter().for_each(|id| to.facts.master_flavor.clone_from(id));
+        worker.iter().for_each(|id| to.facts.worker_flavor.clone_from(id));
+        resizing::check_driver(&driver, &to, &rollout.flavors)?;
         self.check_new_labels(&driver, &own_labels(&template.labels, &moment.cluster.labels))?;
         if let Some(workers) = moment.groups.iter().find(|g| g.name == DEFAULT_WORKER)
             && group.is_default
@@ -133,7 +139,7 @@ impl Conductor {
             Step::BeginUpgrade => self.begin_upgrade(moment, operation, group, rollout).await,
             Step::DrainNodes => self.ensure_drained(moment, operation, group, rollout).await,
             Step::RebuildNodes => self.ensure_rebuilt(moment, operation, group, rollout).await,
-            Step::AwaitNodes => self.await_rebuilt(moment, operation, group).await,
+            Step::AwaitNodes => self.await_rebuilt(moment, operation, group, rollout).await,
             other => Err(StepError::failed(format!(
                 "The operation stands at {}, which no upgrade has.",
                 other.as_str()
@@ -141,7 +147,7 @@ impl Conductor {
         }
     }
 
-    /// Finds out who has which image; from this commit on the cluster follows the new template.
+    /// Finds out who has which image and flavor; from this commit on the cluster follows the new template.
     async fn begin_upgrade(
         &self,
         moment: &Moment,
@@ -164,11 +170,46 @@ impl Conductor {
         let present = moment.image_of(group).ok_or_else(lost)?;
         let mut begun = rollout.record.clone();
         let target = begun.image_id.clone();
-        begun.masters = behind(&masters, &begun.masters, present, &target);
-        begun.workers = behind(&workers, &begun.workers, present, &target);
+        let mut known = facts.record.clone();
+        if group.is_default {
+            let RoleFlavors { master, worker } = &begun.flavors;
+            master.iter().for_each(|id| known.master_flavor.clone_from(id));
+            worker.iter().for_each(|id| known.worker_flavor.clone_from(id));
+        }
+        let to_image =
+            |indexes: &[u32], has: &BTreeMap<u32, String>| behind(indexes, has, present, &target);
+        // A further group's flavor is its own.
+        let to_flavor =
+            |indexes: &[u32], has: &BTreeMap<u32, String>, from: &str, to: &str| match group
+                .is_default
+            {
+                true => behind(indexes, has, from, to),
+                false => BTreeMap::new(),
+            };
+        begun.master_flavors =
+            to_flavor(&masters, &begun.master_flavors, &facts.master_flavor, &known.master_flavor);
+        begun.worker_flavors =
+            to_flavor(&workers, &begun.worker_flavors, &facts.worker_flavor, &known.worker_flavor);
+        begun.masters =
+            with_images(to_image(&masters, &begun.masters), &begun.master_flavors, &target);
+        begun.workers =
+            with_images(to_image(&workers, &begun.workers), &begun.worker_flavors, &target);
         let mut change = Change::new().expect(operation).expect(rollout);
+        let mut cluster = moment.cluster.record.clone();
+        if group.is_default {
+            let template = self.template_to_follow(operation, rollout)?;
+            if let Some(old) = &moment.template {
+                template_change::respell(&mut cluster, old, &template);
+            }
+            change = change.expect(&template);
+        }
         for changed in moment.groups.iter().filter(|g| goes_along(g, group)) {
             let mut next = changed.record.clone();
+            match (group.is_default, next.is_master()) {
+                (true, true) => next.flavor_id.clone_from(&cluster.master_flavor_id),
+                (true, false) => next.flavor_id.clone_from(&cluster.flavor_id),
+                (false, _) => {}
+            }
             if moment.image_of(changed) != Some(&target) {
                 next.image_id = Some(target.clone());
             }
@@ -181,15 +222,14 @@ impl Conductor {
             change = change.expect(changed).put(&next);
         }
         if group.is_default {
-            let template = self.template_to_follow(operation, rollout)?;
-            let mut cluster = moment.cluster.record.clone();
-            if let Some(old) = &moment.template {
-                template_change::respell(&mut cluster, old, &template);
+            // Who has not said which flavor keeps the one that it was made with.
+            for further in moment.groups.iter().filter(|g| !g.is_default && g.flavor_id.is_none()) {
+                let mut next = further.record.clone();
+                next.flavor_id = Some(facts.worker_flavor.clone());
+                change = change.expect(further).put(&next);
             }
             cluster.template_id = begun.template_id;
-            change = change.expect(&template);
             cluster.labels = begun.labels.clone();
-            let mut known = facts.record.clone();
             known.image_id = target;
             known.kube_version.clone_from(&begun.kube_version);
             change = change.expect(&moment.cluster).put(&cluster).expect(facts).put(&known);
@@ -223,15 +263,26 @@ impl Conductor {
                 return Ok(progress);
             }
         }
-        // Whoever boots next under these names is new.
-        let stale = moment.nodes.iter().filter(|n| names.contains(&n.name));
+        let mut handed = rollout.without(&batch);
+        let mut rebuilt = Vec::new();
+        for (name, (is_resized, is_rebuilt)) in names.iter().zip(changes(rollout, &batch)) {
+            match (is_resized, is_rebuilt) {
+                (true, true) => _ = handed.resizing.insert(name.clone(), Disk::New),
+                (true, false) => _ = handed.resizing.insert(name.clone(), Disk::Kept),
+                (false, true) => _ = handed.resizing.remove(name),
+                (false, false) => {}
+            }
+            rebuilt.extend(is_rebuilt.then_some(name));
+        }
+        // Whoever boots next under these names is new; who is only resized stays who it is.
+        let stale = moment.nodes.iter().filter(|n| rebuilt.contains(&&n.name));
         let change = stale.fold(Change::new(), |change, node| change.delete(node));
         let mut next = operation.at(Step::RebuildNodes);
         // Each batch has the time that the operation was given.
         next.deadline = self.another_deadline(moment, operation);
-        let change = change.expect(operation).expect(rollout).put(&rollout.without(&batch));
+        let change = change.expect(operation).expect(rollout).put(&handed);
         self.commit(change.put(&next)).await?;
-        info!(nodes = names.join(", "), "nodes are rebuilt next");
+        info!(nodes = names.join(", "), "nodes are rebuilt or resized next");
         Ok(Progress::Again)
     }
 
@@ -253,7 +304,7 @@ impl Conductor {
                 let mut plan = self.plan_of(moment, group)?;
                 plan.revision.clone_from(&revision);
                 if let Some(stack) = &shown {
-                    moment.give_images(&mut plan, group, stack, &[]);
+                    moment.give_makes(&mut plan, group, stack, &[]);
                 }
                 if !self.send_update(moment, operation, group, plan).await? {
                     return Ok(awaiting_heat(shown.as_ref()));
@@ -273,8 +324,9 @@ impl Conductor {
         moment: &Moment,
         operation: &Stored<Operation>,
         group: &Stored<NodeGroup>,
+        rollout: &Stored<Rollout>,
     ) -> Result<Progress, StepError> {
-        let shown = self.look_at(moment, group, false).await?;
+        let shown = self.look_at(moment, group, !rollout.resizing.is_empty()).await?;
         let mut nodes: Vec<&Node> = nodes_of(moment, group);
         let mut wanted = self.threshold(moment, group);
         if group.is_default {
@@ -288,18 +340,33 @@ impl Conductor {
             wanted,
             began: operation.began,
             deadline: operation.deadline,
-            now: self.inner.clock.now(),
+            now: self.time_of(operation),
         });
         match (next, shown) {
+            (ChangeNext::LookAgain(progress), Some(stack)) if stack.is_in_progress() => {
+                match self.failed_resize(moment, operation, group, rollout, &stack).await? {
+                    Some(failed) => Err(failed),
+                    None => Ok(Progress::Wait(progress)),
+                }
+            }
             (ChangeNext::LookAgain(progress), _) => Ok(Progress::Wait(progress)),
             (ChangeNext::Fail(reason), _) => Err(for_group(reason, group)),
             (ChangeNext::StackFailed | ChangeNext::RolledBack, Some(stack)) => {
-                Err(self.change_failure(moment, group, &stack).await)
+                match self.failed_resize(moment, operation, group, rollout, &stack).await? {
+                    Some(failed) => Err(failed),
+                    None => Err(self.change_failure(moment, group, &stack).await),
+                }
             }
             (ChangeNext::Settle, _) => {
+                if let Some(progress) = self.ensure_rejoined(moment, operation, rollout).await? {
+                    return Ok(progress);
+                }
+                let mut heard = rollout.record.clone();
+                heard.resizing.clear();
                 let mut next = operation.at(Step::DrainNodes);
                 next.deadline = self.another_deadline(moment, operation);
-                self.commit(Change::new().expect(operation).put(&next)).await?;
+                let change = Change::new().expect(operation).expect(rollout).put(&heard);
+                self.commit(change.put(&next)).await?;
                 Ok(Progress::Again)
             }
             (_, shown) => Ok(awaiting_heat(shown.as_ref())),
@@ -343,7 +410,13 @@ impl Conductor {
 }
 
 /// What the order asks for; nodes that an earlier, failed upgrade left behind are still behind.
-fn rollout(moment: &Moment, group: &NodeGroup, order: &UpgradeOrder, image: &Image) -> Rollout {
+fn rollout(
+    moment: &Moment,
+    group: &NodeGroup,
+    order: &UpgradeOrder,
+    image: &Image,
+    flavors: &RoleFlavors,
+) -> Rollout {
     let earlier = moment.rollout(group);
     let labels = match (group.is_default, &moment.template) {
         (true, Some(template)) => {
@@ -362,6 +435,10 @@ fn rollout(moment: &Moment, group: &NodeGroup, order: &UpgradeOrder, image: &Ima
         max_batch_size: order.max_batch_size,
         masters: earlier.map(|r| r.masters.clone()).unwrap_or_default(),
         workers: earlier.map(|r| r.workers.clone()).unwrap_or_default(),
+        flavors: flavors.clone(),
+        master_flavors: earlier.map(|r| r.master_flavors.clone()).unwrap_or_default(),
+        worker_flavors: earlier.map(|r| r.worker_flavors.clone()).unwrap_or_default(),
+        resizing: earlier.map(|r| r.resizing.clone()).unwrap_or_default(),
     }
 }
 
@@ -387,7 +464,7 @@ fn versions_followed(own: &Labels, new: &Labels) -> Labels {
     labels
 }
 
-/// Who still has another image than `target`, of those that are there.
+/// Who still has another image, or flavor, than `target`, of those that are there.
 fn behind(
     present: &[u32],
     known: &BTreeMap<u32, String>,
@@ -396,6 +473,27 @@ fn behind(
 ) -> BTreeMap<u32, String> {
     let of = |i: &u32| known.get(i).cloned().unwrap_or_else(|| image.to_owned());
     present.iter().map(|i| (*i, of(i))).filter(|(_, image)| image != target).collect()
+}
+
+/// Those whose image is another one, and those of `flavors`, who may have the target's already.
+fn with_images(
+    images: BTreeMap<u32, String>,
+    flavors: &BTreeMap<u32, String>,
+    target: &str,
+) -> BTreeMap<u32, String> {
+    let mut all: BTreeMap<u32, String> =
+        flavors.keys().map(|index| (*index, target.to_owned())).collect();
+    all.extend(images);
+    all
+}
+
+/// Of each node of a batch whether it is resized, and whether it is rebuilt; in the order of its
+/// names.
+fn changes(rollout: &Rollout, batch: &Batch) -> Vec<(bool, bool)> {
+    match batch {
+        Batch::Master(index) => vec![rollout.changes(true, *index)],
+        Batch::Workers(indexes) => indexes.iter().map(|i| rollout.changes(false, *i)).collect(),
+    }
 }
 
 /// A default group takes the other one along.
@@ -446,5 +544,12 @@ mod tests {
         };
         assert_eq!(after, named(&[(0, "second"), (1, "first"), (2, "second")]), "9 is gone");
         assert_eq!(behind(&[0, 1, 2], &known, "second", "second"), named(&[(1, "first")]));
+        let resized = named(&[(0, "small"), (1, "small")]);
+        let both = with_images(named(&[(1, "first")]), &resized, "second");
+        assert_eq!(
+            both,
+            named(&[(0, "second"), (1, "first")]),
+            "who has the image needs the flavor"
+        );
     }
 }

@@ -370,5 +370,6 @@ section! {
         sync_interval: Span = Span::secs(60),
         health_interval: Every = Every::secs(60),
         health_timeout: Span = Span::secs(10),
+        health_allow_loopback: bool = false,
     }
 }

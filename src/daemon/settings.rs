@@ -1,7 +1,7 @@
 //! What each room is told, read off the configuration and the files that it names.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::StartError;
@@ -185,7 +185,25 @@ pub fn conductor(config: &Config, advertised: &Advertised, host: &str) -> conduc
         heat_reauthenticates: config.cluster.heat_reauthenticates,
         lb_delete_timeout: config.cluster.lb_delete_timeout.0,
         unknown_labels: config.cluster.unknown_labels,
+        health_allow_loopback: config.periodic.health_allow_loopback,
+        own_addresses: own_addresses(config),
     }
+}
+
+/// Of the listeners and of the URLs by which they are called; names are not looked up.
+fn own_addresses(config: &Config) -> Vec<IpAddr> {
+    let listeners = [config.api.listen, config.discovery.listen, config.bootstrap.listen];
+    let listeners = listeners.into_iter().chain(config.ops.listen).map(|at| at.ip());
+    let urls = [
+        &config.api.advertise_url,
+        &config.discovery.advertise_url,
+        &config.bootstrap.advertise_url,
+    ];
+    let urls = urls.into_iter().filter_map(|url| {
+        let url: hyper::Uri = url.parse().ok()?;
+        url.host()?.trim_start_matches('[').trim_end_matches(']').parse().ok()
+    });
+    listeners.chain(urls).filter(|address| !address.is_unspecified()).collect()
 }
 
 /// What a preflight needs to see the cloud as the daemon would, and to draw its stacks.

@@ -10,6 +10,7 @@ use super::refusal::Answer;
 use super::server_view::{Version, addresses, server_view};
 use super::services::{picked, set, texts};
 use super::world::{Caller, State, World};
+use crate::base::clock::Timestamp;
 
 /// The id of a thing that a property names by id or name.
 fn find(net: &Network, caller: &Caller, kind: &str, wanted: &str) -> Answer<String> {
@@ -330,6 +331,7 @@ pub(super) fn update(
     id: &str,
     properties: &Value,
     changed: &[String],
+    fault: Option<String>,
 ) -> Answer<()> {
     let mut guard = world.lock();
     let state = &mut *guard;
@@ -340,7 +342,23 @@ pub(super) fn update(
     let name = set(properties, &["name"]).filter(|_| changed("name")).map(str::to_owned);
     match kind {
         "OS::Nova::Server" => {
-            // Heat's default policy for a new image; nobody here asks for another.
+            if let Some(server) = state.compute.servers.get_mut(id) {
+                server.unresized = false;
+            }
+            // Heat's default policies for a new flavor and a new image; nobody here asks for others.
+            // It resizes and confirms first.
+            if let Some(wanted) = set(properties, &["flavor"]).filter(|_| changed("flavor")) {
+                world.resize(state, id, wanted, fault, changed("image"))?;
+                let server = state.compute.servers.get_mut(id);
+                if let Some(server) = server.filter(|_| changed("image")) {
+                    if server.resize.as_ref().is_some_and(|resize| resize.fault.is_some()) {
+                        // It never comes to rebuild.
+                        return Ok(());
+                    }
+                    // What starts in between would find its disk gone a moment later.
+                    server.pass(Timestamp::from_micros(i64::MAX));
+                }
+            }
             if let Some(wanted) = set(properties, &["image"]).filter(|_| changed("image")) {
                 let image = image(state, wanted)?;
                 world.rebuild(state, id, &image)?;

@@ -12,6 +12,7 @@ mod keystone;
 mod lookup;
 mod octavia;
 mod registrar;
+mod resize;
 mod survey;
 pub mod token;
 
@@ -37,6 +38,7 @@ pub use keystone::{Accounts, Identity, Keystone, Maker, Session, Trust, Trustee}
 pub use lookup::{Flavor, Found, Image, Network, Subnet};
 pub use octavia::{Balancer, FloatingIp};
 pub use registrar::{Place, Register, Registrar, RegistrarError};
+pub use resize::FailedResize;
 pub use survey::{Addresses, Allowance, Allowances};
 pub use token::Tokens;
 

@@ -8,7 +8,7 @@ use crate::base::secret::Secret;
 use crate::conductor::{check_network_driver, check_root_volume, check_unknown};
 use crate::driver::Bundle;
 use crate::driver::count::Census;
-use crate::driver::plan::{ClusterPlan, Enrolment, NodeImages};
+use crate::driver::plan::{ClusterPlan, Enrolment, NodeFlavors, NodeImages};
 use crate::model::ClusterId;
 use crate::model::cluster::Cluster;
 use crate::model::facts::CloudFacts;
@@ -102,6 +102,7 @@ impl Drawing {
             revision: String::new(),
             removals: Vec::new(),
             images: NodeImages::default(),
+            flavors: NodeFlavors::default(),
             trust: None,
             inlined: None,
         };

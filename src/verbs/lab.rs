@@ -261,7 +261,8 @@ fn configuration(cloud: &LabCloud, ports: &Ports, directory: &Path) -> String {
          advertise_url = \"https://127.0.0.1:{bootstrap}\"\n\n\
          [periodic]\n\
          status_interval = \"500ms\"\n\
-         health_interval = \"5s\"\n\n\
+         health_interval = \"5s\"\n\
+         health_allow_loopback = true\n\n\
          [storage]\n\
          path = {state:?}\n",
         identity = cloud.identity_url(),

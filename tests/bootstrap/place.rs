@@ -225,6 +225,8 @@ fn conductor(store: &Store, clock: &Clock) -> Conductor {
             heat_reauthenticates: false,
             lb_delete_timeout: Duration::from_secs(60),
             unknown_labels: Default::default(),
+            health_allow_loopback: false,
+            own_addresses: Vec::new(),
         },
         clock: clock.clone(),
         entropy: Entropy::new(),

@@ -27,9 +27,9 @@ fn authorities(files: &Bundle, path: &str) -> Vec<String> {
 
 impl Node<'_> {
     /// Until the machine is switched off.
-    pub(super) async fn do_duties(mut self, client: &HttpClient) {
-        let mut trusted = Vec::new();
+    pub(super) async fn do_duties(mut self, client: &HttpClient, mut trusted: Vec<String>) {
         loop {
+            self.save(&trusted);
             self.world.clock.sleep(BETWEEN).await;
             let answer = self.call(client, Method::GET, "duty", None).await;
             if answer.status == StatusCode::NO_CONTENT {
@@ -126,6 +126,8 @@ impl Node<'_> {
                 }
             }
             "renew-credentials" => cloud::log_in(files).await.map(|_| ()),
+            "rejoin" if self.is_joined() => Ok(()),
+            "rejoin" => Err("the cluster does not show this node".to_owned()),
             other => Err(format!("'{other}' is no duty that this node knows")),
         }
     }

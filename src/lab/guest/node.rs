@@ -51,6 +51,15 @@ pub(super) struct Node<'i> {
     services: JoinSet<()>,
 }
 
+/// What is left of a node when its machine is switched off.
+#[derive(Clone, Debug)]
+pub(in super::super) struct Disk {
+    bundle: Bundle,
+    issued: Option<(String, String)>,
+    /// Authorities that it trusts, in the order in which they may be dropped.
+    trusted: Vec<String>,
+}
+
 /// The boot ends here: the sentence was reported, or there is nobody to report to.
 struct Ended;
 
@@ -68,17 +77,7 @@ impl<'i> Node<'i> {
 
     /// Boots until ready or failed, then serves; until switched off (this future is dropped).
     pub async fn run(mut self) {
-        let tls = match &self.plan.ca {
-            Some(ca) => pinned_client_config(ca),
-            None => client_config(&Trust::default()),
-        };
-        let client = match tls {
-            Ok(tls) => HttpClient::new(tls, Duration::from_secs(20)),
-            Err(error) => {
-                warn!(name = self.name, %error, "a guest cannot trust its bootstrap CA");
-                return;
-            }
-        };
+        let Some(client) = self.client() else { return };
         for phase in FETCH {
             if self.pass(&client, phase).await.is_err() {
                 return;
@@ -95,7 +94,52 @@ impl<'i> Node<'i> {
             }
         }
         debug!(name = self.name, "a guest is ready");
-        self.do_duties(&client).await;
+        self.do_duties(&client, Vec::new()).await;
+    }
+
+    /// Goes on with what is on its disk; until switched off.
+    pub async fn restart(mut self, disk: Disk) {
+        let Some(client) = self.client() else { return };
+        (self.bundle, self.issued) = (disk.bundle, disk.issued);
+        if self.plan.role == Role::Master && !self.is_of_a_swarm() {
+            if let Err(reason) = self.start_api(&client).await {
+                warn!(name = self.name, reason, "a guest's API does not start again");
+                return;
+            }
+        }
+        self.join_cluster();
+        self.do_duties(&client, disk.trusted).await;
+    }
+
+    fn client(&self) -> Option<HttpClient> {
+        let tls = match &self.plan.ca {
+            Some(ca) => pinned_client_config(ca),
+            None => client_config(&Trust::default()),
+        };
+        match tls {
+            Ok(tls) => Some(HttpClient::new(tls, Duration::from_secs(20))),
+            Err(error) => {
+                warn!(name = self.name, %error, "a guest cannot trust its bootstrap CA");
+                None
+            }
+        }
+    }
+
+    /// Whatever a machine that starts again finds.
+    pub(super) fn save(&self, trusted: &[String]) {
+        if let Some(server) = self.world.lock().compute.servers.get_mut(self.instance) {
+            server.disk = Some(Disk {
+                bundle: self.bundle.clone(),
+                issued: self.issued.clone(),
+                trusted: trusted.to_vec(),
+            });
+        }
+    }
+
+    /// Whether the API of the cluster shows the node.
+    pub(super) fn is_joined(&self) -> bool {
+        let state = self.world.lock();
+        state.compute.servers.get(self.instance).is_some_and(|server| server.joined.is_some())
     }
 
     async fn pass(&mut self, client: &HttpClient, phase: &str) -> Result<(), Ended> {
@@ -120,7 +164,10 @@ impl<'i> Node<'i> {
             "etcd" => self.find_peers(client).await,
             "control-plane" => self.start_api(client).await,
             "addons" if self.bundle.text(cloud::FILE).is_ok() => cloud::log_in(&self.bundle).await,
-            "ready" => self.join_cluster(),
+            "ready" => {
+                self.join_cluster();
+                Ok(String::new())
+            }
             _ => Ok(String::new()),
         };
         match worked {
@@ -166,13 +213,12 @@ impl<'i> Node<'i> {
     }
 
     /// From now on the API of the cluster shows the node.
-    fn join_cluster(&mut self) -> Result<String, String> {
+    fn join_cluster(&mut self) {
         let version = self.bundle.version();
         if let Some(server) = self.world.lock().compute.servers.get_mut(self.instance) {
             server.joined = Some(self.plan.cluster.clone());
             server.kubelet = Some(version);
         }
-        Ok(String::new())
     }
 
     async fn certificates(&mut self, client: &HttpClient) -> Result<String, String> {
