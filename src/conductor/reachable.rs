@@ -56,7 +56,7 @@ impl Conductor {
         }
         let lost = || StepError::failed("The cluster's template or facts were lost.");
         let moment = Moment::read(&self.inner.store, cluster.id)?.ok_or_else(lost)?;
-        if let Some(plan) = moment.plan(&settings.clone(), &self.inner.enrolment)
+        if let Some(plan) = moment.plan(settings, &self.inner.enrolment)
             && self.driver(&moment)?.api_url(&plan, &at.ip().to_string()) != url
         {
             return Ok(Err(Forbidden::Port));

@@ -323,16 +323,20 @@ pub(super) fn delete(world: &World, kind: &str, collection: &str, id: &str) -> A
     }
 }
 
-pub(super) fn update(
-    world: &World,
-    caller: &Caller,
-    kind: &str,
-    collection: &str,
-    id: &str,
-    properties: &Value,
-    changed: &[String],
-    fault: Option<String>,
-) -> Answer<()> {
+/// What an update in place is about.
+pub(super) struct Update<'u> {
+    pub kind: &'u str,
+    pub collection: &'u str,
+    pub id: &'u str,
+    /// All of the new ones, and the names of those that differ.
+    pub properties: &'u Value,
+    pub changed: &'u [String],
+    /// A fault told beforehand that Nova gives up a resize.
+    pub fault: Option<String>,
+}
+
+pub(super) fn update(world: &World, caller: &Caller, update: Update<'_>) -> Answer<()> {
+    let Update { kind, collection, id, properties, changed, fault } = update;
     let mut guard = world.lock();
     let state = &mut *guard;
     if kind != "OS::Nova::Server" && !is_there(state, kind, collection, id) {

@@ -169,7 +169,8 @@ impl Services for World {
             false => ("PUT", format!("/{collection}/{id}"), 200),
         };
         self.inner_call(service, method, &path, good, |fault| {
-            plugins::update(self, &caller, kind, collection, id, properties, changed, fault)
+            let update = plugins::Update { kind, collection, id, properties, changed, fault };
+            plugins::update(self, &caller, update)
         })
     }
 

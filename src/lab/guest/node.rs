@@ -101,11 +101,12 @@ impl<'i> Node<'i> {
     pub async fn restart(mut self, disk: Disk) {
         let Some(client) = self.client() else { return };
         (self.bundle, self.issued) = (disk.bundle, disk.issued);
-        if self.plan.role == Role::Master && !self.is_of_a_swarm() {
-            if let Err(reason) = self.start_api(&client).await {
-                warn!(name = self.name, reason, "a guest's API does not start again");
-                return;
-            }
+        if self.plan.role == Role::Master
+            && !self.is_of_a_swarm()
+            && let Err(reason) = self.start_api(&client).await
+        {
+            warn!(name = self.name, reason, "a guest's API does not start again");
+            return;
         }
         self.join_cluster();
         self.do_duties(&client, disk.trusted).await;
