@@ -113,7 +113,7 @@ fn is_inward_v6(address: Ipv6Addr) -> bool {
     };
     match parts {
         // fe80::/10, fec0::/10 (site-local) and multicast.
-        [0xfe80..=0xfeff | 0xff00..=0xffff, ..] => true,
+        [0xfe80..=0xffff, ..] => true,
         // Addresses of IPv4 in other clothes: compatible, NAT64, 6to4.
         [0, 0, 0, 0, 0, 0, high, low] => high == 0 || v4(high, low),
         [0x0064, 0xff9b, 0, 0, 0, 0, high, low] => v4(high, low),

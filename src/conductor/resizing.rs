@@ -255,10 +255,12 @@ impl Resized {
     }
 }
 
+/// A quota, its unit, and how much of it a flavor takes.
+type Resource = (&'static str, &'static str, fn(&Flavor) -> u64);
+
 /// Nova refuses a resize beyond the quota by the difference.
 fn suffices(all: &[Resized], allowances: &Allowances) -> Result<(), Refusal> {
-    let kinds: [(&str, &str, fn(&Flavor) -> u64); 2] =
-        [("cores", "", |f| f.vcpus), ("ram", " MiB", |f| f.ram)];
+    let kinds: [Resource; 2] = [("cores", "", |f| f.vcpus), ("ram", " MiB", |f| f.ram)];
     for (kind, unit, of) in kinds {
         let more: u64 = all.iter().map(|one| one.more(of)).sum();
         let left = allowances.get(kind).and_then(|allowance| allowance.left());
