@@ -102,7 +102,7 @@ mod tests {
         let since = Timestamp::parse("2026-11-30T06:10:00Z").unwrap();
         let look = |actions: &[Value]| given_up(&json!(actions), since).map(str::to_owned);
         let failed = action("resize", "11:00", json!("Error"));
-        assert_eq!(look(&[failed.clone()]).as_deref(), Some("req-11:00"));
+        assert_eq!(look(std::slice::from_ref(&failed)).as_deref(), Some("req-11:00"));
         assert_eq!(look(&[action("resize", "12:00", Value::Null), failed.clone()]), None);
         assert_eq!(look(&[action("resize", "09:00", json!("Error"))]), None, "an earlier try");
         let other = action("rebuild", "12:00", json!("Error"));
