@@ -71,7 +71,7 @@ impl Found {
         let marker = match listing.marker.map(ClusterId::new) {
             None => None,
             Some(id) => {
-                let found = view.clusters_of(&[id])?.pop();
+                let found = view.clusters_of(&[id], usize::MAX)?.pop();
                 let found = found.filter(|c| scope.covers(&c.project_id));
                 let departed = || listing.departed(id.uuid()).map(Marker::Departed);
                 let marker = found.map(|c| Marker::Here(c.record)).or_else(departed);
