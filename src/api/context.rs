@@ -197,7 +197,7 @@ impl<'a> Context<'a> {
             Scope::Project(project) => Some(project.to_owned()),
             Scope::Everyone => None,
         };
-        let looking = tokio::task::spawn_blocking(move || {
+        let looking = self.api.scans.run(move || {
             let scope = project.as_deref().map_or(Scope::Everyone, Scope::Project);
             store.read(|view| Ok(look(view, scope)))
         });

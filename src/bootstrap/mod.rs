@@ -10,6 +10,7 @@ mod csr;
 mod door;
 mod duty;
 mod join;
+mod pace;
 mod report;
 
 use std::net::IpAddr;
@@ -26,6 +27,7 @@ use crate::base::http::server::{
     Limits, Request, Response, Service, empty, json as json_response, response,
 };
 use crate::base::id::Entropy;
+use crate::base::party::Party;
 use crate::conductor::Conductor;
 use crate::model::ClusterId;
 use crate::model::certificate::Purpose;
@@ -42,6 +44,7 @@ use csr::CsrRequest;
 use door::{Errand, Fault};
 use duty::{DutyAnswer, DutyRequest};
 use join::HandOver;
+use pace::Pace;
 use report::{Report, StatusRequest};
 
 /// How often a commit is tried against others who write the same record.
@@ -68,6 +71,7 @@ pub struct Bootstrap {
     entropy: Entropy,
     desk: Desk,
     artifacts: Artifacts,
+    pace: Pace,
 }
 
 /// What the bootstrap door puts up with.
@@ -94,7 +98,8 @@ impl Bootstrap {
     pub fn new(parts: Parts) -> Self {
         let Parts { store, conductor, enrolment, clock, entropy, artifact_dir } = parts;
         let artifacts = Artifacts::new(artifact_dir);
-        Self { store, conductor, enrolment, clock, entropy, desk: Desk::default(), artifacts }
+        let (desk, pace) = (Desk::default(), Pace::new(clock.clone()));
+        Self { store, conductor, enrolment, clock, entropy, desk, artifacts, pace }
     }
 
     /// Reads the operator's files, so that their digests are known when the first node asks.
@@ -106,16 +111,30 @@ impl Bootstrap {
         let (node, errand) = door::route(request)?;
         let claims = self.authenticate(request)?;
         Span::current().record("cluster", field::display(claims.cluster));
-        let caller = self.caller(&claims, node, door::instance(request)?.to_string())?;
+        let (caller, seen) = self.caller(&claims, node, door::instance(request)?.to_string())?;
+        let nodes = seen.groups.iter().map(|group| group.node_count).sum();
+        let bound = seen.node.as_ref().and_then(|node| node.instance.as_ref());
+        let _place = self.pace.admit(&caller, bound == Some(&caller.instance), nodes).await?;
+        let guests = Party::Guests(caller.cluster.uuid());
+        guests.scope(Box::pin(self.run(request, errand, &caller))).await
+    }
+
+    /// What the caller came for.
+    async fn run(
+        &self,
+        request: &Request,
+        errand: Errand<'_>,
+        caller: &Caller,
+    ) -> Result<Response, Fault> {
         // The body is read before the name is claimed: nonsense costs no call to Nova.
         match errand {
             Errand::Bundle => {
-                still_booting(&self.claim(&caller).await?)?;
-                self.bundle(&caller).await
+                still_booting(&self.claim(caller).await?)?;
+                self.bundle(caller).await
             }
             Errand::Artifact(digest) => {
                 let digest = artifact::digest(digest)?;
-                self.claim(&caller).await?;
+                self.claim(caller).await?;
                 self.artifacts.answer(digest).await
             }
             Errand::Csr => {
@@ -123,34 +142,34 @@ impl Bootstrap {
                 let is_master = caller.guest.master_index.is_some();
                 let allowed = self.conductor.purposes(caller.cluster, is_master)?;
                 let purpose = Purpose::of(&asked.purpose, &caller.guest, &allowed)?;
-                let node = self.claim(&caller).await?;
-                let renews = self.renews(&caller)?;
+                let node = self.claim(caller).await?;
+                let renews = self.renews(caller)?;
                 if !renews {
                     still_booting(&node)?;
                 }
-                self.certificate(&caller, purpose, asked.csr, renews).await
+                self.certificate(caller, purpose, asked.csr, renews).await
             }
             Errand::Status => {
                 let report = Report::try_from(door::body::<StatusRequest>(request)?)?;
-                self.claim(&caller).await?;
-                self.report(&caller, &report).await
+                self.claim(caller).await?;
+                self.report(caller, &report).await
             }
-            Errand::Duty => self.duty(&caller).await,
+            Errand::Duty => self.duty(caller).await,
             Errand::DutyAnswer => {
                 let answer = DutyAnswer::try_from(door::body::<DutyRequest>(request)?)?;
-                self.take_duty_answer(&caller, answer).await
+                self.take_duty_answer(caller, answer).await
             }
             Errand::Join => {
-                self.joins_by_secrets(&caller)?;
-                still_booting(&self.claim(&caller).await?)?;
-                self.join_secret(&caller)
+                self.joins_by_secrets(caller)?;
+                still_booting(&self.claim(caller).await?)?;
+                self.join_secret(caller)
             }
             Errand::HandOver => {
                 let given: HandOver = door::body(request)?;
                 given.check()?;
-                self.joins_by_secrets(&caller)?;
+                self.joins_by_secrets(caller)?;
                 join::may_hand_over(&caller.guest)?;
-                self.take_join_secrets(&caller, given).await
+                self.take_join_secrets(caller, given).await
             }
         }
     }
@@ -165,10 +184,15 @@ impl Bootstrap {
             .ok_or_else(|| unauthorized("The enrolment token is not valid, or has expired."))
     }
 
-    fn caller(&self, claims: &Enrolment, node: &str, instance: String) -> Result<Caller, Fault> {
+    fn caller(
+        &self,
+        claims: &Enrolment,
+        node: &str,
+        instance: String,
+    ) -> Result<(Caller, Seen), Fault> {
         let seen = self.look(claims.cluster, node)?;
         let guest = admission::admit(claims, &seen.cluster, &seen.groups, node)?;
-        Ok(Caller { guest, cluster: claims.cluster, instance })
+        Ok((Caller { guest, cluster: claims.cluster, instance }, seen))
     }
 
     fn look(&self, cluster: ClusterId, node: &str) -> Result<Seen, Fault> {
@@ -207,9 +231,11 @@ impl Bootstrap {
                 (_, None) => {}
             }
             // Nova is asked once; the loop is for the commit.
-            is_server =
-                is_server || self.conductor.is_server_of(*cluster, &guest.name, instance).await?;
+            is_server = is_server
+                || !self.pace.is_unknown(caller)
+                    && self.conductor.is_server_of(*cluster, &guest.name, instance).await?;
             if !is_server {
+                self.pace.learn_unknown(caller);
                 warn!(%cluster, node = guest.name, instance, "not a server of this cluster");
                 return Err(Fault::forbidden(format!(
                     "Nova knows no server {instance} called {} in the cluster's project.",

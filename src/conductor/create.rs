@@ -60,7 +60,9 @@ impl Conductor {
         let id = moment.id();
         let sealer = self.inner.store.sealer();
         let mut change = Change::new().expect(operation);
-        for drawn in self.draw(&moment.cluster, &CertificateKind::ALL).await? {
+        let drawn = self.draw(&moment.cluster, &CertificateKind::ALL).await?;
+        let Some(drawn) = drawn else { return Ok(Progress::Aside) };
+        for drawn in drawn {
             change = change.put(&drawn);
         }
         let password = self.inner.entropy.password();

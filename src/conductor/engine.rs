@@ -25,6 +25,9 @@ pub(super) enum Progress {
     Wait(String),
     /// Nothing to do before this time has passed.
     Pause(Duration),
+    /// Somebody works on it who has the cluster looked at again when that is done. Should they
+    /// be lost, the next round through all operations does.
+    Aside,
     /// The operation is finished.
     Done,
 }
@@ -51,10 +54,7 @@ impl Conductor {
         while !self.inner.stopping.is_cancelled() {
             let moment = match Moment::read(&self.inner.store, id) {
                 Ok(Some(moment)) => moment,
-                Ok(None) => {
-                    self.inner.current.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-                    return self.settled(id);
-                }
+                Ok(None) => return self.let_go(id),
                 Err(error) => {
                     error!(%error, "the cluster cannot be read");
                     return self.push(id, LOOKS.most);
@@ -114,7 +114,14 @@ impl Conductor {
                 self.settled(id);
                 self.push(id, length);
             }
-            Ok(Progress::Done) => self.settled(id),
+            Ok(Progress::Aside) => self.settled(id),
+            Ok(Progress::Done) => {
+                self.settled(id);
+                if operation.kind == OperationKind::Delete {
+                    // Read again: nothing is kept of a cluster that is no more.
+                    return ControlFlow::Continue(());
+                }
+            }
             Err(StepError::Store(StoreError::Stale)) => {
                 debug!("a tenant changed something meanwhile: read again");
                 return ControlFlow::Continue(());
@@ -258,6 +265,14 @@ impl Conductor {
         let count = attempts.entry(id).or_default();
         *count = count.saturating_add(1);
         *count - 1
+    }
+
+    /// The cluster is no more. Its place in the queue is given up when this run has ended.
+    fn let_go(&self, id: ClusterId) {
+        self.settled(id);
+        self.inner.current.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        self.inner.drawings.forget(id);
+        self.inner.gone.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
     }
 
     fn settled(&self, id: ClusterId) {

@@ -107,7 +107,7 @@ impl Conductor {
         let at = |place: u64| began + interval.mul_f64(place as f64 / count as f64);
         let (mut place, mut after) = (0, None);
         loop {
-            let page = Page { after, limit: READ, descending: false };
+            let page = Page { after, limit: READ, ..Page::ALL };
             let read = self.inner.store.read(|view| view.clusters(Scope::Everyone, page));
             let clusters = read.unwrap_or_else(unreadable);
             let Some(last) = clusters.last() else { break };

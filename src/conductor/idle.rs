@@ -11,12 +11,13 @@ use crate::base::id::Entropy;
 use crate::base::points::Points;
 use crate::base::secret::Secret;
 use crate::driver::{Drivers, plan};
+use crate::model::certificate::KeyAlgorithm;
 use crate::model::labels::UnknownLabels;
 use crate::openstack::{
     Accounts, Cloud, CloudSettings, Identity, Service, ServiceSettings, Tokens,
 };
 use crate::pki::enrolment::EnrolmentKey;
-use crate::pki::mill::Mill;
+use crate::pki::mill::{Keys, Mill};
 use crate::store::Store;
 
 /// The conductor over `store`, and the token cache of its cloud.
@@ -98,7 +99,7 @@ pub(crate) fn conductor_with(
         clock: Clock::real(),
         entropy: Entropy::new(),
         enrolment: EnrolmentKey::new(&[1; EnrolmentKey::BYTES]),
-        mill: Mill::start(1, 2048).expect("a size that is allowed"),
+        mill: Mill::start(1, Keys::plain(KeyAlgorithm::EcdsaP256)).expect("a size that is allowed"),
         points: Points::default(),
     });
     (conductor, tokens)

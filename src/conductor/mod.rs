@@ -21,6 +21,7 @@ mod health;
 mod identity;
 #[cfg(test)]
 pub(crate) mod idle;
+mod keys;
 mod label_checks;
 mod meant;
 mod moment;
@@ -39,7 +40,7 @@ mod tests;
 mod update;
 mod upgrade;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -52,6 +53,7 @@ use tracing::{Instrument, error, error_span, info, warn};
 
 use crate::base::clock::{Anchor, Clock};
 use crate::base::id::Entropy;
+use crate::base::party::Party;
 use crate::base::points::{Points, Stopped};
 use crate::base::pulse::Pulse;
 use crate::base::secret::{CannotOpen, Secret};
@@ -74,6 +76,7 @@ pub use admit::{
 use engine::{LOOKS, Progress};
 pub use figures::StepFigures;
 use identity::Sessions;
+use keys::Drawings;
 pub use label_checks::check_unknown;
 pub use orders::{ResizeOrder, UpgradeOrder};
 use queue::{Queue, Turn};
@@ -143,6 +146,7 @@ struct Inner {
     points: Points,
     enrolment: EnrolmentKey,
     mill: Mill,
+    drawings: Drawings,
     queue: Mutex<Queue>,
     wake: Notify,
     /// Cancelled when nothing new shall begin.
@@ -150,6 +154,8 @@ struct Inner {
     attempts: Mutex<HashMap<ClusterId, u32>>,
     /// The operation that each cluster was looked at for last.
     current: Mutex<HashMap<ClusterId, (Sequence, Anchor)>>,
+    /// Clusters that a run has found to be no more.
+    gone: Mutex<HashSet<ClusterId>>,
     sessions: Sessions,
     /// Where Neutron has said that a cluster's API may be called: cluster and URL.
     vouched: Cache<(ClusterId, String), ()>,
@@ -215,6 +221,7 @@ impl Conductor {
         // Shorter than the interval, so that the look at its end sees for itself.
         let moment = clock.real_length(settings.look_interval) * 3 / 4;
         let in_progress = Cache::builder().max_capacity(10_000).time_to_live(moment).build();
+        let queue = Mutex::new(Queue::of_lanes(settings.lanes));
         Self {
             inner: Arc::new(Inner {
                 store,
@@ -227,11 +234,13 @@ impl Conductor {
                 points,
                 enrolment,
                 mill,
-                queue: Mutex::default(),
+                drawings: Drawings::default(),
+                queue,
                 wake: Notify::new(),
                 stopping: CancellationToken::new(),
                 attempts: Mutex::default(),
                 current: Mutex::default(),
+                gone: Mutex::default(),
                 sessions: Sessions::default(),
                 vouched: Cache::builder()
                     .max_capacity(10_000)
@@ -261,7 +270,14 @@ impl Conductor {
 
     fn push(&self, id: ClusterId, wait: Duration) {
         let at = Instant::now() + self.inner.clock.real_length(wait);
-        self.queue().push(id, at);
+        if !self.queue().push(id, at) {
+            let cluster = self.inner.store.read(|view| view.cluster(id));
+            // One that cannot be read belongs to nobody here; its run says why.
+            let project = cluster.ok().flatten().map(|c| c.record.project_id).unwrap_or_default();
+            let mut queue = self.queue();
+            queue.introduce(id, &project);
+            queue.push(id, at);
+        }
         self.inner.wake.notify_one();
     }
 
@@ -313,11 +329,14 @@ impl Conductor {
                 false => Turn::Idle,
             };
             let until = match turn {
-                Turn::Run(id) => {
+                Turn::Run(id, project) => {
                     let conductor = self.clone();
                     // Of the highest level, so that no filter takes the names from the lines.
                     let span = error_span!("run", cluster = %id);
-                    let lane = async move { conductor.look_after(id).await }.instrument(span);
+                    let lane = async move {
+                        Party::Project(project).scope(conductor.look_after(id)).await;
+                    };
+                    let lane = lane.instrument(span);
                     names.insert(lanes.spawn(lane).id(), id);
                     continue;
                 }
@@ -337,7 +356,7 @@ impl Conductor {
                         Err(panicked) => panicked.id(),
                     };
                     if let Some(id) = names.remove(&task) {
-                        self.queue().finished(id);
+                        self.finished(id);
                         if ended.is_err() {
                             error!(cluster = %id, "a run panicked; it is tried again");
                             self.push(id, LOOKS.most);
@@ -352,6 +371,15 @@ impl Conductor {
         let drained = async { while lanes.join_next().await.is_some() {} };
         if tokio::time::timeout(DRAIN, drained).await.is_err() {
             warn!("running steps were cut off; they resume at the next start");
+        }
+    }
+
+    /// Gives a run's lane back.
+    fn finished(&self, id: ClusterId) {
+        let mut queue = self.queue();
+        queue.finished(id);
+        if self.inner.gone.lock().unwrap_or_else(PoisonError::into_inner).remove(&id) {
+            queue.forget(id);
         }
     }
 

@@ -28,7 +28,12 @@ impl Conductor {
             for operation in view.operations()? {
                 self.poke(operation.cluster_id);
             }
-            view.each_cluster(Scope::Everyone, |c| resting.extend(rests(c.status).then_some(c.id)))
+            view.each_cluster(Scope::Everyone, |c| {
+                if rests(c.status) {
+                    self.queue().introduce(c.id, &c.project_id);
+                    resting.push(c.id);
+                }
+            })
         });
         if let Err(error) = read {
             return warn!(%error, "clusters at rest cannot be read");

@@ -176,6 +176,7 @@ impl Config {
                           cluster, set periodic.health_interval to \"0s\"";
             return wrong("periodic.health_timeout", reason);
         }
+        between("ca.keys_ahead", self.ca.keys_ahead as u64, 0, 1024)?;
         between("cluster.lanes", self.cluster.lanes as u64, 1, 1024)?;
         let all = self.api.max_connections as u64;
         between("api.max_connections", all, 1, 1_000_000)?;

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::option::{Item, Listed};
 use super::value::{Every, Password, Span};
+use crate::model::certificate::KeyAlgorithm;
 use crate::model::labels::UnknownLabels;
 
 /// Declares a section: a struct whose missing keys take the default beside them, and whose
@@ -310,6 +311,7 @@ impl Cluster {
 section! {
     Quota {
         max_clusters_per_project: u32 = 20,
+        max_templates_per_project: u32 = 100,
     }
 }
 
@@ -347,7 +349,9 @@ section! {
 section! {
     /// The certificate authorities of clusters.
     Ca {
+        authority_keys: KeyAlgorithm = KeyAlgorithm::EcdsaP256,
         rsa_bits: usize = 2048,
+        keys_ahead: usize = 32,
         validity_days: u32 = 1825,
         allow_ca: bool = false,
         allowed_extensions: Vec<String> = [

@@ -13,6 +13,7 @@ use crate::driver::{Directory, DriverError, Drivers, Wishes, plan};
 use crate::model::name::endpoint_interface;
 use crate::openstack::{Accounts, CloudSettings, Identity, Service, ServiceSettings};
 use crate::pki::csr;
+use crate::pki::mill::Keys;
 
 /// Addresses as others see us, with the ports that we really got.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -221,6 +222,11 @@ pub fn preflight(config: &Config) -> (CloudSettings, plan::Settings) {
 
 pub fn certificate_validity(config: &Config) -> Duration {
     Duration::from_secs(86_400 * u64::from(config.ca.validity_days))
+}
+
+pub fn keys(config: &Config) -> Keys {
+    let ca = &config.ca;
+    Keys { authorities: ca.authority_keys, rsa_bits: ca.rsa_bits, ahead: ca.keys_ahead }
 }
 
 /// Where the operator's policy lies.

@@ -84,7 +84,7 @@ async fn lists_follow_making_in_both_directions_and_stay_in_their_project() {
     assert_eq!(names(&store, own, Page::ALL), ["a", "c", "d"]);
     assert_eq!(names(&store, Scope::Everyone, Page::ALL), ["a", "b", "c", "d"]);
     let second = store.read(|v| v.clusters(own, Page::ALL)).unwrap()[1].sequence;
-    let after = Page { after: Some(second), limit: 5, descending: false };
+    let after = Page { after: Some(second), limit: 5, ..Page::ALL };
     assert_eq!(names(&store, own, after), ["d"]);
     assert_eq!(names(&store, own, Page { descending: true, ..after }), ["a"]);
     assert_eq!(names(&store, own, Page { limit: 2, ..Page::ALL }), ["a", "c"]);

@@ -37,6 +37,8 @@ use crate::model::{ClusterId, NodeGroupId, Sequence, TemplateId};
 pub struct Stored<R> {
     pub record: R,
     pub revision: u64,
+    /// Bytes that it takes in the state.
+    pub size: usize,
 }
 
 impl<R: Record> Stored<R> {
@@ -66,11 +68,14 @@ pub struct Page {
     /// Only what was made after this one (before it, when descending).
     pub after: Option<Sequence>,
     pub limit: usize,
+    /// The page ends with the record that brings it to so many bytes.
+    pub bytes: usize,
     pub descending: bool,
 }
 
 impl Page {
-    pub const ALL: Self = Self { after: None, limit: usize::MAX, descending: false };
+    pub const ALL: Self =
+        Self { after: None, limit: usize::MAX, bytes: usize::MAX, descending: false };
 }
 
 /// One moment of the state.
@@ -185,11 +190,9 @@ impl<'t> View<'t> {
         Ok(found)
     }
 
-    /// Clusters by uuid, in the order of `ids`.
-    pub fn clusters_of(&self, ids: &[ClusterId]) -> Reads<Vec<Stored<Cluster>>> {
-        let open = self.open(table::CLUSTER)?;
-        let found = ids.iter().map(|id| self.find_readable(&open, id.uuid().as_bytes()));
-        found.filter_map(Result::transpose).collect()
+    /// Clusters by uuid, in the order of `ids`, until they are so many bytes.
+    pub fn clusters_of(&self, ids: &[ClusterId], bytes: usize) -> Reads<Vec<Stored<Cluster>>> {
+        self.by_id(ids.iter().map(|id| id.uuid()), bytes)
     }
 
     pub fn template(&self, id: TemplateId) -> Reads<Option<Stored<ClusterTemplate>>> {
@@ -239,9 +242,46 @@ impl<'t> View<'t> {
         self.page(index, &prefix, page)
     }
 
-    /// Public templates of all projects in order of making, hidden ones included.
-    pub fn public_templates(&self, page: Page) -> Reads<Vec<Stored<ClusterTemplate>>> {
-        self.page(table::TEMPLATE_PUBLIC, &Key::new(), page)
+    /// What other projects show to one, in order of making.
+    pub fn templates_for(&self, project: &str, page: Page) -> Reads<Vec<Stored<ClusterTemplate>>> {
+        let is_shown = |t: &ClusterTemplate| t.project_id != project && !t.hidden;
+        self.page_of(table::TEMPLATE_PUBLIC, &Key::new(), page, is_shown)
+    }
+
+    /// Templates by uuid, in the order of `ids`, until they are so many bytes.
+    pub fn templates_of(
+        &self,
+        ids: &[TemplateId],
+        bytes: usize,
+    ) -> Reads<Vec<Stored<ClusterTemplate>>> {
+        self.by_id(ids.iter().map(|id| id.uuid()), bytes)
+    }
+
+    /// Shows `look` every template of the scope, and what others show to it, one at a time and in
+    /// no order.
+    pub fn each_template(
+        &self,
+        scope: Scope<'_>,
+        mut look: impl FnMut(&ClusterTemplate),
+    ) -> Reads<()> {
+        let Scope::Project(project) = scope else { return self.each(&Key::new(), look) };
+        let open = self.open(table::CLUSTER_TEMPLATE)?;
+        let own = Key::new().text(project);
+        for (index, prefix) in
+            [(table::TEMPLATE_BY_PROJECT, own), (table::TEMPLATE_PUBLIC, Key::new())]
+        {
+            self.scan(index, &prefix, |key, _| {
+                if let Some(found) = self.led_to::<ClusterTemplate>(&open, index, key)? {
+                    let is_own = found.project_id == project;
+                    if is_own == (index == table::TEMPLATE_BY_PROJECT) && (is_own || !found.hidden)
+                    {
+                        look(&found.record);
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
     }
 
     /// Where a list of the scope's templates in order of making, public ones of others among

@@ -18,7 +18,7 @@ use magnumd::base::secret::{Sealer, Secret};
 use magnumd::bootstrap::{Bootstrap, Parts, limits};
 use magnumd::conductor::{Conductor, Parts as ConductorParts, Settings};
 use magnumd::driver::{Drivers, plan};
-use magnumd::model::certificate::{Certificate, CertificateKind};
+use magnumd::model::certificate::{Certificate, CertificateKind, KeyAlgorithm};
 use magnumd::model::cluster::Cluster;
 use magnumd::model::cluster_template::{ClusterTemplate, Coe};
 use magnumd::model::credential::Credential;
@@ -28,7 +28,7 @@ use magnumd::model::nodegroup::{DEFAULT_MASTER, DEFAULT_WORKER, MASTER, NodeGrou
 use magnumd::model::{ClusterId, NodeGroupId, TemplateId};
 use magnumd::openstack::{Accounts, Cloud, CloudSettings, Identity, Service, ServiceSettings};
 use magnumd::pki::enrolment::{Enrolment, EnrolmentKey};
-use magnumd::pki::mill::Mill;
+use magnumd::pki::mill::{Keys, Mill};
 use magnumd::pki::{KeyPairPem, material};
 use magnumd::store::{Change, Store};
 use serde_json::json;
@@ -231,7 +231,7 @@ fn conductor(store: &Store, clock: &Clock) -> Conductor {
         clock: clock.clone(),
         entropy: Entropy::new(),
         enrolment: EnrolmentKey::new(&KEY),
-        mill: Mill::start(1, 2048).unwrap(),
+        mill: Mill::start(1, Keys::plain(KeyAlgorithm::Rsa)).unwrap(),
         points: Points::none(),
     })
 }
@@ -240,7 +240,11 @@ fn conductor(store: &Store, clock: &Clock) -> Conductor {
 async fn keys() -> &'static [(CertificateKind, KeyPairPem)] {
     static KEYS: OnceCell<Vec<(CertificateKind, KeyPairPem)>> = OnceCell::const_new();
     let drawn = KEYS.get_or_init(|| async {
-        let keys = Mill::start(2, 2048).unwrap().draw(material::KEYS).await.unwrap();
+        let keys = Mill::start(2, Keys::plain(KeyAlgorithm::Rsa))
+            .unwrap()
+            .draw(&CertificateKind::ALL)
+            .await
+            .unwrap();
         material::assemble(
             "k1",
             &CertificateKind::ALL,

@@ -63,6 +63,7 @@ impl Site {
              advertise_url = 'http://127.0.0.1:{discovery}'\nallow_loopback = true\n\
              [bootstrap]\nlisten = '127.0.0.1:{bootstrap}'\n\
              advertise_url = 'https://127.0.0.1:{bootstrap}'\n\
+             [ca]\nkeys_ahead = 2\n\
              [storage]\npath = '{state}'\n",
             identity = cloud.identity_url(),
             discovery = port + 1,

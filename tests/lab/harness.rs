@@ -72,6 +72,7 @@ impl Lab {
              [bootstrap]\nlisten = '127.0.0.1:{bootstrap}'\n\
              advertise_url = 'https://127.0.0.1:{bootstrap}'\n\
              [clients]\ntimeout = '3s'\n\
+             [ca]\nkeys_ahead = 2\n\
              [periodic]\nstatus_interval = '1s'\nhealth_allow_loopback = true\n\
              [storage]\npath = '{state}'\n",
             identity = cloud.identity_url(),
