@@ -71,7 +71,7 @@ pub use admit::{
 use engine::{LOOKS, Progress};
 pub use figures::StepFigures;
 use identity::Sessions;
-pub use label_checks::check_unknown;
+pub use label_checks::{Limits, check_unknown};
 pub use orders::{ResizeOrder, UpgradeOrder};
 use queue::{Queue, Turn};
 pub use refusal::Refusal;
