@@ -282,7 +282,7 @@ impl Conductor {
     fn plan(&self, moment: &Moment) -> Result<ClusterPlan, StepError> {
         moment
             .plan(&self.inner.settings, &self.inner.enrolment)
-            .ok_or_else(|| StepError::failed("The cluster's template or facts were lost."))
+            .ok_or_else(|| StepError::failed(moment.cannot_plan()))
     }
 
     /// What Heat should build, with the trustee's credentials where the driver wants them.

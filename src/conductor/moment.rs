@@ -59,7 +59,7 @@ impl Moment {
             let Some(cluster) = view.cluster(id)? else { return Ok(None) };
             let mut operations = view.operations_of(id)?.into_iter();
             Ok(Some(Self {
-                template: view.template(cluster.template_id)?,
+                template: view.template_of(&cluster)?,
                 groups: view.nodegroups(id)?,
                 operation: operations.next(),
                 queued: operations.collect(),
@@ -79,6 +79,19 @@ impl Moment {
 
     pub fn id(&self) -> ClusterId {
         self.cluster.id
+    }
+
+    /// Why there is no plan: what a plan is made of is not there, or its record is damaged.
+    pub fn cannot_plan(&self) -> String {
+        match self.template {
+            None => format!(
+                "Cluster template {} of cluster {} is missing or damaged, and this is made of it. \
+                 The cluster can be deleted, or upgraded to another template; an administrator \
+                 sees what is the matter with magnumd verify.",
+                self.cluster.template_id, self.cluster.name
+            ),
+            Some(_) => format!("What cluster {} stands on is not on record.", self.cluster.name),
+        }
     }
 
     /// Masters and workers wanted.

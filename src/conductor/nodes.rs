@@ -83,8 +83,7 @@ impl Conductor {
             Some(group) => moment.plan_of(group, settings, key),
             None => moment.plan(settings, key),
         };
-        let mut plan = plan
-            .ok_or_else(|| Refusal::Internal("the cluster's template or facts are lost".into()))?;
+        let mut plan = plan.ok_or_else(|| Refusal::Conflict(moment.cannot_plan()))?;
         if self.driver(moment)?.wants_trust() {
             let entrusted = moment.entrusted(&self.inner.store);
             plan.trust = entrusted.map_err(|e| Refusal::Internal(e.to_string()))?;
@@ -120,7 +119,7 @@ impl Conductor {
         let shown = self.look(moment, true).await?.ok_or_else(later)?;
         let plan = moment
             .plan(&self.inner.settings, &self.inner.enrolment)
-            .ok_or_else(|| Refusal::Internal("the cluster's template or facts are lost".into()))?;
+            .ok_or_else(|| Refusal::Conflict(moment.cannot_plan()))?;
         let outcome = self.driver(moment)?.outcome(&plan, &shown);
         let mut known = facts.record.clone();
         known.master_addresses = outcome.master_private.ok_or_else(later)?;

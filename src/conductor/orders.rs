@@ -390,8 +390,7 @@ impl Conductor {
                 moment.further(group, foundation, settings, key)
             }
         };
-        let mut plan = plan
-            .ok_or_else(|| Refusal::Internal("the cluster's template or facts are lost".into()))?;
+        let mut plan = plan.ok_or_else(|| Refusal::Conflict(moment.cannot_plan()))?;
         "check".clone_into(&mut plan.revision);
         let driver = self.driver(moment)?;
         Ok(driver.check(&plan)?)

@@ -196,6 +196,35 @@ impl<'t> View<'t> {
         self.get(&Key::new().uuid(id.uuid()))
     }
 
+    /// The template that a cluster was made of. None too for one whose record cannot be read:
+    /// the cluster is there without it, and can be shown and deleted.
+    pub fn template_of(&self, cluster: &Cluster) -> Reads<Option<Stored<ClusterTemplate>>> {
+        let open = self.open(table::CLUSTER_TEMPLATE)?;
+        self.find_readable(&open, cluster.template_id.uuid().as_bytes())
+    }
+
+    /// Whether a project has a cluster of this UUID, though its record may not be readable.
+    pub fn has_cluster(&self, project: &str, id: ClusterId) -> Reads<bool> {
+        self.is_entered(table::CLUSTER_BY_PROJECT, &Key::new().text(project), id.uuid())
+    }
+
+    /// Whether a project sees a template of this UUID, though its record may not be readable.
+    pub fn has_template(&self, project: &str, id: TemplateId) -> Reads<bool> {
+        let own = Key::new().text(project);
+        Ok(self.is_entered(table::TEMPLATE_BY_PROJECT, &own, id.uuid())?
+            || self.is_entered(table::TEMPLATE_PUBLIC, &Key::new(), id.uuid())?)
+    }
+
+    /// Whether an index, whose entries are prefix, sequence and UUID, has one of this UUID.
+    fn is_entered(&self, index: &'static str, prefix: &Key, id: uuid::Uuid) -> Reads<bool> {
+        let mut found = false;
+        self.walk(index, prefix, Page::ALL, |entry| {
+            found = end_of_entry(entry) == id.as_bytes();
+            Ok(!found)
+        })?;
+        Ok(found)
+    }
+
     /// Every template of that name, whoever owns it.
     pub fn templates_named(&self, name: &str) -> Reads<Vec<Stored<ClusterTemplate>>> {
         self.page(table::TEMPLATE_BY_NAME, &Key::new().text(name), Page::ALL)
@@ -365,6 +394,13 @@ impl<'t> View<'t> {
 
     pub fn driver(&self, digest: &str) -> Reads<Option<Stored<StoredDriver>>> {
         self.get(&Key::new().text(digest))
+    }
+
+    /// Whether a driver's files are there and can be read.
+    pub fn has_driver(&self, digest: &str) -> Reads<bool> {
+        let open = self.open(table::DRIVER)?;
+        let key = Key::new().text(digest);
+        Ok(self.find_readable::<StoredDriver>(&open, &key.0)?.is_some())
     }
 
     /// Drivers' files that no cluster is made of.

@@ -153,11 +153,15 @@ impl Site {
 
     /// A token of the lab's tenant.
     pub async fn token(&self) -> String {
+        self.token_of("demo", "demo").await
+    }
+
+    pub async fn token_of(&self, user: &str, project: &str) -> String {
         let url = format!("{}/auth/tokens", self.cloud.identity_url());
         let asked = Outgoing::new(Method::POST, url).json(&json!({"auth": {
             "identity": {"methods": ["password"], "password": {"user": {
-                "name": "demo", "domain": {"id": "default"}, "password": "secret"}}},
-            "scope": {"project": {"name": "demo", "domain": {"id": "default"}}},
+                "name": user, "domain": {"id": "default"}, "password": "secret"}}},
+            "scope": {"project": {"name": project, "domain": {"id": "default"}}},
         }}));
         let answer = self.http.send(asked).await.unwrap();
         assert_eq!(answer.status, StatusCode::CREATED, "{:?}", answer.body);

@@ -73,7 +73,8 @@ impl Found {
         let marker = match listing.marker.map(ClusterId::new) {
             None => None,
             Some(id) => {
-                let found = view.cluster(id)?.filter(|c| scope.covers(&c.project_id));
+                let found = view.clusters_of(&[id])?.pop();
+                let found = found.filter(|c| scope.covers(&c.project_id));
                 let departed = || listing.departed(id.uuid()).map(Marker::Departed);
                 let marker = found.map(|c| Marker::Here(c.record)).or_else(departed);
                 Some(marker.ok_or_else(|| ApiError::missing("Cluster", id))?)
@@ -99,7 +100,7 @@ impl Found {
         let mut parents = HashMap::new();
         for cluster in clusters.iter().filter(|_| detail) {
             if let Entry::Vacant(place) = parents.entry(cluster.template_id) {
-                place.insert(parent_labels(view, cluster.template_id)?);
+                place.insert(parent_labels(view, cluster)?);
             }
         }
         Ok(Self { clusters, groups, parents })
@@ -113,7 +114,7 @@ pub fn show(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
     let (cluster, groups, parent) = cx.read(|view| {
         let cluster = find_cluster(view, id, reach)?;
         let groups = groups(view, cluster.id)?;
-        let parent = parent_labels(view, cluster.template_id)?;
+        let parent = parent_labels(view, &cluster)?;
         Ok((cluster, groups, parent))
     })?;
     cx.allow_cluster("cluster:get", &cluster)?;
@@ -171,7 +172,7 @@ fn groups(view: &View, id: ClusterId) -> Outcome<Vec<NodeGroup>> {
 }
 
 /// The labels of a cluster's template. Templates in use cannot be deleted, but should one be
-/// missing the cluster is still shown.
-fn parent_labels(view: &View, id: TemplateId) -> Outcome<Labels> {
-    Ok(view.template(id)?.map(|t| t.record.labels).unwrap_or_default())
+/// missing or damaged the cluster is still shown.
+fn parent_labels(view: &View, cluster: &Cluster) -> Outcome<Labels> {
+    Ok(view.template_of(cluster)?.map(|t| t.record.labels).unwrap_or_default())
 }

@@ -10,7 +10,7 @@ use form::{KNOWN, Origin, READ_ONLY};
 use view::{TemplateList, template_view};
 
 use super::super::coerce::Fields;
-use super::super::context::{Context, Reach, body_first};
+use super::super::context::{Context, Reach, body_first, template_of};
 use super::super::error::{ApiError, Outcome};
 use super::super::page::{LIST_ARGUMENTS, Listing, Marker};
 use super::super::patch::{Patch, Rules};
@@ -64,7 +64,7 @@ fn page(view: &View, listing: &Listing, reach: Reach<'_>) -> Outcome<Vec<Cluster
     let marker = match listing.marker {
         None => None,
         Some(id) => {
-            let found = view.template(TemplateId::new(id))?.filter(|t| reach.sees(t));
+            let found = template_of(view, TemplateId::new(id), reach)?.filter(|t| reach.sees(t));
             let departed = || listing.departed(id).map(Marker::Departed);
             let marker = found.map(|t| Marker::Here(t.record)).or_else(departed);
             Some(marker.ok_or_else(|| ApiError::missing("ClusterTemplate", id))?)
