@@ -19,6 +19,7 @@ mod reply;
 mod route;
 #[cfg(test)]
 mod tests;
+mod unrepeated;
 mod v1;
 mod version;
 

@@ -65,7 +65,7 @@ struct Ingredients {
 impl Conductor {
     /// Looks up everything a template names, side by side, with the tenant's token; resolves
     /// the driver; checks all that no cluster made from it decides for itself: network and volume
-    /// drivers, labels, the root volume rule. Nothing is written.
+    /// drivers, labels, volumes, the load balancer, the root volume rule. Nothing is written.
     pub async fn check_template(
         &self,
         tenant: &Tenant<'_>,
@@ -108,6 +108,8 @@ impl Conductor {
         let id = ClusterId::new(template.id.uuid());
         let cluster = Cluster {
             labels: template.labels.clone(),
+            docker_volume_size: template.docker_volume_size,
+            master_lb_enabled: template.master_lb_enabled,
             ..Cluster::plain(id, &template.name, template.id)
         };
         let group = |role| NodeGroup::default_of(&cluster, &template.image_id, role, 1);

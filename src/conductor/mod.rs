@@ -77,7 +77,7 @@ use engine::{LOOKS, Progress};
 pub use figures::StepFigures;
 use identity::Sessions;
 use keys::Drawings;
-pub use label_checks::check_unknown;
+pub use label_checks::{Limits, check_unknown};
 pub use orders::{ResizeOrder, UpgradeOrder};
 use queue::{Queue, Turn};
 pub use refusal::Refusal;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::scene::Scene;
 use super::{Judgement, flavor, image};
 use crate::base::secret::Secret;
-use crate::conductor::{check_network_driver, check_root_volume, check_unknown};
+use crate::conductor::{Limits, check_network_driver, check_root_volume, check_unknown};
 use crate::driver::Bundle;
 use crate::driver::count::Census;
 use crate::driver::plan::{ClusterPlan, Enrolment, NodeFlavors, NodeImages};
@@ -56,6 +56,8 @@ impl Drawing {
         let allowed = &scene.config.kubernetes.allowed_network_drivers;
         check_network_driver(template, &driver, allowed).map_err(|e| refused(e.to_string()))?;
         check_root_volume(&template.labels, &[Some(&worker), Some(&master)])
+            .map_err(|e| refused(e.to_string()))?;
+        Limits::of_new(&driver, &template.labels, wish.nodes)
             .map_err(|e| refused(e.to_string()))?;
         let policy = scene.config.cluster.unknown_labels;
         let warnings =

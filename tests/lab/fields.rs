@@ -300,6 +300,17 @@ async fn a_template_is_refused_for_what_no_cluster_can_mend() {
             json!({"labels": {"octavia_provider": "ovn", "octavia_lb_algorithm": "SOURCE_IP"}}),
             "SOURCE_IP_PORT with octavia_provider ovn",
         ),
+        (json!({"labels": {"octavia_provider": "OVN"}}), "in small letters: ovn."),
+        (
+            json!({"docker_volume_size": 5}),
+            "docker_volume_size 5 needs the volume service (Cinder), which this cloud does not have. \
+             Leave docker_volume_size away.",
+        ),
+        (
+            json!({"master_lb_enabled": true}),
+            "master_lb_enabled needs the load balancer service (Octavia), which this cloud does not \
+             have. Set master_lb_enabled to false.",
+        ),
     ];
     for (change, words) in &cases {
         let (status, body) = make(&daemon, &token, "bad", change).await;
@@ -310,10 +321,23 @@ async fn a_template_is_refused_for_what_no_cluster_can_mend() {
     made(&daemon, &token, "good", json!({"labels": {"api_server_cert_sans": "k8s.example.org"}}))
         .await;
     let path = "/v1/clustertemplates/good";
-    let patch = json!([{"op": "replace", "path": "/volume_driver", "value": "cinder"}]);
-    let (status, body) = daemon.patch(&token, path, patch).await;
-    assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");
-    assert!(detail(&body).contains("needs the volume service"), "{body}");
+    for (field, value, words) in [
+        ("volume_driver", json!("cinder"), "volume_driver cinder needs the volume service"),
+        ("docker_volume_size", json!(7), "docker_volume_size 7 needs the volume service"),
+        ("master_lb_enabled", json!(true), "needs the load balancer service"),
+        ("labels/octavia_provider", json!("OVN"), "in small letters: ovn."),
+    ] {
+        let patch = json!([{"op": "add", "path": format!("/{field}"), "value": value}]);
+        let patch = match field {
+            "master_lb_enabled" => {
+                json!([{"op": "replace", "path": "/master_lb_enabled", "value": value}])
+            }
+            _ => patch,
+        };
+        let (status, body) = daemon.patch(&token, path, patch).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");
+        assert!(detail(&body).contains(words), "{body}");
+    }
 }
 
 /// Regression: a subnet without its network was looked up and forgotten, and the cluster got a

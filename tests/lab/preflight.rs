@@ -415,6 +415,37 @@ pitfall!(
     }
 );
 pitfall!(
+    fewer_workers_than_the_label_wants,
+    "stack",
+    Fail,
+    "Invalid input for label min_node_count. Value: '50'. It must be at most node_count, 2",
+    "change the cluster template",
+    |operator, options| {
+        options.labels = vec![("min_node_count".to_owned(), "50".to_owned())];
+    }
+);
+pitfall!(
+    limits_of_workers_that_are_no_numbers,
+    "stack",
+    Fail,
+    "Invalid input for label max_node_count. Value: 'many'. It must be a whole number",
+    "change the cluster template",
+    |operator, options| {
+        options.labels = vec![("max_node_count".to_owned(), "many".to_owned())];
+    }
+);
+pitfall!(
+    a_label_given_twice,
+    "template",
+    Fail,
+    "the label kube_tag is given twice",
+    "give it once",
+    |operator, options| {
+        let tag = |tag: &str| ("kube_tag".to_owned(), tag.to_owned());
+        options.labels = vec![tag("v1.31.4"), tag("v1.30.2")];
+    }
+);
+pitfall!(
     the_image_does_not_fit_the_flavor,
     "flavor",
     Fail,
