@@ -1,15 +1,17 @@
 //! Create: certificates → trustee → trust → discovery → stack → await.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use tracing::{info, warn};
 
 use super::decide::{AwaitNext, Awaited, StackNext, await_created, stack};
 use super::delete::found;
+use super::engine::PROMPT;
 use super::moment::Moment;
 use super::{Conductor, Progress, StepError};
 use crate::driver::{Bundle, ClusterPlan, DriverError, Waits};
-use crate::model::certificate::CertificateKind;
+use crate::model::certificate::{Certificate, CertificateKind};
 use crate::model::cluster::Cluster;
 use crate::model::credential::Credential;
 use crate::model::discovery::DiscoveryToken;
@@ -60,8 +62,14 @@ impl Conductor {
         let id = moment.id();
         let sealer = self.inner.store.sealer();
         let mut change = Change::new().expect(operation);
-        for drawn in self.draw(&moment.cluster, &CertificateKind::ALL).await? {
+        let mut next = operation.at(Step::Trustee);
+        let asked = self.inner.clock.now();
+        for drawn in self.drawn_in_turn(moment).await? {
             change = change.put(&drawn);
+        }
+        // As with an operation that waits for others: that is none of its time.
+        if self.inner.clock.now().since(asked) > PROMPT {
+            next.deadline = self.another_deadline(moment, operation);
         }
         let password = self.inner.entropy.password();
         let credential = Credential {
@@ -74,8 +82,22 @@ impl Conductor {
             next_trust: None,
             former_trust: None,
         };
-        self.commit(change.put(&credential).put(&operation.at(Step::Trustee))).await?;
+        self.commit(change.put(&credential).put(&next)).await?;
         Ok(Progress::Again)
+    }
+
+    /// Every key of the cluster. Keys are drawn in order for all clusters: whoever has to wait is
+    /// told for what.
+    async fn drawn_in_turn(&self, moment: &Moment) -> Result<Vec<Certificate>, StepError> {
+        let mut drawing = pin!(self.draw(&moment.cluster, &CertificateKind::ALL));
+        tokio::select! {
+            biased;
+            drawn = &mut drawing => drawn,
+            () = self.inner.clock.sleep(PROMPT) => {
+                self.note(moment, "Waiting for the cluster's keys to be drawn.").await;
+                drawing.await
+            }
+        }
     }
 
     /// One trustee per cluster, named after it, whoever asks and how often.
