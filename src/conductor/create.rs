@@ -6,6 +6,7 @@ use tracing::{info, warn};
 
 use super::decide::{AwaitNext, Awaited, StackNext, await_created, stack};
 use super::delete::found;
+use super::engine::PROMPT;
 use super::moment::Moment;
 use super::{Conductor, Progress, StepError};
 use crate::driver::{Bundle, ClusterPlan, DriverError, Waits};
@@ -61,9 +62,17 @@ impl Conductor {
         let sealer = self.inner.store.sealer();
         let mut change = Change::new().expect(operation);
         let drawn = self.draw(&moment.cluster, &CertificateKind::ALL).await?;
-        let Some(drawn) = drawn else { return Ok(Progress::Aside) };
+        let Some(drawn) = drawn else {
+            self.note(moment, "Waiting for the cluster's keys to be drawn.").await;
+            return Ok(Progress::Aside);
+        };
+        let mut next = operation.at(Step::Trustee);
         for drawn in drawn {
             change = change.put(&drawn);
+        }
+        // As with an operation that waits for others: that is none of its time.
+        if self.inner.clock.now().since(operation.began) > PROMPT {
+            next.deadline = self.another_deadline(moment, operation);
         }
         let password = self.inner.entropy.password();
         let credential = Credential {
@@ -76,7 +85,7 @@ impl Conductor {
             next_trust: None,
             former_trust: None,
         };
-        self.commit(change.put(&credential).put(&operation.at(Step::Trustee))).await?;
+        self.commit(change.put(&credential).put(&next)).await?;
         Ok(Progress::Again)
     }
 

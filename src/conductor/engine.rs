@@ -47,7 +47,8 @@ const ACTS: Backoff = Backoff { first: Duration::from_secs(1), most: Duration::f
 pub(super) const LOOKS: Backoff =
     Backoff { first: Duration::from_secs(1), most: Duration::from_secs(4) };
 /// An operation that is begun sooner than this after it was asked for has not waited.
-const PROMPT: Duration = Duration::from_secs(5);
+pub(super) const PROMPT: Duration = Duration::from_secs(5);
+
 impl Conductor {
     /// Takes steps until there is nothing to do now.
     pub(super) async fn look_after(&self, id: ClusterId) {

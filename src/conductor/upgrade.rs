@@ -2,6 +2,11 @@
 //!
 //! Every batch is an update of the stack that changes the images and flavors of its servers and of
 //! no others; Nova resizes and rebuilds them in place, with their addresses, volumes and names.
+//!
+//! The time that an operation has is for one batch, from its drain to its last ready node, and
+//! begins anew with the next. So a whole upgrade has that time once for every batch, as many nodes
+//! take longer than few; one time for all would end large upgrades that go well, and all of it for
+//! any batch would let the first one that is stuck wait for as long as all of them may take.
 
 use std::collections::BTreeMap;
 
@@ -210,11 +215,11 @@ impl Conductor {
                 (true, false) => next.flavor_id.clone_from(&cluster.flavor_id),
                 (false, _) => {}
             }
-            if moment.image_of(changed) != Some(&target) {
-                next.image_id = Some(target.clone());
-            }
             next.image = Some(target.clone());
-            next.version.clone_from(&begun.kube_version);
+            // What is shown follows when the nodes have; a further group's plan needs it now.
+            if !next.is_default {
+                next.version.clone_from(&begun.kube_version);
+            }
             next.labels = begun.labels.clone();
             if next.name == DEFAULT_WORKER {
                 Limits::follow(&mut next, &moment.cluster.labels, &begun.labels);
@@ -237,7 +242,9 @@ impl Conductor {
         info!(behind = begun.behind(), "upgrade begun");
         // What else the template says reaches the stack even if no server has to follow.
         let step = if begun.behind() == 0 { Step::RebuildNodes } else { Step::DrainNodes };
-        self.commit(change.put(&begun).put(&operation.at(step))).await?;
+        let mut next = operation.at(step);
+        next.detail.before = u32::try_from(begun.behind()).unwrap_or(u32::MAX);
+        self.commit(change.put(&begun).put(&next)).await?;
         Ok(Progress::Again)
     }
 
@@ -277,9 +284,7 @@ impl Conductor {
         // Whoever boots next under these names is new; who is only resized stays who it is.
         let stale = moment.nodes.iter().filter(|n| rebuilt.contains(&&n.name));
         let change = stale.fold(Change::new(), |change, node| change.delete(node));
-        let mut next = operation.at(Step::RebuildNodes);
-        // Each batch has the time that the operation was given.
-        next.deadline = self.another_deadline(moment, operation);
+        let next = operation.at(Step::RebuildNodes);
         let change = change.expect(operation).expect(rollout).put(&handed);
         self.commit(change.put(&next)).await?;
         info!(nodes = names.join(", "), "nodes are rebuilt or resized next");
@@ -338,6 +343,7 @@ impl Conductor {
             stack: shown.as_ref(),
             nodes: &nodes,
             wanted,
+            going: 0,
             began: operation.began,
             deadline: operation.deadline,
             now: self.time_of(operation),
@@ -366,7 +372,8 @@ impl Conductor {
                 let mut next = operation.at(Step::DrainNodes);
                 next.deadline = self.another_deadline(moment, operation);
                 let change = Change::new().expect(operation).expect(rollout).put(&heard);
-                self.commit(change.put(&next)).await?;
+                let change = change.put(&next);
+                self.commit(masters_followed(moment, operation, group, change)).await?;
                 Ok(Progress::Again)
             }
             (_, shown) => Ok(awaiting_heat(shown.as_ref())),
@@ -384,13 +391,29 @@ impl Conductor {
         let now = self.inner.clock.now();
         let plan = self.plan_of(moment, group)?;
         let version = self.driver(moment)?.coe_version(&plan);
-        let said = format!("Upgraded to image {}.", rollout.image_id);
+        let rebuilt = operation.detail.before > 0;
+        let said = match (rebuilt, &moment.template) {
+            (true, _) => format!("Upgraded to image {}.", rollout.image_id),
+            (false, Some(template)) => format!(
+                "Every node had image {} already, so none was rebuilt; cluster template {} is \
+                 followed.",
+                rollout.image_id, template.name
+            ),
+            (false, None) => {
+                format!("Every node had image {} already, so none was rebuilt.", rollout.image_id)
+            }
+        };
         let changed: Vec<NodeGroup> = moment
             .groups
             .iter()
             .filter(|g| goes_along(g, group))
             .map(|g| {
-                let mut next = g.record.clone();
+                let mut next = match rebuilt {
+                    true => has_followed(g, rollout),
+                    false => {
+                        NodeGroup { version: rollout.kube_version.clone(), ..g.record.clone() }
+                    }
+                };
                 next.status = Status::UpdateComplete;
                 next.status_reason = Some(said.clone());
                 next.updated_at = Some(now);
@@ -406,6 +429,33 @@ impl Conductor {
         self.commit(change.expect(&moment.cluster).put(&cluster)).await?;
         info!(group = group.name, "upgraded");
         Ok(Progress::Again)
+    }
+}
+
+/// A group all of whose nodes have the new image.
+fn has_followed(group: &NodeGroup, rollout: &Rollout) -> NodeGroup {
+    NodeGroup {
+        image_id: Some(rollout.image_id.clone()),
+        version: rollout.kube_version.clone(),
+        ..group.clone()
+    }
+}
+
+/// Adds the group of the masters once the last of them has followed: workers may take long.
+fn masters_followed(
+    moment: &Moment,
+    operation: &Operation,
+    group: &NodeGroup,
+    change: Change,
+) -> Change {
+    let Some(rollout) = moment.rollout(group) else { return change };
+    if !group.is_default || !rollout.masters.is_empty() || operation.detail.before == 0 {
+        return change;
+    }
+    let masters = moment.groups.iter().find(|g| g.is_default && g.is_master());
+    match masters.map(|g| (g, has_followed(g, rollout))) {
+        Some((known, followed)) if known.record != followed => change.expect(known).put(&followed),
+        _ => change,
     }
 }
 

@@ -57,6 +57,9 @@ fn detail(body: &Value) -> &str {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upgrade_does_what_its_template_says_or_says_what_it_cannot() {
     let lab = Lab::new().await;
+    // Else no template may ask for a volume or a load balancer.
+    lab.cloud.announce_service("cinder", "block-storage");
+    lab.cloud.announce_service("octavia", "load-balancer");
     let daemon = lab.daemon().await;
     let token = lab.token("demo").await;
     made(&daemon, &token, "old", json!({"floating_ip_enabled": false})).await;

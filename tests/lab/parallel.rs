@@ -234,3 +234,27 @@ async fn what_many_add_to_a_template_or_a_group_is_all_there() {
     let (status, body) = daemon.post(&demo, "/v1/clusters", asked).await;
     assert_eq!(status, StatusCode::FORBIDDEN, "the last limit stands: {body}");
 }
+
+/// Regression: a creation that waits until the keys of others are drawn said nothing, and when its
+/// time was over it blamed the stack.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_creation_that_waits_for_its_keys_says_so() {
+    let lab = Lab::new().await;
+    let token = lab.token("demo").await;
+    let daemon = lab.daemon().await;
+    let (status, made) = daemon.post(&token, "/v1/clustertemplates", template()).await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+    let mut last = String::new();
+    for n in 0..16 {
+        let body = json!({"name": format!("k{n}"), "cluster_template_id": "k8s"});
+        let (status, body) = daemon.post(&token, "/v1/clusters", body).await;
+        assert_eq!(status, StatusCode::ACCEPTED, "{body}");
+        body["uuid"].as_str().unwrap().clone_into(&mut last);
+    }
+    let waits = |c: &Value| {
+        c["status_reason"] == "Waiting for the cluster's keys to be drawn."
+            && c["status"] == "CREATE_IN_PROGRESS"
+    };
+    daemon.until(&token, &last, waits).await;
+    daemon.end().await;
+}
