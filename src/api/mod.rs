@@ -20,6 +20,7 @@ mod route;
 #[cfg(test)]
 mod tests;
 mod v1;
+mod vendordata;
 mod version;
 
 use std::path::PathBuf;
@@ -324,6 +325,7 @@ async fn dispatch(cx: &Context<'_>, resource: &Resource, method: &Method) -> Out
         quotas, stats,
     };
     match (resource, method) {
+        (Resource::VendorData, _) => vendordata::give(cx),
         (Resource::Templates, &Method::GET) => clustertemplates::list(cx, false),
         (Resource::TemplatesDetail, &Method::GET) => clustertemplates::list(cx, true),
         (Resource::Templates, &Method::POST) => Box::pin(clustertemplates::create(cx)).await,

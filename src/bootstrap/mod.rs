@@ -26,7 +26,7 @@ use crate::base::http::server::{
     Limits, Request, Response, Service, empty, json as json_response, response,
 };
 use crate::base::id::Entropy;
-use crate::conductor::Conductor;
+use crate::conductor::{Conductor, Visitor};
 use crate::model::ClusterId;
 use crate::model::certificate::Purpose;
 use crate::model::cluster::Cluster;
@@ -88,6 +88,20 @@ struct Caller {
     cluster: ClusterId,
     /// The Nova server it says it is; believed once the name is claimed.
     instance: String,
+    source: IpAddr,
+    vendor_secret: Option<String>,
+}
+
+impl Caller {
+    fn visitor(&self) -> Visitor<'_> {
+        Visitor {
+            cluster: self.cluster,
+            node: &self.guest.name,
+            instance: &self.instance,
+            source: self.source,
+            vendor_secret: self.vendor_secret.as_deref(),
+        }
+    }
 }
 
 impl Bootstrap {
@@ -106,7 +120,7 @@ impl Bootstrap {
         let (node, errand) = door::route(request)?;
         let claims = self.authenticate(request)?;
         Span::current().record("cluster", field::display(claims.cluster));
-        let caller = self.caller(&claims, node, door::instance(request)?.to_string())?;
+        let caller = self.caller(&claims, node, request)?;
         // The body is read before the name is claimed: nonsense costs no call to Nova.
         match errand {
             Errand::Bundle => {
@@ -165,10 +179,12 @@ impl Bootstrap {
             .ok_or_else(|| unauthorized("The enrolment token is not valid, or has expired."))
     }
 
-    fn caller(&self, claims: &Enrolment, node: &str, instance: String) -> Result<Caller, Fault> {
+    fn caller(&self, claims: &Enrolment, node: &str, request: &Request) -> Result<Caller, Fault> {
+        let instance = door::instance(request)?.to_string();
         let seen = self.look(claims.cluster, node)?;
         let guest = admission::admit(claims, &seen.cluster, &seen.groups, node)?;
-        Ok(Caller { guest, cluster: claims.cluster, instance })
+        let (source, vendor_secret) = (request.peer.ip(), door::vendor_secret(request));
+        Ok(Caller { guest, cluster: claims.cluster, instance, source, vendor_secret })
     }
 
     fn look(&self, cluster: ClusterId, node: &str) -> Result<Seen, Fault> {
@@ -190,7 +206,7 @@ impl Bootstrap {
     /// Binds the node's name to the caller's server, or confirms that it is bound to it.
     async fn claim(&self, caller: &Caller) -> Result<Node, Fault> {
         let Caller { guest, cluster, instance, .. } = caller;
-        let mut is_server = false;
+        let mut proof = None;
         for _ in 0..TRIES {
             let seen = self.look(*cluster, &guest.name)?;
             let bound = seen.node.as_ref().and_then(|n| n.instance.as_deref());
@@ -206,16 +222,12 @@ impl Bootstrap {
                 }
                 (_, None) => {}
             }
-            // Nova is asked once; the loop is for the commit.
-            is_server =
-                is_server || self.conductor.is_server_of(*cluster, &guest.name, instance).await?;
-            if !is_server {
-                warn!(%cluster, node = guest.name, instance, "not a server of this cluster");
-                return Err(Fault::forbidden(format!(
-                    "Nova knows no server {instance} called {} in the cluster's project.",
-                    guest.name
-                )));
-            }
+            // The cloud is asked once; the loop is for the commit.
+            let guarantee = match proof {
+                Some(guarantee) => guarantee,
+                None => self.conductor.first_contact(caller.visitor()).await?,
+            };
+            proof = Some(guarantee);
             let claimed = self.claimed(caller, seen.node.as_ref().map(|n| &n.record));
             let change = Change::new().expect_exists(&seen.cluster.record);
             let change = match &seen.node {
@@ -223,7 +235,10 @@ impl Bootstrap {
                 None => change.expect_absent(&claimed),
             };
             match self.store.commit(change.put(&claimed)).await {
-                Ok(()) => info!(%cluster, node = guest.name, instance, "node claimed"),
+                Ok(()) => {
+                    let (node, source) = (&guest.name, caller.source);
+                    info!(%cluster, node, instance, %source, %guarantee, "node claimed");
+                }
                 Err(StoreError::Stale) => {}
                 Err(e) => return Err(e.into()),
             }

@@ -11,6 +11,7 @@ use crate::base::id::Entropy;
 use crate::base::points::Points;
 use crate::base::secret::Secret;
 use crate::driver::{Drivers, plan};
+use crate::model::first_contact::Rules;
 use crate::model::labels::UnknownLabels;
 use crate::openstack::{
     Accounts, Cloud, CloudSettings, Identity, Service, ServiceSettings, Tokens,
@@ -86,6 +87,7 @@ pub(crate) fn conductor_with(
         heat_reauthenticates: false,
         lb_delete_timeout: Duration::from_secs(60),
         unknown_labels: UnknownLabels::Warn,
+        first_contact: Rules::default(),
     };
     decide(&mut settings);
     let conductor = Conductor::new(Parts {

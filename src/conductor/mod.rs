@@ -16,6 +16,7 @@ mod drivers;
 mod duties;
 mod engine;
 mod figures;
+mod first_contact;
 mod groups;
 mod health;
 mod identity;
@@ -53,6 +54,7 @@ use crate::base::points::{Points, Stopped};
 use crate::base::pulse::Pulse;
 use crate::base::secret::{CannotOpen, Secret};
 use crate::driver::{Driver, Drivers, plan};
+use crate::model::first_contact::Rules;
 use crate::model::labels::UnknownLabels;
 use crate::model::operation::Step;
 use crate::model::requester::Requester;
@@ -62,6 +64,7 @@ use crate::model::{ClusterId, Sequence};
 use crate::openstack::{Cloud, CloudError};
 use crate::pki::enrolment::EnrolmentKey;
 use crate::pki::mill::Mill;
+use crate::pki::vendor_data::VendorKey;
 use crate::store::{Change, Store, StoreError};
 
 pub use admit::{
@@ -70,6 +73,8 @@ pub use admit::{
 };
 use engine::{LOOKS, Progress};
 pub use figures::StepFigures;
+use first_contact::Doorstep;
+pub use first_contact::{NotLetIn, Visitor};
 use identity::Sessions;
 pub use label_checks::check_unknown;
 pub use orders::{ResizeOrder, UpgradeOrder};
@@ -116,6 +121,8 @@ pub struct Settings {
     /// How long a deletion waits for load balancers of the cluster's services.
     pub lb_delete_timeout: Duration,
     pub unknown_labels: UnknownLabels,
+    /// What a server has to prove before it is believed to be a node.
+    pub first_contact: Rules,
 }
 
 /// Clones share one conductor.
@@ -135,6 +142,9 @@ struct Inner {
     entropy: Entropy,
     points: Points,
     enrolment: EnrolmentKey,
+    /// Makes the secrets that Nova gives servers.
+    vendor: VendorKey,
+    doorstep: Doorstep,
     mill: Mill,
     queue: Mutex<Queue>,
     wake: Notify,
@@ -216,6 +226,8 @@ impl Conductor {
                 clock,
                 entropy,
                 points,
+                vendor: VendorKey::of(&enrolment),
+                doorstep: Doorstep::default(),
                 enrolment,
                 mill,
                 queue: Mutex::default(),

@@ -11,6 +11,7 @@ use toml::Value;
 use super::sections::{LogFormat, Profile};
 use super::value::{Every, Password, Span};
 use crate::base::secret::Secret;
+use crate::model::first_contact::FirstContact;
 use crate::model::labels::UnknownLabels;
 
 /// How a value is written.
@@ -96,6 +97,7 @@ leaf! {
     LogFormat, Text, |v| v.as_str();
     Profile, Text, |v| v.as_str();
     UnknownLabels, Text, |v| v.as_str();
+    FirstContact, Text, |v| v.as_str();
     bool, Switch, |v| *v;
     u32, Number, |v| i64::from(*v);
     usize, Number, |v| i64::try_from(*v).unwrap_or(i64::MAX);

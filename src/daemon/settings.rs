@@ -185,6 +185,7 @@ pub fn conductor(config: &Config, advertised: &Advertised, host: &str) -> conduc
         heat_reauthenticates: config.cluster.heat_reauthenticates,
         lb_delete_timeout: config.cluster.lb_delete_timeout.0,
         unknown_labels: config.cluster.unknown_labels,
+        first_contact: config.bootstrap.rules(),
     }
 }
 

@@ -10,6 +10,7 @@ pub mod enrolment;
 pub mod listener;
 pub mod material;
 pub mod mill;
+pub mod vendor_data;
 
 use std::time::Duration;
 

@@ -225,6 +225,7 @@ fn conductor(store: &Store, clock: &Clock) -> Conductor {
             heat_reauthenticates: false,
             lb_delete_timeout: Duration::from_secs(60),
             unknown_labels: Default::default(),
+            first_contact: Default::default(),
         },
         clock: clock.clone(),
         entropy: Entropy::new(),
