@@ -21,6 +21,7 @@ mod route;
 mod tests;
 mod unrepeated;
 mod v1;
+mod vendordata;
 mod version;
 
 use std::path::PathBuf;
@@ -347,6 +348,7 @@ async fn dispatch(cx: &Context<'_>, resource: &Resource, method: &Method) -> Out
         quotas, stats,
     };
     match (resource, method) {
+        (Resource::VendorData, _) => vendordata::give(cx),
         (Resource::Templates, &Method::GET) => clustertemplates::list(cx, false).await,
         (Resource::TemplatesDetail, &Method::GET) => clustertemplates::list(cx, true).await,
         (Resource::Templates, &Method::POST) => Box::pin(clustertemplates::create(cx)).await,

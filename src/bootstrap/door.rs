@@ -8,7 +8,7 @@ use tracing::error;
 use uuid::Uuid;
 
 use crate::base::http::server::{BodyError, Request, Response, json as json_response};
-use crate::conductor::Refusal;
+use crate::conductor::{NotLetIn, Refusal};
 use crate::pki::PkiError;
 use crate::store::StoreError;
 
@@ -75,6 +75,13 @@ pub fn instance(request: &Request) -> Result<Uuid, Fault> {
     Uuid::try_parse(text).map_err(|_| {
         Fault::bad("The header X-Magnumd-Instance must be the UUID of the server that asks.")
     })
+}
+
+/// What Nova has given the server as our secret, if it says so. What cannot be printed is wrong,
+/// not absent.
+pub fn vendor_secret(request: &Request) -> Option<String> {
+    let given = request.headers.get("x-magnumd-vendor-secret")?;
+    Some(String::from_utf8_lossy(given.as_bytes()).into_owned())
 }
 
 /// A JSON body of a known shape.
@@ -159,6 +166,15 @@ impl From<Refusal> for Fault {
             | Refusal::Forbidden(sentence)
             | Refusal::NotAccepted(sentence)
             | Refusal::Unavailable(sentence) => Self::later(sentence),
+        }
+    }
+}
+
+impl From<NotLetIn> for Fault {
+    fn from(e: NotLetIn) -> Self {
+        match e {
+            NotLetIn::Refused(sentence) => Self::forbidden(sentence),
+            NotLetIn::Unclear(refusal) => refusal.into(),
         }
     }
 }

@@ -28,10 +28,11 @@ use crate::base::http::server::{
 };
 use crate::base::id::Entropy;
 use crate::base::party::Party;
-use crate::conductor::Conductor;
+use crate::conductor::{Conductor, NotLetIn, Visitor};
 use crate::model::ClusterId;
 use crate::model::certificate::Purpose;
 use crate::model::cluster::Cluster;
+use crate::model::first_contact::Guarantee;
 use crate::model::node::{Node, Phase, PhaseState};
 use crate::model::nodegroup::NodeGroup;
 use crate::pki::authority::Authority;
@@ -92,6 +93,20 @@ struct Caller {
     cluster: ClusterId,
     /// The Nova server it says it is; believed once the name is claimed.
     instance: String,
+    source: IpAddr,
+    vendor_secret: Option<String>,
+}
+
+impl Caller {
+    fn visitor(&self) -> Visitor<'_> {
+        Visitor {
+            cluster: self.cluster,
+            node: &self.guest.name,
+            instance: &self.instance,
+            source: self.source,
+            vendor_secret: self.vendor_secret.as_deref(),
+        }
+    }
 }
 
 impl Bootstrap {
@@ -111,7 +126,7 @@ impl Bootstrap {
         let (node, errand) = door::route(request)?;
         let claims = self.authenticate(request)?;
         Span::current().record("cluster", field::display(claims.cluster));
-        let (caller, seen) = self.caller(&claims, node, door::instance(request)?.to_string())?;
+        let (caller, seen) = self.caller(&claims, node, request)?;
         let nodes = seen.groups.iter().map(|group| group.node_count).sum();
         let bound = seen.node.as_ref().and_then(|node| node.instance.as_ref());
         let _place = self.pace.admit(&caller, bound == Some(&caller.instance), nodes).await?;
@@ -188,11 +203,13 @@ impl Bootstrap {
         &self,
         claims: &Enrolment,
         node: &str,
-        instance: String,
+        request: &Request,
     ) -> Result<(Caller, Seen), Fault> {
+        let instance = door::instance(request)?.to_string();
         let seen = self.look(claims.cluster, node)?;
         let guest = admission::admit(claims, &seen.cluster, &seen.groups, node)?;
-        Ok((Caller { guest, cluster: claims.cluster, instance }, seen))
+        let (source, vendor_secret) = (request.peer.ip(), door::vendor_secret(request));
+        Ok((Caller { guest, cluster: claims.cluster, instance, source, vendor_secret }, seen))
     }
 
     fn look(&self, cluster: ClusterId, node: &str) -> Result<Seen, Fault> {
@@ -214,7 +231,7 @@ impl Bootstrap {
     /// Binds the node's name to the caller's server, or confirms that it is bound to it.
     async fn claim(&self, caller: &Caller) -> Result<Node, Fault> {
         let Caller { guest, cluster, instance, .. } = caller;
-        let mut is_server = false;
+        let mut proof = None;
         for _ in 0..TRIES {
             let seen = self.look(*cluster, &guest.name)?;
             let bound = seen.node.as_ref().and_then(|n| n.instance.as_deref());
@@ -230,18 +247,12 @@ impl Bootstrap {
                 }
                 (_, None) => {}
             }
-            // Nova is asked once; the loop is for the commit.
-            is_server = is_server
-                || !self.pace.is_unknown(caller)
-                    && self.conductor.is_server_of(*cluster, &guest.name, instance).await?;
-            if !is_server {
-                self.pace.learn_unknown(caller);
-                warn!(%cluster, node = guest.name, instance, "not a server of this cluster");
-                return Err(Fault::forbidden(format!(
-                    "Nova knows no server {instance} called {} in the cluster's project.",
-                    guest.name
-                )));
-            }
+            // The cloud is asked once; the loop is for the commit.
+            let guarantee = match proof {
+                Some(guarantee) => guarantee,
+                None => self.first_contact(caller).await?,
+            };
+            proof = Some(guarantee);
             let claimed = self.claimed(caller, seen.node.as_ref().map(|n| &n.record));
             let change = Change::new().expect_exists(&seen.cluster.record);
             let change = match &seen.node {
@@ -249,12 +260,28 @@ impl Bootstrap {
                 None => change.expect_absent(&claimed),
             };
             match self.store.commit(change.put(&claimed)).await {
-                Ok(()) => info!(%cluster, node = guest.name, instance, "node claimed"),
+                Ok(()) => {
+                    let (node, source) = (&guest.name, caller.source);
+                    info!(%cluster, node, instance, %source, %guarantee, "node claimed");
+                }
                 Err(StoreError::Stale) => {}
                 Err(e) => return Err(e.into()),
             }
         }
         Err(Fault::later("The node's record is being changed by others; try again."))
+    }
+
+    /// What the caller proves of itself. Whoever was refused a moment ago, and brings no secret, is
+    /// refused without a call.
+    async fn first_contact(&self, caller: &Caller) -> Result<Guarantee, Fault> {
+        if self.pace.is_refused(caller) {
+            return Err(Fault::forbidden("This server was refused a moment ago; try again later."));
+        }
+        let judged = self.conductor.first_contact(caller.visitor()).await;
+        if matches!(judged, Err(NotLetIn::Refused(_))) {
+            self.pace.refused(caller);
+        }
+        Ok(judged?)
     }
 
     fn claimed(&self, caller: &Caller, known: Option<&Node>) -> Node {

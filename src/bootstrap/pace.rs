@@ -1,10 +1,11 @@
 //! How often nodes may ask: a cluster whose token somebody floods us with waits for itself.
 //!
-//! A server that has claimed its name is counted by itself, whoever has not by the cluster:
-//! the token of a group speaks for every worker of it, so names cost nothing. What is too much is
-//! answered late, so that asking again at once is no faster.
+//! A server that has claimed its name is counted by itself, whoever has not by the cluster and the
+//! address: the token of a group speaks for every worker of it, so names cost nothing. What is too
+//! much is answered late, so that asking again at once is no faster.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,8 +18,8 @@ use crate::base::clock::{Clock, Timestamp};
 use crate::base::turns::{Place, Turns};
 use crate::model::ClusterId;
 
-/// How long a server that Nova does not know is not asked for again.
-const UNKNOWN: Duration = Duration::from_secs(15);
+/// How long a claim that was refused is not asked about again.
+const REFUSED: Duration = Duration::from_secs(15);
 /// How long the answer to one question too many is kept back, on the wall's clock.
 const HELD: Duration = Duration::from_secs(1);
 /// How often the log says so of the same asker.
@@ -44,8 +45,8 @@ struct Allowance {
 enum Asker {
     /// A node whose name is bound to the server that asks.
     Node(ClusterId, String),
-    /// Everybody else with a token of the cluster.
-    Strangers(ClusterId),
+    /// Everybody else with a token of the cluster, by the address that they come from.
+    Strangers(ClusterId, IpAddr),
 }
 
 /// What is left of an allowance.
@@ -56,22 +57,22 @@ struct Left {
     said: Option<Timestamp>,
 }
 
-/// A node's name, and the server that it is not.
-type Unknown = (ClusterId, String, String);
+/// A node's name, the server that was said to be it, and from where.
+type Claim = (ClusterId, String, String, IpAddr);
 
 /// Keeps count.
 pub(super) struct Pace {
     clock: Clock,
     turns: Turns<ClusterId>,
     left: Mutex<HashMap<Asker, Left>>,
-    /// Until when Nova's answer is remembered.
-    unknown: Mutex<HashMap<Unknown, Timestamp>>,
+    /// Until when the answer is remembered.
+    refused: Mutex<HashMap<Claim, Timestamp>>,
 }
 
 impl Pace {
     pub(super) fn new(clock: Clock) -> Self {
         let turns = Turns::new(PLACES, PLACES_EACH);
-        Self { clock, turns, left: Mutex::default(), unknown: Mutex::default() }
+        Self { clock, turns, left: Mutex::default(), refused: Mutex::default() }
     }
 
     /// A place among those who are answered, for a caller that has not asked too often. `is_bound`
@@ -85,7 +86,7 @@ impl Pace {
         let cluster = caller.cluster;
         let (asker, allowance) = match is_bound {
             true => (Asker::Node(cluster, caller.guest.name.clone()), OF_A_NODE),
-            false => (Asker::Strangers(cluster), of_strangers(nodes)),
+            false => (Asker::Strangers(cluster, caller.source), of_strangers(nodes)),
         };
         if !self.has_left(asker, allowance) {
             tokio::time::sleep(HELD).await;
@@ -103,7 +104,7 @@ impl Pace {
                 let full = match asker {
                     Asker::Node(..) => OF_A_NODE,
                     // Of how many nodes is not known here: a small cluster's is forgotten sooner.
-                    Asker::Strangers(_) => of_strangers(0),
+                    Asker::Strangers(..) => of_strangers(0),
                 };
                 left.grown(full, now) < full.burst
             });
@@ -119,33 +120,34 @@ impl Pace {
             left.said = Some(now);
             match asker {
                 Asker::Node(cluster, node) => warn!(%cluster, node, "the node asks too often"),
-                Asker::Strangers(cluster) => {
-                    warn!(%cluster, "servers that are no nodes yet ask too often with its token");
+                Asker::Strangers(cluster, source) => {
+                    warn!(%cluster, %source, "servers that are no nodes yet ask too often with its token");
                 }
             }
         }
         false
     }
 
-    /// Whether Nova has said a moment ago that it knows no such server.
-    pub(super) fn is_unknown(&self, caller: &Caller) -> bool {
-        let until = lock(&self.unknown).get(&unknown(caller)).copied();
-        until.is_some_and(|until| self.clock.now() < until)
+    /// Whether the same was refused a moment ago, from the same address. A secret is always looked
+    /// at: it may be right from where others have failed.
+    pub(super) fn is_refused(&self, caller: &Caller) -> bool {
+        let until = lock(&self.refused).get(&claim(caller)).copied();
+        caller.vendor_secret.is_none() && until.is_some_and(|until| self.clock.now() < until)
     }
 
-    /// Nova knows no such server.
-    pub(super) fn learn_unknown(&self, caller: &Caller) {
+    /// What the cloud says of the caller's claim does not bear it out.
+    pub(super) fn refused(&self, caller: &Caller) {
         // What was remembered is forgotten in time, however often it is asked for meanwhile.
-        if self.is_unknown(caller) {
+        if caller.vendor_secret.is_some() || self.is_refused(caller) {
             return;
         }
         let now = self.clock.now();
-        let mut all = lock(&self.unknown);
+        let mut all = lock(&self.refused);
         if all.len() >= MOST {
             all.retain(|_, until| now < *until);
         }
         if all.len() < MOST {
-            all.insert(unknown(caller), now.plus(UNKNOWN));
+            all.insert(claim(caller), now.plus(REFUSED));
         }
     }
 }
@@ -164,8 +166,8 @@ impl Left {
     }
 }
 
-fn unknown(caller: &Caller) -> Unknown {
-    (caller.cluster, caller.guest.name.clone(), caller.instance.clone())
+fn claim(caller: &Caller) -> Claim {
+    (caller.cluster, caller.guest.name.clone(), caller.instance.clone(), caller.source)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -183,7 +185,8 @@ mod tests {
     fn caller(cluster: u128, node: &str) -> Caller {
         let guest = Guest { name: node.to_owned(), nodegroup: "g".to_owned(), master_index: None };
         let instance = Uuid::from_u128(7).to_string();
-        Caller { guest, cluster: ClusterId::new(Uuid::from_u128(cluster)), instance }
+        let (cluster, source) = (ClusterId::new(Uuid::from_u128(cluster)), [192, 0, 2, 1].into());
+        Caller { guest, cluster, instance, source, vendor_secret: None }
     }
 
     async fn asks(pace: &Pace, caller: &Caller, is_bound: bool, times: usize) -> usize {
@@ -191,7 +194,7 @@ mod tests {
         for _ in 0..times {
             let asker = match is_bound {
                 true => Asker::Node(caller.cluster, caller.guest.name.clone()),
-                false => Asker::Strangers(caller.cluster),
+                false => Asker::Strangers(caller.cluster, caller.source),
             };
             let allowance = if is_bound { OF_A_NODE } else { of_strangers(2) };
             answered += usize::from(pace.has_left(asker, allowance));
@@ -240,14 +243,26 @@ mod tests {
     }
 
     #[test]
-    fn what_nova_does_not_know_is_not_asked_again_at_once() {
+    fn what_was_refused_is_not_asked_about_again_at_once() {
         let clock = Clock::fast(100.0);
         let pace = Pace::new(clock.clone());
         let (one, other) = (caller(1, "a"), caller(1, "b"));
-        assert!(!pace.is_unknown(&one));
-        pace.learn_unknown(&one);
-        assert!(pace.is_unknown(&one) && !pace.is_unknown(&other));
-        std::thread::sleep(UNKNOWN / 80);
-        assert!(!pace.is_unknown(&one), "it may have come to be");
+        let elsewhere = Caller { source: [192, 0, 2, 9].into(), ..caller(1, "a") };
+        let with_secret = Caller { vendor_secret: Some("s".to_owned()), ..caller(1, "a") };
+        assert!(!pace.is_refused(&one));
+        pace.refused(&one);
+        assert!(pace.is_refused(&one) && !pace.is_refused(&other));
+        assert!(!pace.is_refused(&elsewhere), "the server itself may ask from there");
+        assert!(!pace.is_refused(&with_secret));
+        std::thread::sleep(REFUSED / 80);
+        assert!(!pace.is_refused(&one), "it may have come to be");
+    }
+
+    #[tokio::test]
+    async fn a_reader_who_floods_from_elsewhere_takes_nothing_from_a_server() {
+        let pace = Pace::new(Clock::real());
+        let reader = Caller { source: [192, 0, 2, 9].into(), ..caller(1, "n") };
+        while pace.admit(&reader, false, 1).await.is_ok() {}
+        assert!(pace.admit(&caller(1, "n"), false, 1).await.is_ok());
     }
 }

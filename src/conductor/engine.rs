@@ -108,6 +108,7 @@ impl Conductor {
             }
             Ok(Progress::Wait(sentence)) => {
                 self.settled(id);
+                let sentence = self.with_refused(id, sentence);
                 self.note(moment, &sentence).await;
                 self.push(id, self.inner.settings.look_interval);
             }
@@ -243,6 +244,10 @@ impl Conductor {
             failed => failed,
         };
         let StepError::Failed { reason, nodegroup } = failed else { return Recovery::Stopped };
+        let reason = match operation.kind {
+            OperationKind::Delete => reason,
+            _ => self.with_refused(moment.id(), reason),
+        };
         let outcome = self.fail(moment, operation, &reason, nodegroup.as_deref()).await;
         match outcome {
             Ok(()) => Recovery::Failed,

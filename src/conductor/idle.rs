@@ -12,6 +12,7 @@ use crate::base::points::Points;
 use crate::base::secret::Secret;
 use crate::driver::{Drivers, plan};
 use crate::model::certificate::KeyAlgorithm;
+use crate::model::first_contact::Rules;
 use crate::model::labels::UnknownLabels;
 use crate::openstack::{
     Accounts, Cloud, CloudSettings, Identity, Service, ServiceSettings, Tokens,
@@ -89,6 +90,7 @@ pub(crate) fn conductor_with(
         unknown_labels: UnknownLabels::Warn,
         health_allow_loopback: true,
         own_addresses: Vec::new(),
+        first_contact: Rules::default(),
     };
     decide(&mut settings);
     let conductor = Conductor::new(Parts {

@@ -16,6 +16,7 @@ mod drivers;
 mod duties;
 mod engine;
 mod figures;
+mod first_contact;
 mod groups;
 mod health;
 mod identity;
@@ -58,6 +59,7 @@ use crate::base::points::{Points, Stopped};
 use crate::base::pulse::Pulse;
 use crate::base::secret::{CannotOpen, Secret};
 use crate::driver::{Driver, Drivers, plan};
+use crate::model::first_contact::Rules;
 use crate::model::labels::UnknownLabels;
 use crate::model::operation::Step;
 use crate::model::requester::Requester;
@@ -67,6 +69,7 @@ use crate::model::{ClusterId, Sequence};
 use crate::openstack::{Cloud, CloudError};
 use crate::pki::enrolment::EnrolmentKey;
 use crate::pki::mill::Mill;
+use crate::pki::vendor_data::VendorKey;
 use crate::store::{Change, Store, StoreError};
 
 pub use admit::{
@@ -75,6 +78,8 @@ pub use admit::{
 };
 use engine::{LOOKS, Progress};
 pub use figures::StepFigures;
+use first_contact::Doorstep;
+pub use first_contact::{NotLetIn, Visitor};
 use identity::Sessions;
 use keys::Drawings;
 pub use label_checks::{Limits, check_unknown};
@@ -126,6 +131,8 @@ pub struct Settings {
     pub health_allow_loopback: bool,
     /// Addresses of magnumd's own listeners, as far as they are known by number.
     pub own_addresses: Vec<IpAddr>,
+    /// What a server has to prove before it is believed to be a node.
+    pub first_contact: Rules,
 }
 
 /// Clones share one conductor.
@@ -145,6 +152,9 @@ struct Inner {
     entropy: Entropy,
     points: Points,
     enrolment: EnrolmentKey,
+    /// Makes the secrets that Nova gives servers.
+    vendor: VendorKey,
+    doorstep: Doorstep,
     mill: Mill,
     drawings: Drawings,
     queue: Mutex<Queue>,
@@ -232,6 +242,8 @@ impl Conductor {
                 clock,
                 entropy,
                 points,
+                vendor: VendorKey::of(&enrolment),
+                doorstep: Doorstep::default(),
                 enrolment,
                 mill,
                 drawings: Drawings::default(),

@@ -15,18 +15,6 @@ use crate::pki::authority::{Authority, Leaf};
 use crate::store::Change;
 
 impl Conductor {
-    /// Whether `instance` is a Nova server of this name in the cluster's project.
-    pub async fn is_server_of(
-        &self,
-        cluster: ClusterId,
-        name: &str,
-        instance: &str,
-    ) -> Result<bool, Refusal> {
-        let moment = self.moment(cluster)?;
-        let actor = self.reader(&moment).await?;
-        Ok(self.inner.cloud.has_server(&actor, name, instance).await?)
-    }
-
     /// The private addresses of the masters by index, asked of Heat until they are known.
     pub async fn master_addresses(&self, cluster: ClusterId) -> Result<Vec<String>, Refusal> {
         let moment = self.moment(cluster)?;

@@ -12,6 +12,7 @@ use super::sections::{LogFormat, Profile};
 use super::value::{Every, Password, Span};
 use crate::base::secret::Secret;
 use crate::model::certificate::KeyAlgorithm;
+use crate::model::first_contact::FirstContact;
 use crate::model::labels::UnknownLabels;
 
 /// How a value is written.
@@ -102,6 +103,7 @@ leaf! {
     Profile, Text, |v| v.as_str();
     UnknownLabels, Text, |v| v.as_str();
     KeyAlgorithm, Text, |v| v.as_str();
+    FirstContact, Text, |v| v.as_str();
     bool, Switch, |v| *v;
     u32, Number, |v| i64::from(*v);
     usize, Number, |v| i64::try_from(*v).unwrap_or(i64::MAX);

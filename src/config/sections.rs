@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::option::{Item, Listed};
 use super::value::{Every, Password, Span};
 use crate::model::certificate::KeyAlgorithm;
+use crate::model::first_contact::{FirstContact, Rules};
 use crate::model::labels::UnknownLabels;
 
 /// Declares a section: a struct whose missing keys take the default beside them, and whose
@@ -133,6 +134,16 @@ section! {
         advertise_url: String = String::new(),
         artifact_dir: Option<PathBuf> = None,
         max_connections_per_source: usize = 1024,
+        first_contact: FirstContact = FirstContact::default(),
+        trusted_sources: Vec<String> = Vec::new(),
+    }
+}
+
+impl Bootstrap {
+    /// What first contact needs; the check of the configuration has refused what is no network.
+    pub fn rules(&self) -> Rules {
+        let trusted = self.trusted_sources.iter().filter_map(|block| block.parse().ok());
+        Rules { needs: self.first_contact, trusted: trusted.collect() }
     }
 }
 

@@ -188,6 +188,7 @@ pub fn conductor(config: &Config, advertised: &Advertised, host: &str) -> conduc
         unknown_labels: config.cluster.unknown_labels,
         health_allow_loopback: config.periodic.health_allow_loopback,
         own_addresses: own_addresses(config),
+        first_contact: config.bootstrap.rules(),
     }
 }
 

@@ -145,6 +145,11 @@ pub(super) struct Compute {
     pub quotas: HashMap<(String, String), u64>,
     /// Whether the hosts lack what makes config drives.
     pub driveless: bool,
+    /// Whether nova.conf names magnumd in `vendordata_dynamic_targets`.
+    pub asks_for_vendor_data: bool,
+    pub nova_token: Option<String>,
+    /// Through which address of this machine every guest is seen, whatever Neutron says.
+    pub behind: Option<std::net::Ipv4Addr>,
 }
 
 impl Compute {

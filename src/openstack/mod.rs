@@ -11,6 +11,7 @@ mod heat;
 mod keystone;
 mod lookup;
 mod octavia;
+mod reach;
 mod registrar;
 mod resize;
 mod survey;
@@ -37,6 +38,7 @@ pub use heat::{FailedResource, Heat, ListedStack, NewStack, Projects, StackUpdat
 pub use keystone::{Accounts, Identity, Keystone, Maker, Session, Trust, Trustee};
 pub use lookup::{Flavor, Found, Image, Network, Subnet};
 pub use octavia::{Balancer, FloatingIp};
+pub use reach::{Exit, Seen};
 pub use registrar::{Place, Register, Registrar, RegistrarError};
 pub use resize::FailedResize;
 pub use survey::{Addresses, Allowance, Allowances};

@@ -11,6 +11,7 @@ pub mod listener;
 pub mod material;
 pub mod mill;
 mod supported;
+pub mod vendor_data;
 
 use std::time::Duration;
 

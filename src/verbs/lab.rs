@@ -120,6 +120,7 @@ impl Lab {
                 api_url: format!("http://127.0.0.1:{}/v1", ports.api),
                 speed: self.speed,
                 faults: self.fault.clone(),
+                vendor_data: true,
             },
             stop.clone(),
         )

@@ -36,6 +36,34 @@ identify() { # sets NODE and INSTANCE
   )
 }
 
+secret_in() { # vendor_data2.json on stdin, of one line or several
+  tr -d '\n' | sed -n 's/.*"magnumd": *{ *"secret": *"\([A-Za-z0-9_-]*\)".*/\1/p'
+}
+
+vendor_secret() { # what Nova gave this server for magnumd: on its config drive, else what the
+  # metadata service has by now; nothing in a cloud whose Nova gives none
+  local drive=$STATE/config-drive found=
+  mkdir -p "$drive"
+  if mount -o ro /dev/disk/by-label/config-2 "$drive" 2>/dev/null ||
+    mount -o ro /dev/disk/by-label/CONFIG-2 "$drive" 2>/dev/null; then
+    found=$(secret_in <"$drive/openstack/latest/vendor_data2.json") || found=
+    umount "$drive"
+  fi
+  if [ -z "$found" ]; then
+    found=$(curl --silent --fail --noproxy '*' --connect-timeout 3 --max-time 15 \
+      http://169.254.169.254/openstack/latest/vendor_data2.json | secret_in) || found=
+  fi
+  printf '%s' "$found"
+}
+
+prove() { # adds to the headers of the first request what shows that this server sends it
+  local secret
+  secret=$(vendor_secret)
+  identify
+  # An empty one would be a wrong one.
+  [ -z "$secret" ] || printf 'X-Magnumd-Vendor-Secret: %s\n' "$secret" >>"$STATE/headers"
+}
+
 # METHOD WHAT ANSWER-FILE [BODY-FILE]: one attempt; sets CODE, 000 when nobody answered.
 # The token is in a file because everybody may read a command line.
 call() {
@@ -56,6 +84,7 @@ call_surely() {
     000 | 408 | 429 | 5??) ;;
     *) # refused: only time or an operator can change that
       log "$1 $2: refused with $CODE: $(head -c 300 "$3" 2>/dev/null || true)"
+      [ "$PHASE" != booted ] || prove # Nova may have more to give by now
       wait=60
       ;;
     esac

@@ -359,6 +359,7 @@ impl Site {
             api_url: format!("http://127.0.0.1:{port}/v1"),
             speed: 1.0,
             faults: Vec::new(),
+            vendor_data: false,
         };
         let cloud = LabCloud::start(options, CancellationToken::new()).await.unwrap();
         let place = tempfile::tempdir().unwrap();

@@ -227,6 +227,7 @@ fn conductor(store: &Store, clock: &Clock) -> Conductor {
             unknown_labels: Default::default(),
             health_allow_loopback: false,
             own_addresses: Vec::new(),
+            first_contact: Default::default(),
         },
         clock: clock.clone(),
         entropy: Entropy::new(),

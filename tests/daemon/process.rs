@@ -47,10 +47,10 @@ impl Site {
         tls::install_provider();
         let (port, stop) = (free_ports(), CancellationToken::new());
         let options = LabOptions {
-            port: None,
             api_url: format!("http://127.0.0.1:{port}/v1"),
             speed: 1.0,
             faults: faults.iter().map(|spec| spec.parse::<Fault>().unwrap()).collect(),
+            ..LabOptions::default()
         };
         let cloud = LabCloud::start(options, stop.clone()).await.unwrap();
         let place = tempfile::tempdir().unwrap();

@@ -59,7 +59,7 @@ impl Lab {
         let faults = faults.iter().map(|spec| spec.parse::<Fault>().unwrap()).collect();
         // The catalogue learns our port when a daemon starts.
         let api_url = "http://127.0.0.1:1/v1".to_owned();
-        let options = LabOptions { port: None, api_url, speed: SPEED, faults };
+        let options = LabOptions { api_url, speed: SPEED, faults, ..LabOptions::default() };
         let cloud = LabCloud::start(options, stop.clone()).await.unwrap();
         let place = tempfile::tempdir().unwrap();
         let configuration = format!(

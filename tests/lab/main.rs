@@ -10,6 +10,7 @@ mod crash;
 mod drivers;
 mod faults;
 mod fields;
+mod first_contact;
 mod flavors;
 mod golden;
 mod hangups;

@@ -6,11 +6,10 @@ use hyper::{Method, StatusCode};
 use serde_json::json;
 use tracing::debug;
 
-use crate::base::http::client::HttpClient;
-
 use super::super::fault::GuestHarm;
 use super::bundle::Bundle;
 use super::cloud;
+use super::line::Line;
 use super::node::Node;
 use super::user_data::{Role, variables};
 
@@ -27,7 +26,7 @@ fn authorities(files: &Bundle, path: &str) -> Vec<String> {
 
 impl Node<'_> {
     /// Until the machine is switched off.
-    pub(super) async fn do_duties(mut self, client: &HttpClient, mut trusted: Vec<String>) {
+    pub(super) async fn do_duties(mut self, client: &Line, mut trusted: Vec<String>) {
         loop {
             self.save(&trusted);
             self.world.clock.sleep(BETWEEN).await;
@@ -71,7 +70,7 @@ impl Node<'_> {
     /// `trusted` is what the node trusts, in the order in which it may be dropped.
     async fn perform(
         &mut self,
-        client: &HttpClient,
+        client: &Line,
         kind: &str,
         targets: &str,
         files: &Bundle,
@@ -142,7 +141,7 @@ impl Node<'_> {
     }
 
     /// A master's API server starts again with what the duty brought.
-    async fn change_api(&mut self, client: &HttpClient, files: &Bundle) -> Result<(), String> {
+    async fn change_api(&mut self, client: &Line, files: &Bundle) -> Result<(), String> {
         if self.plan.role == Role::Worker {
             return Ok(());
         }

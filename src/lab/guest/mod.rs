@@ -11,6 +11,7 @@ mod docker;
 mod duty;
 mod etcd;
 mod kubernetes;
+pub(super) mod line;
 mod node;
 pub(super) mod swarm;
 mod user_data;

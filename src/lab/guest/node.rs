@@ -1,11 +1,11 @@
 //! A node's first boot: fetch the bundle, get certificates, find the peers, report.
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use hyper::Method;
 use hyper::header::{AUTHORIZATION, HeaderName};
+use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
@@ -20,9 +20,11 @@ use super::bundle::Bundle;
 use super::certificates::{self, Wanted};
 use super::cloud;
 use super::etcd::Member;
+use super::line::Line;
 use super::user_data::{Plan, Role, variables};
 
 const INSTANCE: HeaderName = HeaderName::from_static("x-magnumd-instance");
+const VENDOR_SECRET: HeaderName = HeaderName::from_static("x-magnumd-vendor-secret");
 /// How long a phase takes by itself.
 const WORK: Duration = Duration::from_millis(150);
 /// The pause after a call that failed; it doubles up to the longest.
@@ -44,6 +46,8 @@ pub(super) struct Node<'i> {
     pub(super) address: Option<Ipv4Addr>,
     pub(super) plan: Plan,
     log: Vec<String>,
+    /// `vendor_data2.json`, once it was read.
+    vendor_data: OnceLock<Value>,
     pub(super) bundle: Bundle,
     /// The API server's certificate and key, where they are issued.
     pub(super) issued: Option<(String, String)>,
@@ -72,7 +76,8 @@ impl<'i> Node<'i> {
         plan: Plan,
     ) -> Self {
         let (log, bundle, services) = (Vec::new(), Bundle::default(), JoinSet::new());
-        Self { world, instance, name, address, plan, log, bundle, issued: None, services }
+        let (vendor_data, issued) = (OnceLock::new(), None);
+        Self { world, instance, name, address, plan, log, vendor_data, bundle, issued, services }
     }
 
     /// Boots until ready or failed, then serves; until switched off (this future is dropped).
@@ -112,13 +117,13 @@ impl<'i> Node<'i> {
         self.do_duties(&client, disk.trusted).await;
     }
 
-    fn client(&self) -> Option<HttpClient> {
+    fn client(&self) -> Option<Line> {
         let tls = match &self.plan.ca {
             Some(ca) => pinned_client_config(ca),
             None => client_config(&Trust::default()),
         };
         match tls {
-            Ok(tls) => Some(HttpClient::new(tls, Duration::from_secs(20))),
+            Ok(tls) => Some(Line::new(tls)),
             Err(error) => {
                 warn!(name = self.name, %error, "a guest cannot trust its bootstrap CA");
                 None
@@ -143,7 +148,7 @@ impl<'i> Node<'i> {
         state.compute.servers.get(self.instance).is_some_and(|server| server.joined.is_some())
     }
 
-    async fn pass(&mut self, client: &HttpClient, phase: &str) -> Result<(), Ended> {
+    async fn pass(&mut self, client: &Line, phase: &str) -> Result<(), Ended> {
         match self.world.faults.of_guest(&self.name, phase) {
             Some(GuestHarm::Hang) => std::future::pending().await,
             Some(GuestHarm::Delay(length)) => self.world.clock.sleep(length).await,
@@ -183,14 +188,14 @@ impl<'i> Node<'i> {
         }
     }
 
-    async fn fetch_bundle(&mut self, client: &HttpClient) -> Result<String, String> {
+    async fn fetch_bundle(&mut self, client: &Line) -> Result<String, String> {
         let answer = self.call(client, Method::GET, "bundle", None).await;
         self.bundle = Bundle::unpack(&answer.body)?;
         Ok(format!("{} files", self.bundle.count()))
     }
 
     /// Also in the place of one that runs already: it has other authorities then.
-    pub(super) async fn start_api(&mut self, client: &HttpClient) -> Result<String, String> {
+    pub(super) async fn start_api(&mut self, client: &Line) -> Result<String, String> {
         let api = match self.bundle.text("pki/ca.key") {
             Ok(_) => Api::new(&self.bundle, &self.name, &self.plan.cluster)?,
             Err(_) => {
@@ -222,16 +227,13 @@ impl<'i> Node<'i> {
         }
     }
 
-    async fn certificates(&mut self, client: &HttpClient) -> Result<String, String> {
+    async fn certificates(&mut self, client: &Line) -> Result<String, String> {
         let (count, _) = self.issue(client).await?;
         Ok(format!("{count} certificates"))
     }
 
     /// Every certificate that the role needs, and the authorities that have signed them.
-    pub(super) async fn issue(
-        &mut self,
-        client: &HttpClient,
-    ) -> Result<(usize, Vec<String>), String> {
+    pub(super) async fn issue(&mut self, client: &Line) -> Result<(usize, Vec<String>), String> {
         let purposes: &[&str] = match self.plan.role {
             Role::Master => &["etcd-server", "etcd-peer", "etcd-client"],
             Role::Worker => &["kubelet"],
@@ -246,7 +248,7 @@ impl<'i> Node<'i> {
     /// A key, and the certificate and authority that came for it.
     pub(super) async fn certificate(
         &self,
-        client: &HttpClient,
+        client: &Line,
         purpose: &str,
     ) -> Result<(Wanted, String, String), String> {
         let wanted = certificates::request(purpose, &self.name, self.address)?;
@@ -260,7 +262,7 @@ impl<'i> Node<'i> {
         Ok((wanted, certificate, ca))
     }
 
-    async fn find_peers(&mut self, _: &HttpClient) -> Result<String, String> {
+    async fn find_peers(&mut self, _: &Line) -> Result<String, String> {
         let env = variables(self.bundle.text("env").unwrap_or_default())?;
         if env.get("ETCD_REJOIN").is_some_and(|v| v == "yes") {
             return Ok("a member again".to_owned());
@@ -275,7 +277,7 @@ impl<'i> Node<'i> {
         Member::new(&client, &self.world.clock, &url, &self.name, address).join().await
     }
 
-    async fn report(&mut self, client: &HttpClient, phase: &str, state: &str, message: &str) {
+    async fn report(&mut self, client: &Line, phase: &str, state: &str, message: &str) {
         self.log.push(format!("{phase} {state} {message}").trim_end().to_owned());
         let body = json!({
             "phase": phase, "state": state, "message": message, "log_tail": self.log.join("\n"),
@@ -283,16 +285,30 @@ impl<'i> Node<'i> {
         self.call(client, Method::POST, "status", Some(body)).await;
     }
 
+    /// What Nova gave the server for us: on its config drive, or, `again`, what the metadata
+    /// service has by now.
+    async fn vendor_secret(&self, again: bool) -> Option<String> {
+        let read = |data: &Value| data["magnumd"]["secret"].as_str().map(str::to_owned);
+        if !again && let Some(data) = self.vendor_data.get() {
+            return read(data);
+        }
+        let data = self.world.vendor_data(self.instance).await;
+        let found = read(&data);
+        let _kept_already = self.vendor_data.set(data);
+        found
+    }
+
     /// Asks until the answer is a success, as the first-boot script does.
     pub(super) async fn call(
         &self,
-        client: &HttpClient,
+        client: &Line,
         method: Method,
         what: &str,
         body: Option<Value>,
     ) -> Answer {
         let url = format!("{}/bootstrap/v1/{}/{what}", self.plan.url, self.name);
         let mut pause = FIRST_PAUSE;
+        let mut secret = self.vendor_secret(false).await;
         loop {
             let mut call = Outgoing::new(method.clone(), url.clone())
                 .deadline(DEADLINE)
@@ -302,15 +318,23 @@ impl<'i> Node<'i> {
             if let Some(body) = &body {
                 call = call.json(body);
             }
-            match client.send(call).await {
+            if let Some(secret) = &secret {
+                call = call.header(VENDOR_SECRET, secret);
+            }
+            match client.send(&self.world, self.instance, call).await {
                 Ok(answer) if answer.status.is_success() => return answer,
-                Ok(answer) => debug!(
-                    name = self.name,
-                    what,
-                    status = answer.status.as_u16(),
-                    answer = %String::from_utf8_lossy(&answer.body),
-                    "a guest was refused"
-                ),
+                Ok(answer) => {
+                    debug!(
+                        name = self.name,
+                        what,
+                        status = answer.status.as_u16(),
+                        answer = %String::from_utf8_lossy(&answer.body),
+                        "a guest was refused"
+                    );
+                    if answer.status == StatusCode::FORBIDDEN {
+                        secret = self.vendor_secret(true).await;
+                    }
+                }
                 Err(error) => debug!(name = self.name, what, %error, "a guest got no answer"),
             }
             self.world.clock.sleep(pause).await;
