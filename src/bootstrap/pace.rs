@@ -223,7 +223,7 @@ mod tests {
         let caller = caller(1, "k-node-0");
         asks(&pace, &caller, false, 50).await;
         let began = std::time::Instant::now();
-        let fault = pace.admit(&caller, false, 2).await.err().expect("one too many");
+        let Err(fault) = pace.admit(&caller, false, 2).await else { panic!("one too many") };
         assert_eq!(fault.status, StatusCode::TOO_MANY_REQUESTS);
         assert!(began.elapsed() >= HELD);
     }

@@ -33,6 +33,7 @@ mod queue;
 mod reachable;
 mod refusal;
 mod resizing;
+mod rollout;
 mod rotate;
 mod sync;
 mod template_change;

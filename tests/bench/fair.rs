@@ -24,12 +24,12 @@ use hyper::header::{AUTHORIZATION, HeaderName};
 use hyper::{Method, StatusCode};
 use magnumd::base::http::client::{Answer, HttpClient, HttpError, Outgoing};
 use magnumd::base::http::tls::{self, Trust};
+use magnumd::base::id::Entropy;
 use magnumd::lab::{LabCloud, LabOptions};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 const TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 const INSTANCE: HeaderName = HeaderName::from_static("x-magnumd-instance");
@@ -200,14 +200,14 @@ async fn flood() -> Vec<Row> {
             let node = format!("{}{}", node.trim_end_matches('0'), 100 + n);
             flooders.spawn(async move {
                 let http = HttpClient::new(tls::client_config(&INSECURE).unwrap(), PATIENCE);
-                let csr = certificate_request();
+                let (csr, entropy) = (certificate_request(), Entropy::new());
                 while !stop.load(Ordering::Relaxed) {
                     let path = format!("/bootstrap/v1/{node}/{}", errand.unwrap_or("bundle"));
                     let url = format!("https://127.0.0.1:{}{path}", site.port + 2);
                     let method = if errand.is_some() { Method::POST } else { Method::GET };
                     let mut call = Outgoing::new(method, url)
                         .header(AUTHORIZATION, &format!("Bearer {enrolment}"))
-                        .header(INSTANCE, &Uuid::new_v4().to_string());
+                        .header(INSTANCE, &entropy.uuid().to_string());
                     if errand.is_some() {
                         call = call.json(&json!({"purpose": "kubelet", "csr": csr}));
                     }
