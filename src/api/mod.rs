@@ -9,6 +9,8 @@ mod column;
 mod context;
 mod cors;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod line;
 mod link;
 mod literal;

@@ -11,6 +11,8 @@ mod compute;
 mod credentials;
 mod edits;
 mod fault;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod glance;
 mod guest;
 pub mod heat;

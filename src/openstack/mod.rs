@@ -7,6 +7,8 @@ mod call;
 mod catalog;
 mod credentials;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod heat;
 mod keystone;
 mod lookup;

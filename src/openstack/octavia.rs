@@ -92,7 +92,7 @@ fn leads(body: &Value, project: &str, address: &str) -> bool {
     })
 }
 
-fn floating_ips(body: &Value) -> Vec<FloatingIp> {
+pub(super) fn floating_ips(body: &Value) -> Vec<FloatingIp> {
     let floating_ip = |f: &Value| FloatingIp {
         id: text(&f["id"]),
         address: text(&f["floating_ip_address"]),
@@ -101,7 +101,7 @@ fn floating_ips(body: &Value) -> Vec<FloatingIp> {
     body["floatingips"].as_array().into_iter().flatten().map(floating_ip).collect()
 }
 
-fn balancers(body: &Value) -> Vec<Balancer> {
+pub(super) fn balancers(body: &Value) -> Vec<Balancer> {
     let balancer = |b: &Value| Balancer {
         id: text(&b["id"]),
         name: text(&b["name"]),

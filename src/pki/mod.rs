@@ -7,6 +7,8 @@ pub mod authority;
 pub mod csr;
 pub mod desk;
 pub mod enrolment;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod listener;
 pub mod material;
 pub mod mill;

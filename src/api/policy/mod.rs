@@ -15,6 +15,8 @@ use std::collections::HashMap;
 use serde_json::Value;
 use tracing::{error, warn};
 
+#[cfg(fuzzing)]
+pub use files::parse as parse_file;
 pub use eval::{Credentials, Target};
 pub use files::{PolicyError, Source, Watch};
 use parse::Check;

@@ -14,7 +14,7 @@ mod kubernetes;
 pub(super) mod line;
 mod node;
 pub(super) mod swarm;
-mod user_data;
+pub(super) mod user_data;
 
 pub(super) use node::Disk;
 
