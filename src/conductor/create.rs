@@ -99,7 +99,13 @@ impl Conductor {
         let (_, password) = moment.trustee(&self.inner.store)?;
         let name = name::trustee_name(moment.id(), &moment.cluster.project_id);
         let user = match self.as_domain_admin(keystone.trustee_named(&name)).await? {
-            Some(user) => user,
+            // Made by an earlier try, or by one that a restored state knows nothing of: with a
+            // password that may not be the one on record.
+            Some(user) => {
+                let known = keystone.set_trustee_password(&user, &password);
+                self.as_domain_admin(known).await?;
+                user
+            }
             None => self.as_domain_admin(keystone.create_trustee(&name, &password)).await?,
         };
         info!(trustee = %user, "trustee ready");

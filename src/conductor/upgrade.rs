@@ -3,10 +3,9 @@
 //! Every batch is an update of the stack that changes the images and flavors of its servers and of
 //! no others; Nova resizes and rebuilds them in place, with their addresses, volumes and names.
 //!
-//! The time that an operation has is for one batch, from its drain to its last ready node, and
-//! begins anew with the next. So a whole upgrade has that time once for every batch, as many nodes
-//! take longer than few; one time for all would end large upgrades that go well, and all of it for
-//! any batch would let the first one that is stuck wait for as long as all of them may take.
+//! The time that an operation has is for one batch: once until Heat has taken its update, and once
+//! from then to its last ready node. With the next batch it begins anew. So a whole upgrade may
+//! take longer the more nodes it has, and the first batch that is stuck is found early.
 
 use std::collections::BTreeMap;
 
@@ -319,6 +318,8 @@ impl Conductor {
             }
         }
         let mut next = operation.at(Step::AwaitNodes);
+        // What Heat did before, such as waiting for a server that no host takes, is none of its time.
+        next.deadline = self.another_deadline(moment, operation);
         // From here on the stack belongs to somebody whose trust there is.
         next.token = None;
         self.commit(Change::new().expect(operation).put(&next)).await?;

@@ -15,9 +15,9 @@ use std::collections::HashMap;
 use serde_json::Value;
 use tracing::{error, warn};
 
+pub use eval::{Credentials, Target};
 #[cfg(fuzzing)]
 pub use files::parse as parse_file;
-pub use eval::{Credentials, Target};
 pub use files::{PolicyError, Source, Watch};
 use parse::Check;
 

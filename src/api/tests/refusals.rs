@@ -76,21 +76,6 @@ async fn routes_methods_and_versions() {
     assert!(malformed.header("openstack-api-maximum-version").ends_with(" 1.14"));
 }
 
-/// Whether a UUID is taken would tell what other projects have.
-#[tokio::test]
-async fn nobody_but_an_administrator_chooses_the_uuid_of_a_template() {
-    let place = Place::new();
-    let asked = json!({"name": "t", "coe": "kubernetes", "image_id": "i",
-                       "external_network_id": "public",
-                       "uuid": "5d12f6fd-a196-4bf0-ae4c-1f639a523a52"});
-    let answer = place.send(demo(), Method::POST, "/v1/clustertemplates", &asked).await;
-    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
-    assert!(answer.detail().contains("only administrators choose the UUID"), "{}", answer.detail());
-    // Whatever comes next, it is not about that.
-    let answer = place.send(admin(), Method::POST, "/v1/clustertemplates", &asked).await;
-    assert_ne!(answer.status, StatusCode::BAD_REQUEST, "{}", answer.detail());
-}
-
 #[tokio::test]
 async fn bodies_that_are_none() {
     let place = Place::new();
