@@ -6,7 +6,7 @@ use tracing::{info, warn};
 
 use super::decide::{AwaitNext, Awaited, StackNext, await_created, stack};
 use super::delete::found;
-use super::engine::PROMPT;
+use super::engine::{AFTER_NEW_PASSWORD, PROMPT};
 use super::moment::Moment;
 use super::{Conductor, Progress, StepError};
 use crate::driver::{Bundle, ClusterPlan, DriverError, Waits};
@@ -98,12 +98,16 @@ impl Conductor {
         let keystone = self.inner.cloud.keystone();
         let (_, password) = moment.trustee(&self.inner.store)?;
         let name = name::trustee_name(moment.id(), &moment.cluster.project_id);
+        let mut next = Progress::Again;
         let user = match self.as_domain_admin(keystone.trustee_named(&name)).await? {
             // Made by an earlier try, or by one that a restored state knows nothing of: with a
             // password that may not be the one on record.
             Some(user) => {
-                let known = keystone.set_trustee_password(&user, &password);
-                self.as_domain_admin(known).await?;
+                if is_refused(&keystone.trusts_of(&user, &password).await) {
+                    let known = keystone.set_trustee_password(&user, &password);
+                    self.as_domain_admin(known).await?;
+                    next = Progress::Pause(AFTER_NEW_PASSWORD);
+                }
                 user
             }
             None => self.as_domain_admin(keystone.create_trustee(&name, &password)).await?,
@@ -118,7 +122,7 @@ impl Conductor {
             change = change.put(&credential);
         }
         self.commit(change.put(&operation.at(Step::Trust))).await?;
-        Ok(Progress::Again)
+        Ok(next)
     }
 
     /// Says whose credentials were refused, where the tenant could not guess it.
@@ -151,7 +155,12 @@ impl Conductor {
         let keystone = self.inner.cloud.keystone();
         let (user, password) = moment.trustee(&self.inner.store)?;
         let user = user.ok_or_else(|| StepError::failed("The trustee's id was lost."))?;
-        let trust = match self.act(keystone.trusts_of(user, &password)).await?.into_iter().next() {
+        let known = keystone.trusts_of(user, &password).await;
+        if is_refused(&known) {
+            // As it is in the second of a new password, whose end a restart may not have awaited.
+            return Ok(Progress::Wait("Keystone refuses the cluster's trustee.".to_owned()));
+        }
+        let trust = match self.act(async { known }).await?.into_iter().next() {
             Some(trust) => trust.id,
             None => {
                 let token = moment
@@ -583,4 +592,9 @@ impl Operation {
     pub(super) fn at(&self, step: Step) -> Self {
         Self { step, attempt: 0, ..self.clone() }
     }
+}
+
+/// Whether Keystone does not accept who asks.
+fn is_refused<T>(answer: &Result<T, CloudError>) -> bool {
+    matches!(answer, Err(CloudError::Refused { status: 401, .. }))
 }

@@ -46,6 +46,8 @@ enum Recovery {
 const ACTS: Backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_secs(30) };
 pub(super) const LOOKS: Backoff =
     Backoff { first: Duration::from_secs(1), most: Duration::from_secs(4) };
+/// Keystone takes a token for revoked that it gives in the second of a new password.
+pub(super) const AFTER_NEW_PASSWORD: Duration = Duration::from_millis(1100);
 /// An operation that is begun sooner than this after it was asked for has not waited.
 pub(super) const PROMPT: Duration = Duration::from_secs(5);
 
