@@ -86,8 +86,8 @@ impl Moment {
         match self.template {
             None => format!(
                 "Cluster template {} of cluster {} is missing or damaged, and this is made of it. \
-                 The cluster can be deleted, or upgraded to another template; an administrator \
-                 sees what is the matter with magnumd verify.",
+                 The cluster can be deleted; an administrator sees what is the matter with magnumd \
+                 verify.",
                 self.cluster.template_id, self.cluster.name
             ),
             Some(_) => format!("What cluster {} stands on is not on record.", self.cluster.name),

@@ -39,9 +39,9 @@ pub struct Report {
 
 const RESTORE: &str = "restore a backup from before the damage";
 const REINDEX: &str = "magnumd backup, then magnumd restore --force: it makes every index anew";
-const WITHOUT_TEMPLATE: &str = "the cluster works, and can be shown, deleted and upgraded to another template; what \
-     renders its template anew, such as a resize, needs it: restore a backup from before, or make \
-     the cluster anew";
+const WITHOUT_TEMPLATE: &str = "the cluster works, and can be shown and deleted; what renders its \
+     template anew, as a resize, an upgrade and a rotation do, needs it: restore a backup from before, \
+     or make the cluster anew";
 const STRAY: &str = "what it belonged to is gone and nothing reads it: it does no harm";
 
 /// What helps where a record cannot be read: nobody can mend it, and without it the rest goes on.
