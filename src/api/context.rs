@@ -282,13 +282,7 @@ pub fn cluster_of(
     id: ClusterId,
     reach: Reach<'_>,
 ) -> Outcome<Option<Stored<Cluster>>> {
-    readable_or_hidden(view.cluster(id), || {
-        Ok(match reach {
-            Reach::Project(project) => view.has_cluster(project, id)?,
-            Reach::Everyone => true,
-            Reach::Trustee(_) => false,
-        })
-    })
+    readable_or_hidden(view.cluster(id), reach, |project| view.has_cluster(project, id))
 }
 
 /// The record of a template, whoever owns it; a damaged one as in [`cluster_of`].
@@ -297,23 +291,22 @@ pub fn template_of(
     id: TemplateId,
     reach: Reach<'_>,
 ) -> Outcome<Option<Stored<ClusterTemplate>>> {
-    readable_or_hidden(view.template(id), || {
-        Ok(match reach {
-            Reach::Project(project) => view.has_template(project, id)?,
-            Reach::Everyone => true,
-            Reach::Trustee(_) => false,
-        })
-    })
+    readable_or_hidden(view.template(id), reach, |project| view.has_template(project, id))
 }
 
+/// `has` says whether a project has the record, or is shown it.
 fn readable_or_hidden<R>(
     found: Result<Option<R>, StoreError>,
-    is_theirs: impl FnOnce() -> Result<bool, StoreError>,
+    reach: Reach<'_>,
+    has: impl FnOnce(&str) -> Result<bool, StoreError>,
 ) -> Outcome<Option<R>> {
-    match found {
-        Err(StoreError::Corrupt(_)) if !is_theirs()? => Ok(None),
-        found => Ok(found?),
-    }
+    let Err(StoreError::Corrupt(_)) = &found else { return Ok(found?) };
+    let is_theirs = match reach {
+        Reach::Project(project) => has(project)?,
+        Reach::Everyone => true,
+        Reach::Trustee(_) => false,
+    };
+    if is_theirs { Ok(found?) } else { Ok(None) }
 }
 
 /// The log lines of this request are about this cluster.
