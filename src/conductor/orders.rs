@@ -132,7 +132,7 @@ impl Conductor {
                     group.name, moment.cluster.name
                 )));
             }
-            let driver = self.driver(moment)?;
+            let driver = self.driver_for_order(moment)?;
             driver.check_nodegroups()?;
             self.check_new_labels(&driver, &own_labels(&group.labels, &moment.cluster.labels))?;
             self.check_group(moment, &group)?;
@@ -179,7 +179,7 @@ impl Conductor {
             next.node_taints = changed.node_taints.clone();
             next.updated_at = Some(self.inner.clock.now());
             let new = own_labels(&next.labels, &now.labels);
-            self.check_new_labels(&*self.driver(moment)?, &new)?;
+            self.check_new_labels(&*self.driver_for_order(moment)?, &new)?;
             self.check_group(moment, &next)?;
             if now.status.is_complete() {
                 next.status = Status::UpdateComplete;
@@ -256,6 +256,9 @@ impl Conductor {
         let password = self.inner.entropy.password();
         self.order(id, |moment| {
             may_change(moment, None)?;
+            // The cluster's own controllers would lose their way into the cloud.
+            has_plan(moment)?;
+            self.driver_for_order(moment)?;
             let rotates = |o: &Stored<Operation>| o.kind == OperationKind::RotateCredential;
             if moment.operations().any(rotates) {
                 return Err(busy(moment, "its credential is being rotated already"));
@@ -392,8 +395,7 @@ impl Conductor {
         };
         let mut plan = plan.ok_or_else(|| Refusal::Conflict(moment.cannot_plan()))?;
         "check".clone_into(&mut plan.revision);
-        let driver = self.driver(moment)?;
-        Ok(driver.check(&plan)?)
+        Ok(self.driver_for_order(moment)?.check(&plan)?)
     }
 }
 
@@ -429,6 +431,14 @@ fn more_than_a_record(moment: &Moment) -> Result<(), Refusal> {
              only be shown and deleted; move what runs there to a new cluster.",
             moment.cluster.name
         ))),
+    }
+}
+
+/// What nodes are given, and what they are asked to do, is made of template and facts.
+pub(super) fn has_plan(moment: &Moment) -> Result<(), Refusal> {
+    match moment.can_plan() {
+        true => Ok(()),
+        false => Err(Refusal::Conflict(moment.cannot_plan())),
     }
 }
 

@@ -294,7 +294,7 @@ impl Conductor {
     ) -> Result<ClusterPlan, StepError> {
         moment
             .plan_of(group, &self.inner.settings, &self.inner.enrolment)
-            .ok_or_else(|| StepError::failed("The cluster's template or facts were lost."))
+            .ok_or_else(|| StepError::failed(moment.cannot_plan()))
     }
 
     pub(super) async fn change_failure(

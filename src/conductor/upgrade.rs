@@ -16,7 +16,7 @@ use super::authorities::masters;
 use super::duties::{Ask, forgotten};
 use super::label_checks::{Limits, own_labels};
 use super::moment::Moment;
-use super::orders::{busy, found, in_status};
+use super::orders::{busy, found, has_plan, in_status};
 use super::outlook::{ChangeNext, Changing, UpdateNext, change, servers, update};
 use super::rollout::{
     behind, changes, goes_along, has_followed, masters_followed, names, rollout, with_images,
@@ -48,6 +48,7 @@ impl Conductor {
         let (followed, flavors) = self.check_template_change(tenant, id, &order, &image).await?;
         self.order(id, |moment| {
             in_status(moment, "Upgrading a cluster")?;
+            has_plan(moment)?;
             if moment.cluster.template_id != followed {
                 return Err(busy(moment, "it has just been upgraded by another request"));
             }
@@ -88,7 +89,7 @@ impl Conductor {
         image: &Image,
     ) -> Result<(), Refusal> {
         let (settings, key) = (&self.inner.settings, &self.inner.enrolment);
-        let lost = || Refusal::Internal("the cluster's template or facts are lost".to_owned());
+        let lost = || Refusal::Conflict(moment.cannot_plan());
         let from = moment.plan_of(group, settings, key).ok_or_else(lost)?;
         let driver = self.driver_to_come(moment, group)?;
         let distro = image.os_distro.as_deref().unwrap_or_default();
