@@ -84,12 +84,14 @@ pub fn whole(text: &str, label: &str) -> Result<u32, Refusal> {
     })
 }
 
-/// What whoever gives these labels should know, where the operator does not want it refused.
+/// What whoever gives these labels should know, where the operator does not want it refused. What is
+/// not as it looks always is.
 pub fn check_unknown(
     driver: &Driver,
     labels: &Labels,
     policy: UnknownLabels,
 ) -> Result<Option<String>, Refusal> {
+    driver.check_spelling(labels)?;
     if policy == UnknownLabels::Refuse {
         driver.refuse_undeclared(labels)?;
     }

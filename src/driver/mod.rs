@@ -25,6 +25,7 @@ pub mod plan;
 mod reading;
 mod registry;
 pub mod sample;
+mod spelling;
 mod template;
 mod templates;
 mod undeclared;
