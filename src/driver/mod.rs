@@ -41,6 +41,7 @@ pub use directory::Directory;
 pub use plan::{ClusterPlan, DutyPlan, NodePlan};
 pub use registry::{Drivers, Wishes};
 pub use undeclared::Undeclared;
+pub use upgrade::fields_of_drivers;
 
 /// Why a driver does not render.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
