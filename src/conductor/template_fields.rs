@@ -116,26 +116,8 @@ pub(super) fn kept(cluster: &Cluster, old: &ClusterTemplate, new: &ClusterTempla
         size(new.docker_volume_size),
         size(cluster.docker_volume_size),
     )];
-    let flags = [
-        (
-            "floating_ip_enabled",
-            f.floating_ip_enabled,
-            old.floating_ip_enabled,
-            new.floating_ip_enabled,
-            cluster.floating_ip_enabled,
-        ),
-        (
-            "master_lb_enabled",
-            f.master_lb_enabled,
-            old.master_lb_enabled,
-            new.master_lb_enabled,
-            cluster.master_lb_enabled,
-        ),
-    ];
-    let flags = flags.map(|(name, followed, old, new, own)| {
-        (name, followed, old.to_string(), new.to_string(), own.to_string())
-    });
-    let all = fields.into_iter().chain(sizes).chain(flags);
+    // A switch that is not the former template's is as the new one wants it, or both did not change.
+    let all = fields.into_iter().chain(sizes);
     let differs = all.filter(|(_, followed, old, new, own)| !followed && old != new && new != own);
     let said = differs.map(|(name, _, _, asked, own)| {
         format!(
@@ -199,13 +181,6 @@ mod tests {
             said[5],
             "docker_volume_size 9 of cluster template new: the cluster has its own, 7, and keeps it."
         );
-        let mut last = new.clone();
-        (last.floating_ip_enabled, last.master_lb_enabled) = (true, true);
-        (cluster.floating_ip_enabled, cluster.master_lb_enabled) = (false, false);
-        (new.floating_ip_enabled, new.master_lb_enabled) = (true, true);
-        assert_eq!(kept(&cluster, &new, &last), [""; 0]);
-        (last.floating_ip_enabled, last.master_lb_enabled) = (false, false);
-        assert_eq!(kept(&cluster, &new, &last), [""; 0], "it becomes what the cluster has");
         let silent = template("new");
         cluster.docker_volume_size = None;
         assert_eq!(kept(&cluster, &new, &silent), [""; 0], "what it does not name it leaves");

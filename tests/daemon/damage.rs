@@ -154,9 +154,23 @@ async fn a_bad_record_is_shown_and_deleted_while_magnumd_serves_all_others() {
         assert_eq!(magnumd.get("/v1/clustertemplates/detail", &token).await.0, 200);
     }
     assert_eq!(magnumd.log().matches("is damaged and is left out").count(), 1, "told once");
-    let (status, own) = magnumd.get(&format!("/v1/clustertemplates/{uuid}"), &token).await;
+    let path = format!("/v1/clustertemplates/{uuid}");
+    let (status, own) = magnumd.get(&path, &token).await;
+    assert_eq!(status, 404);
+    assert!(own.contains("could not be found: its record is damaged. Create another"), "{own}");
+    assert_eq!(magnumd.ask(Method::DELETE, &path, &token, None).await.status.as_u16(), 404);
+    // A namesake is made, shown and deleted by that name, and the other stays what it is.
+    let named = "/v1/clustertemplates/spoiled";
+    assert_eq!(magnumd.get(named, &token).await.0, 404);
+    let made = magnumd.add_template(&token, "spoiled", &json!({})).await;
+    assert_eq!(made.status.as_u16(), 201);
+    assert_eq!(magnumd.get(named, &token).await.0, 200);
+    assert_eq!(magnumd.ask(Method::DELETE, named, &token, None).await.status.as_u16(), 204);
+    assert_eq!(magnumd.get(named, &token).await.0, 404);
+    let admin = site.token_of("admin", "admin").await;
+    let (status, shown) = magnumd.get(&path, &admin).await;
     assert_eq!(status, 500);
-    assert!(own.contains("is damaged and cannot be read; others are not concerned"), "{own}");
+    assert!(shown.contains("is damaged and cannot be read; others are not concerned"), "{shown}");
     let (status, ready) = magnumd.get("/readyz", "").await;
     assert_eq!(status, 200, "load balancers go on: {ready}");
     let told = format!("[!] records: degraded: a record cannot be read: cluster_template {uuid}");
@@ -196,6 +210,23 @@ async fn a_bad_record_is_shown_and_deleted_while_magnumd_serves_all_others() {
     assert_eq!(magnumd.get(&format!("/v1/clustertemplates/{uuid}"), &token).await.0, 404);
     let (code, said, _) = verb(&site, &["verify"]);
     assert!(code == 0 && said.contains("all in order"), "{said}");
+    stop(magnumd).await;
+
+    // The same by an administrator's request.
+    let key = turn_a_bit(&state(&site), "cluster_template", "marker\u{5}first");
+    let path = format!("/v1/clustertemplates/{}", uuid::Uuid::from_slice(&key).unwrap());
+    let magnumd = site.start(site.command()).await;
+    assert_eq!(magnumd.ask(Method::DELETE, &path, &token, None).await.status.as_u16(), 404);
+    let (one, two) = tokio::join!(
+        magnumd.ask(Method::DELETE, &path, &admin, None),
+        magnumd.ask(Method::DELETE, &path, &admin, None),
+    );
+    let mut both = [one.status.as_u16(), two.status.as_u16()];
+    both.sort_unstable();
+    assert_eq!(both[0], 204, "{both:?}");
+    assert!([204, 404].contains(&both[1]), "{both:?}");
+    assert_eq!(magnumd.get(&path, &admin).await.0, 404);
+    assert_eq!(magnumd.get("/readyz", "").await, (200, "ok\n".to_owned()));
     stop(magnumd).await;
 
     // The same without a daemon.
@@ -250,13 +281,30 @@ async fn a_bad_template_or_driver_leaves_its_clusters_alone_and_others_learn_not
     let (status, list) = magnumd.get("/v1/clusters/detail", &token).await;
     assert!(status == 200 && list.contains(&uuid), "{list}");
     let resize = json!([{"op": "replace", "path": "/node_count", "value": 2}]);
-    let (status, refusal) = ask(&magnumd, Method::PATCH, &path, &resize).await;
     let cause = format!("Cluster template {template} of cluster k1 is missing or damaged");
-    assert!(status == 409 && refusal.contains(&cause), "{status} {refusal}");
+    let worker = format!("{path}/nodegroups/default-worker");
+    let taint = json!([{"op": "add", "path": "/node_labels", "value": {"a": "b"}}]);
+    for (method, path, body) in [
+        (Method::PATCH, path.clone(), resize),
+        (Method::POST, format!("{path}/actions/resize"), json!({"node_count": 2})),
+        (Method::POST, format!("{path}/actions/upgrade"), json!({"cluster_template": "sound"})),
+        (Method::POST, format!("{path}/nodegroups"), json!({"name": "more"})),
+        (Method::PATCH, worker, taint),
+        (Method::PATCH, format!("/v1/certificates/{uuid}"), json!({})),
+        (Method::PATCH, format!("/v1/credentials/{uuid}"), json!({})),
+    ] {
+        let (status, refusal) = ask(&magnumd, method.clone(), &path, &body).await;
+        assert!(status == 409 && refusal.contains(&cause), "{method} {path}: {status} {refusal}");
+    }
+    assert!(show(&magnumd, &token).await.1.contains(COMPLETE), "nothing was begun");
     // To another tenant it does not exist, as before.
     let foreign = format!("/v1/clustertemplates/{template}");
     assert_eq!(magnumd.get(&foreign, &other).await.0, 404);
-    assert_eq!(magnumd.get(&foreign, &token).await.0, 500);
+    assert_eq!(magnumd.get(&foreign, &token).await.0, 404);
+    // It has a cluster, so that not even an administrator deletes it.
+    let admin = site.token_of("admin", "admin").await;
+    let answer = magnumd.ask(Method::DELETE, &foreign, &admin, None).await;
+    assert_eq!(answer.status.as_u16(), 400, "{answer:?}");
     let listed = magnumd.get(&format!("/v1/clustertemplates?marker={template}"), &other).await;
     assert!([200, 404].contains(&listed.0), "{}", listed.1);
     // Others are made of the driver's files, which are written anew.

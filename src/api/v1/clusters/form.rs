@@ -10,9 +10,8 @@ use crate::model::cluster_template::ClusterTemplate;
 use crate::model::labels::Labels;
 use crate::model::{ClusterId, Sequence, name};
 
-/// Every attribute that may stand in a request; what a cluster knows better is ignored.
-pub const KNOWN: [&str; 25] = [
-    "uuid",
+/// Every attribute that may stand in a request.
+pub const KNOWN: [&str; 16] = [
     "name",
     "cluster_template_id",
     "keypair",
@@ -29,6 +28,11 @@ pub const KNOWN: [&str; 25] = [
     "discovery_url",
     "floating_ip_enabled",
     "master_lb_enabled",
+];
+
+/// What a cluster knows better: taken from nobody, for it would come to nothing.
+pub const READ_ONLY: [&str; 21] = [
+    "uuid",
     "status",
     "status_reason",
     "health_status",
@@ -37,9 +41,6 @@ pub const KNOWN: [&str; 25] = [
     "labels_overridden",
     "labels_added",
     "labels_skipped",
-];
-
-pub const READ_ONLY: [&str; 12] = [
     "stack_id",
     "cluster_id",
     "api_address",
