@@ -9,6 +9,7 @@ use super::admit::{actor, can_make_trusts};
 use super::label_checks::{Limits, own_labels};
 use super::moment::Moment;
 use super::{Conductor, Refusal, Tenant};
+use crate::driver::ClusterPlan;
 use crate::model::cluster::Cluster;
 use crate::model::cluster_template::ClusterTemplate;
 use crate::model::facts::Foundation;
@@ -134,8 +135,13 @@ impl Conductor {
             }
             let driver = self.driver_for_order(moment)?;
             driver.check_nodegroups()?;
-            self.check_new_labels(&driver, &own_labels(&group.labels, &moment.cluster.labels))?;
-            self.check_group(moment, &group)?;
+            let own = own_labels(&group.labels, &moment.cluster.labels);
+            self.check_new_labels(&driver, &own)?;
+            let plan = self.check_group(moment, &group)?;
+            if let Some(mut cluster) = moment.plan(&self.inner.settings, &self.inner.enrolment) {
+                plan.revision.clone_into(&mut cluster.revision);
+                driver.check_group_labels(&cluster, &plan, &own)?;
+            }
             let detail = Detail { nodegroup: Some(group.id), ..Detail::default() };
             let mut operation = self.new_order(
                 tenant,
@@ -376,8 +382,8 @@ impl Conductor {
         change.expect(&moment.cluster).put(&cluster)
     }
 
-    /// Whether the driver can build the cluster with this group as it shall be.
-    fn check_group(&self, moment: &Moment, group: &NodeGroup) -> Result<(), Refusal> {
+    /// Whether the driver can build the cluster with this group as it shall be; what it would build.
+    fn check_group(&self, moment: &Moment, group: &NodeGroup) -> Result<ClusterPlan, Refusal> {
         let (settings, key) = (&self.inner.settings, &self.inner.enrolment);
         let plan = match group.is_default {
             true => moment.plan(settings, key).map(|mut plan| {
@@ -395,7 +401,8 @@ impl Conductor {
         };
         let mut plan = plan.ok_or_else(|| Refusal::Conflict(moment.cannot_plan()))?;
         "check".clone_into(&mut plan.revision);
-        Ok(self.driver_for_order(moment)?.check(&plan)?)
+        self.driver_for_order(moment)?.check(&plan)?;
+        Ok(plan)
     }
 }
 

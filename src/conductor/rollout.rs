@@ -293,10 +293,7 @@ mod tests {
         let renamed = a_make("i1", "v1.30.4", [("1", "m1.small"), ("1", "1")]);
         let meant = a_make("i1", "v1.30.4", [("1", "m1.small"), ("7", "m1.small")]);
         let said = |rollout: &Rollout, now, changed| done(rollout, now, Some("t"), changed);
-        assert_eq!(
-            said(&known, &large, true),
-            "Upgraded: flavor of workers m1.small to m1.large."
-        );
+        assert_eq!(said(&known, &large, true), "Upgraded: flavor of workers m1.small to m1.large.");
         assert_eq!(
             said(&known, &both, true),
             "Upgraded: image i1 to i2, version v1.30.4 to v1.31.1, flavor of masters m1.small to \

@@ -128,7 +128,6 @@ pub(super) fn kept(cluster: &Cluster, old: &ClusterTemplate, new: &ClusterTempla
     said.collect()
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

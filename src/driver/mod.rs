@@ -14,6 +14,7 @@ pub mod directory;
 mod draw;
 mod expression;
 mod filters;
+mod group_labels;
 pub mod label;
 pub mod lint;
 pub mod manifest;

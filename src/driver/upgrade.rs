@@ -16,7 +16,7 @@ use crate::model::labels::Labels;
 use crate::model::{name, nodegroup};
 
 /// Files by the master's index, or None for a worker, and by their path.
-type NodeFiles = BTreeMap<(Option<u32>, String), Vec<u8>>;
+pub(super) type NodeFiles = BTreeMap<(Option<u32>, String), Vec<u8>>;
 
 /// Fields of a template that are what drivers make of them: the name, the value as a tenant wrote
 /// it, and how one template takes it over from another.
@@ -237,7 +237,7 @@ impl Driver {
     }
 
     /// The files of the first master, another one and a worker.
-    fn files_of_nodes(&self, plan: &ClusterPlan) -> Result<NodeFiles, DriverError> {
+    pub(super) fn files_of_nodes(&self, plan: &ClusterPlan) -> Result<NodeFiles, DriverError> {
         let (masters, _) = nodegroup::counts(&plan.groups);
         let mut all = BTreeMap::new();
         for index in (0..masters.min(2)).map(Some).chain([None]) {

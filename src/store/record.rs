@@ -4,14 +4,13 @@
 //! never edited: a new shape gets a new version and the old one stays readable. Around each
 //! record lies an envelope with its revision and a digest, so that a flipped bit is seen.
 
-use std::collections::BTreeMap;
-
 use aws_lc_rs::digest::{Context, SHA256};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
 use super::table::{self, Key};
 use crate::base::secret::Sealed;
+use crate::model::ClusterId;
 use crate::model::certificate::{Certificate, NextCertificate};
 use crate::model::cluster::Cluster;
 use crate::model::cluster_template::ClusterTemplate;
@@ -21,7 +20,6 @@ use crate::model::driver::{ClusterDriver, StoredDriver};
 use crate::model::duty::Duty;
 use crate::model::facts::CloudFacts;
 use crate::model::join::JoinSecrets;
-use crate::model::labels::Labels;
 use crate::model::node::Node;
 use crate::model::nodegroup::NodeGroup;
 use crate::model::operation::Operation;
@@ -29,7 +27,6 @@ use crate::model::quota::Quota;
 use crate::model::rollout::Rollout;
 use crate::model::service::Service;
 use crate::model::vigil::Vigil;
-use crate::model::{ClusterId, NodeGroupId, TemplateId};
 
 /// No record is larger, encoded or decoded: whoever writes is held to what readers take.
 pub const MOST_BYTES: usize = 1 << 20;

@@ -322,7 +322,11 @@ impl<'t> View<'t> {
     }
 
     /// Shows `look` every group of a cluster that can be read, one at a time.
-    pub fn each_nodegroup(&self, cluster: ClusterId, look: impl FnMut(&NodeGroup)) -> Reads<()> {
+    pub fn each_of_its_nodegroups(
+        &self,
+        cluster: ClusterId,
+        look: impl FnMut(&NodeGroup),
+    ) -> Reads<()> {
         self.each(&Key::new().uuid(cluster.uuid()), look)
     }
 

@@ -293,7 +293,8 @@ async fn a_bad_template_or_driver_leaves_its_clusters_alone_and_others_learn_not
         (Method::PATCH, format!("/v1/certificates/{uuid}"), json!({})),
         (Method::PATCH, format!("/v1/credentials/{uuid}"), json!({})),
     ] {
-        let (status, refusal) = ask(&magnumd, method.clone(), &path, &body).await;
+        let answer = magnumd.ask_newest(method.clone(), &path, &token, Some(&body)).await;
+        let (status, refusal) = (answer.status.as_u16(), String::from_utf8_lossy(&answer.body));
         assert!(status == 409 && refusal.contains(&cause), "{method} {path}: {status} {refusal}");
     }
     assert!(show(&magnumd, &token).await.1.contains(COMPLETE), "nothing was begun");

@@ -126,9 +126,10 @@ async fn a_reader_is_no_master_and_the_master_is() {
     let answer = loot.bundle(&daemon, own, Some(&forged)).await;
     assert_eq!(answer.status, StatusCode::FORBIDDEN, "{}", said(&answer));
     let refused = |c: &Value| {
-        c["status_reason"].as_str().unwrap_or_default().contains(
-            "Refused at first contact: requests in the name of k1-",
-        )
+        c["status_reason"]
+            .as_str()
+            .unwrap_or_default()
+            .contains("Refused at first contact: requests in the name of k1-")
     };
     let shown = daemon.until(&token, &uuid, refused).await;
     assert_eq!(shown["status"], "CREATE_IN_PROGRESS", "{shown}");

@@ -131,7 +131,11 @@ async fn clusters_that_cannot_be() {
         (json!({ "colour": "red" }), 400, "Unknown attribute for argument cluster: colour"),
         (json!({ "labels": "x" }), 400, "attribute labels"),
         (json!({ "stack_id": "x" }), 400, "Value: 'x'. Cannot set read only field."),
-        (json!({ "status": "CREATE_COMPLETE" }), 400, "attribute status. Value: 'CREATE_COMPLETE'. Cannot"),
+        (
+            json!({ "status": "CREATE_COMPLETE" }),
+            400,
+            "attribute status. Value: 'CREATE_COMPLETE'. Cannot",
+        ),
         (json!({ "faults": {} }), 400, "attribute faults. Value: '{}'. Cannot set read only"),
         (json!({ "uuid": "x" }), 400, "attribute uuid. Value: 'x'. Cannot set read only field."),
         (json!({ "labels_added": { "a": "b" } }), 400, "attribute labels_added. Value: "),

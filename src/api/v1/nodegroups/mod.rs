@@ -197,7 +197,7 @@ fn page(
     role: Option<&str>,
 ) -> Outcome<(Vec<Stored<NodeGroup>>, Shown)> {
     let (mut ranked, mut is_here) = (Vec::new(), false);
-    view.each_nodegroup(cluster, |group| {
+    view.each_of_its_nodegroups(cluster, |group| {
         // The marker keeps its place, whatever its role.
         let is_marker = Some(group.id.uuid()) == listing.marker;
         is_here |= is_marker;
