@@ -368,7 +368,7 @@ mod tests {
     #[test]
     fn what_an_upgrade_cannot_do_is_refused_by_field() {
         type Change = fn(&mut ClusterTemplate);
-        let changes: [(&str, Change); 10] = [
+        let changes: [(&str, Change); 11] = [
             ("coe", |t| t.coe = Coe::SwarmMode),
             ("server_type", |t| t.server_type = ServerType::Bm),
             ("driver", |t| t.driver = some("other")),
@@ -379,7 +379,11 @@ mod tests {
             ("fixed_subnet", |t| t.fixed_subnet = some("sub")),
             ("docker_volume_size", |t| t.docker_volume_size = None),
             ("floating_ip_enabled", |t| t.floating_ip_enabled = false),
+            ("master_lb_enabled", |t| t.master_lb_enabled = true),
         ];
+        for field in super::super::template_fields::refused() {
+            assert!(changes.iter().any(|(name, _)| *name == field), "{field} is not tried");
+        }
         let other = || Named {
             flavor: Some("large-id"),
             master_flavor: Some("large-id"),

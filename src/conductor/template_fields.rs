@@ -5,6 +5,7 @@ use crate::model::cluster::Cluster;
 use crate::model::cluster_template::ClusterTemplate;
 
 /// What an upgrade does about a field in which the new template differs.
+#[cfg(test)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     /// It is carried out.
@@ -20,7 +21,7 @@ enum Fate {
 macro_rules! fates {
     ($($field:ident: $fate:ident),* $(,)?) => {
         /// Every field of a template.
-        #[cfg_attr(not(test), expect(dead_code, reason = "the compiler and a test read it"))]
+        #[cfg(test)]
         const FATES: &[(&str, Fate)] = &[$((stringify!($field), Fate::$fate)),*];
         // A field that is added to templates does not compile before somebody has thought of it here.
         const _: fn(&ClusterTemplate) = |ClusterTemplate { $($field: _),* }| {};
@@ -65,6 +66,12 @@ fates! {
     tags: Own,
     created_at: Own,
     updated_at: Own,
+}
+
+/// The fields in which a difference is refused.
+#[cfg(test)]
+pub(super) fn refused() -> impl Iterator<Item = &'static str> {
+    FATES.iter().filter(|(_, fate)| *fate == Fate::Refused).map(|(name, _)| *name)
 }
 
 pub(super) fn text(value: &Option<String>) -> String {
