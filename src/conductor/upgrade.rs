@@ -137,7 +137,7 @@ impl Conductor {
             false => rollout.labels.over(&moment.cluster.labels),
         };
         driver.check_upgrade(&from, &to)?;
-        Ok(driver.undone(&from, &to)?)
+        Ok(driver.undone(&from, &to))
     }
 
     pub(super) async fn upgrade_step(

@@ -35,20 +35,24 @@ fn state(site: &Site) -> PathBuf {
     site.state().join("magnumd.redb")
 }
 
+/// The record whose bytes hold `word`: key and value.
+fn holder(database: &redb::Database, table: &'static str, word: &str) -> (Vec<u8>, Vec<u8>) {
+    let definition: Table = TableDefinition::new(table);
+    let read = database.begin_read().unwrap();
+    let open = read.open_table(definition).unwrap();
+    let all = open.iter().unwrap().map(|entry| {
+        let (key, value) = entry.unwrap();
+        (key.value().to_vec(), value.value().to_vec())
+    });
+    let holds = |v: &[u8]| v.windows(word.len()).any(|window| window == word.as_bytes());
+    all.into_iter().find(|(_, value)| holds(value)).unwrap()
+}
+
 /// Turns one bit in the record whose bytes hold `word`; answers its key.
 fn turn_a_bit(state: &Path, table: &'static str, word: &str) -> Vec<u8> {
     let definition: Table = TableDefinition::new(table);
     let database = redb::Database::open(state).unwrap();
-    let (key, mut value) = {
-        let read = database.begin_read().unwrap();
-        let open = read.open_table(definition).unwrap();
-        let all = open.iter().unwrap().map(|entry| {
-            let (key, value) = entry.unwrap();
-            (key.value().to_vec(), value.value().to_vec())
-        });
-        let holds = |v: &[u8]| v.windows(word.len()).any(|window| window == word.as_bytes());
-        all.into_iter().find(|(_, value)| holds(value)).unwrap()
-    };
+    let (key, mut value) = holder(&database, table, word);
     let at = value.windows(word.len()).position(|window| window == word.as_bytes()).unwrap();
     value[at] ^= 1;
     let write = database.begin_write().unwrap();
@@ -334,6 +338,75 @@ async fn a_bad_template_or_driver_leaves_its_clusters_alone_and_others_learn_not
     assert_eq!(magnumd.get(&path, &other).await.0, 404);
     let (status, own) = magnumd.get(&path, &token).await;
     assert!(status == 500 && own.contains("is damaged and cannot be read"), "{own}");
+    stop(magnumd).await;
+}
+
+/// Which files a cluster was made with is not known any more: with others its servers would be
+/// built anew. An upgrade takes the present ones, and heals it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_whose_driver_is_not_known_changes_only_by_an_upgrade() {
+    let site = Site::new().await;
+    let magnumd = site.start(site.command()).await;
+    let token = site.token().await;
+    for name in ["old", "new"] {
+        let made = magnumd.add_template(&token, name, &json!({"marker": name})).await;
+        assert_eq!(made.status.as_u16(), 201);
+    }
+    let body = json!({"name": "k1", "cluster_template_id": "old", "node_count": 1});
+    let made = magnumd.ask(Method::POST, "/v1/clusters", &token, Some(&body)).await;
+    assert_eq!(made.status.as_u16(), 202, "{made:?}");
+    let made: Value = serde_json::from_slice(&made.body).unwrap();
+    let uuid = made["uuid"].as_str().unwrap().to_owned();
+    let path = format!("/v1/clusters/{uuid}");
+    let until = async |magnumd: &Process, words: &str| {
+        let began = Instant::now();
+        loop {
+            let (_, shown) = magnumd.get(&path, &token).await;
+            if shown.contains(words) {
+                return;
+            }
+            assert!(began.elapsed() < PATIENCE, "{shown}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    until(&magnumd, COMPLETE).await;
+    stop(magnumd).await;
+    let (digest, _) = {
+        let database = redb::Database::open(state(&site)).unwrap();
+        holder(&database, "driver", "magnumd-bootstrap")
+    };
+    let digest = String::from_utf8_lossy(digest.get(..16).unwrap()).into_owned();
+    turn_a_bit(&state(&site), "cluster_driver", &digest);
+
+    let magnumd = site.start(site.command()).await;
+    let cause = "which cluster k1 was made with, are missing or damaged";
+    let worker = format!("{path}/nodegroups/default-worker");
+    let upgrade =
+        (Method::POST, format!("{path}/actions/upgrade"), json!({"cluster_template": "new"}));
+    for (method, path, body) in [
+        (Method::POST, format!("{path}/actions/resize"), json!({"node_count": 2})),
+        (Method::POST, format!("{path}/nodegroups"), json!({"name": "more"})),
+        (Method::PATCH, worker, json!([{"op": "replace", "path": "/max_node_count", "value": 7}])),
+        (Method::PATCH, format!("/v1/certificates/{uuid}"), json!({})),
+        (Method::PATCH, format!("/v1/credentials/{uuid}"), json!({})),
+    ] {
+        let answer = magnumd.ask_newest(method.clone(), &path, &token, Some(&body)).await;
+        let (status, refusal) = (answer.status.as_u16(), String::from_utf8_lossy(&answer.body));
+        assert!(status == 409 && refusal.contains(cause), "{method} {path}: {status} {refusal}");
+    }
+    until(&magnumd, COMPLETE).await;
+    let (method, to, body) = upgrade;
+    let answer = magnumd.ask_newest(method, &to, &token, Some(&body)).await;
+    assert_eq!(answer.status.as_u16(), 202, "{answer:?}");
+    until(&magnumd, r#""status":"UPDATE_COMPLETE""#).await;
+    let (_, said, _) = verb(&site, &["verify"]);
+    assert!(said.contains("all in order"), "{said}");
+    assert_eq!(magnumd.ask(Method::DELETE, &path, &token, None).await.status.as_u16(), 204);
+    let began = Instant::now();
+    while magnumd.get(&path, &token).await.0 != 404 {
+        assert!(began.elapsed() < PATIENCE, "{}", magnumd.get(&path, &token).await.1);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     stop(magnumd).await;
 }
 
