@@ -93,8 +93,8 @@ async fn a_label_that_comes_to_nothing_in_a_group_is_refused() {
         (json!({"max_node_count": "9"}), "give the group's own field max_node_count instead."),
         (json!({"etcd_volume_size": "5"}), "label etcd_volume_size. Value: '5'. It must be left"),
         (
-            json!({"octavia_lb_algorithm": "SOURCE_IP"}),
-            "label octavia_lb_algorithm. Value: 'SOURCE_IP'. It must be left away: it is about the",
+            json!({"etcd_timeout": "600"}),
+            "It must be left away: it is about the cluster and changes",
         ),
         (json!({"availability_zone": "nova\u{200b}"}), "without U+200B"),
     ] {
