@@ -6,7 +6,7 @@
 
 use super::bundle::Bundle;
 use super::checks::unsuitable;
-use super::craft::{Driver, Waits};
+use super::craft::{Deadlines, Driver, Waits};
 use super::label::{Label, invalid};
 use super::upgrade::NodeFiles;
 use super::{ClusterPlan, DriverError};
@@ -73,10 +73,15 @@ impl Driver {
     }
 
     fn drawn(&self, plan: &ClusterPlan) -> Result<Drawn, DriverError> {
+        let mut waits = self.waits(plan)?;
+        if plan.foundation.is_some() {
+            // A further group is waited for until its operation is over.
+            waits.limits = Deadlines::default();
+        }
         Ok(Drawn {
             bundle: self.bundle(plan)?,
             nodes: self.files_of_nodes(plan)?,
-            waits: self.waits(plan)?,
+            waits,
             ready: self.ready_threshold(plan),
             minutes: self.create_timeout(plan),
         })

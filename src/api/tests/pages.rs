@@ -270,7 +270,7 @@ async fn pages_of_large_records_end_early_and_lose_none() {
         let mut group = NodeGroup::default_of(&cluster, "image", nodegroup::WORKER, 1);
         group.labels.insert("long", long.clone());
         (group.name, group.is_default) = (format!("g{n:03}"), false);
-        group.role = if n % 2 == 0 { "even" } else { "odd" }.to_owned();
+        group.role = if n.is_multiple_of(2) { "even" } else { "odd" }.to_owned();
         let id = NodeGroupId::new(Uuid::from_u128(drawn(1000 + n)));
         place.put(&group.identified(id, place.store.next_sequence())).await;
     }
@@ -282,8 +282,8 @@ async fn pages_of_large_records_end_early_and_lose_none() {
         let most = if query.contains("limit") { 7 } else { 72 };
         assert!(pages.len() > 1 && pages.iter().all(|p| p.len() <= most), "{query}: {pages:?}");
         let is_meant = |n: &u64| match role {
-            "even" => n % 2 == 0,
-            "odd" => n % 2 == 1,
+            "even" => n.is_multiple_of(2),
+            "odd" => !n.is_multiple_of(2),
             _ => true,
         };
         let names: Vec<String> = (0..200).filter(is_meant).map(|n| format!("g{n:03}")).collect();
