@@ -105,24 +105,21 @@ async fn the_create_timeout_is_kept_to_the_minute() {
     let daemon = lab.daemon().await;
     let (status, _) = daemon.post(&token, "/v1/clustertemplates", crate::harness::template()).await;
     assert_eq!(status, StatusCode::CREATED);
-    let asked = json!({"name": "k1", "cluster_template_id": "k8s", "create_timeout": 1});
     let began = lab.cloud.clock().now();
-    let (_, body) = daemon.post(&token, "/v1/clusters", asked).await;
-    let uuid = body["uuid"].as_str().unwrap();
-    // While its keys are drawn none of its time passes.
-    let drawing = json!("Waiting for the cluster's keys to be drawn.");
-    while daemon.get(&token, &format!("/v1/clusters/{uuid}")).await.1["status_reason"] == drawing {
-        tokio::time::sleep(Duration::from_millis(10)).await;
+    let [mut first, mut longer] = [const { String::new() }; 2];
+    for (name, minutes, uuid) in [("k1", 1, &mut first), ("k2", 3, &mut longer)] {
+        let asked = json!({"name": name, "cluster_template_id": "k8s", "create_timeout": minutes});
+        let (_, body) = daemon.post(&token, "/v1/clusters", asked).await;
+        body["uuid"].as_str().unwrap().clone_into(uuid);
     }
-    let had_keys = lab.cloud.clock().now();
-    let cluster = daemon.settled(&token, uuid).await;
-    let (took, ended) = (lab.cloud.clock().now().since(began), lab.cloud.clock().now());
+    let cluster = daemon.settled(&token, &first).await;
+    let took = lab.cloud.clock().now().since(began);
+    let (_, other) = daemon.get(&token, &format!("/v1/clusters/{longer}")).await;
     assert_eq!(cluster["status"], "CREATE_FAILED", "{cluster}");
     let reason = cluster["status_reason"].as_str().unwrap();
     assert!(reason.contains("Timed out") && reason.contains("of 2 nodes ready"), "{reason}");
     assert!(took >= Duration::from_secs(60), "not before its minute: {took:?}");
-    let took = ended.since(had_keys);
-    assert!(took < Duration::from_secs(75), "and soon after it: {took:?}");
+    assert_eq!(other["status"], "CREATE_IN_PROGRESS", "and soon after it, in {took:?}: {other}");
 }
 
 /// The operator's size of root volumes reaches the driver, and rebuilds no server of old ones.

@@ -239,7 +239,7 @@ async fn a_resize_that_nova_refuses_or_gives_up_fails_in_its_words_and_works_lat
         let lab = Lab::with_faults(&[fault]).await;
         let daemon = lab.daemon().await;
         let token = lab.token("demo").await;
-        let uuid = built(&daemon, &token, 1, json!({"create_timeout": 3})).await;
+        let uuid = built(&daemon, &token, 1, json!({"create_timeout": 30})).await;
         made(&daemon, &token, "big", OLD, json!({"flavor_id": "m1.medium"})).await;
         let order = json!({"cluster_template": "big"});
         let (status, body) = upgrade(&daemon, &token, &uuid, order.clone()).await;

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 /// How much faster than ours the lab's time runs.
 const SPEED: f64 = 10.0;
 /// Longer than anything here takes, on the wall.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(240);
 /// What exactly one cluster has in the cloud: of trusts ours, and the one Heat makes for itself.
 pub const ONE_CLUSTER: [(&str, usize); 3] = [("stacks", 1), ("trusts", 2), ("users", 1)];
 const TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
@@ -55,6 +55,7 @@ impl Lab {
 
     pub async fn with_faults(faults: &[&str]) -> Self {
         tls::install_provider();
+        log_if_asked();
         let stop = CancellationToken::new();
         let faults = faults.iter().map(|spec| spec.parse::<Fault>().unwrap()).collect();
         // The catalogue learns our port when a daemon starts.
@@ -394,6 +395,14 @@ impl Running {
             assert!(began.elapsed() < PATIENCE, "still there: {cluster}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+}
+
+/// What daemons and labs log goes to the standard error, filtered as `MAGNUMD_TEST_LOG` says.
+fn log_if_asked() {
+    if let Ok(filter) = std::env::var("MAGNUMD_TEST_LOG") {
+        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        let _another_lab_has_begun_it = log.try_init();
     }
 }
 

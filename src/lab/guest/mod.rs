@@ -49,8 +49,10 @@ pub(super) fn keep(
             let (world, stop) = (Arc::clone(&world), stop.clone());
             tokio::spawn(async move {
                 tokio::select! {
-                    () = live(&world, &id) => {}
+                    // First: what a machine had in hand ends with its power.
+                    biased;
                     () = power.cancelled() => debug!(server = id, "a guest is switched off"),
+                    () = live(&world, &id, &power) => {}
                     () = stop.cancelled() => {}
                 }
             });
@@ -59,7 +61,7 @@ pub(super) fn keep(
 }
 
 /// One machine's life; it ends when nothing is left to do.
-async fn live(world: &Arc<World>, id: &str) {
+async fn live(world: &Arc<World>, id: &str, power: &CancellationToken) {
     let now = world.clock.now();
     let Some(wait) = world.lock().compute.servers.get(id).map(|s| s.built_at.since(now)) else {
         return;
@@ -75,15 +77,18 @@ async fn live(world: &Arc<World>, id: &str) {
         let plan = user_data::parse(&server.user_data);
         (server.name.clone(), address, plan, server.disk.clone())
     };
+    let node = |name, address, plan| {
+        node::Node::new(Arc::clone(world), id, power.clone(), name, address, plan)
+    };
     match machine {
         (name, _, Err(reason), _) => debug!(name, reason, "a guest has nothing to do"),
         (name, address, Ok(plan), Some(disk)) => {
             info!(name, role = %plan.role, "a guest starts again with its disk");
-            node::Node::new(Arc::clone(world), id, name, address, plan).restart(disk).await;
+            node(name, address, plan).restart(disk).await;
         }
         (name, address, Ok(plan), None) => {
             info!(name, role = %plan.role, "a guest boots as a node");
-            node::Node::new(Arc::clone(world), id, name, address, plan).run().await;
+            node(name, address, plan).run().await;
         }
     }
 }

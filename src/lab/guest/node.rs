@@ -8,11 +8,13 @@ use hyper::header::{AUTHORIZATION, HeaderName};
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::base::http::client::{Answer, HttpClient, Outgoing};
 use crate::base::http::tls::{Trust, client_config, pinned_client_config};
 
+use super::super::compute::Server;
 use super::super::fault::GuestHarm;
 use super::super::world::World;
 use super::api::Api;
@@ -42,6 +44,8 @@ const SWARM: &[&str] = &["certs", "control-plane", "ready"];
 pub(super) struct Node<'i> {
     pub(super) world: Arc<World>,
     instance: &'i str,
+    /// Cancelled when this life of the machine ends; the server may have another one by then.
+    power: CancellationToken,
     pub(super) name: String,
     pub(super) address: Option<Ipv4Addr>,
     pub(super) plan: Plan,
@@ -71,13 +75,26 @@ impl<'i> Node<'i> {
     pub fn new(
         world: Arc<World>,
         instance: &'i str,
+        power: CancellationToken,
         name: String,
         address: Option<Ipv4Addr>,
         plan: Plan,
     ) -> Self {
         let (log, bundle, services) = (Vec::new(), Bundle::default(), JoinSet::new());
         let (vendor_data, issued) = (OnceLock::new(), None);
-        Self { world, instance, name, address, plan, log, vendor_data, bundle, issued, services }
+        Self {
+            world,
+            instance,
+            power,
+            name,
+            address,
+            plan,
+            log,
+            vendor_data,
+            bundle,
+            issued,
+            services,
+        }
     }
 
     /// Boots until ready or failed, then serves; until switched off (this future is dropped).
@@ -133,12 +150,22 @@ impl<'i> Node<'i> {
 
     /// Whatever a machine that starts again finds.
     pub(super) fn save(&self, trusted: &[String]) {
-        if let Some(server) = self.world.lock().compute.servers.get_mut(self.instance) {
+        self.change_machine(|server| {
             server.disk = Some(Disk {
                 bundle: self.bundle.clone(),
                 issued: self.issued.clone(),
                 trusted: trusted.to_vec(),
             });
+        });
+    }
+
+    /// Not once it is switched off: what it still had in hand must not reach a rebuilt one.
+    fn change_machine(&self, change: impl FnOnce(&mut Server)) {
+        let mut state = self.world.lock();
+        if !self.power.is_cancelled()
+            && let Some(server) = state.compute.servers.get_mut(self.instance)
+        {
+            change(server);
         }
     }
 
@@ -172,6 +199,8 @@ impl<'i> Node<'i> {
             "addons" if self.bundle.text(cloud::FILE).is_ok() => cloud::log_in(&self.bundle).await,
             "ready" => {
                 self.join_cluster();
+                // Whoever hears that it is ready may switch it off at once.
+                self.save(&[]);
                 Ok(String::new())
             }
             _ => Ok(String::new()),
@@ -221,10 +250,10 @@ impl<'i> Node<'i> {
     /// From now on the API of the cluster shows the node.
     fn join_cluster(&mut self) {
         let version = self.bundle.version();
-        if let Some(server) = self.world.lock().compute.servers.get_mut(self.instance) {
+        self.change_machine(|server| {
             server.joined = Some(self.plan.cluster.clone());
             server.kubelet = Some(version);
-        }
+        });
     }
 
     async fn certificates(&mut self, client: &Line) -> Result<String, String> {
