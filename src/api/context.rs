@@ -276,37 +276,38 @@ pub fn find_cluster(view: &View, ident: &str, reach: Reach<'_>) -> Outcome<Store
 }
 
 /// The record of a cluster, whoever owns it. One that is damaged is an error for those whose it is,
-/// and for all others not there.
+/// who must not take it for deleted, and for all others not there.
 pub fn cluster_of(
     view: &View,
     id: ClusterId,
     reach: Reach<'_>,
 ) -> Outcome<Option<Stored<Cluster>>> {
-    readable_or_hidden(view.cluster(id), reach, |project| view.has_cluster(project, id))
+    let found = view.cluster(id);
+    let Err(StoreError::Corrupt(_)) = &found else { return Ok(found?) };
+    let is_theirs = match reach {
+        Reach::Project(project) => view.has_cluster(project, id)?,
+        Reach::Everyone => true,
+        Reach::Trustee(_) => false,
+    };
+    if is_theirs { Ok(found?) } else { Ok(None) }
 }
 
-/// The record of a template, whoever owns it; a damaged one as in [`cluster_of`].
+/// The record of a template, whoever owns it. A damaged one is there for administrators alone, who
+/// can delete it: nobody can make anything of it, and its owner makes another.
 pub fn template_of(
     view: &View,
     id: TemplateId,
     reach: Reach<'_>,
 ) -> Outcome<Option<Stored<ClusterTemplate>>> {
-    readable_or_hidden(view.template(id), reach, |project| view.has_template(project, id))
+    match view.template(id) {
+        Err(StoreError::Corrupt(_)) if reach != Reach::Everyone => Ok(None),
+        found => Ok(found?),
+    }
 }
 
-/// `has` says whether a project has the record, or is shown it.
-fn readable_or_hidden<R>(
-    found: Result<Option<R>, StoreError>,
-    reach: Reach<'_>,
-    has: impl FnOnce(&str) -> Result<bool, StoreError>,
-) -> Outcome<Option<R>> {
-    let Err(StoreError::Corrupt(_)) = &found else { return Ok(found?) };
-    let is_theirs = match reach {
-        Reach::Project(project) => has(project)?,
-        Reach::Everyone => true,
-        Reach::Trustee(_) => false,
-    };
-    if is_theirs { Ok(found?) } else { Ok(None) }
+/// Whether the record of a template is there and cannot be read.
+pub fn is_damaged_template(view: &View, id: TemplateId) -> bool {
+    matches!(view.template(id), Err(StoreError::Corrupt(_)))
 }
 
 /// The log lines of this request are about this cluster.
@@ -321,7 +322,21 @@ pub fn find_template(
     reach: Reach<'_>,
 ) -> Outcome<Stored<ClusterTemplate>> {
     let mut found = match Uuid::parse_str(ident) {
-        Ok(id) => Vec::from_iter(template_of(view, TemplateId::new(id), reach)?),
+        Ok(id) => {
+            let id = TemplateId::new(id);
+            let found = template_of(view, id, reach)?;
+            if let Reach::Project(project) = reach
+                && found.is_none()
+                && is_damaged_template(view, id)
+                && view.has_template(project, id)?
+            {
+                return Err(ApiError::missing_sentence(format!(
+                    "ClusterTemplate {id} could not be found: its record is damaged. Create another \
+                     one; an administrator can delete what is left of this one."
+                )));
+            }
+            Vec::from_iter(found)
+        }
         Err(_) => {
             let mut named = view.templates_named(ident)?;
             named.retain(|template| template.name == ident);

@@ -379,7 +379,7 @@ async fn dispatch(cx: &Context<'_>, resource: &Resource, method: &Method) -> Out
         (Resource::Resize(id), _) => Box::pin(clusters::resize(cx, id)).await,
         (Resource::Upgrade(id), _) => Box::pin(clusters::upgrade(cx, id)).await,
 
-        (Resource::NodeGroups(id), &Method::GET) => nodegroups::list(cx, id),
+        (Resource::NodeGroups(id), &Method::GET) => nodegroups::list(cx, id).await,
         (Resource::NodeGroup(id, group), &Method::GET) => nodegroups::show(cx, id, group),
         (Resource::NodeGroups(id), &Method::POST) => Box::pin(nodegroups::create(cx, id)).await,
         (Resource::NodeGroup(id, group), &Method::DELETE) => {

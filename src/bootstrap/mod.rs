@@ -275,7 +275,9 @@ impl Bootstrap {
     /// refused without a call.
     async fn first_contact(&self, caller: &Caller) -> Result<Guarantee, Fault> {
         if self.pace.is_refused(caller) {
-            return Err(Fault::forbidden("This server was refused a moment ago; try again later."));
+            // Nobody has judged this request: it may be let in later, and the node comes again.
+            let sentence = "This server was refused a moment ago; try again later.";
+            return Err(Fault::new(StatusCode::TOO_MANY_REQUESTS, sentence));
         }
         let judged = self.conductor.first_contact(caller.visitor()).await;
         if matches!(judged, Err(NotLetIn::Refused(_))) {

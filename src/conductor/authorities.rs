@@ -9,7 +9,7 @@ use tracing::info;
 
 use super::duties::{Ask, forgotten};
 use super::moment::Moment;
-use super::orders::{busy, in_status};
+use super::orders::{busy, has_plan, in_status};
 use super::{Conductor, Progress, Refusal, StepError, Tenant};
 use crate::model::certificate::{CertificateKind, NextCertificate};
 use crate::model::cluster::Cluster;
@@ -29,8 +29,8 @@ impl Conductor {
         let id = cluster.id;
         self.order(id, |moment| {
             in_status(moment, "Rotating the CA of a cluster")?;
-            let driver = self.driver(moment)?;
-            driver.check_rotation()?;
+            self.driver_for_order(moment)?.check_rotation()?;
+            has_plan(moment)?;
             let (masters, workers) = moment.counts();
             let ready = moment.nodes.iter().filter(|n| n.is_ready()).count();
             if ready < (masters + workers) as usize {

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use tracing::{debug, info};
 
 use super::moment::Moment;
-use super::{Conductor, StepError};
+use super::{Conductor, Refusal, StepError};
 use crate::driver::{Directory, Driver, Drivers};
 use crate::model::ClusterId;
 use crate::model::driver::{ClusterDriver, StoredDriver};
@@ -28,6 +28,11 @@ impl Conductor {
     pub(super) fn driver(&self, moment: &Moment) -> Result<Arc<Driver>, StepError> {
         let name = &moment.cluster.driver;
         let present = self.drivers().by_name(name);
+        // Whether present files are those that it was made with nobody knows: with others every
+        // server would be built anew.
+        if moment.driver_is_damaged {
+            return Err(StepError::failed(cannot_drive(moment)));
+        }
         let Some(known) = &moment.driver else {
             return present
                 .ok_or_else(|| StepError::failed(format!("Driver {name} is not there any more.")));
@@ -39,15 +44,24 @@ impl Conductor {
         if let Some(driver) = compiled().get(&known.digest) {
             return Ok(Arc::clone(driver));
         }
-        let stored = self.inner.store.read(|view| view.driver(&known.digest))?;
-        let stored = stored.ok_or_else(|| {
-            StepError::failed(format!("The files of driver {name} ({}) were lost.", known.digest))
-        })?;
+        let stored = match self.inner.store.read(|view| view.driver(&known.digest)) {
+            Ok(Some(stored)) => stored,
+            Ok(None) | Err(StoreError::Corrupt(_)) => {
+                return Err(StepError::failed(cannot_drive(moment)));
+            }
+            Err(e) => return Err(e.into()),
+        };
         let StoredDriver { name, files, .. } = stored.record;
         let driver = Directory::new(name, files).and_then(Driver::new);
         let driver = Arc::new(driver.map_err(|e| StepError::failed(e.to_string()))?);
         compiled().insert(known.digest.clone(), Arc::clone(&driver));
         Ok(driver)
+    }
+
+    /// The driver for what somebody asks for now: what it cannot do before anything is written is
+    /// the cluster's state, and no failure of the service.
+    pub(super) fn driver_for_order(&self, moment: &Moment) -> Result<Arc<Driver>, Refusal> {
+        self.driver(moment).map_err(conflict)
     }
 
     /// The driver of a cluster once one of its groups has been upgraded: with the default groups
@@ -56,11 +70,11 @@ impl Conductor {
         &self,
         moment: &Moment,
         group: &NodeGroup,
-    ) -> Result<Arc<Driver>, StepError> {
+    ) -> Result<Arc<Driver>, Refusal> {
         let present = self.drivers().by_name(&moment.cluster.driver);
         match present.filter(|_| group.is_default) {
             Some(present) => Ok(present),
-            None => self.driver(moment),
+            None => self.driver_for_order(moment),
         }
     }
 
@@ -103,6 +117,23 @@ impl Conductor {
                 Err(error) => debug!(%error, "files of a driver cannot be collected"),
             }
         }
+    }
+}
+
+/// Why there is no driver: what the cluster was made with is not there, or its record is damaged.
+fn cannot_drive(moment: &Moment) -> String {
+    format!(
+        "The files of driver {}, which cluster {} was made with, are missing or damaged, and this \
+         is made with them. The cluster can be upgraded, which takes the driver's present files, or \
+         deleted; an administrator sees what is the matter with magnumd verify.",
+        moment.cluster.driver, moment.cluster.name
+    )
+}
+
+fn conflict(error: StepError) -> Refusal {
+    match error {
+        StepError::Failed { reason, .. } => Refusal::Conflict(reason),
+        error => error.into(),
     }
 }
 

@@ -82,6 +82,11 @@ impl Conductor {
         operation: &Stored<Operation>,
         asked: &[Ask],
     ) -> Result<Option<Progress>, StepError> {
+        // No node could fetch what it takes.
+        if !moment.can_plan() {
+            return Err(StepError::failed(moment.cannot_plan()));
+        }
+        self.driver(moment)?;
         let duties: Vec<&Duty> = moment.duties.iter().map(|d| &d.record).collect();
         match next(operation.sequence, asked, &duties) {
             DutyNext::Done => Ok(None),

@@ -144,16 +144,17 @@ impl Doorstep {
         let nodes = waiting.get(&cluster)?;
         let fresh: Vec<_> = nodes.iter().filter(|(_, (at, _))| now.since(*at) < FRESH).collect();
         let (_, (_, first)) = fresh.first()?;
-        let named: Vec<&str> = fresh.iter().take(NAMED).map(|(name, _)| name.as_str()).collect();
-        let more = match fresh.len().saturating_sub(NAMED) {
+        let alike = fresh.iter().filter(|(_, (_, why))| why.which() == first.which());
+        let named: Vec<&str> = alike.take(NAMED).map(|(name, _)| name.as_str()).collect();
+        let more = match fresh.len() - named.len() {
             0 => String::new(),
-            more => format!(" and {more} more"),
+            more => format!("; others in the name of {more} more"),
         };
         Some(format!(
-            "Refused at first contact: {}{more}, because {}; the operator finds the cure in \
-             magnumd's log.",
+            "Refused at first contact: requests in the name of {}, which {}{more}. Whether the nodes \
+             themselves sent them is not known; the operator finds the cure in magnumd's log.",
             named.join(", "),
-            first.because()
+            first.which()
         ))
     }
 }
@@ -172,13 +173,35 @@ mod tests {
             doorstep.wait(one, node, Unproven::NoSecret, at(0));
         }
         let said = doorstep.sentence(one, at(1)).unwrap();
-        assert!(said.contains("n-0, n-1, n-2 and 2 more, because Nova has given"), "{said}");
+        let words = "requests in the name of n-0, n-1, n-2, which carried no vendor secret; others \
+                     in the name of 2 more. Whether";
+        assert!(said.contains(words), "{said}");
         assert_eq!(doorstep.sentence(two, at(1)), None, "another cluster");
         (0..4).for_each(|n| doorstep.leave(one, &format!("n-{n}")));
         let said = doorstep.sentence(one, at(1)).unwrap();
-        assert!(said.starts_with("Refused at first contact: n-4, because"), "{said}");
+        assert!(said.starts_with("Refused at first contact: requests in the name of n-4, which"));
         assert_eq!(doorstep.sentence(one, at(300)), None, "it has not come again");
         doorstep.wait(two, "m-0", Unproven::WrongSecret, at(300));
         assert_eq!(doorstep.lock().len(), 1, "what is over is forgotten");
+    }
+
+    /// A reader who sends nonsense in a node's name has magnumd say nothing of the node itself, and
+    /// nothing at all once the node has come.
+    #[test]
+    fn what_a_reader_sends_is_told_as_what_it_is() {
+        let cluster = ClusterId::new(Uuid::from_u128(1));
+        let doorstep = Doorstep::default();
+        let at = Timestamp::EPOCH;
+        doorstep.wait(cluster, "m-0", Unproven::WrongSecret, at);
+        doorstep.wait(cluster, "m-1", Unproven::NoSecret, at);
+        assert_eq!(
+            doorstep.sentence(cluster, at).unwrap(),
+            "Refused at first contact: requests in the name of m-0, which carried a vendor secret \
+             that is not that of its server; others in the name of 1 more. Whether the nodes \
+             themselves sent them is not known; the operator finds the cure in magnumd's log."
+        );
+        doorstep.leave(cluster, "m-0");
+        doorstep.leave(cluster, "m-1");
+        assert_eq!(doorstep.sentence(cluster, at), None);
     }
 }

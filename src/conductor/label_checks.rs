@@ -84,12 +84,14 @@ pub fn whole(text: &str, label: &str) -> Result<u32, Refusal> {
     })
 }
 
-/// What whoever gives these labels should know, where the operator does not want it refused.
+/// What whoever gives these labels should know, where the operator does not want it refused. What is
+/// not as it looks always is.
 pub fn check_unknown(
     driver: &Driver,
     labels: &Labels,
     policy: UnknownLabels,
 ) -> Result<Option<String>, Refusal> {
+    driver.check_spelling(labels)?;
     if policy == UnknownLabels::Refuse {
         driver.refuse_undeclared(labels)?;
     }
@@ -131,7 +133,10 @@ impl Conductor {
     pub(super) fn reason(&self, moment: &Moment, sentence: Option<String>) -> Option<String> {
         // Where even the driver is lost something worse is said.
         let warnings = self.driver(moment).ok().and_then(|d| d.warnings(&moment.cluster.labels));
-        joined(sentence, warnings)
+        // What an upgrade does not bring is told until it is over, and with its last word.
+        let undone = moment.rollouts.iter().flat_map(|rollout| rollout.undone.iter().cloned());
+        let all: Vec<String> = warnings.into_iter().chain(undone).collect();
+        joined(sentence, (!all.is_empty()).then(|| all.join(" ")))
     }
 
     /// The same for a node group, about the labels of its own.

@@ -37,6 +37,7 @@ mod rollout;
 mod rotate;
 mod sync;
 mod template_change;
+mod template_fields;
 #[cfg(test)]
 mod tests;
 mod update;

@@ -50,6 +50,8 @@ pub struct Moment {
     pub next_certificates: Vec<Stored<NextCertificate>>,
     /// What it is made of; None for one that was made before that was kept.
     pub driver: Option<Stored<ClusterDriver>>,
+    /// Whether what it is made of was kept and cannot be read.
+    pub driver_is_damaged: bool,
 }
 
 impl Moment {
@@ -58,6 +60,13 @@ impl Moment {
         store.read(|view| {
             let Some(cluster) = view.cluster(id)? else { return Ok(None) };
             let mut operations = view.operations_of(id)?.into_iter();
+            // Neither a template nor a driver that cannot be read keeps a cluster from being
+            // deleted.
+            let (driver, driver_is_damaged) = match view.cluster_driver(id) {
+                Ok(driver) => (driver, false),
+                Err(StoreError::Corrupt(_)) => (None, true),
+                Err(e) => return Err(e),
+            };
             Ok(Some(Self {
                 template: view.template_of(&cluster)?,
                 groups: view.nodegroups(id)?,
@@ -71,7 +80,8 @@ impl Moment {
                 vigil: view.vigil(id)?,
                 rollouts: view.rollouts(id)?,
                 next_certificates: view.next_certificates(id)?,
-                driver: view.cluster_driver(id)?,
+                driver,
+                driver_is_damaged,
                 cluster,
             }))
         })
@@ -92,6 +102,11 @@ impl Moment {
             ),
             Some(_) => format!("What cluster {} stands on is not on record.", self.cluster.name),
         }
+    }
+
+    /// Whether there is a plan of the cluster's own stack, and so of its nodes and their duties.
+    pub fn can_plan(&self) -> bool {
+        self.template.is_some() && self.facts.is_some()
     }
 
     /// Masters and workers wanted.

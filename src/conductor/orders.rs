@@ -9,6 +9,7 @@ use super::admit::{actor, can_make_trusts};
 use super::label_checks::{Limits, own_labels};
 use super::moment::Moment;
 use super::{Conductor, Refusal, Tenant};
+use crate::driver::ClusterPlan;
 use crate::model::cluster::Cluster;
 use crate::model::cluster_template::ClusterTemplate;
 use crate::model::facts::Foundation;
@@ -132,10 +133,15 @@ impl Conductor {
                     group.name, moment.cluster.name
                 )));
             }
-            let driver = self.driver(moment)?;
+            let driver = self.driver_for_order(moment)?;
             driver.check_nodegroups()?;
-            self.check_new_labels(&driver, &own_labels(&group.labels, &moment.cluster.labels))?;
-            self.check_group(moment, &group)?;
+            let own = own_labels(&group.labels, &moment.cluster.labels);
+            self.check_new_labels(&driver, &own)?;
+            let plan = self.check_group(moment, &group)?;
+            if let Some(mut cluster) = moment.plan(&self.inner.settings, &self.inner.enrolment) {
+                plan.revision.clone_into(&mut cluster.revision);
+                driver.check_group_labels(&cluster, &plan, &own)?;
+            }
             let detail = Detail { nodegroup: Some(group.id), ..Detail::default() };
             let mut operation = self.new_order(
                 tenant,
@@ -179,7 +185,7 @@ impl Conductor {
             next.node_taints = changed.node_taints.clone();
             next.updated_at = Some(self.inner.clock.now());
             let new = own_labels(&next.labels, &now.labels);
-            self.check_new_labels(&*self.driver(moment)?, &new)?;
+            self.check_new_labels(&*self.driver_for_order(moment)?, &new)?;
             self.check_group(moment, &next)?;
             if now.status.is_complete() {
                 next.status = Status::UpdateComplete;
@@ -256,6 +262,9 @@ impl Conductor {
         let password = self.inner.entropy.password();
         self.order(id, |moment| {
             may_change(moment, None)?;
+            // The cluster's own controllers would lose their way into the cloud.
+            has_plan(moment)?;
+            self.driver_for_order(moment)?;
             let rotates = |o: &Stored<Operation>| o.kind == OperationKind::RotateCredential;
             if moment.operations().any(rotates) {
                 return Err(busy(moment, "its credential is being rotated already"));
@@ -373,8 +382,8 @@ impl Conductor {
         change.expect(&moment.cluster).put(&cluster)
     }
 
-    /// Whether the driver can build the cluster with this group as it shall be.
-    fn check_group(&self, moment: &Moment, group: &NodeGroup) -> Result<(), Refusal> {
+    /// Whether the driver can build the cluster with this group as it shall be; what it would build.
+    fn check_group(&self, moment: &Moment, group: &NodeGroup) -> Result<ClusterPlan, Refusal> {
         let (settings, key) = (&self.inner.settings, &self.inner.enrolment);
         let plan = match group.is_default {
             true => moment.plan(settings, key).map(|mut plan| {
@@ -392,8 +401,8 @@ impl Conductor {
         };
         let mut plan = plan.ok_or_else(|| Refusal::Conflict(moment.cannot_plan()))?;
         "check".clone_into(&mut plan.revision);
-        let driver = self.driver(moment)?;
-        Ok(driver.check(&plan)?)
+        self.driver_for_order(moment)?.check(&plan)?;
+        Ok(plan)
     }
 }
 
@@ -429,6 +438,14 @@ fn more_than_a_record(moment: &Moment) -> Result<(), Refusal> {
              only be shown and deleted; move what runs there to a new cluster.",
             moment.cluster.name
         ))),
+    }
+}
+
+/// What nodes are given, and what they are asked to do, is made of template and facts.
+pub(super) fn has_plan(moment: &Moment) -> Result<(), Refusal> {
+    match moment.can_plan() {
+        true => Ok(()),
+        false => Err(Refusal::Conflict(moment.cannot_plan())),
     }
 }
 

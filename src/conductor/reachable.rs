@@ -54,7 +54,7 @@ impl Conductor {
         if self.inner.vouched.get(&known).await.is_some() {
             return Ok(Ok(()));
         }
-        let lost = || StepError::failed("The cluster's template or facts were lost.");
+        let lost = || StepError::failed("The cluster is no more.");
         let moment = Moment::read(&self.inner.store, cluster.id)?.ok_or_else(lost)?;
         if let Some(plan) = moment.plan(settings, &self.inner.enrolment)
             && self.driver(&moment)?.api_url(&plan, &at.ip().to_string()) != url

@@ -9,7 +9,7 @@ use crate::model::labels::Labels;
 use crate::model::name;
 use crate::model::nodegroup::NodeGroup;
 use crate::model::operation::Operation;
-use crate::model::rollout::{Batch, RoleFlavors, Rollout};
+use crate::model::rollout::{Batch, Called, Make, RoleFlavors, Rollout};
 use crate::openstack::Image;
 use crate::store::Change;
 
@@ -49,6 +49,11 @@ pub(super) fn rollout(
     flavors: &RoleFlavors,
 ) -> Rollout {
     let earlier = moment.rollout(group);
+    // One that has failed half-way may have put the new make on record already.
+    let former = match earlier {
+        Some(earlier) => earlier.former.clone(),
+        None => make(moment, group),
+    };
     let labels = match (group.is_default, &moment.template) {
         (true, Some(template)) => {
             followed(&moment.cluster.labels, &template.labels, &order.template.labels)
@@ -70,7 +75,87 @@ pub(super) fn rollout(
         master_flavors: earlier.map(|r| r.master_flavors.clone()).unwrap_or_default(),
         worker_flavors: earlier.map(|r| r.worker_flavors.clone()).unwrap_or_default(),
         resizing: earlier.map(|r| r.resizing.clone()).unwrap_or_default(),
+        former,
+        undone: Vec::new(),
     }
+}
+
+/// What the nodes of a group are made of by the records of this moment; None when those are lost.
+pub(super) fn make(moment: &Moment, group: &NodeGroup) -> Option<Make> {
+    let facts = moment.facts.as_ref()?;
+    let called = |id: &String, name: &Option<String>| {
+        group.is_default.then(|| Called { id: id.clone(), name: name.clone() })
+    };
+    let cluster = &moment.cluster;
+    Some(Make {
+        image_id: moment.image_of(group)?.to_owned(),
+        kube_version: match group.is_default {
+            true => facts.kube_version.clone(),
+            false => group.version.clone().or_else(|| facts.kube_version.clone()),
+        },
+        master_flavor: called(&facts.master_flavor, &cluster.master_flavor_id),
+        worker_flavor: called(&facts.worker_flavor, &cluster.flavor_id),
+    })
+}
+
+/// Everything in which `to` differs from `from`: "image a to b, version v1.30.4 to v1.31.1"; None
+/// when it is the same. Pure.
+pub(super) fn differences(from: &Make, to: &Make) -> Option<String> {
+    let mut all = Vec::new();
+    if from.image_id != to.image_id {
+        all.push(format!("image {} to {}", from.image_id, to.image_id));
+    }
+    if from.kube_version != to.kube_version {
+        let known = |version: &Option<String>| version.clone().unwrap_or("unknown".to_owned());
+        let (from, to) = (known(&from.kube_version), known(&to.kube_version));
+        all.push(format!("version {from} to {to}"));
+    }
+    for (of, from, to) in [
+        ("masters", &from.master_flavor, &to.master_flavor),
+        ("workers", &from.worker_flavor, &to.worker_flavor),
+    ] {
+        if let (Some(from), Some(to)) = (from, to)
+            && from.id != to.id
+        {
+            // A name that means another flavor by now tells nothing.
+            let (from, to) = match (&from.name, &to.name) {
+                (Some(a), Some(b)) if a != b => (a, b),
+                _ => (&from.id, &to.id),
+            };
+            all.push(format!("flavor of {of} {from} to {to}"));
+        }
+    }
+    (!all.is_empty()).then(|| all.join(", "))
+}
+
+/// What is said of an upgrade that has come to every node. `changed` is whether any node had to be
+/// rebuilt or resized for it. Pure.
+pub(super) fn done(rollout: &Rollout, now: &Make, template: Option<&str>, changed: bool) -> String {
+    let image = &rollout.image_id;
+    let known = rollout.former.as_ref().map(|former| differences(former, now));
+    match (known, changed) {
+        (Some(Some(changes)), true) => format!("Upgraded: {changes}."),
+        (Some(Some(changes)), false) => {
+            format!("Upgraded: {changes}. No node had to be rebuilt or resized for it.")
+        }
+        // Nodes that an earlier upgrade had left behind, or one of an earlier release.
+        (Some(None) | None, true) => format!("Upgraded to image {image}."),
+        (Some(None) | None, false) => {
+            let followed = template
+                .map(|name| format!("; cluster template {name} is followed"))
+                .unwrap_or_default();
+            format!("Every node had image {image} already, so none was rebuilt{followed}.")
+        }
+    }
+}
+
+/// What is said of an upgrade that has not come to every node. Pure.
+pub(super) fn left_behind(rollout: &Rollout, now: Option<&Make>) -> String {
+    let changes = rollout.former.as_ref().zip(now).and_then(|(from, to)| differences(from, to));
+    let what = changes.unwrap_or_else(|| format!("image {}", rollout.image_id));
+    let behind = rollout.behind();
+    let nodes = if behind == 1 { "node" } else { "nodes" };
+    format!("The upgrade ({what}) has not reached {behind} {nodes}. Ask for it again.")
 }
 
 /// The new template's labels, and those of the cluster's that were never the old template's.
@@ -164,6 +249,75 @@ mod tests {
         let group = labels(&[("zone", "a"), ("flannel_tag", "v1"), ("kube_tag", "v1.30.1")]);
         let wanted = labels(&[("zone", "a"), ("kube_tag", "v1.31.1")]);
         assert_eq!(versions_followed(&group, &new), wanted);
+    }
+
+    fn a_make(image: &str, version: &str, flavors: [(&str, &str); 2]) -> Make {
+        let called = |(id, name): (&str, &str)| {
+            Some(Called { id: id.to_owned(), name: Some(name.to_owned()) })
+        };
+        Make {
+            image_id: image.to_owned(),
+            kube_version: Some(version.to_owned()),
+            master_flavor: called(flavors[0]),
+            worker_flavor: called(flavors[1]),
+        }
+    }
+
+    /// Regression: an upgrade that only resized said "Upgraded to image…".
+    #[test]
+    fn what_is_said_names_what_changed_and_nothing_else() {
+        use crate::model::{ClusterId, NodeGroupId, TemplateId};
+        let id = uuid::Uuid::from_u128(1);
+        let small = [("1", "m1.small"), ("1", "m1.small")];
+        let before = a_make("i1", "v1.30.4", small);
+        let rollout = |former: Option<&Make>| Rollout {
+            cluster_id: ClusterId::new(id),
+            nodegroup: NodeGroupId::new(id),
+            template_id: TemplateId::new(id),
+            image_id: "i2".to_owned(),
+            kube_version: None,
+            labels: Labels::default(),
+            max_batch_size: 1,
+            masters: BTreeMap::new(),
+            workers: BTreeMap::from([(0, "i1".to_owned())]),
+            flavors: RoleFlavors::default(),
+            master_flavors: BTreeMap::new(),
+            worker_flavors: BTreeMap::new(),
+            resizing: BTreeMap::new(),
+            former: former.cloned(),
+            undone: Vec::new(),
+        };
+        let known = rollout(Some(&before));
+        let large = a_make("i1", "v1.30.4", [("1", "m1.small"), ("2", "m1.large")]);
+        let both = a_make("i2", "v1.31.1", [("2", "m1.large"), ("2", "m1.large")]);
+        let renamed = a_make("i1", "v1.30.4", [("1", "m1.small"), ("1", "1")]);
+        let meant = a_make("i1", "v1.30.4", [("1", "m1.small"), ("7", "m1.small")]);
+        let said = |rollout: &Rollout, now, changed| done(rollout, now, Some("t"), changed);
+        assert_eq!(said(&known, &large, true), "Upgraded: flavor of workers m1.small to m1.large.");
+        assert_eq!(
+            said(&known, &both, true),
+            "Upgraded: image i1 to i2, version v1.30.4 to v1.31.1, flavor of masters m1.small to \
+             m1.large, flavor of workers m1.small to m1.large."
+        );
+        let none = "Upgraded: flavor of workers m1.small to m1.large. No node had to be rebuilt or \
+                    resized for it.";
+        assert_eq!(said(&known, &large, false), none, "a group without nodes");
+        assert_eq!(said(&known, &meant, true), "Upgraded: flavor of workers 1 to 7.");
+        for same in [&before, &renamed] {
+            assert_eq!(
+                said(&known, same, false),
+                "Every node had image i2 already, so none was rebuilt; cluster template t is \
+                 followed."
+            );
+            assert_eq!(said(&known, same, true), "Upgraded to image i2.");
+        }
+        assert_eq!(said(&rollout(None), &both, true), "Upgraded to image i2.");
+        assert_eq!(
+            left_behind(&known, Some(&large)),
+            "The upgrade (flavor of workers m1.small to m1.large) has not reached 1 node. Ask for \
+             it again."
+        );
+        assert!(left_behind(&rollout(None), None).starts_with("The upgrade (image i2) has not"));
     }
 
     #[test]

@@ -199,7 +199,7 @@ impl Conductor {
         let kind = DutyKind::RenewCredentials;
         let plan = moment
             .plan(&self.inner.settings, &self.inner.enrolment)
-            .ok_or_else(|| StepError::failed("The cluster's template or facts were lost."))?;
+            .ok_or_else(|| StepError::failed(moment.cannot_plan()))?;
         let needed = self.driver(moment)?.has_duty(&plan, kind);
         if needed.map_err(|e| StepError::failed(e.to_string()))? {
             let ready = masters(moment).into_iter().find(|n| n.is_ready());

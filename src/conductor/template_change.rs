@@ -1,20 +1,22 @@
 //! What an upgrade's template says otherwise than the one before: applied, or refused in words.
 //!
 //! An upgrade rebuilds servers with another image, resizes them, and has Heat change what it changes in place.
-//! What follows from that for each field of a cluster template:
+//! What follows from that for each field of a cluster template says [`super::template_fields`]:
 //!
 //! - image and labels are what an upgrade is about; the driver decides which labels may change;
-//! - proxies, registry, volume driver, name servers and the like go into files of nodes or into
-//!   the stack, where the driver decides the same;
-//! - flavors are changed by a resize, which Heat does in place ([`super::resizing`]); further node
+//!   flavors are changed by a resize, which Heat does in place ([`super::resizing`]); further node
 //!   groups have flavors of their own, and keep them;
+//! - proxies, registry, volume driver, name servers and the like go into files of nodes or into
+//!   the stack, where the driver decides the same; what changes nothing there is told in a line of
+//!   warnings ([`crate::driver::Driver::undone`]);
 //! - what networks, volumes and load balancers were made from is taken to nothing else by a rebuild
 //!   or resize nor, by Heat, without new servers or addresses: here it is refused;
 //! - what is said about the template itself concerns no cluster.
 //!
-//! A field that the cluster has for itself is no difference, as with labels.
+//! A field that the cluster has for itself stays as it is, as with labels; that too is told.
 
 use super::admit::actor;
+use super::template_fields::{size, text};
 use super::{Conductor, Refusal, StepError, Tenant, UpgradeOrder, resizing};
 use crate::model::cluster::Cluster;
 use crate::model::cluster_template::ClusterTemplate;
@@ -114,12 +116,12 @@ impl Conductor {
 pub(super) struct Followed {
     pub(super) flavor: bool,
     pub(super) master_flavor: bool,
-    keypair: bool,
-    fixed_network: bool,
-    fixed_subnet: bool,
-    docker_volume_size: bool,
-    floating_ip_enabled: bool,
-    master_lb_enabled: bool,
+    pub(super) keypair: bool,
+    pub(super) fixed_network: bool,
+    pub(super) fixed_subnet: bool,
+    pub(super) docker_volume_size: bool,
+    pub(super) floating_ip_enabled: bool,
+    pub(super) master_lb_enabled: bool,
 }
 
 impl Followed {
@@ -172,7 +174,6 @@ fn compare(
     new: &ClusterTemplate,
     means: &Named<String>,
 ) -> Result<(), Refusal> {
-    // Named one by one, so that a field that is added to templates is thought of here.
     let ClusterTemplate {
         coe,
         server_type,
@@ -184,39 +185,9 @@ fn compare(
         docker_volume_size,
         master_lb_enabled,
         floating_ip_enabled,
-        // The driver looks at the distribution, and an upgrade is about image and flavors.
-        image_id: _,
-        flavor_id: _,
-        master_flavor_id: _,
-        cluster_distro: _,
-        // The driver's: its manifest says what of it an upgrade keeps or refuses.
-        labels: _,
-        network_driver: _,
-        volume_driver: _,
-        docker_storage_driver: _,
-        dns_nameserver: _,
-        http_proxy: _,
-        https_proxy: _,
-        no_proxy: _,
-        insecure_registry: _,
-        registry_enabled: _,
-        tls_disabled: _,
-        apiserver_port: _,
-        // The template's own.
-        id: _,
-        sequence: _,
-        project_id: _,
-        user_id: _,
-        name: _,
-        public: _,
-        hidden: _,
-        tags: _,
-        created_at: _,
-        updated_at: _,
+        ..
     } = new;
     let followed = Followed::of(cluster, old);
-    let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
-    let size = |gib: Option<u32>| gib.map_or_else(|| "none".to_owned(), |gib| gib.to_string());
     // What a template does not name it leaves to its clusters.
     let named = |own: &Option<String>, new: &Option<String>| new.is_some() && own != new;
     let of_external = old.external_network_id != *external_network_id
@@ -397,7 +368,7 @@ mod tests {
     #[test]
     fn what_an_upgrade_cannot_do_is_refused_by_field() {
         type Change = fn(&mut ClusterTemplate);
-        let changes: [(&str, Change); 10] = [
+        let changes: [(&str, Change); 11] = [
             ("coe", |t| t.coe = Coe::SwarmMode),
             ("server_type", |t| t.server_type = ServerType::Bm),
             ("driver", |t| t.driver = some("other")),
@@ -408,7 +379,11 @@ mod tests {
             ("fixed_subnet", |t| t.fixed_subnet = some("sub")),
             ("docker_volume_size", |t| t.docker_volume_size = None),
             ("floating_ip_enabled", |t| t.floating_ip_enabled = false),
+            ("master_lb_enabled", |t| t.master_lb_enabled = true),
         ];
+        for field in super::super::template_fields::refused() {
+            assert!(changes.iter().any(|(name, _)| *name == field), "{field} is not tried");
+        }
         let other = || Named {
             flavor: Some("large-id"),
             master_flavor: Some("large-id"),

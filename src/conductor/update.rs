@@ -9,6 +9,7 @@ use super::moment::Moment;
 use super::outlook::{
     ChangeNext, Changing, Part, UpdateNext, aggregate, change, departed, servers, update,
 };
+use super::rollout::{left_behind, make};
 use super::{Conductor, Progress, StepError};
 use crate::driver::ClusterPlan;
 use crate::model::cluster::Cluster;
@@ -192,11 +193,8 @@ impl Conductor {
         if let Some(left) = moment.rollout(&group) {
             status = Status::UpdateFailed;
             group.status = status;
-            group.status_reason = Some(format!(
-                "The upgrade to image {} has not reached {} nodes. Ask for it again.",
-                left.image_id,
-                left.behind()
-            ));
+            let now = make(moment, &group);
+            group.status_reason = Some(left_behind(left, now.as_ref()));
         }
         let mut changed = vec![group.clone()];
         // Heat says of the whole stack that it is complete: also of those who share it.
@@ -294,7 +292,7 @@ impl Conductor {
     ) -> Result<ClusterPlan, StepError> {
         moment
             .plan_of(group, &self.inner.settings, &self.inner.enrolment)
-            .ok_or_else(|| StepError::failed("The cluster's template or facts were lost."))
+            .ok_or_else(|| StepError::failed(moment.cannot_plan()))
     }
 
     pub(super) async fn change_failure(

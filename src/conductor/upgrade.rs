@@ -16,14 +16,16 @@ use super::authorities::masters;
 use super::duties::{Ask, forgotten};
 use super::label_checks::{Limits, own_labels};
 use super::moment::Moment;
-use super::orders::{busy, found, in_status};
+use super::orders::{busy, found, has_plan, in_status};
 use super::outlook::{ChangeNext, Changing, UpdateNext, change, servers, update};
 use super::rollout::{
-    behind, changes, goes_along, has_followed, masters_followed, names, rollout, with_images,
+    behind, changes, done, goes_along, has_followed, make, masters_followed, names, rollout,
+    with_images,
 };
 use super::update::{awaiting_heat, concerned, for_group, nodes_of};
 use super::{
     Conductor, Progress, Refusal, StepError, Tenant, UpgradeOrder, resizing, template_change,
+    template_fields,
 };
 use crate::model::cluster::Cluster;
 use crate::model::duty::DutyKind;
@@ -48,11 +50,12 @@ impl Conductor {
         let (followed, flavors) = self.check_template_change(tenant, id, &order, &image).await?;
         self.order(id, |moment| {
             in_status(moment, "Upgrading a cluster")?;
+            has_plan(moment)?;
             if moment.cluster.template_id != followed {
                 return Err(busy(moment, "it has just been upgraded by another request"));
             }
             let group = found(moment, order.nodegroup)?;
-            let rollout = rollout(moment, group, &order, &image, &flavors);
+            let mut rollout = rollout(moment, group, &order, &image, &flavors);
             rollout.labels.check_size().map_err(|why| {
                 Refusal::Invalid(format!(
                     "Invalid input for field/attribute labels. The labels of {} and of cluster \
@@ -60,7 +63,10 @@ impl Conductor {
                     group.name, order.template.name
                 ))
             })?;
-            self.check_upgrade(moment, group, &order, &rollout, &image)?;
+            rollout.undone = self.check_upgrade(moment, group, &order, &rollout, &image)?;
+            if let Some(old) = moment.template.as_ref().filter(|_| group.is_default) {
+                rollout.undone.extend(template_fields::kept(&moment.cluster, old, &order.template));
+            }
             let detail =
                 Detail { nodegroup: Some(group.id), before: group.node_count, ..Detail::default() };
             let (kind, step) = (OperationKind::Upgrade, Step::BeginUpgrade);
@@ -79,6 +85,7 @@ impl Conductor {
         .await
     }
 
+    /// What the driver would leave undone, if it can do the rest.
     fn check_upgrade(
         &self,
         moment: &Moment,
@@ -86,9 +93,9 @@ impl Conductor {
         order: &UpgradeOrder,
         rollout: &Rollout,
         image: &Image,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Vec<String>, Refusal> {
         let (settings, key) = (&self.inner.settings, &self.inner.enrolment);
-        let lost = || Refusal::Internal("the cluster's template or facts are lost".to_owned());
+        let lost = || Refusal::Conflict(moment.cannot_plan());
         let from = moment.plan_of(group, settings, key).ok_or_else(lost)?;
         let driver = self.driver_to_come(moment, group)?;
         let distro = image.os_distro.as_deref().unwrap_or_default();
@@ -129,7 +136,8 @@ impl Conductor {
             true => rollout.labels.clone(),
             false => rollout.labels.over(&moment.cluster.labels),
         };
-        Ok(driver.check_upgrade(&from, &to)?)
+        driver.check_upgrade(&from, &to)?;
+        Ok(driver.undone(&from, &to))
     }
 
     pub(super) async fn upgrade_step(
@@ -394,17 +402,10 @@ impl Conductor {
         let plan = self.plan_of(moment, group)?;
         let version = self.driver(moment)?.coe_version(&plan);
         let rebuilt = operation.detail.before > 0;
-        let said = match (rebuilt, &moment.template) {
-            (true, _) => format!("Upgraded to image {}.", rollout.image_id),
-            (false, Some(template)) => format!(
-                "Every node had image {} already, so none was rebuilt; cluster template {} is \
-                 followed.",
-                rollout.image_id, template.name
-            ),
-            (false, None) => {
-                format!("Every node had image {} already, so none was rebuilt.", rollout.image_id)
-            }
-        };
+        let lost = || for_group(moment.cannot_plan(), group);
+        let present = make(moment, group).ok_or_else(lost)?;
+        let template = moment.template.as_ref().map(|template| template.name.as_str());
+        let said = done(rollout, &present, template, rebuilt);
         let changed: Vec<NodeGroup> = moment
             .groups
             .iter()

@@ -14,6 +14,7 @@ pub mod directory;
 mod draw;
 mod expression;
 mod filters;
+mod group_labels;
 pub mod label;
 pub mod lint;
 pub mod manifest;
@@ -25,6 +26,7 @@ pub mod plan;
 mod reading;
 mod registry;
 pub mod sample;
+mod spelling;
 mod template;
 mod templates;
 mod undeclared;
@@ -40,6 +42,7 @@ pub use directory::Directory;
 pub use plan::{ClusterPlan, DutyPlan, NodePlan};
 pub use registry::{Drivers, Wishes};
 pub use undeclared::Undeclared;
+pub use upgrade::fields_of_drivers;
 
 /// Why a driver does not render.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::bundle::Bundle;
 use super::checks::unsuitable;
 use super::craft::{Driver, Known};
 use super::label::Label;
@@ -15,10 +16,10 @@ use crate::model::labels::Labels;
 use crate::model::{name, nodegroup};
 
 /// Files by the master's index, or None for a worker, and by their path.
-type NodeFiles = BTreeMap<(Option<u32>, String), Vec<u8>>;
+pub(super) type NodeFiles = BTreeMap<(Option<u32>, String), Vec<u8>>;
 
-/// What reaches nodes by their files alone: its name, its value as a tenant wrote it, and how one
-/// template takes it over from another.
+/// Fields of a template that are what drivers make of them: the name, the value as a tenant wrote
+/// it, and how one template takes it over from another.
 type Field =
     (&'static str, fn(&ClusterTemplate) -> String, fn(&mut ClusterTemplate, &ClusterTemplate));
 
@@ -26,13 +27,13 @@ macro_rules! fields {
     ($($name:ident),*) => {
         [$((
             stringify!($name),
-            |t: &ClusterTemplate| shown(&t.$name),
+            |t: &ClusterTemplate| worded(serde_json::to_value(&t.$name).ok()),
             |t: &mut ClusterTemplate, from: &ClusterTemplate| t.$name.clone_from(&from.$name),
         )),*]
     };
 }
 
-const FIELDS: [Field; 8] = fields![
+const FIELDS: [Field; 11] = fields![
     http_proxy,
     https_proxy,
     no_proxy,
@@ -40,11 +41,25 @@ const FIELDS: [Field; 8] = fields![
     volume_driver,
     docker_storage_driver,
     dns_nameserver,
-    network_driver
+    network_driver,
+    registry_enabled,
+    tls_disabled,
+    apiserver_port
 ];
 
-fn shown(value: &Option<String>) -> String {
-    value.clone().unwrap_or_else(|| "none".to_owned())
+/// Their names.
+pub fn fields_of_drivers() -> impl Iterator<Item = &'static str> {
+    FIELDS.iter().map(|(name, ..)| *name)
+}
+
+/// What an upgrade brings to a cluster that is there: its stack, and the files of its nodes. User
+/// data are not among it, because no server reads them again.
+#[derive(PartialEq)]
+struct Brought {
+    template: String,
+    parameters: BTreeMap<String, Value>,
+    files: BTreeMap<String, String>,
+    nodes: NodeFiles,
 }
 
 impl Driver {
@@ -84,6 +99,47 @@ impl Driver {
             true => self.reaches_nodes(from, to),
             false => Ok(()),
         }
+    }
+
+    /// Fields in which the template differs and which would change nothing of the cluster that is
+    /// there, one sentence each. Whether the rest can be changed says [`Self::check_upgrade`].
+    pub fn undone(&self, from: &ClusterPlan, to: &ClusterPlan) -> Vec<String> {
+        let mut from = from.clone();
+        to.revision.clone_into(&mut from.revision);
+        let mut before = None;
+        let mut said = Vec::new();
+        for (field, value, take) in FIELDS {
+            let (old, new) = (value(&from.template), value(&to.template));
+            if old == new {
+                continue;
+            }
+            let mut one = from.clone();
+            take(&mut one.template, &to.template);
+            // A part of a change need not be possible without the rest.
+            let Ok(after) = self.brought(&one) else { continue };
+            // Nor need these files of the driver be able to draw what others have drawn.
+            let Ok(before) = before.get_or_insert_with(|| self.brought(&from)) else { break };
+            if *before != after {
+                continue;
+            }
+            let reaches = match self.bundle(&one) == self.bundle(&from) {
+                true => "it changes nothing of this cluster",
+                false => "it reaches only nodes that are made from now on",
+            };
+            said.push(format!(
+                "{field} {new} of cluster template {}, before {old}: {reaches}.",
+                to.template.name
+            ));
+        }
+        said
+    }
+
+    fn brought(&self, plan: &ClusterPlan) -> Result<Brought, DriverError> {
+        let Bundle { template, parameters, mut files } = self.bundle(plan)?;
+        let (masters, _) = nodegroup::counts(&plan.groups);
+        (0..masters).for_each(|index| _ = files.remove(&context::master_user_data(index)));
+        files.remove(context::WORKER_USER_DATA);
+        Ok(Brought { template, parameters, files, nodes: self.files_of_nodes(plan)? })
     }
 
     /// What the manifest says must stay.
@@ -179,7 +235,7 @@ impl Driver {
     }
 
     /// The files of the first master, another one and a worker.
-    fn files_of_nodes(&self, plan: &ClusterPlan) -> Result<NodeFiles, DriverError> {
+    pub(super) fn files_of_nodes(&self, plan: &ClusterPlan) -> Result<NodeFiles, DriverError> {
         let (masters, _) = nodegroup::counts(&plan.groups);
         let mut all = BTreeMap::new();
         for index in (0..masters.min(2)).map(Some).chain([None]) {

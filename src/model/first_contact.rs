@@ -187,12 +187,13 @@ impl Unproven {
         }
     }
 
-    /// For the tenant, after "is refused at first contact, because".
-    pub const fn because(&self) -> &'static str {
+    /// For the tenant, after "requests in the name of NODE, which". Only of the requests: whoever
+    /// reads user data can send them too, and must not be able to have us say things of the node.
+    pub const fn which(&self) -> &'static str {
         match self {
-            Self::WrongSecret => "its vendor secret is that of another server",
-            Self::NoSecret => "Nova has given its server no vendor data of magnumd",
-            Self::Address { .. } => "its requests do not come from an address of its server",
+            Self::WrongSecret => "carried a vendor secret that is not that of its server",
+            Self::NoSecret => "carried no vendor secret",
+            Self::Address { .. } => "did not come from an address of its server",
         }
     }
 }
@@ -427,7 +428,7 @@ mod tests {
         assert!(!said.contains("10.0.0.5"), "inside its network it would not do: {said}");
         assert!(refused.told().contains("198.51.100.7"), "{}", refused.told());
         assert!(!refused.told().contains("203.0.113"), "not for whoever asks: {}", refused.told());
-        assert!(!refused.because().contains(char::is_numeric));
+        assert!(!refused.which().contains(char::is_numeric));
         let strict = rules(FirstContact::OwnAddress, &[]);
         let refused = strict.by_address(ip("203.0.113.2"), &reach).unwrap_err().to_string();
         assert!(!refused.contains("(its router's)"), "{refused}");

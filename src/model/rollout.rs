@@ -40,6 +40,29 @@ pub struct Rollout {
     /// They stay here until they have been heard of again.
     #[serde(default)]
     pub resizing: BTreeMap<String, Disk>,
+    /// What the nodes were before the upgrade; None where an earlier release has begun it.
+    #[serde(default)]
+    pub former: Option<Make>,
+    /// What of the template does not come to the cluster, one sentence each.
+    #[serde(default)]
+    pub undone: Vec<String>,
+}
+
+/// What nodes are made of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Make {
+    pub image_id: String,
+    pub kube_version: Option<String>,
+    /// None where the group has only workers of its own.
+    pub master_flavor: Option<Called>,
+    pub worker_flavor: Option<Called>,
+}
+
+/// Something of the cloud, and how its tenant spells it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Called {
+    pub id: String,
+    pub name: Option<String>,
 }
 
 /// A flavor for each role, by id.
@@ -132,6 +155,8 @@ mod tests {
             master_flavors: BTreeMap::new(),
             worker_flavors: [(4, "small".to_owned())].into(),
             resizing: BTreeMap::new(),
+            former: None,
+            undone: Vec::new(),
         };
         assert_eq!(
             (rollout.changes(true, 0), rollout.changes(false, 4)),

@@ -75,8 +75,16 @@ const CRL_SIGN: usize = 6;
 const KEY_USAGE: [u64; 4] = [2, 5, 29, 15];
 const SUBJECT_ALT_NAME: [u64; 4] = [2, 5, 29, 17];
 
-/// The DER inside a PEM request.
+/// The DER inside a PEM request. More than one block is refused: of two requests only one would be
+/// signed, and what else it may be, such as a key, is not ours to have.
 pub(super) fn der(pem: &str) -> Result<Vec<u8>, PkiError> {
+    let blocks = pem.matches("-----BEGIN ").count();
+    if blocks > 1 {
+        return Err(refused(format!(
+            "Invalid input for field csr: it holds {blocks} PEM blocks, and one certificate request \
+             is signed at a time. Send each request by itself, without keys and certificates."
+        )));
+    }
     pem_body(pem, "CERTIFICATE REQUEST").ok_or_else(|| {
         PkiError::Request(
             "Invalid input for field csr: it must be one PEM certificate request \
@@ -509,6 +517,25 @@ pub(super) mod tests {
             der[last] ^= 1;
             let refusal = read(&der, &Rules::default()).unwrap_err().to_string();
             assert!(refusal.contains("does not verify"), "{algorithm:?}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn one_request_is_signed_at_a_time() {
+        let one = pem("CERTIFICATE REQUEST", &request(|_| ()));
+        let chatty = format!("Certificate Request:\n    Data: ...\n{one}\n");
+        assert!(der(&chatty).is_ok(), "openssl req -text writes so");
+        for (with, count) in [
+            (one.clone(), 2),
+            (pem("PRIVATE KEY", &[1, 2, 3]), 2),
+            (format!("{one}{one}"), 3),
+            ("-----BEGIN CERTIFICATE REQUEST-----\ncut".to_owned(), 2),
+        ] {
+            for both in [format!("{one}{with}"), format!("{with}{one}")] {
+                let refusal = der(&both).unwrap_err().to_string();
+                let said = format!("field csr: it holds {count} PEM blocks");
+                assert!(refusal.contains(&said) && !refusal.contains("AQID"), "{refusal}");
+            }
         }
     }
 

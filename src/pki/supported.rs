@@ -3,7 +3,7 @@
 //! Whoever is told that a signature does not verify looks for a damaged file; a key of another kind
 //! or a digest that nobody trusts any more is mended by another option of the tool.
 
-use x509_parser::der_parser::asn1_rs::Oid;
+use x509_parser::der_parser::asn1_rs::{Oid, Tag};
 use x509_parser::oid_registry as oid;
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::RSAPublicKey;
@@ -79,8 +79,18 @@ fn unsupported_key(key: &SubjectPublicKeyInfo<'_>) -> Option<String> {
         return (!RSA_BITS.contains(&bits)).then(|| format!("an RSA key of {bits} bits"));
     }
     if *kind == oid::OID_KEY_TYPE_EC_PUBLIC_KEY {
-        let Some(Ok(curve)) = key.algorithm.parameters.as_ref().map(|p| p.as_oid()) else {
-            return Some("an EC key on a curve that it does not name".to_owned());
+        // Parameters in full are a sequence (RFC 3279 §2.3.5), which the parser would read as a name.
+        let parameters = key.algorithm.parameters.as_ref();
+        let named_by = parameters.filter(|p| p.tag() == Tag::Oid).and_then(|p| p.as_oid().ok());
+        let Some(curve) = named_by else {
+            return Some(match parameters.map(|p| p.tag()) {
+                Some(Tag::Sequence) => {
+                    "an EC key with explicit parameters in place of the name of its curve \
+                     (openssl: -param_enc named_curve)"
+                        .to_owned()
+                }
+                _ => "an EC key on a curve that it does not name".to_owned(),
+            });
         };
         let ours = [oid::OID_EC_P256, oid::OID_NIST_EC_P384, oid::OID_NIST_EC_P521];
         return (!ours.contains(&curve)).then(|| match named(&CURVES, &curve) {
@@ -172,6 +182,7 @@ mod tests {
             (request!("dsa"), "it holds a key of the kind DSA, which"),
             (request!("ed448"), "it holds a key of the kind Ed448, which"),
             (request!("ec-secp256k1"), "it holds an EC key on the curve secp256k1, which"),
+            (request!("ec-explicit"), "it holds an EC key with explicit parameters in place of"),
             (request!("rsa-1024"), "it holds an RSA key of 1024 bits, which"),
             (request!("rsa-md5"), "it is signed with MD5, which"),
             (request!("rsa-sha1"), "it is signed with SHA-1, which"),

@@ -8,6 +8,7 @@ pub mod backup;
 mod change;
 mod damage;
 pub mod dump;
+mod earlier;
 mod file;
 #[cfg(fuzzing)]
 pub mod fuzzing;

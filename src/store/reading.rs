@@ -158,10 +158,19 @@ impl View<'_> {
         ids: impl Iterator<Item = uuid::Uuid>,
         most: usize,
     ) -> Reads<Vec<Stored<R>>> {
+        self.by_key(ids.map(uuid::Uuid::into_bytes), most)
+    }
+
+    /// The same of records with these keys.
+    pub(super) fn by_key<R: Record>(
+        &self,
+        keys: impl Iterator<Item = impl AsRef<[u8]>>,
+        most: usize,
+    ) -> Reads<Vec<Stored<R>>> {
         let open = self.open(R::TABLE)?;
         let (mut found, mut bytes) = (Vec::new(), 0_usize);
-        for id in ids {
-            let Some(one) = self.find_readable::<R>(&open, id.as_bytes())? else { continue };
+        for key in keys {
+            let Some(one) = self.find_readable::<R>(&open, key.as_ref())? else { continue };
             bytes = bytes.saturating_add(one.size);
             found.push(one);
             if bytes >= most {

@@ -321,6 +321,26 @@ impl<'t> View<'t> {
         Ok(groups)
     }
 
+    /// Shows `look` every group of a cluster that can be read, one at a time.
+    pub fn each_of_its_nodegroups(
+        &self,
+        cluster: ClusterId,
+        look: impl FnMut(&NodeGroup),
+    ) -> Reads<()> {
+        self.each(&Key::new().uuid(cluster.uuid()), look)
+    }
+
+    /// Those with these ids that can be read, in that order, until they are so many bytes.
+    pub fn nodegroups_by_id(
+        &self,
+        cluster: ClusterId,
+        ids: &[NodeGroupId],
+        bytes: usize,
+    ) -> Reads<Vec<Stored<NodeGroup>>> {
+        let key = |id: &NodeGroupId| Key::new().uuid(cluster.uuid()).uuid(id.uuid()).0;
+        self.by_key(ids.iter().map(key), bytes)
+    }
+
     /// The groups of several clusters, from a table that is opened once.
     pub fn nodegroups_of<'c>(
         &self,

@@ -35,20 +35,24 @@ fn state(site: &Site) -> PathBuf {
     site.state().join("magnumd.redb")
 }
 
+/// The record whose bytes hold `word`: key and value.
+fn holder(database: &redb::Database, table: &'static str, word: &str) -> (Vec<u8>, Vec<u8>) {
+    let definition: Table = TableDefinition::new(table);
+    let read = database.begin_read().unwrap();
+    let open = read.open_table(definition).unwrap();
+    let all = open.iter().unwrap().map(|entry| {
+        let (key, value) = entry.unwrap();
+        (key.value().to_vec(), value.value().to_vec())
+    });
+    let holds = |v: &[u8]| v.windows(word.len()).any(|window| window == word.as_bytes());
+    all.into_iter().find(|(_, value)| holds(value)).unwrap()
+}
+
 /// Turns one bit in the record whose bytes hold `word`; answers its key.
 fn turn_a_bit(state: &Path, table: &'static str, word: &str) -> Vec<u8> {
     let definition: Table = TableDefinition::new(table);
     let database = redb::Database::open(state).unwrap();
-    let (key, mut value) = {
-        let read = database.begin_read().unwrap();
-        let open = read.open_table(definition).unwrap();
-        let all = open.iter().unwrap().map(|entry| {
-            let (key, value) = entry.unwrap();
-            (key.value().to_vec(), value.value().to_vec())
-        });
-        let holds = |v: &[u8]| v.windows(word.len()).any(|window| window == word.as_bytes());
-        all.into_iter().find(|(_, value)| holds(value)).unwrap()
-    };
+    let (key, mut value) = holder(&database, table, word);
     let at = value.windows(word.len()).position(|window| window == word.as_bytes()).unwrap();
     value[at] ^= 1;
     let write = database.begin_write().unwrap();
@@ -154,9 +158,23 @@ async fn a_bad_record_is_shown_and_deleted_while_magnumd_serves_all_others() {
         assert_eq!(magnumd.get("/v1/clustertemplates/detail", &token).await.0, 200);
     }
     assert_eq!(magnumd.log().matches("is damaged and is left out").count(), 1, "told once");
-    let (status, own) = magnumd.get(&format!("/v1/clustertemplates/{uuid}"), &token).await;
+    let path = format!("/v1/clustertemplates/{uuid}");
+    let (status, own) = magnumd.get(&path, &token).await;
+    assert_eq!(status, 404);
+    assert!(own.contains("could not be found: its record is damaged. Create another"), "{own}");
+    assert_eq!(magnumd.ask(Method::DELETE, &path, &token, None).await.status.as_u16(), 404);
+    // A namesake is made, shown and deleted by that name, and the other stays what it is.
+    let named = "/v1/clustertemplates/spoiled";
+    assert_eq!(magnumd.get(named, &token).await.0, 404);
+    let made = magnumd.add_template(&token, "spoiled", &json!({})).await;
+    assert_eq!(made.status.as_u16(), 201);
+    assert_eq!(magnumd.get(named, &token).await.0, 200);
+    assert_eq!(magnumd.ask(Method::DELETE, named, &token, None).await.status.as_u16(), 204);
+    assert_eq!(magnumd.get(named, &token).await.0, 404);
+    let admin = site.token_of("admin", "admin").await;
+    let (status, shown) = magnumd.get(&path, &admin).await;
     assert_eq!(status, 500);
-    assert!(own.contains("is damaged and cannot be read; others are not concerned"), "{own}");
+    assert!(shown.contains("is damaged and cannot be read; others are not concerned"), "{shown}");
     let (status, ready) = magnumd.get("/readyz", "").await;
     assert_eq!(status, 200, "load balancers go on: {ready}");
     let told = format!("[!] records: degraded: a record cannot be read: cluster_template {uuid}");
@@ -196,6 +214,23 @@ async fn a_bad_record_is_shown_and_deleted_while_magnumd_serves_all_others() {
     assert_eq!(magnumd.get(&format!("/v1/clustertemplates/{uuid}"), &token).await.0, 404);
     let (code, said, _) = verb(&site, &["verify"]);
     assert!(code == 0 && said.contains("all in order"), "{said}");
+    stop(magnumd).await;
+
+    // The same by an administrator's request.
+    let key = turn_a_bit(&state(&site), "cluster_template", "marker\u{5}first");
+    let path = format!("/v1/clustertemplates/{}", uuid::Uuid::from_slice(&key).unwrap());
+    let magnumd = site.start(site.command()).await;
+    assert_eq!(magnumd.ask(Method::DELETE, &path, &token, None).await.status.as_u16(), 404);
+    let (one, two) = tokio::join!(
+        magnumd.ask(Method::DELETE, &path, &admin, None),
+        magnumd.ask(Method::DELETE, &path, &admin, None),
+    );
+    let mut both = [one.status.as_u16(), two.status.as_u16()];
+    both.sort_unstable();
+    assert_eq!(both[0], 204, "{both:?}");
+    assert!([204, 404].contains(&both[1]), "{both:?}");
+    assert_eq!(magnumd.get(&path, &admin).await.0, 404);
+    assert_eq!(magnumd.get("/readyz", "").await, (200, "ok\n".to_owned()));
     stop(magnumd).await;
 
     // The same without a daemon.
@@ -250,13 +285,31 @@ async fn a_bad_template_or_driver_leaves_its_clusters_alone_and_others_learn_not
     let (status, list) = magnumd.get("/v1/clusters/detail", &token).await;
     assert!(status == 200 && list.contains(&uuid), "{list}");
     let resize = json!([{"op": "replace", "path": "/node_count", "value": 2}]);
-    let (status, refusal) = ask(&magnumd, Method::PATCH, &path, &resize).await;
     let cause = format!("Cluster template {template} of cluster k1 is missing or damaged");
-    assert!(status == 409 && refusal.contains(&cause), "{status} {refusal}");
+    let worker = format!("{path}/nodegroups/default-worker");
+    let taint = json!([{"op": "add", "path": "/node_labels", "value": {"a": "b"}}]);
+    for (method, path, body) in [
+        (Method::PATCH, path.clone(), resize),
+        (Method::POST, format!("{path}/actions/resize"), json!({"node_count": 2})),
+        (Method::POST, format!("{path}/actions/upgrade"), json!({"cluster_template": "sound"})),
+        (Method::POST, format!("{path}/nodegroups"), json!({"name": "more"})),
+        (Method::PATCH, worker, taint),
+        (Method::PATCH, format!("/v1/certificates/{uuid}"), json!({})),
+        (Method::PATCH, format!("/v1/credentials/{uuid}"), json!({})),
+    ] {
+        let answer = magnumd.ask_newest(method.clone(), &path, &token, Some(&body)).await;
+        let (status, refusal) = (answer.status.as_u16(), String::from_utf8_lossy(&answer.body));
+        assert!(status == 409 && refusal.contains(&cause), "{method} {path}: {status} {refusal}");
+    }
+    assert!(show(&magnumd, &token).await.1.contains(COMPLETE), "nothing was begun");
     // To another tenant it does not exist, as before.
     let foreign = format!("/v1/clustertemplates/{template}");
     assert_eq!(magnumd.get(&foreign, &other).await.0, 404);
-    assert_eq!(magnumd.get(&foreign, &token).await.0, 500);
+    assert_eq!(magnumd.get(&foreign, &token).await.0, 404);
+    // It has a cluster, so that not even an administrator deletes it.
+    let admin = site.token_of("admin", "admin").await;
+    let answer = magnumd.ask(Method::DELETE, &foreign, &admin, None).await;
+    assert_eq!(answer.status.as_u16(), 400, "{answer:?}");
     let listed = magnumd.get(&format!("/v1/clustertemplates?marker={template}"), &other).await;
     assert!([200, 404].contains(&listed.0), "{}", listed.1);
     // Others are made of the driver's files, which are written anew.
@@ -285,6 +338,75 @@ async fn a_bad_template_or_driver_leaves_its_clusters_alone_and_others_learn_not
     assert_eq!(magnumd.get(&path, &other).await.0, 404);
     let (status, own) = magnumd.get(&path, &token).await;
     assert!(status == 500 && own.contains("is damaged and cannot be read"), "{own}");
+    stop(magnumd).await;
+}
+
+/// Which files a cluster was made with is not known any more: with others its servers would be
+/// built anew. An upgrade takes the present ones, and heals it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_whose_driver_is_not_known_changes_only_by_an_upgrade() {
+    let site = Site::new().await;
+    let magnumd = site.start(site.command()).await;
+    let token = site.token().await;
+    for name in ["old", "new"] {
+        let made = magnumd.add_template(&token, name, &json!({"marker": name})).await;
+        assert_eq!(made.status.as_u16(), 201);
+    }
+    let body = json!({"name": "k1", "cluster_template_id": "old", "node_count": 1});
+    let made = magnumd.ask(Method::POST, "/v1/clusters", &token, Some(&body)).await;
+    assert_eq!(made.status.as_u16(), 202, "{made:?}");
+    let made: Value = serde_json::from_slice(&made.body).unwrap();
+    let uuid = made["uuid"].as_str().unwrap().to_owned();
+    let path = format!("/v1/clusters/{uuid}");
+    let until = async |magnumd: &Process, words: &str| {
+        let began = Instant::now();
+        loop {
+            let (_, shown) = magnumd.get(&path, &token).await;
+            if shown.contains(words) {
+                return;
+            }
+            assert!(began.elapsed() < PATIENCE, "{shown}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    until(&magnumd, COMPLETE).await;
+    stop(magnumd).await;
+    let (digest, _) = {
+        let database = redb::Database::open(state(&site)).unwrap();
+        holder(&database, "driver", "magnumd-bootstrap")
+    };
+    let digest = String::from_utf8_lossy(digest.get(..16).unwrap()).into_owned();
+    turn_a_bit(&state(&site), "cluster_driver", &digest);
+
+    let magnumd = site.start(site.command()).await;
+    let cause = "which cluster k1 was made with, are missing or damaged";
+    let worker = format!("{path}/nodegroups/default-worker");
+    let upgrade =
+        (Method::POST, format!("{path}/actions/upgrade"), json!({"cluster_template": "new"}));
+    for (method, path, body) in [
+        (Method::POST, format!("{path}/actions/resize"), json!({"node_count": 2})),
+        (Method::POST, format!("{path}/nodegroups"), json!({"name": "more"})),
+        (Method::PATCH, worker, json!([{"op": "replace", "path": "/max_node_count", "value": 7}])),
+        (Method::PATCH, format!("/v1/certificates/{uuid}"), json!({})),
+        (Method::PATCH, format!("/v1/credentials/{uuid}"), json!({})),
+    ] {
+        let answer = magnumd.ask_newest(method.clone(), &path, &token, Some(&body)).await;
+        let (status, refusal) = (answer.status.as_u16(), String::from_utf8_lossy(&answer.body));
+        assert!(status == 409 && refusal.contains(cause), "{method} {path}: {status} {refusal}");
+    }
+    until(&magnumd, COMPLETE).await;
+    let (method, to, body) = upgrade;
+    let answer = magnumd.ask_newest(method, &to, &token, Some(&body)).await;
+    assert_eq!(answer.status.as_u16(), 202, "{answer:?}");
+    until(&magnumd, r#""status":"UPDATE_COMPLETE""#).await;
+    let (_, said, _) = verb(&site, &["verify"]);
+    assert!(said.contains("all in order"), "{said}");
+    assert_eq!(magnumd.ask(Method::DELETE, &path, &token, None).await.status.as_u16(), 204);
+    let began = Instant::now();
+    while magnumd.get(&path, &token).await.0 != 404 {
+        assert!(began.elapsed() < PATIENCE, "{}", magnumd.get(&path, &token).await.1);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     stop(magnumd).await;
 }
 

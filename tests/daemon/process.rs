@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 /// Longer than anything here takes.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
+const VERSION: HeaderName = HeaderName::from_static("openstack-api-version");
 
 /// A cloud, and the folder of a magnumd with its configuration.
 pub struct Site {
@@ -217,7 +218,23 @@ impl Process {
         token: &str,
         body: Option<&Value>,
     ) -> Answer {
-        let mut asked = Outgoing::new(method, format!("{}{path}", self.url)).header(TOKEN, token);
+        let asked = Outgoing::new(method, format!("{}{path}", self.url)).header(TOKEN, token);
+        self.send(asked, body).await
+    }
+
+    /// The same in the newest version of the API.
+    pub async fn ask_newest(
+        &self,
+        method: Method,
+        path: &str,
+        token: &str,
+        body: Option<&Value>,
+    ) -> Answer {
+        let asked = Outgoing::new(method, format!("{}{path}", self.url)).header(TOKEN, token);
+        self.send(asked.header(VERSION, "container-infra latest"), body).await
+    }
+
+    async fn send(&self, mut asked: Outgoing, body: Option<&Value>) -> Answer {
         if let Some(body) = body {
             asked = asked.json(body);
         }

@@ -84,8 +84,15 @@ async fn an_upgrade_does_what_its_template_says_or_says_what_it_cannot() {
         assert!(said.contains(&both) && said.contains("Choose a template"), "{field}: {said}");
     }
     let path = format!("/v1/clusters/{}", cluster["uuid"].as_str().unwrap());
+    // A look at its health may come at any time.
+    let still = |mut cluster: Value| {
+        for field in ["health_status", "health_status_reason", "updated_at"] {
+            cluster[field] = Value::Null;
+        }
+        cluster
+    };
     let untouched = daemon.get(&token, &path).await.1;
-    assert_eq!(untouched, cluster, "nothing is begun");
+    assert_eq!(still(untouched), still(cluster.clone()), "nothing is begun");
 
     // The same flavor by its id: no difference, and none that would hide the next one.
     let same = json!({"floating_ip_enabled": false, "flavor_id": "2", "hidden": false});
@@ -106,6 +113,11 @@ async fn an_upgrade_does_what_its_template_says_or_says_what_it_cannot() {
     let after = upgraded(&daemon, &token, &own, "other").await;
     assert_eq!(after["floating_ip_enabled"], true, "{after}");
     assert_eq!(after["flavor_id"], "m1.large", "{after}");
+    let kept = "flavor_id m1.medium of cluster template other: the cluster has its own, m1.large, \
+                and keeps it.";
+    let said = after["status_reason"].as_str().unwrap();
+    assert!(said.contains("\nwarnings: ") && said.contains(kept), "{said}");
+    assert!(!said.contains("dns_nameserver"), "it is done: {said}");
     let (_, base) = lab.cloud.endpoints().into_iter().find(|e| e.0 == "network").unwrap();
     let url = format!("{base}/v2.0/subnets");
     let (_, subnets) = lab.cloud_call(Method::GET, &url, &token, None).await;
@@ -118,6 +130,33 @@ async fn an_upgrade_does_what_its_template_says_or_says_what_it_cannot() {
     let (status, body) = upgrade(&daemon, &token, &cluster, "proxy").await;
     assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");
     assert!(detail(&body).contains("http_proxy http://p:3128 instead of none"), "{body}");
+}
+
+/// Regression: name servers for a network that is not the cluster's, and a storage driver that its
+/// driver does not know, were taken and came to nothing, and nobody was told.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_upgrade_cannot_bring_to_this_cluster_is_told_with_its_last_word() {
+    let lab = Lab::new().await;
+    let daemon = lab.daemon().await;
+    let token = lab.token("demo").await;
+    let network = json!({"fixed_network": "private"});
+    made(&daemon, &token, "old", network.clone()).await;
+    let one = json!({"name": "k1", "cluster_template_id": "old", "node_count": 1});
+    let cluster = built(&daemon, &token, one).await;
+    let mut new = network;
+    new["dns_nameserver"] = json!("192.0.2.99");
+    new["docker_storage_driver"] = json!("overlay2");
+    made(&daemon, &token, "new", new).await;
+    let after = upgraded(&daemon, &token, &cluster, "new").await;
+    let said = after["status_reason"].as_str().unwrap();
+    let (first, warnings) = said.split_once("\nwarnings: ").unwrap_or_else(|| panic!("{said}"));
+    assert!(first.ends_with("none was rebuilt; cluster template new is followed."), "{said}");
+    for (field, value) in [("dns_nameserver", "192.0.2.99"), ("docker_storage_driver", "overlay2")]
+    {
+        let told = format!("{field} {value} of cluster template new, before ");
+        assert!(warnings.contains(&told), "{said}");
+    }
+    assert_eq!(warnings.matches("it changes nothing of this cluster.").count(), 2, "{said}");
 }
 
 /// Regression: until an upgrade has begun no cluster follows its template, so somebody could delete
@@ -305,6 +344,13 @@ async fn a_template_is_refused_for_what_no_cluster_can_mend() {
         ),
         (json!({"labels": {"octavia_provider": "OVN"}}), "in small letters: ovn."),
         (
+            json!({"labels": {"octavia_provider": "ovn\u{200b}"}}),
+            "label octavia_provider. Value: 'ovn\\u{200b}'. It must be written without U+200B",
+        ),
+        (json!({"labels": {"octavia_provider": " ovn"}}), "without blanks at its ends"),
+        (json!({"labels": {"octavia_provider": "\u{43e}vn"}}), "of the form [A-Za-z0-9._-]+"),
+        (json!({"labels": {"availability_zone": "nova\u{a0}"}}), "without U+00A0"),
+        (
             json!({"docker_volume_size": 5}),
             "docker_volume_size 5 needs the volume service (Cinder), which this cloud does not have. \
              Leave docker_volume_size away.",
@@ -329,6 +375,7 @@ async fn a_template_is_refused_for_what_no_cluster_can_mend() {
         ("docker_volume_size", json!(7), "docker_volume_size 7 needs the volume service"),
         ("master_lb_enabled", json!(true), "needs the load balancer service"),
         ("labels/octavia_provider", json!("OVN"), "in small letters: ovn."),
+        ("labels/octavia_provider", json!("ovn\u{200b}"), "without U+200B"),
     ] {
         let patch = json!([{"op": "add", "path": format!("/{field}"), "value": value}]);
         let patch = match field {

@@ -109,6 +109,10 @@ async fn servers_are_resized_batch_by_batch_and_keep_their_disks() {
         (&after["flavor_id"], &after["master_flavor_id"]),
         (&json!("m1.medium"), &json!("m1.large"))
     );
+    assert_eq!(
+        after["status_reason"],
+        "Upgraded: flavor of masters m1.small to m1.large, flavor of workers m1.small to m1.medium."
+    );
     for same in ["master_addresses", "node_addresses", "api_address", "node_count", "coe_version"] {
         assert_eq!(after[same], shown[same], "{same}");
     }
@@ -147,7 +151,12 @@ async fn image_and_flavor_change_together_and_a_further_group_keeps_its_own_flav
     assert_eq!(status, StatusCode::ACCEPTED, "{body}");
     assert_eq!(daemon.settled(&token, &uuid).await["status"], "UPDATE_COMPLETE");
     made(&daemon, &token, "big", NEW, json!({"flavor_id": "m1.medium"})).await;
-    upgraded(&daemon, &token, &uuid, json!({"cluster_template": "big", "max_batch_size": 5})).await;
+    let order = json!({"cluster_template": "big", "max_batch_size": 5});
+    let after = upgraded(&daemon, &token, &uuid, order).await;
+    let said = after["status_reason"].as_str().unwrap();
+    assert!(said.starts_with("Upgraded: image "), "{said}");
+    let rest = ", version v1.31.4 to v1.32.1, flavor of workers m1.small to m1.medium.";
+    assert!(said.ends_with(rest), "{said}");
     assert_eq!(updates(&lab), 4);
     let order = json!({"cluster_template": "big", "nodegroup": "more"});
     upgraded(&daemon, &token, &uuid, order).await;

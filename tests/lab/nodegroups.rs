@@ -74,6 +74,50 @@ async fn a_group_is_made_resized_and_deleted() {
     assert_eq!(lab.cloud.leftovers(), Vec::<String>::new(), "group stacks go before the main one");
 }
 
+/// Regression: a label that says something of the cluster alone was taken for a further group, and
+/// came to nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_label_that_comes_to_nothing_in_a_group_is_refused() {
+    let lab = Lab::new().await;
+    lab.cloud.announce_service("cinder", "block-storage");
+    let daemon = lab.daemon().await;
+    let (token, uuid) = lab.built(&daemon, "k1").await;
+    let path = format!("/v1/clusters/{uuid}/nodegroups");
+    let ask = async |name: &str, labels: Value| {
+        let order = json!({"name": name, "labels": labels, "node_count": 1});
+        let (status, body) = daemon.ask(&token, Method::POST, &path, Some(order)).await;
+        (status, body["errors"][0]["detail"].as_str().unwrap_or_default().to_owned())
+    };
+    for (labels, words) in [
+        (json!({"min_node_count": "1"}), "give the group's own field min_node_count instead."),
+        (json!({"max_node_count": "9"}), "give the group's own field max_node_count instead."),
+        (json!({"etcd_volume_size": "5"}), "label etcd_volume_size. Value: '5'. It must be left"),
+        (
+            json!({"etcd_timeout": "600"}),
+            "It must be left away: it is about the cluster and changes",
+        ),
+        (json!({"availability_zone": "nova\u{200b}"}), "without U+200B"),
+    ] {
+        let (status, said) = ask("no", labels.clone()).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{labels}: {said}");
+        assert!(said.contains(words), "{labels}: {said}");
+    }
+    // What says something of its nodes, or what the cluster has anyway, is taken.
+    for (n, labels) in [
+        json!({"availability_zone": "nova"}),
+        json!({"etcd_volume_size": "0"}),
+        json!({"min_node_count": ""}),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (status, said) = ask(&format!("yes{n}"), labels.clone()).await;
+        assert_eq!(status, StatusCode::ACCEPTED, "{labels}: {said}");
+        let cluster = daemon.settled(&token, &uuid).await;
+        assert_eq!(cluster["status"], "UPDATE_COMPLETE", "{cluster}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn orders_on_different_groups_stand_in_line() {
     let lab = Lab::new().await;

@@ -6,6 +6,8 @@ use uuid::Uuid;
 
 use super::place::{Place, admin, alt, demo, requester};
 use super::quotas::quota;
+use crate::model::NodeGroupId;
+use crate::model::nodegroup::{self, NodeGroup};
 use crate::model::requester::Requester;
 use crate::store::{Change, Scope};
 
@@ -261,5 +263,32 @@ async fn pages_of_large_records_end_early_and_lose_none() {
         assert!(pages.len() > 1, "{path}");
         let names: Vec<String> = (0..100).map(|n| format!("k{n:03}")).collect();
         assert_eq!(pages.concat(), names, "{path}");
+    }
+    // Groups show no labels in a list, but a page of them is held in memory.
+    let cluster = place.cluster(1, "p1", "wide").await;
+    for n in 0..200_u64 {
+        let mut group = NodeGroup::default_of(&cluster, "image", nodegroup::WORKER, 1);
+        group.labels.insert("long", long.clone());
+        (group.name, group.is_default) = (format!("g{n:03}"), false);
+        group.role = if n.is_multiple_of(2) { "even" } else { "odd" }.to_owned();
+        let id = NodeGroupId::new(Uuid::from_u128(drawn(1000 + n)));
+        place.put(&group.identified(id, place.store.next_sequence())).await;
+    }
+    for (query, role) in
+        [("?sort_key=name", ""), ("?role=even", "even"), ("?role=odd&limit=7", "odd")]
+    {
+        let path = format!("/v1/clusters/{}/nodegroups{query}", cluster.id);
+        let pages = pages_of(&place, demo, &path, "nodegroups").await;
+        let most = if query.contains("limit") { 7 } else { 72 };
+        assert!(pages.len() > 1 && pages.iter().all(|p| p.len() <= most), "{query}: {pages:?}");
+        let is_meant = |n: &u64| match role {
+            "even" => n.is_multiple_of(2),
+            "odd" => !n.is_multiple_of(2),
+            _ => true,
+        };
+        let names: Vec<String> = (0..200).filter(is_meant).map(|n| format!("g{n:03}")).collect();
+        let shown: Vec<String> =
+            pages.concat().into_iter().filter(|name| name.starts_with('g')).collect();
+        assert_eq!(shown, names, "{query}");
     }
 }

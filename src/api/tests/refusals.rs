@@ -131,12 +131,20 @@ async fn clusters_that_cannot_be() {
         (json!({ "colour": "red" }), 400, "Unknown attribute for argument cluster: colour"),
         (json!({ "labels": "x" }), 400, "attribute labels"),
         (json!({ "stack_id": "x" }), 400, "Value: 'x'. Cannot set read only field."),
+        (
+            json!({ "status": "CREATE_COMPLETE" }),
+            400,
+            "attribute status. Value: 'CREATE_COMPLETE'. Cannot",
+        ),
+        (json!({ "faults": {} }), 400, "attribute faults. Value: '{}'. Cannot set read only"),
+        (json!({ "uuid": "x" }), 400, "attribute uuid. Value: 'x'. Cannot set read only field."),
+        (json!({ "labels_added": { "a": "b" } }), 400, "attribute labels_added. Value: "),
         (json!({ "floating_ip_enabled": "perhaps" }), 400, "attribute floating_ip_enabled"),
         (json!({ "discovery_url": "file:///etc/passwd" }), 400, "http or https URL"),
         (json!({ "discovery_url": "http://x/'; reboot" }), 400, "http or https URL"),
         // What passes all this is asked of the cloud, which is away.
         (json!({ "name": "", "node_count": "3", "discovery_url": null, "uuid": null }), 503, ""),
-        (json!({ "status": "CREATE_COMPLETE", "node_count": 0 }), 503, ""),
+        (json!({ "status": null, "node_count": 0 }), 503, ""),
     ];
     for (extra, status, sentence) in table {
         let mut body = json!({ "name": "k1", "cluster_template_id": "base" });

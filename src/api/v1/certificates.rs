@@ -56,8 +56,8 @@ pub fn show(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
 /// `POST /v1/certificates`
 pub async fn sign(cx: &Context<'_>) -> Outcome<Reply> {
     cx.query(&[])?;
-    let known = ["cluster_uuid", "csr", "ca_cert_type", "pem", "project_id", "user_id"];
-    let read_only = ["links", "created_at", "updated_at"];
+    let known = ["cluster_uuid", "csr", "ca_cert_type"];
+    let read_only = ["pem", "project_id", "user_id", "links", "created_at", "updated_at"];
     let body = cx.body("certificate")?;
     let mut fields = Fields::new("certificate", body, &known, &read_only)?;
     let ident = fields.required_text("cluster_uuid")?;

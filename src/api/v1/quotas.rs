@@ -16,8 +16,8 @@ use super::text;
 use crate::model::quota::{self, Quota};
 use crate::store::{Change, StoreError, Stored};
 
-const KNOWN: [&str; 4] = ["id", "project_id", "resource", "hard_limit"];
-const READ_ONLY: [&str; 2] = ["created_at", "updated_at"];
+const KNOWN: [&str; 3] = ["project_id", "resource", "hard_limit"];
+const READ_ONLY: [&str; 3] = ["id", "created_at", "updated_at"];
 
 #[derive(Serialize)]
 struct QuotaView<'q> {

@@ -360,7 +360,8 @@ impl<'i> Node<'i> {
                         answer = %String::from_utf8_lossy(&answer.body),
                         "a guest was refused"
                     );
-                    if answer.status == StatusCode::FORBIDDEN {
+                    let unproven = [StatusCode::FORBIDDEN, StatusCode::TOO_MANY_REQUESTS];
+                    if unproven.contains(&answer.status) {
                         secret = self.vendor_secret(true).await;
                     }
                 }

@@ -111,6 +111,8 @@ pub async fn full(place: &Place) -> Store {
             master_flavors: Default::default(),
             worker_flavors: Default::default(),
             resizing: Default::default(),
+            former: None,
+            undone: vec!["nothing".to_owned()],
         });
     let password = |text: &[u8]| sealer.seal(&Credential::owner(id()), text);
     change = change

@@ -10,9 +10,8 @@ use crate::model::cluster_template::ClusterTemplate;
 use crate::model::labels::Labels;
 use crate::model::{ClusterId, Sequence, name};
 
-/// Every attribute that may stand in a request; what a cluster knows better is ignored.
-pub const KNOWN: [&str; 25] = [
-    "uuid",
+/// Every attribute that may stand in a request.
+pub const KNOWN: [&str; 16] = [
     "name",
     "cluster_template_id",
     "keypair",
@@ -29,6 +28,11 @@ pub const KNOWN: [&str; 25] = [
     "discovery_url",
     "floating_ip_enabled",
     "master_lb_enabled",
+];
+
+/// What a cluster knows better: taken from nobody, for it would come to nothing.
+pub const READ_ONLY: [&str; 21] = [
+    "uuid",
     "status",
     "status_reason",
     "health_status",
@@ -37,9 +41,6 @@ pub const KNOWN: [&str; 25] = [
     "labels_overridden",
     "labels_added",
     "labels_skipped",
-];
-
-pub const READ_ONLY: [&str; 12] = [
     "stack_id",
     "cluster_id",
     "api_address",
@@ -229,7 +230,7 @@ mod tests {
                 "name": "k1", "keypair": "own", "flavor_id": "m1.big", "master_count": "3",
                 "master_lb_enabled": "True", "floating_ip_enabled": true, "node_count": 0,
                 "create_timeout": 0, "discovery_url": "https://d.example/abc",
-                "health_status": "HEALTHY", "status": "CREATE_COMPLETE",
+                "health_status": null, "status": null,
             }),
         )
         .unwrap();
@@ -239,8 +240,11 @@ mod tests {
         assert_eq!(cluster.master_flavor_id.as_deref(), Some("m1.small"));
         assert_eq!(cluster.discovery_url.as_deref(), Some("https://d.example/abc"));
         assert!(cluster.floating_ip_enabled && cluster.master_lb_enabled);
-        assert_eq!(cluster.health_status, None, "what we know better is ignored");
         assert_eq!(cluster.status, Status::CreateInProgress);
+        for (field, value) in [("health_status", "HEALTHY"), ("status", "CREATE_COMPLETE")] {
+            let refused = order(&template, json!({ field: value })).unwrap_err();
+            assert!(refused.contains("Cannot set read only field."), "we know better: {refused}");
+        }
     }
 
     #[tokio::test]

@@ -4,19 +4,21 @@ mod form;
 mod view;
 
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 pub use form::check_storage;
 use form::{KNOWN, Origin, READ_ONLY};
 use view::{TemplateList, template_view};
 
 use super::super::coerce::Fields;
-use super::super::context::{Context, Reach, body_first, template_of};
+use super::super::context::{Context, Reach, body_first, is_damaged_template, template_of};
 use super::super::error::{ApiError, Outcome};
 use super::super::page::{LIST_ARGUMENTS, Listing, Marker, PAGE_BYTES, Shown};
 use super::super::patch::{Patch, Rules};
 use super::super::reply::Reply;
 use crate::model::cluster_template::ClusterTemplate;
 use crate::model::{Sequence, TemplateId, name};
+use crate::store::repair::{BadPlace, RepairError};
 use crate::store::{Change, Page, Scope, StoreError, Stored, View};
 
 const PATCH_RULES: Rules = Rules {
@@ -270,6 +272,9 @@ async fn lay_over(
 /// `DELETE /v1/clustertemplates/{id}`
 pub async fn delete(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
     cx.query(&[])?;
+    if let Some(id) = damaged(cx, id)? {
+        return forget(cx, id).await;
+    }
     let stored = cx.template(id, Some("clustertemplate:delete_all_projects"))?;
     cx.allow_template("clustertemplate:delete", &stored)?;
     if is_used(cx, stored.id)? {
@@ -280,6 +285,34 @@ pub async fn delete(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
         Ok(()) => Ok(Reply::gone()),
         Err(StoreError::Stale) if is_used(cx, stored.id)? => Err(used(stored.id)),
         Err(e) => Err(e.into()),
+    }
+}
+
+/// The template that is named, if an administrator asks and it cannot be read.
+fn damaged(cx: &Context<'_>, ident: &str) -> Outcome<Option<TemplateId>> {
+    let Some(id) = Uuid::parse_str(ident).ok().map(TemplateId::new) else { return Ok(None) };
+    let is_administrator =
+        cx.is_admin && cx.reach(Some("clustertemplate:delete_all_projects"))? == Reach::Everyone;
+    if !is_administrator || !cx.read(|view| Ok(is_damaged_template(view, id)))? {
+        return Ok(None);
+    }
+    cx.allow("clustertemplate:delete")?;
+    Ok(Some(id))
+}
+
+/// Deletes a template that cannot be read. Its clusters, should it have some, name it to the end.
+async fn forget(cx: &Context<'_>, id: TemplateId) -> Outcome<Reply> {
+    if is_used(cx, id)? {
+        return Err(used(id));
+    }
+    let place = BadPlace { table: "cluster_template".to_owned(), key: id.to_string() };
+    match cx.api.store.forget(&place).await {
+        Ok(_) => Ok(Reply::gone()),
+        Err(RepairError::Store(e)) => Err(e.into()),
+        // Somebody was faster.
+        Err(RepairError::NoTable(_) | RepairError::NotBad { .. }) => {
+            Err(ApiError::missing("ClusterTemplate", id))
+        }
     }
 }
 

@@ -13,9 +13,8 @@ use crate::model::nodegroup::{self, NodeGroup, Taint};
 use crate::model::status::Status;
 use crate::model::{NodeGroupId, Sequence};
 
-/// Every attribute that may stand in a request; what a group knows better is ignored.
-pub const KNOWN: [&str; 24] = [
-    "uuid",
+/// Every attribute that may stand in a request.
+pub const KNOWN: [&str; 12] = [
     "name",
     "node_count",
     "min_node_count",
@@ -28,6 +27,10 @@ pub const KNOWN: [&str; 24] = [
     "merge_labels",
     "node_labels",
     "node_taints",
+];
+/// What a group knows better: taken from nobody, for it would come to nothing.
+pub const READ_ONLY: [&str; 16] = [
+    "uuid",
     "id",
     "is_default",
     "status",
@@ -39,8 +42,11 @@ pub const KNOWN: [&str; 24] = [
     "labels_overridden",
     "labels_added",
     "labels_skipped",
+    "links",
+    "created_at",
+    "updated_at",
+    "node_addresses",
 ];
-pub const READ_ONLY: [&str; 4] = ["links", "created_at", "updated_at", "node_addresses"];
 
 /// More nodes than any cloud gives one cluster.
 const MOST_NODES: u32 = 100_000;

@@ -2,7 +2,7 @@
 
 mod form;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use form::{KNOWN, Origin, READ_ONLY, Wish};
 use serde::Serialize;
@@ -13,7 +13,7 @@ use super::super::coerce::Fields;
 use super::super::context::{Context, body_first, find_cluster, only};
 use super::super::error::{ApiError, Outcome};
 use super::super::link::{Link, links};
-use super::super::page::{LIST_ARGUMENTS, Listing, Marker, Shown, encoded};
+use super::super::page::{LIST_ARGUMENTS, Listing, Marker, PAGE_BYTES, Shown, encoded};
 use super::super::patch::{Patch, Rules};
 use super::super::reply::Reply;
 use super::super::version::Version;
@@ -22,7 +22,7 @@ use crate::model::cluster::Cluster;
 use crate::model::labels::{LabelDiff, Labels};
 use crate::model::nodegroup::{NodeGroup, Taint};
 use crate::model::{ClusterId, NodeGroupId};
-use crate::store::{Stored, View};
+use crate::store::{Scope, Stored, View};
 
 const PATCH_RULES: Rules = Rules {
     internal: &[
@@ -165,45 +165,58 @@ struct List<'g> {
 }
 
 /// `GET /v1/clusters/{id}/nodegroups`
-pub fn list(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
+pub async fn list(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
     // Upstream calls the list by the name of its neighbour.
     cx.since(Version::NODEGROUPS, "get_one")?;
     let [marker, limit, key, direction] = LIST_ARGUMENTS;
     let query = cx.query(&[marker, limit, key, direction, "role"])?;
     let listing = Listing::read::<NodeGroup>(query, cx.api.settings.max_limit)?;
-    let reach = cx.reach(Some("nodegroup:get_all_all_projects"))?;
-    let (cluster, groups) = cx.read(|view| {
-        let cluster = find_cluster(view, id, reach)?;
-        let groups = view.nodegroups(cluster.id)?;
-        Ok((cluster, groups))
-    })?;
+    let cluster = cx.cluster(id, Some("nodegroup:get_all_all_projects"))?;
     cx.allow("nodegroup:get_all")?;
+    let role = query.get("role").map(str::to_owned);
+    let (id, base) = (cluster.id, cx.base.to_owned());
+    // A trustee has no scope, and reaches this cluster.
+    cx.scan(Scope::Everyone, move |view, _| {
+        let (groups, shown) = page(view, &listing, id, role.as_deref())?;
+        let last = groups.last().map(|g| g.id.uuid());
+        let mut next = listing.next(&base, &format!("clusters/{id}/nodegroups"), shown, last);
+        if let (Some(next), Some(role)) = (&mut next, &role) {
+            next.push_str(&format!("&role={}", encoded(role)));
+        }
+        Reply::shown(&List { nodegroups: groups.iter().map(|g| short_view(g)).collect(), next })
+    })
+    .await
+}
+
+/// A page of a cluster's groups. A group shows its labels nowhere in a list, but whoever reads a
+/// page has all of it in memory.
+fn page(
+    view: &View,
+    listing: &Listing,
+    cluster: ClusterId,
+    role: Option<&str>,
+) -> Outcome<(Vec<Stored<NodeGroup>>, Shown)> {
+    let (mut ranked, mut is_here) = (Vec::new(), false);
+    view.each_of_its_nodegroups(cluster, |group| {
+        // The marker keeps its place, whatever its role.
+        let is_marker = Some(group.id.uuid()) == listing.marker;
+        is_here |= is_marker;
+        if is_marker || role.is_none_or(|role| group.role == role) {
+            ranked.push(listing.rank(group, group.sequence, group.id));
+        }
+    })?;
     let marker = match listing.marker {
         None => None,
-        Some(id) if groups.iter().any(|g| g.id.uuid() == id) => Some(Marker::Here(id)),
+        Some(id) if is_here => Some(Marker::Here(NodeGroupId::new(id))),
         Some(id) => {
             let departed = listing.departed(id).map(Marker::Departed);
             Some(departed.ok_or_else(|| missing(&id.to_string()))?)
         }
     };
-    let role = query.get("role");
-    let mut groups: HashMap<Uuid, NodeGroup> =
-        groups.into_iter().map(|g| (g.id.uuid(), g.record)).collect();
-    // The marker keeps its place, whatever its role.
-    let is_meant = |g: &NodeGroup| {
-        role.is_none_or(|role| g.role == role) || Some(g.id.uuid()) == listing.marker
-    };
-    let ranked = groups.values().filter(|g| is_meant(g));
-    let ranked = ranked.map(|g| listing.rank(g, g.sequence, g.id.uuid())).collect();
-    let picked = listing.pick(ranked, marker.as_ref(), |id| *id);
-    let shown: Vec<NodeGroup> = picked.iter().filter_map(|id| groups.remove(id)).collect();
-    let path = format!("clusters/{}/nodegroups", cluster.id);
-    let last = shown.last().map(|g| g.id.uuid());
-    let mut next = listing.next(cx.base, &path, Shown::Whole(shown.len()), last);
-    if let (Some(next), Some(role)) = (&mut next, role) {
-        next.push_str(&format!("&role={}", encoded(role)));
-    }
-    Reply::shown(&List { nodegroups: shown.iter().map(short_view).collect(), next })
+    let picked = listing.pick(ranked, marker.as_ref(), |id| id.uuid());
+    let groups = view.nodegroups_by_id(cluster, &picked, PAGE_BYTES)?;
+    let shown = Shown::of(groups.len(), groups.iter().map(|g| g.size).sum());
+    Ok((groups, shown))
 }
 
 /// `GET /v1/clusters/{id}/nodegroups/{group}`
