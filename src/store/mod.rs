@@ -8,8 +8,8 @@ pub mod backup;
 mod change;
 mod damage;
 pub mod dump;
-mod earlier;
 mod file;
+mod former_shapes;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod integrity;

@@ -441,7 +441,7 @@ impl Record for Rollout {
     const VERSION: u8 = 3;
 
     fn of_earlier(version: u8, body: &[u8]) -> Result<Self, String> {
-        super::earlier::rollout(version, body)
+        super::former_shapes::rollout(version, body)
     }
 
     fn key(&self) -> Key {
