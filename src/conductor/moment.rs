@@ -50,6 +50,9 @@ pub struct Moment {
     pub next_certificates: Vec<Stored<NextCertificate>>,
     /// What it is made of; None for one that was made before that was kept.
     pub driver: Option<Stored<ClusterDriver>>,
+    /// By which the members of its etcd find each other; None where there is none. A cluster whose
+    /// own cannot be opened has no plan: nodes would be made anew without it.
+    pub discovery_url: Result<Option<String>, CannotOpen>,
 }
 
 impl Moment {
@@ -72,6 +75,7 @@ impl Moment {
                 rollouts: view.rollouts(id)?,
                 next_certificates: view.next_certificates(id)?,
                 driver: view.cluster_driver(id)?,
+                discovery_url: cluster.open_discovery_url(store.sealer()),
                 cluster,
             }))
         })
@@ -153,6 +157,7 @@ impl Moment {
             flavors: NodeFlavors { masters: flavors, ..NodeFlavors::default() },
             trust: None,
             inlined: None,
+            discovery_url: self.discovery_url.clone().ok()?,
             cluster: self.cluster.record.clone(),
             template: self.template.as_ref()?.record.clone(),
             groups,
@@ -235,6 +240,7 @@ impl Moment {
             flavors: NodeFlavors::default(),
             trust: None,
             inlined: None,
+            discovery_url: self.discovery_url.clone().ok()?,
         })
     }
 

@@ -167,7 +167,9 @@ impl<S: Service> Connection<S> {
             asking.notify_one();
             let (service, figures) = (Arc::clone(&service), counted.clone());
             let stop = stop.clone();
-            async move {
+            // On its own in the heap: HTTP/2 keeps the place of what answers a request for as
+            // long as the answer waits to be taken, and this is several times as large.
+            Box::pin(async move {
                 let (method, origin) = (word(request.method()), Origin { peer, since });
                 let mut began = Instant::now();
                 let (route, mut response) = match service.streams(&request) {
@@ -184,7 +186,7 @@ impl<S: Service> Connection<S> {
                 }
                 figures.answered(name, route, method, response.status(), began.elapsed());
                 Ok::<_, std::convert::Infallible>(response.map(|body| answering.answer(body)))
-            }
+            })
         });
         let connection = protocols.of(is_two).serve_connection(TokioIo::new(stream), answer);
         let mut connection = std::pin::pin!(connection);

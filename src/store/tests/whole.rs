@@ -145,7 +145,7 @@ pub async fn full(place: &Place) -> Store {
             worker: sealer.seal(&JoinSecrets::owner(id(), "worker"), b"join-worker"),
             renewal: sealer.seal(&JoinSecrets::owner(id(), "renewal"), b"renewal"),
         })
-        .put(&DiscoveryToken::issue("0af1".to_owned(), id(), 1, Vec::new(), None, NOW, NOW))
+        .put(&DiscoveryToken::issue("0af1", id(), 1, Vec::new(), None, NOW, NOW))
         .put(&Node {
             cluster_id: id(),
             name: "k1-master-0".to_owned(),
