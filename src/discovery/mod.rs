@@ -140,13 +140,7 @@ impl Discovery {
     }
 
     /// Answers with one event, at once if it has happened already, or with nothing after a while.
-    async fn wait(
-        &self,
-        token: &Token,
-        target: &Target,
-        index: u64,
-        peer: SocketAddr,
-    ) -> Response {
+    async fn wait(&self, token: &Token, target: &Target, index: u64, peer: SocketAddr) -> Response {
         // 0 means from now on.
         let index = if index == 0 { token.next_index } else { index };
         if let Some(member) = event(token, target, index) {
@@ -185,13 +179,7 @@ impl Discovery {
         }
     }
 
-    async fn register(
-        &self,
-        token: &Token,
-        id: String,
-        value: String,
-        origin: Origin,
-    ) -> Response {
+    async fn register(&self, token: &Token, id: String, value: String, origin: Origin) -> Response {
         let applicant = Applicant { id: id.clone(), value, origin, protocol: "v2" };
         match self.clerk.register(token, applicant).await {
             Ok(now) => match now.member(&id) {
@@ -260,11 +248,7 @@ impl Discovery {
 
 /// The first event at or after `index` that somebody who watches `target` should be told.
 /// Whoever waits for one member wants it however long ago it came.
-fn event<'t>(
-    token: &'t Token,
-    target: &Target,
-    index: u64,
-) -> Option<&'t DiscoveryMember> {
+fn event<'t>(token: &'t Token, target: &Target, index: u64) -> Option<&'t DiscoveryMember> {
     match target {
         Target::Member(id) => token.member(id),
         Target::Members | Target::Size => token

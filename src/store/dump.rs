@@ -188,8 +188,7 @@ impl Import {
             let text = Zeroizing::new(text.map_err(|e| ImportError::Disk(path.clone(), e))?);
             let wrong =
                 |reason: String| ImportError::Line { path: path.clone(), line: number, reason };
-            let mut line: Line =
-                serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+            let mut line: Line = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
             earlier::renew_line(header.schema, &line.table, &mut line.record);
             let kind = Kind::named(&line.table);
             let kind = kind.ok_or_else(|| wrong(format!("there is no table '{}'", line.table)))?;

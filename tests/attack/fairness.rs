@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use hyper::{Method, StatusCode};
 use hyper::header::{AUTHORIZATION, HeaderName};
+use hyper::{Method, StatusCode};
 use magnumd::base::http::client::{HttpClient, Outgoing};
 use magnumd::base::http::tls::{self, Trust};
 use tokio::task::JoinSet;

@@ -21,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::pace::{Pace, Wire};
+use super::pace::{Crowd, Pace, Wire};
 use super::server::{BodyError, DoorFigures, Limits, Origin, Request, Service, Unread};
 use super::sources::{Held, Reserved};
 
@@ -107,6 +107,7 @@ pub(super) struct Connection<S> {
     pub tls: Option<Arc<ServerConfig>>,
     pub closing: Closing,
     pub held: Arc<Held>,
+    pub crowd: Arc<Crowd>,
     pub name: &'static str,
     pub figures: DoorFigures,
 }
@@ -126,7 +127,7 @@ impl<S: Service> Connection<S> {
             },
             () = too_late => return,
         };
-        let pace = Pace::new(self.limits.write_time);
+        let pace = Pace::new(Arc::clone(&self.crowd));
         let wire = |stream| Wire::new(stream, Arc::clone(&pace));
         let Some(config) = self.tls.take() else {
             return self.speak(wire(stream), begins == PREFACE, pace).await;

@@ -113,11 +113,7 @@ impl V3 {
         self.counted("put", answer)
     }
 
-    async fn registered(
-        &self,
-        asked: &PutRequest,
-        origin: Origin,
-    ) -> Result<Token, Status> {
+    async fn registered(&self, asked: &PutRequest, origin: Origin) -> Result<Token, Status> {
         let (name, id) = keys::member(&asked.key)?;
         let invalid = |sentence: &str| Err(Status::invalid_argument(sentence));
         if asked.lease != 0 {

@@ -71,7 +71,10 @@ pub async fn update(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
             let groups = groups(view, cluster.id)?;
             Ok((cluster, groups))
         })?;
-        let mut wish = Wish::read(&patch, Shown { cluster: &cluster, groups: &groups, sealer: cx.api.store.sealer() })?;
+        let mut wish = Wish::read(
+            &patch,
+            Shown { cluster: &cluster, groups: &groups, sealer: cx.api.store.sealer() },
+        )?;
         wish.node_count = wish.node_count.filter(|_| !is_counted);
         if wish.node_count.is_some() && is_trustee {
             return Err(ApiError::policy("cluster:update"));
