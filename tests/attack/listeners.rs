@@ -4,7 +4,8 @@
 //! more than 200 MB are resident.
 //!
 //! `MAGNUMD_ATTACK_CONNECTIONS=4000` has each kind come alone and in that number; the figures are
-//! printed (`--nocapture`). The attackers are in this process, magnumd is another, whose memory is
+//! printed (`--nocapture`), and `MAGNUMD_ATTACK_PROGRAM` names the release build that they are
+//! worth something of. The attackers are in this process, magnumd is another, whose memory is
 //! measured.
 
 use std::net::SocketAddr;

@@ -25,7 +25,7 @@ use super::server::Body;
 /// within the limit to be kept, and what each stream of HTTP/2 may hold in memory.
 pub(super) const PART: usize = 8 << 10;
 /// How many requests more than it lets us answer a client may call off on one connection.
-const CALLED_OFF: u32 = 48;
+const CALLED_OFF: u32 = 24;
 
 /// However many do not take what they are sent, each has this long.
 const LEAST: Duration = Duration::from_secs(2);
