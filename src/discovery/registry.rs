@@ -10,7 +10,7 @@ use super::waiters::Waiters;
 use crate::base::clock::{Clock, Timestamp};
 use crate::model::discovery::{DiscoveryToken, Fate, RegisterError, TokenState};
 use crate::model::etcd_member::{BadValue, MemberValue};
-use crate::store::{Change, Store, StoreError, Stored};
+use crate::store::{Change, Store, StoreError};
 
 /// A member gives up after 5 s, for good; until then a disk may recover.
 const PATIENCE: Duration = Duration::from_secs(3);

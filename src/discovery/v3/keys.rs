@@ -184,6 +184,7 @@ mod tests {
     use super::*;
     use crate::base::clock::Timestamp;
     use crate::model::ClusterId;
+    use crate::model::discovery::DiscoveryToken;
     use crate::model::etcd_member::MemberValue;
 
     const TOKEN: &str = "0123456789abcdef0123456789abcdef";
