@@ -166,10 +166,30 @@ fn the_first_version_of_a_token_stays_readable() {
     token.name = TOKEN.to_owned();
     let shown: String = first_version(&token).iter().map(|b| format!("{b:02x}")).collect();
     // Frozen. Never edit: add a sample for a new version.
-    let frozen = "FROZEN";
+    let frozen = "d105000000000000006abc63b702a9b57763dd99f11cfdb79a2030313233343536373839616263646566\
+                  30313233343536373839616263646566100000000000000000000000000000000703fd000031512eca0c\
+                  0000fd000031512eca0c0000030001026d3000";
     assert_eq!(shown, frozen);
     let (read, revision) = record::decode::<DiscoveryToken>(&first_version(&token)).unwrap();
     assert_eq!((read.name.as_str(), revision), (DiscoveryToken::name_of(TOKEN).as_str(), 5));
     let again = record::decode::<DiscoveryToken>(&stamped(&read)).unwrap();
     assert_eq!(again, (read, 1), "named once, not twice");
+}
+
+#[test]
+fn the_first_version_of_a_cluster_stays_readable() {
+    // Frozen. Never edit: add a sample for a new version.
+    let frozen = "d10500000000000000c91487446f19e76bb38fe97f2beb21241000000000000000000000000000000007\
+                  0901700175026b3110000000000000000000000000000000010000000000000000003c0136687474703a\
+                  2f2f3139322e302e322e313a393531322f30313233343536373839616263646566303132333435363738\
+                  396162636465660000000000000000016400fd000031512eca0c0000";
+    let bytes: Vec<u8> = (0..frozen.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&frozen[at..at + 2], 16).unwrap())
+        .collect();
+    let (read, revision) = record::decode::<Cluster>(&bytes).unwrap();
+    assert_eq!((read.id, read.name.as_str(), read.driver.as_str()), (id(), "k1", "d"));
+    assert_eq!((read.create_timeout, read.created_at, revision), (60, NOW, 5));
+    // Not sealed yet: that is for who opens the state.
+    assert_eq!(read.discovery_url, Some(Sealed::from_bytes(URL.as_bytes().to_vec())));
 }
