@@ -109,7 +109,7 @@ impl Place {
         let store = Store::open(&folder.path().join("state.redb"), Sealer::new(&[1; 32])).unwrap();
         let now = Clock::real().now();
         let token = DiscoveryToken::issue(
-            TOKEN.to_owned(),
+            TOKEN,
             ClusterId::new(Uuid::from_u128(7)),
             3,
             ["m0", "m1", "m2"].map(str::to_owned).to_vec(),

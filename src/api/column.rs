@@ -100,7 +100,8 @@ impl Columns for Cluster {
         ("floating_ip_enabled", |r| Column::Flag(r.floating_ip_enabled)),
         ("master_lb_enabled", |r| Column::Flag(r.master_lb_enabled)),
         ("create_timeout", |r| Column::Number(r.create_timeout.into())),
-        ("discovery_url", |r| Column::maybe(r.discovery_url.as_deref())),
+        // It is a secret: whether there is one is all that lists are sorted by.
+        ("discovery_url", |r| Column::maybe(r.discovery_url.as_ref().map(|_| "sealed"))),
         ("api_address", |r| Column::maybe(r.api_address.as_deref())),
         ("coe_version", |r| Column::maybe(r.coe_version.as_deref())),
         ("container_version", |r| Column::maybe(r.container_version.as_deref())),

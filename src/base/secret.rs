@@ -88,7 +88,7 @@ impl<'de> Deserialize<'de> for Sealed {
 }
 
 /// Why a sealed value did not open.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("a sealed value does not open: wrong sealing key, or the record was tampered with")]
 pub struct CannotOpen;
 

@@ -147,6 +147,7 @@ impl Conductor {
             flavors: NodeFlavors::default(),
             trust: None,
             inlined: None,
+            discovery_url: None,
         }
     }
 

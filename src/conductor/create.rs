@@ -198,12 +198,12 @@ impl Conductor {
         }
         let (masters, _) = moment.counts();
         let stack = cluster.stack_name();
-        let size = u8::try_from(masters).unwrap_or(u8::MAX);
         let now = self.inner.clock.now();
-        let token = DiscoveryToken::issue(
-            self.inner.entropy.hex_token(),
+        let token = self.inner.entropy.hex_token();
+        let issued = DiscoveryToken::issue(
+            &token,
             moment.id(),
-            size,
+            u8::try_from(masters).unwrap_or(u8::MAX),
             (0..masters).map(|i| name::master_node(&stack, i)).collect(),
             moment.facts.as_ref().and_then(|f| f.fixed_subnet_cidr.clone()),
             now,
@@ -211,9 +211,9 @@ impl Conductor {
         );
         let mut cluster = cluster.record.clone();
         let base = self.inner.settings.discovery_url.trim_end_matches('/');
-        cluster.discovery_url = Some(format!("{base}/{}", token.token));
+        cluster.seal_discovery_url(self.inner.store.sealer(), &format!("{base}/{token}"));
         let change = Change::new().expect(operation).expect(&moment.cluster);
-        self.commit(change.put(&token).put(&cluster).put(&next)).await?;
+        self.commit(change.put(&issued).put(&cluster).put(&next)).await?;
         Ok(Progress::Again)
     }
 

@@ -423,7 +423,7 @@ mod tests {
     fn progress_tells_who_has_registered() {
         let at = |seconds| Timestamp::EPOCH.plus(Duration::from_secs(seconds));
         let names = ["k1-master-0", "k1-master-1", "k1-master-2"].map(str::to_owned).to_vec();
-        let token = "0123456789abcdef0123456789abcdef".to_owned();
+        let token = "0123456789abcdef0123456789abcdef";
         let mut token = DiscoveryToken::issue(token, CLUSTER, 3, names, None, at(100), at(9999));
         let stack = heat("CREATE_IN_PROGRESS", "");
         let look = |token: &DiscoveryToken| {

@@ -52,6 +52,9 @@ pub struct Moment {
     pub driver: Option<Stored<ClusterDriver>>,
     /// Whether what it is made of was kept and cannot be read.
     pub driver_is_damaged: bool,
+    /// By which the members of its etcd find each other; None where there is none. A cluster whose
+    /// own cannot be opened has no plan: nodes would be made anew without it.
+    pub discovery_url: Result<Option<String>, CannotOpen>,
 }
 
 impl Moment {
@@ -82,6 +85,7 @@ impl Moment {
                 next_certificates: view.next_certificates(id)?,
                 driver,
                 driver_is_damaged,
+                discovery_url: cluster.open_discovery_url(store.sealer()),
                 cluster,
             }))
         })
@@ -168,6 +172,7 @@ impl Moment {
             flavors: NodeFlavors { masters: flavors, ..NodeFlavors::default() },
             trust: None,
             inlined: None,
+            discovery_url: self.discovery_url.clone().ok()?,
             cluster: self.cluster.record.clone(),
             template: self.template.as_ref()?.record.clone(),
             groups,
@@ -250,6 +255,7 @@ impl Moment {
             flavors: NodeFlavors::default(),
             trust: None,
             inlined: None,
+            discovery_url: self.discovery_url.clone().ok()?,
         })
     }
 

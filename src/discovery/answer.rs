@@ -8,14 +8,15 @@ use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::SIZE_INDEX;
+use super::registry::Token;
 use crate::base::http::server::{BodyError, Response, response};
-use crate::model::discovery::{DiscoveryMember, DiscoveryToken, RegisterError};
+use crate::model::discovery::{DiscoveryMember, RegisterError};
 
 const INDEX: HeaderName = HeaderName::from_static("x-etcd-index");
 const JSON: &str = "application/json";
 
 /// The number of members the token is for.
-pub fn size(token: &DiscoveryToken) -> Response {
+pub fn size(token: &Token) -> Response {
     let node = json!({
         "key": format!("{}/_config/size", key(token)),
         "value": token.size.to_string(),
@@ -26,7 +27,7 @@ pub fn size(token: &DiscoveryToken) -> Response {
 }
 
 /// All members that have registered; the hidden `_config` is not among them.
-pub fn members(token: &DiscoveryToken) -> Response {
+pub fn members(token: &Token) -> Response {
     let nodes: Vec<Value> = token.members.iter().map(|m| node(token, m)).collect();
     let directory = json!({
         "key": key(token),
@@ -38,31 +39,31 @@ pub fn members(token: &DiscoveryToken) -> Response {
     success(StatusCode::OK, "get", directory, token)
 }
 
-pub fn member(token: &DiscoveryToken, member: &DiscoveryMember) -> Response {
+pub fn member(token: &Token, member: &DiscoveryMember) -> Response {
     success(StatusCode::OK, "get", node(token, member), token)
 }
 
 /// A member was taken in, now or before.
-pub fn registered(token: &DiscoveryToken, member: &DiscoveryMember) -> Response {
+pub fn registered(token: &Token, member: &DiscoveryMember) -> Response {
     success(StatusCode::CREATED, "create", node(token, member), token)
 }
 
 /// One event for somebody who waits.
-pub fn event(token: &DiscoveryToken, member: &DiscoveryMember) -> Response {
+pub fn event(token: &Token, member: &DiscoveryMember) -> Response {
     success(StatusCode::OK, "create", node(token, member), token)
 }
 
 /// Nothing yet: the client asks again at once.
-pub fn nothing_yet(token: &DiscoveryToken) -> Response {
+pub fn nothing_yet(token: &Token) -> Response {
     indexed(response(StatusCode::OK, JSON, ""), token.current_index())
 }
 
-fn success(status: StatusCode, action: &str, node: Value, token: &DiscoveryToken) -> Response {
+fn success(status: StatusCode, action: &str, node: Value, token: &Token) -> Response {
     let body = json!({ "action": action, "node": node });
     indexed(response(status, JSON, format!("{body}\n")), token.current_index())
 }
 
-fn node(token: &DiscoveryToken, member: &DiscoveryMember) -> Value {
+fn node(token: &Token, member: &DiscoveryMember) -> Value {
     json!({
         "key": format!("{}/{}", key(token), member.id),
         "value": member.value,
@@ -71,8 +72,8 @@ fn node(token: &DiscoveryToken, member: &DiscoveryMember) -> Value {
     })
 }
 
-fn key(token: &DiscoveryToken) -> String {
-    format!("/_etcd/registry/{}", token.token)
+fn key(token: &Token) -> String {
+    format!("/_etcd/registry/{}", token.text)
 }
 
 fn indexed(mut response: Response, index: u64) -> Response {

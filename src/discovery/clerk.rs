@@ -5,9 +5,8 @@ use std::time::Duration;
 use tracing::{Instrument, error, warn};
 
 use super::figures::DiscoveryFigures;
-use super::registry::{Registry, RegistryError, first};
+use super::registry::{Registry, RegistryError, Token, first};
 use crate::base::http::server::Origin;
-use crate::model::discovery::DiscoveryToken;
 use crate::store::StoreError;
 
 /// Members give up after 5 s; a registration that takes longer than this is worth a warning.
@@ -40,11 +39,11 @@ impl Clerk {
     /// Registers a member under a token that is known; answers the token as it then stands.
     pub async fn register(
         &self,
-        token: &DiscoveryToken,
+        token: &Token,
         applicant: Applicant,
-    ) -> Result<DiscoveryToken, RegistryError> {
+    ) -> Result<Token, RegistryError> {
         let Applicant { id, value, origin, protocol } = applicant;
-        let (registry, name, member) = (self.registry.clone(), token.token.clone(), id.clone());
+        let (registry, name, member) = (self.registry.clone(), token.text.clone(), id.clone());
         let source = origin.peer.ip();
         // A task of its own: a member that hangs up meanwhile must not keep the others from
         // hearing of a registration that is already on disk.
@@ -54,7 +53,7 @@ impl Clerk {
         );
         let outcome = task.await.unwrap_or(Err(RegistryError::Store(StoreError::Closed)));
         self.figures.ended(protocol, &outcome);
-        let (cluster, token) = (token.cluster_id, first(&token.token));
+        let (cluster, token) = (token.cluster_id, first(&token.name));
         let took = origin.since.elapsed();
         if took > SLOW {
             warn!(

@@ -29,13 +29,15 @@ use crate::base::clock::Clock;
 use crate::base::http::server::{Answering, Unread};
 use crate::base::http::server::{Limits, Origin, Request, Response, Service};
 use crate::base::id::Entropy;
-use crate::model::discovery::{DiscoveryMember, DiscoveryToken};
+use crate::model::discovery::DiscoveryMember;
 use crate::store::{Store, StoreError};
 use answer::Fault;
 use clerk::{Applicant, Clerk};
+use registry::Token;
 use v2::{Ask, Deed, Target};
 
 pub use figures::DiscoveryFigures;
+
 pub use registry::{Registry, RegistryError};
 
 /// A long poll lasts this long, and up to a third more so that members do not come back together.
@@ -125,7 +127,7 @@ impl Discovery {
         self.clerk.registry().waiters().count()
     }
 
-    async fn get(&self, token: &DiscoveryToken, ask: &Ask, peer: SocketAddr) -> Response {
+    async fn get(&self, token: &Token, ask: &Ask, peer: SocketAddr) -> Response {
         match (&ask.target, &ask.deed) {
             (Target::Size, _) => answer::size(token),
             (_, Deed::Wait(index)) => self.wait(token, &ask.target, *index, peer).await,
@@ -138,20 +140,14 @@ impl Discovery {
     }
 
     /// Answers with one event, at once if it has happened already, or with nothing after a while.
-    async fn wait(
-        &self,
-        token: &DiscoveryToken,
-        target: &Target,
-        index: u64,
-        peer: SocketAddr,
-    ) -> Response {
+    async fn wait(&self, token: &Token, target: &Target, index: u64, peer: SocketAddr) -> Response {
         // 0 means from now on.
         let index = if index == 0 { token.next_index } else { index };
         if let Some(member) = event(token, target, index) {
             return answer::event(token, member);
         }
         let waiters = self.clerk.registry().waiters();
-        let Some(mut place) = waiters.enter(&token.token, token.size, peer.ip()) else {
+        let Some(mut place) = waiters.enter(&token.text, token.size, peer.ip()) else {
             self.pause(CROWDED).await;
             return answer::nothing_yet(token);
         };
@@ -159,7 +155,7 @@ impl Discovery {
         tokio::pin!(pause);
         loop {
             // Read after taking the place, so that no registration falls in between.
-            match self.clerk.registry().token(&token.token) {
+            match self.clerk.registry().token(&token.text) {
                 Ok(Some(now)) => {
                     if let Some(member) = event(&now, target, index) {
                         return answer::event(&now, member);
@@ -183,13 +179,7 @@ impl Discovery {
         }
     }
 
-    async fn register(
-        &self,
-        token: &DiscoveryToken,
-        id: String,
-        value: String,
-        origin: Origin,
-    ) -> Response {
+    async fn register(&self, token: &Token, id: String, value: String, origin: Origin) -> Response {
         let applicant = Applicant { id: id.clone(), value, origin, protocol: "v2" };
         match self.clerk.register(token, applicant).await {
             Ok(now) => match now.member(&id) {
@@ -241,7 +231,7 @@ impl Discovery {
             Err(fault) => return fault.answer(1),
         };
         let token = match self.clerk.registry().token(&ask.token) {
-            Ok(Some(token)) => token.record,
+            Ok(Some(token)) => token,
             Ok(None) => return Fault::not_found().answer(1),
             Err(error) => return failed(&error),
         };
@@ -258,11 +248,7 @@ impl Discovery {
 
 /// The first event at or after `index` that somebody who watches `target` should be told.
 /// Whoever waits for one member wants it however long ago it came.
-fn event<'t>(
-    token: &'t DiscoveryToken,
-    target: &Target,
-    index: u64,
-) -> Option<&'t DiscoveryMember> {
+fn event<'t>(token: &'t Token, target: &Target, index: u64) -> Option<&'t DiscoveryMember> {
     match target {
         Target::Member(id) => token.member(id),
         Target::Members | Target::Size => token

@@ -1,6 +1,7 @@
 //! The registry: who has registered under which token, durable before anybody is told.
 
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::time::{Duration, Instant};
 
 use tracing::{debug, info, warn};
@@ -9,7 +10,7 @@ use super::waiters::Waiters;
 use crate::base::clock::{Clock, Timestamp};
 use crate::model::discovery::{DiscoveryToken, Fate, RegisterError, TokenState};
 use crate::model::etcd_member::{BadValue, MemberValue};
-use crate::store::{Change, Store, StoreError, Stored};
+use crate::store::{Change, Store, StoreError};
 
 /// A member gives up after 5 s, for good; until then a disk may recover.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -35,6 +36,22 @@ impl From<BadValue> for RegistryError {
     }
 }
 
+/// A token that somebody has named: only who names it knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// 32 lower-case hex digits.
+    pub text: String,
+    pub record: DiscoveryToken,
+}
+
+impl Deref for Token {
+    type Target = DiscoveryToken;
+
+    fn deref(&self) -> &DiscoveryToken {
+        &self.record
+    }
+}
+
 /// All discovery tokens. Clones share their waiters.
 #[derive(Clone)]
 pub struct Registry {
@@ -49,8 +66,9 @@ impl Registry {
         Self { store, clock, allow_loopback, waiters: Waiters::default() }
     }
 
-    pub fn token(&self, token: &str) -> Result<Option<Stored<DiscoveryToken>>, StoreError> {
-        self.store.read(|view| view.discovery(token))
+    pub fn token(&self, token: &str) -> Result<Option<Token>, StoreError> {
+        let found = self.store.read(|view| view.discovery(token))?;
+        Ok(found.map(|stored| Token { text: token.to_owned(), record: stored.record }))
     }
 
     pub const fn waiters(&self) -> &Waiters {
@@ -64,7 +82,7 @@ impl Registry {
         id: &str,
         value: &str,
         source: IpAddr,
-    ) -> Result<DiscoveryToken, RegistryError> {
+    ) -> Result<Token, RegistryError> {
         let value = MemberValue::parse(value, self.allow_loopback)?;
         let began = Instant::now();
         loop {
@@ -75,7 +93,9 @@ impl Registry {
                     warn!(%error, "a registration is tried again");
                     tokio::time::sleep(PAUSE).await;
                 }
-                outcome => return outcome,
+                outcome => {
+                    return outcome.map(|record| Token { text: token.to_owned(), record });
+                }
             }
         }
     }
@@ -112,7 +132,7 @@ impl Registry {
             self.waiters.tell(token);
             let missing = next.missing().join(", ");
             info!(
-                cluster = %next.cluster_id, token = first(token), member = value.name(), %source,
+                cluster = %next.cluster_id, token = first(&next.name), member = value.name(), %source,
                 registered = next.members.len(), size = next.size, missing,
                 after = ?now.since(next.created_at), "etcd member registered"
             );
@@ -148,12 +168,12 @@ impl Registry {
             match self.store.commit(change).await {
                 Ok(()) if token.state == TokenState::Open => {
                     info!(
-                        cluster = %token.cluster_id, token = first(&token.token),
+                        cluster = %token.cluster_id, token = first(&token.name),
                         registered = token.members.len(), size = token.size, "{done} unfinished"
                     );
                 }
                 Ok(()) => {
-                    debug!(cluster = %token.cluster_id, token = first(&token.token), "{done}");
+                    debug!(cluster = %token.cluster_id, token = first(&token.name), "{done}");
                 }
                 // A member registered at this moment: next time.
                 Err(StoreError::Stale) => {}
@@ -164,7 +184,7 @@ impl Registry {
     }
 }
 
-/// As much of a token as a log may know.
-pub fn first(token: &str) -> &str {
-    token.get(..8).unwrap_or_default()
+/// What a log calls a token by: the beginning of its name, which says nothing of the token.
+pub fn first(name: &str) -> &str {
+    name.get(..8).unwrap_or_default()
 }

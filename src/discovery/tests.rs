@@ -49,7 +49,7 @@ impl Place {
         let store = Store::open(&path, Sealer::new(&[1; 32])).unwrap();
         let now = clock.now();
         let token = DiscoveryToken::issue(
-            TOKEN.to_owned(),
+            TOKEN,
             ClusterId::new(Uuid::from_u128(7)),
             3,
             Vec::new(),

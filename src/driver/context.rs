@@ -182,7 +182,7 @@ impl Scene<'_> {
                 "docker_volume_size": cluster.docker_volume_size.unwrap_or(0),
                 "fixed_network": cluster.fixed_network,
                 "fixed_subnet": cluster.fixed_subnet,
-                "discovery_url": cluster.discovery_url,
+                "discovery_url": plan.discovery_url,
                 "master_count": nodegroup::counts(&plan.groups).0,
             }),
         );

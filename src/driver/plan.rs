@@ -35,6 +35,8 @@ pub struct ClusterPlan {
     pub trust: Option<Trust>,
     /// Key material for servers that fetch nothing, once it is there.
     pub inlined: Option<Inlined>,
+    /// By which the members of etcd find each other, once it is known.
+    pub discovery_url: Option<String>,
 }
 
 /// What servers are given with their user data where they cannot fetch it.

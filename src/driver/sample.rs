@@ -269,6 +269,7 @@ impl Sample {
                 trust_id: "fedcba9876543210fedcba9876543210".to_owned(),
             }),
             inlined: None,
+            discovery_url: self.cluster.discovery_url.clone(),
             cluster,
             template,
             groups,
@@ -353,7 +354,6 @@ impl Sample {
             floating_ip_enabled: part.floating_ip_enabled,
             master_lb_enabled: part.master_lb_enabled,
             create_timeout: part.create_timeout,
-            discovery_url: part.discovery_url.clone(),
             driver: driver.name().to_owned(),
             ..Cluster::plain(id, &part.name, TemplateId::new(Uuid::from_u128(2)))
         }

@@ -8,6 +8,7 @@ use super::labels::Labels;
 use super::status::{HealthStatus, Status};
 use super::{ClusterId, Sequence, TemplateId};
 use crate::base::clock::Timestamp;
+use crate::base::secret::{CannotOpen, Sealed, Sealer};
 
 /// A cluster as the tenant sees it, with the little that only we need.
 ///
@@ -32,7 +33,10 @@ pub struct Cluster {
     pub master_lb_enabled: bool,
     /// Minutes; 0 means the configured default.
     pub create_timeout: u32,
-    pub discovery_url: Option<String>,
+    /// Sealed for [`Cluster::discovery_owner`]: the token in it opens the cluster's etcd to
+    /// whoever registers first. It is kept whole, because the address that magnumd advertises may
+    /// change and a server's user data must not.
+    pub discovery_url: Option<Sealed>,
     pub api_address: Option<String>,
     pub coe_version: Option<String>,
     pub container_version: Option<String>,
@@ -84,6 +88,22 @@ impl Cluster {
             created_at: Timestamp::EPOCH,
             updated_at: None,
         }
+    }
+
+    /// What a discovery URL is bound to when sealed.
+    pub fn discovery_owner(id: ClusterId) -> String {
+        format!("discovery/{id}")
+    }
+
+    pub fn seal_discovery_url(&mut self, sealer: &Sealer, url: &str) {
+        self.discovery_url = Some(sealer.seal(&Self::discovery_owner(self.id), url.as_bytes()));
+    }
+
+    /// The URL by which the members of its etcd find each other, if it has one.
+    pub fn open_discovery_url(&self, sealer: &Sealer) -> Result<Option<String>, CannotOpen> {
+        let Some(sealed) = &self.discovery_url else { return Ok(None) };
+        let url = sealer.open_text(&Self::discovery_owner(self.id), sealed)?;
+        Ok(Some(url.expose().clone()))
     }
 
     /// The stack's name; see [`super::name::stack_name`].

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use aws_lc_rs::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 
 use super::ClusterId;
@@ -24,8 +25,8 @@ pub enum TokenState {
 /// One discovery token with everything its members were told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiscoveryToken {
-    /// 32 lower-case hex digits.
-    pub token: String,
+    /// What the token is called at rest: [`DiscoveryToken::name_of`].
+    pub name: String,
     pub cluster_id: ClusterId,
     pub size: u8,
     pub created_at: Timestamp,
@@ -55,9 +56,19 @@ pub struct DiscoveryMember {
 }
 
 impl DiscoveryToken {
+    /// Under what a token is kept: the SHA-256 of it, as 64 hex digits. Whoever has the state but
+    /// not its key cannot go back from there, because a token is 128 random bits; for the same
+    /// reason the digest needs no key of its own.
+    pub fn name_of(token: &str) -> String {
+        let mut context = Context::new(&SHA256);
+        context.update(b"magnumd discovery token ");
+        context.update(token.as_bytes());
+        context.finish().as_ref().iter().map(|b| format!("{b:02x}")).collect()
+    }
+
     /// A token that nobody has used yet. Index 2 is the size's, so members begin at 3.
     pub fn issue(
-        token: String,
+        token: &str,
         cluster_id: ClusterId,
         size: u8,
         expected: Vec<String>,
@@ -66,7 +77,7 @@ impl DiscoveryToken {
         expires_at: Timestamp,
     ) -> Self {
         Self {
-            token,
+            name: Self::name_of(token),
             cluster_id,
             size,
             created_at: now,
@@ -275,7 +286,7 @@ mod tests {
 
     fn token() -> DiscoveryToken {
         DiscoveryToken::issue(
-            "0123456789abcdef0123456789abcdef".to_owned(),
+            "0123456789abcdef0123456789abcdef",
             ClusterId::new(Uuid::from_u128(7)),
             2,
             ["m0", "m1", "m2"].map(str::to_owned).to_vec(),
@@ -340,7 +351,7 @@ mod tests {
         let cluster = ClusterId::new(uuid::Uuid::from_u128(7));
         let (now, end) = (Timestamp::EPOCH, Timestamp::EPOCH);
         let subnet = Some("10.0.0.0/24".to_owned());
-        let token = DiscoveryToken::issue("t".to_owned(), cluster, 2, names, subnet, now, end);
+        let token = DiscoveryToken::issue("t", cluster, 2, names, subnet, now, end);
         let told = ["10.0.0.5".to_owned(), "10.0.0.6".to_owned()];
         let said = |value: &str, source: &str, told: &[String]| {
             let value = MemberValue::parse(value, true).unwrap();

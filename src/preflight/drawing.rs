@@ -107,6 +107,7 @@ impl Drawing {
             flavors: NodeFlavors::default(),
             trust: None,
             inlined: None,
+            discovery_url: None,
         };
         let error = |e: crate::driver::DriverError| {
             let sentence = e.to_string();

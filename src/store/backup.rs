@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::kind::{self, KINDS, Kind};
 use super::meta::Meta;
 use super::table::{self, Key};
-use super::{SCHEMA, StoreError, verify};
+use super::{SCHEMA, StoreError, earlier, verify};
 use crate::base::clock::Timestamp;
 use crate::base::secret::{Sealed, Sealer};
 
@@ -376,6 +376,7 @@ pub(super) fn verified(
     database: &Database,
     sealer: &Sealer,
 ) -> Result<verify::Report, BackupError> {
+    earlier::renew_all(database, sealer).map_err(state)?;
     let transaction = database.begin_read().map_err(state)?;
     verify::verify(&transaction, sealer).map_err(state)
 }

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use super::kind::{self, KINDS, Kind};
 use super::meta::Meta;
 use super::table;
-use super::{SCHEMA, StoreError, record};
+use super::{SCHEMA, StoreError, earlier, record};
 use crate::base::clock::Timestamp;
 use crate::base::secret::{Sealed, Sealer};
 
@@ -188,7 +188,8 @@ impl Import {
             let text = Zeroizing::new(text.map_err(|e| ImportError::Disk(path.clone(), e))?);
             let wrong =
                 |reason: String| ImportError::Line { path: path.clone(), line: number, reason };
-            let line: Line = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+            let mut line: Line = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+            earlier::renew_line(header.schema, &line.table, &mut line.record);
             let kind = Kind::named(&line.table);
             let kind = kind.ok_or_else(|| wrong(format!("there is no table '{}'", line.table)))?;
             let mut record = (kind.from_json)(line.record).map_err(|e| wrong(e.to_string()))?;

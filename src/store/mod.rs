@@ -8,6 +8,7 @@ pub mod backup;
 mod change;
 mod damage;
 pub mod dump;
+mod earlier;
 mod file;
 mod former_shapes;
 #[cfg(fuzzing)]
@@ -34,7 +35,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction};
+use redb::{Database, ReadTransaction, ReadableDatabase};
 use tokio::sync::mpsc;
 
 use crate::base::clock::Timestamp;
@@ -52,9 +53,9 @@ pub use record::{CodecError, KeyringEntry, Record, Unfit};
 pub use view::{Page, Scope, Stored, View};
 pub use writer::WriterFigures;
 
-/// The schema this release writes. Records of 2 carry a digest; a state of 1 is given them when it
-/// is opened.
-const SCHEMA: u64 = 2;
+/// The schema this release writes. Earlier states are brought up to it when they are opened:
+/// [`earlier`].
+const SCHEMA: u64 = 3;
 
 /// Why the store did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -372,29 +373,9 @@ fn prepare(database: &Database, path: &Path, sealer: &Sealer) -> Result<Meta, Op
         transaction.open_table(table::definition(name)).map_err(|e| disk(&e))?;
     }
     if from < SCHEMA {
-        let given = give_digests(&transaction).map_err(|e| disk(&e))?;
-        tracing::info!(from, to = SCHEMA, records = given, "the state was brought up to date");
+        let renewed = earlier::renew(&transaction, from, sealer).map_err(|e| disk(&e))?;
+        tracing::info!(from, to = SCHEMA, records = renewed, "the state was brought up to date");
     }
     transaction.commit().map_err(|e| disk(&e))?;
     Ok(meta)
-}
-
-/// Gives every record of the first releases its digest; returns how many there were.
-fn give_digests(transaction: &WriteTransaction) -> Result<usize, redb::Error> {
-    let mut given = 0;
-    for kind in kind::KINDS {
-        let mut open = transaction.open_table(table::definition(kind.table))?;
-        let mut bare = Vec::new();
-        for entry in open.iter()? {
-            let (key, value) = entry?;
-            if let Some(value) = record::with_digest(kind.table, value.value()) {
-                bare.push((key.value().to_vec(), value));
-            }
-        }
-        given += bare.len();
-        for (key, value) in bare {
-            open.insert(key.as_slice(), value.as_slice())?;
-        }
-    }
-    Ok(given)
 }

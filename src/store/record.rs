@@ -146,6 +146,11 @@ fn digest(table: &str, encoded: &[u8]) -> [u8; DIGEST] {
     short
 }
 
+/// The version of a record that carries its digest.
+pub fn version(encoded: &[u8]) -> Option<u8> {
+    encoded.first().filter(|first| **first & 0xf0 == DIGESTED).map(|first| first & 0x0f)
+}
+
 pub fn revision(encoded: &[u8]) -> u64 {
     encoded.get(REVISION).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
 }
@@ -229,6 +234,9 @@ impl Record for ClusterTemplate {
 
 impl Record for Cluster {
     const TABLE: &'static str = table::CLUSTER;
+    /// 2: the discovery URL is sealed. Version 1 has it in plain text in the same place, and is
+    /// read like 2: whoever opens a state seals it, see [`super::earlier`].
+    const VERSION: u8 = 2;
 
     fn key(&self) -> Key {
         Key::new().uuid(self.id.uuid())
@@ -249,6 +257,11 @@ impl Record for Cluster {
 
     fn needs(&self) -> Vec<(&'static str, Key)> {
         vec![(table::CLUSTER_TEMPLATE, Key::new().uuid(self.template_id.uuid()))]
+    }
+
+    fn sealed(&mut self) -> Vec<(String, &mut Sealed)> {
+        let owner = Self::discovery_owner(self.id);
+        self.discovery_url.iter_mut().map(|url| (owner.clone(), url)).collect()
     }
 }
 
@@ -362,13 +375,20 @@ impl Record for Operation {
 
 impl Record for DiscoveryToken {
     const TABLE: &'static str = table::DISCOVERY;
+    /// 2: named by the digest of its token. Version 1 has the token in the same place.
+    const VERSION: u8 = 2;
+
+    fn of_earlier(_: u8, body: &[u8]) -> Result<Self, String> {
+        let first: Self = decode_body(body)?;
+        Ok(Self { name: Self::name_of(&first.name), ..first })
+    }
 
     fn key(&self) -> Key {
-        Key::new().text(&self.token)
+        Key::new().text(&self.name)
     }
 
     fn indexes(&self) -> Vec<(&'static str, Key)> {
-        let key = Key::new().uuid(self.cluster_id.uuid()).text(&self.token);
+        let key = Key::new().uuid(self.cluster_id.uuid()).text(&self.name);
         vec![(table::DISCOVERY_BY_CLUSTER, key)]
     }
 

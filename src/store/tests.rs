@@ -16,6 +16,7 @@ use crate::model::rollout::Rollout;
 use crate::model::{ClusterId, Sequence, TemplateId};
 
 mod damage;
+mod earlier;
 mod keeping;
 mod random;
 mod whole;

@@ -411,7 +411,7 @@ impl<'t> View<'t> {
     }
 
     pub fn discovery(&self, token: &str) -> Reads<Option<Stored<DiscoveryToken>>> {
-        self.get(&Key::new().text(token))
+        self.get(&Key::new().text(&DiscoveryToken::name_of(token)))
     }
 
     pub fn discovery_of(&self, cluster: ClusterId) -> Reads<Vec<Stored<DiscoveryToken>>> {

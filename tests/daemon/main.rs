@@ -3,7 +3,6 @@
 #![cfg(feature = "lab")]
 #![allow(clippy::unwrap_used, reason = "tests unwrap freely")]
 
-mod damage;
 mod disk;
 mod load;
 mod manners;

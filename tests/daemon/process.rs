@@ -113,9 +113,12 @@ impl Site {
         self.wrapped(&[])
     }
 
-    /// The same under a program that replaces itself by it.
+    /// The same under a program that replaces itself by it. `MAGNUMD_ATTACK_PROGRAM` has another
+    /// build serve than the one just made, for figures.
     pub fn wrapped(&self, wrapper: &[&str]) -> Command {
-        let own = [env!("CARGO_BIN_EXE_magnumd"), "serve", "--config"].map(str::to_owned);
+        let program = std::env::var("MAGNUMD_ATTACK_PROGRAM");
+        let program = program.unwrap_or_else(|_| env!("CARGO_BIN_EXE_magnumd").to_owned());
+        let own = [program, "serve".to_owned(), "--config".to_owned()];
         let config = self.config().display().to_string();
         let mut words = wrapper.iter().map(|w| (*w).to_owned()).chain(own).chain([config]);
         let mut command = Command::new(words.next().unwrap());

@@ -96,7 +96,7 @@ fn nested() -> ClusterPlan {
     plan.settings.nested = true;
     plan.facts.kube_version = None;
     plan.template.network_driver = Some("bridge".to_owned());
-    plan.cluster.discovery_url = Some("http://203.0.113.2:9512/0123456789abcdef".to_owned());
+    plan.discovery_url = Some("http://203.0.113.2:9512/0123456789abcdef".to_owned());
     plan.cluster.fixed_network = Some("private".to_owned());
     plan.facts.fixed_network_id = Some("6b0a0b5e-0000-4000-8000-000000000003".to_owned());
     plan.facts.fixed_subnet_id = Some("6b0a0b5e-0000-4000-8000-000000000004".to_owned());

@@ -73,7 +73,7 @@ async fn fuzz_discovery(mut run: Run) {
             let now = clock.now();
             let (cluster, life) = (ClusterId::new(Uuid::from_u128(7)), Duration::from_secs(3600));
             let token = DiscoveryToken::issue(
-                TOKEN.to_owned(),
+                TOKEN,
                 cluster,
                 5,
                 Vec::new(),

@@ -169,43 +169,6 @@ async fn a_cluster_that_heals_itself_is_believed() {
     daemon.end().await;
 }
 
-/// Every member of a project can have its stacks say what they like.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_address_that_is_a_lie_is_never_called() {
-    const LIE: &str = "127.255.0.9";
-    let lab = lab().await;
-    lab.cloud.inject("guest:*-master-0:ready:delay=40s".parse().unwrap());
-    let daemon = lab.daemon().await;
-    let victim = tokio::net::TcpListener::bind((LIE, 6443)).await.unwrap();
-    let token = lab.token("demo").await;
-    let uuid = daemon.create(&token, "k1").await;
-    let cluster = daemon.until(&token, &uuid, |c| c["stack_id"].is_string()).await;
-    let (url, _) = loop {
-        let (url, stack) = lab.stack(&token, &cluster).await;
-        if stack["stack_status"] == "CREATE_COMPLETE" {
-            break (url, stack);
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    };
-    let get = |part: &'static str| {
-        let (lab, token, url) = (&lab, &token, format!("{url}/{part}"));
-        async move { lab.cloud_call(Method::GET, &url, token, None).await.1 }
-    };
-    let (mut template, files) = (get("template").await, get("files").await);
-    template["outputs"]["api_address"] = json!({"value": LIE});
-    let body = json!({"existing": true, "template": template, "files": files});
-    let (status, body) = lab.cloud_call(Method::PATCH, &url, &token, Some(body)).await;
-    assert_eq!(status, StatusCode::ACCEPTED, "{body}");
-    // It is read again when the creation ends.
-    daemon.until(&token, &uuid, |c| c["api_address"] == format!("https://{LIE}:6443")).await;
-    let cluster = becomes(&daemon, &token, &uuid, "UNHEALTHY").await;
-    assert_eq!(cluster["health_status_reason"], json!({"api": NO_ANSWER}));
-    // Several more looks.
-    let called = tokio::time::timeout(Duration::from_secs(2), victim.accept()).await;
-    assert!(called.is_err(), "magnumd has called {LIE}: {called:?}");
-    daemon.end().await;
-}
-
 /// A token of the cluster's own user, without its trust and hence without a project.
 async fn trustee_token(lab: &Lab, uuid: &str) -> String {
     let admin = lab.token("admin").await;

@@ -93,28 +93,6 @@ async fn thirty_templates_under_a_quota_of_five_give_exactly_five() {
     assert_eq!(status, StatusCode::CREATED);
 }
 
-/// Another tenant's deletion does not wait until all of one tenant's creations have been begun.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_deletion_does_not_stand_behind_the_creations_of_another_tenant() {
-    const MANY: usize = 60;
-    let mut lab = Lab::new().await;
-    lab.configure("[cluster]", "lanes = 2");
-    lab.configure("[quota]", "max_clusters_per_project = 1000");
-    let (demo, alt) = (lab.token("demo").await, lab.token("alt").await);
-    let daemon = Arc::new(lab.daemon().await);
-    let victim = daemon.create(&alt, "victim").await;
-    daemon.settled(&alt, &victim).await;
-    let mut asked = vec![daemon.create(&demo, "k0").await];
-    for n in 1..MANY {
-        asked.push(daemon.create(&demo, &format!("k{n}")).await);
-    }
-    let status = daemon.delete(&alt, &format!("/v1/clusters/{victim}")).await;
-    assert_eq!(status, StatusCode::NO_CONTENT);
-    daemon.gone(&alt, &victim).await;
-    let begun = lab.cloud.count("stacks");
-    assert!(begun < MANY, "all of the other's creations were begun before: {begun}");
-}
-
 /// A lab with one cluster in it: whose token, which daemon, which cluster.
 async fn built() -> (Lab, String, Arc<Running>, String) {
     let mut lab = Lab::new().await;

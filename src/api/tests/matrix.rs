@@ -20,23 +20,29 @@ enum Caller {
     /// Another member of the same project.
     Mate,
     Reader,
+    /// The same with what Heat and Nova show: a node's enrolment token and its server's id.
+    Finder,
     /// A member of another project.
     Stranger,
     /// The cluster's own user.
     Trustee,
     Service,
+    /// On a node: what the node's user data hold, and no token of Keystone's.
+    Pod,
     Nobody,
 }
 
-const CALLERS: [Caller; 9] = [
+const CALLERS: [Caller; 11] = [
     Caller::Admin,
     Caller::Manager,
     Caller::Member,
     Caller::Mate,
     Caller::Reader,
+    Caller::Finder,
     Caller::Stranger,
     Caller::Trustee,
     Caller::Service,
+    Caller::Pod,
     Caller::Nobody,
 ];
 
@@ -214,10 +220,14 @@ impl Row {
 
     /// What the built-in rules say; nothing where another row says it.
     fn expected(&self, caller: Caller) -> Option<Outcome> {
-        use Caller::{Admin, Manager, Mate, Member, Nobody, Reader, Service, Stranger, Trustee};
-        if caller == Nobody {
+        use Caller::{
+            Admin, Finder, Manager, Mate, Member, Nobody, Pod, Reader, Service, Stranger, Trustee,
+        };
+        // What nodes are let in by opens nothing here.
+        if matches!(caller, Nobody | Pod) {
             return Some(Outcome::Unknown);
         }
+        let caller = if caller == Finder { Reader } else { caller };
         if self.is_everywhere() {
             return (caller == Admin).then_some(Outcome::Allowed);
         }
@@ -255,7 +265,7 @@ impl Row {
     /// What comes of it when the rule allows everybody.
     fn with(&self, caller: Caller, before: Outcome) -> Outcome {
         let is_asked = match caller {
-            Caller::Nobody => false,
+            Caller::Nobody | Caller::Pod => false,
             Caller::Trustee if Policy::is_for_projects(self.rule) => false,
             _ => before == Outcome::Refused && !self.is_everywhere(),
         };
@@ -280,19 +290,36 @@ fn who(caller: Caller, number: u128) -> Option<Requester> {
         Caller::Manager => requester("manager", "p1", &["manager", "member", "reader"]),
         Caller::Member => demo(),
         Caller::Mate => mate(),
-        Caller::Reader => reader(),
+        Caller::Reader | Caller::Finder => reader(),
         Caller::Stranger => alt(),
         Caller::Trustee => trustee,
         Caller::Service => requester("nova", "p9", &["service"]),
-        Caller::Nobody => return None,
+        Caller::Pod | Caller::Nobody => return None,
     })
 }
 
 async fn ask(place: &Place, row: &Row, caller: Caller, number: u128) -> Answer {
-    ask_as(place, row, who(caller, number), number).await
+    let found = match caller {
+        Caller::Finder | Caller::Pod => &FOUND[..],
+        _ => &[],
+    };
+    ask_as(place, row, who(caller, number), found, number).await
 }
 
-async fn ask_as(place: &Place, row: &Row, requester: Option<Requester>, number: u128) -> Answer {
+/// What a node presents when it reports, as its user data have it.
+const FOUND: [(&str, &str); 3] = [
+    ("authorization", "Bearer eyJyIjoibWFzdGVyIn0.c2ln"),
+    ("x-magnumd-instance", "11111111-2222-3333-4444-555555555555"),
+    ("x-magnumd-vendor-secret", "0123456789abcdef0123456789abcdef"),
+];
+
+async fn ask_as(
+    place: &Place,
+    row: &Row,
+    requester: Option<Requester>,
+    found: &[(&str, &str)],
+    number: u128,
+) -> Answer {
     let cluster = place.cluster(number, "p1", &format!("k{number}")).await;
     let template = place.template(number + 500_000, "p1", "spare");
     place.put(&template).await;
@@ -304,7 +331,8 @@ async fn ask_as(place: &Place, row: &Row, requester: Option<Requester>, number: 
     };
     let path = fill(row.path);
     let body = if row.body.is_null() { String::new() } else { fill(&row.body.to_string()) };
-    let how = [LATEST[0], ("content-type", "application/json")];
+    let mut how = vec![LATEST[0], ("content-type", "application/json")];
+    how.extend(found);
     match requester {
         Some(requester) => {
             place.ask(requester, row.method.clone(), &path, &how, body.as_bytes()).await
@@ -389,7 +417,7 @@ fn the_matrix_has_every_rule() {
 /// Rules that requests do not name, asked about a cluster of `Member` in project p1.
 #[tokio::test]
 async fn base_rules_let_through_whom_their_names_say() {
-    use Caller::{Admin, Manager, Mate, Member, Reader, Service, Stranger, Trustee};
+    use Caller::{Admin, Finder, Manager, Mate, Member, Reader, Service, Stranger, Trustee};
     let table: &[(&str, &[Caller])] = &[
         ("context_is_admin", &[Admin]),
         ("admin_or_owner", &[Admin, Manager, Member, Mate, Reader]),
@@ -423,6 +451,7 @@ async fn base_rules_let_through_whom_their_names_say() {
             let credentials = Credentials { requester: &requester, is_admin };
             let target = Target::cluster(&cluster, Some("trustees"));
             let found = policy.allows(rule, &credentials, &target);
+            let caller = if caller == Finder { Reader } else { caller };
             assert_eq!(found, allowed.contains(&caller), "{rule} and {caller:?}");
         }
     }
@@ -441,7 +470,7 @@ async fn rules_for_projects_refuse_tokens_of_the_system_and_of_domains() {
         let rules = [(row.rule.to_owned(), json!("@"))];
         place.api.replace_policy(Policy::with_overrides(rules));
         for scoped in [&system, &domain] {
-            let answer = ask_as(&place, &row, Some(scoped.clone()), 20_000).await;
+            let answer = ask_as(&place, &row, Some(scoped.clone()), &[], 20_000).await;
             let is_refused = outcome(&answer) == Outcome::Refused;
             if Policy::is_for_projects(row.rule) {
                 assert!(is_refused, "{}: {}", row.rule, answer.text);

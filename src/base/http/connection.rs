@@ -21,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::pace::{Pace, Wire};
+use super::pace::{Crowd, Pace, Wire};
 use super::server::{BodyError, DoorFigures, Limits, Origin, Request, Service, Unread};
 use super::sources::{Held, Reserved};
 
@@ -107,6 +107,7 @@ pub(super) struct Connection<S> {
     pub tls: Option<Arc<ServerConfig>>,
     pub closing: Closing,
     pub held: Arc<Held>,
+    pub crowd: Arc<Crowd>,
     pub name: &'static str,
     pub figures: DoorFigures,
 }
@@ -126,7 +127,7 @@ impl<S: Service> Connection<S> {
             },
             () = too_late => return,
         };
-        let pace = Pace::new(self.limits.write_time);
+        let pace = Pace::new(Arc::clone(&self.crowd));
         let wire = |stream| Wire::new(stream, Arc::clone(&pace));
         let Some(config) = self.tls.take() else {
             return self.speak(wire(stream), begins == PREFACE, pace).await;
@@ -167,7 +168,9 @@ impl<S: Service> Connection<S> {
             asking.notify_one();
             let (service, figures) = (Arc::clone(&service), counted.clone());
             let stop = stop.clone();
-            async move {
+            // On its own in the heap: HTTP/2 keeps the place of what answers a request for as
+            // long as the answer waits to be taken, and this is several times as large.
+            Box::pin(async move {
                 let (method, origin) = (word(request.method()), Origin { peer, since });
                 let mut began = Instant::now();
                 let (route, mut response) = match service.streams(&request) {
@@ -184,7 +187,7 @@ impl<S: Service> Connection<S> {
                 }
                 figures.answered(name, route, method, response.status(), began.elapsed());
                 Ok::<_, std::convert::Infallible>(response.map(|body| answering.answer(body)))
-            }
+            })
         });
         let connection = protocols.of(is_two).serve_connection(TokioIo::new(stream), answer);
         let mut connection = std::pin::pin!(connection);

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -24,12 +25,44 @@ use super::server::Body;
 /// within the limit to be kept, and what each stream of HTTP/2 may hold in memory.
 pub(super) const PART: usize = 8 << 10;
 /// How many requests more than it lets us answer a client may call off on one connection.
-const CALLED_OFF: u32 = 48;
+const CALLED_OFF: u32 = 24;
+
+/// However many do not take what they are sent, each has this long.
+const LEAST: Duration = Duration::from_secs(2);
+/// How often it is looked whether so many wait meanwhile that there is less time for each.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// How many connections of a door have something that their clients have not taken yet.
+///
+/// A client that is slow is waited for, but what waits is memory: the more of them there are the
+/// shorter each is waited for, so that they never are many more than a quarter of the places,
+/// however fast new ones come.
+#[derive(Debug)]
+pub(super) struct Crowd {
+    limit: Duration,
+    most: usize,
+    waiting: AtomicUsize,
+}
+
+impl Crowd {
+    /// `limit`: how long a client may leave what it is sent, on a door with so many places.
+    pub fn new(limit: Duration, places: usize) -> Arc<Self> {
+        Arc::new(Self { limit, most: (places / 4).max(1), waiting: AtomicUsize::new(0) })
+    }
+
+    /// How long a client may leave what it is sent, as things are.
+    fn limit(&self) -> Duration {
+        let waiting = self.waiting.load(Ordering::Relaxed).min(self.most);
+        // The first few take nothing from each other.
+        let left = 1.0 - waiting.saturating_sub(1) as f64 / self.most as f64;
+        self.limit.mul_f64(left).max(LEAST.min(self.limit))
+    }
+}
 
 /// What one connection's client still has to take.
 #[derive(Debug)]
 pub(super) struct Pace {
-    limit: Duration,
+    crowd: Arc<Crowd>,
     state: Mutex<State>,
     waits: Notify,
     rests: Notify,
@@ -42,6 +75,8 @@ struct State {
     /// Answers of which parts wait for the client.
     waiting: HashMap<u64, Wait>,
     last: u64,
+    /// Among those that wait on the whole door.
+    is_counted: bool,
     called_off: u32,
     is_cut: bool,
 }
@@ -53,10 +88,9 @@ struct Wait {
 }
 
 impl Pace {
-    /// `limit`: how long a client may leave what it is sent.
-    pub fn new(limit: Duration) -> Arc<Self> {
+    pub fn new(crowd: Arc<Crowd>) -> Arc<Self> {
         let state = Mutex::default();
-        Arc::new(Self { limit, state, waits: Notify::new(), rests: Notify::new() })
+        Arc::new(Self { crowd, state, waits: Notify::new(), rests: Notify::new() })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -82,10 +116,11 @@ impl Pace {
                 }
                 state.waiting.values().map(|wait| wait.since).min()
             };
+            let limit = self.crowd.limit();
             match oldest {
-                Some(since) if since.elapsed() >= self.limit => return "untaken",
+                Some(since) if since.elapsed() >= limit => return "untaken",
                 Some(since) => {
-                    let left = self.limit.saturating_sub(since.elapsed());
+                    let left = limit.saturating_sub(since.elapsed()).min(LOOK);
                     let _late = timeout(left, self.waits.notified()).await;
                 }
                 None => self.waits.notified().await,
@@ -100,7 +135,7 @@ impl Pace {
             while self.state().busy > 0 {
                 self.rests.notified().await;
             }
-            sleep(self.limit).await;
+            sleep(self.crowd.limit()).await;
             if self.state().busy == 0 {
                 return;
             }
@@ -120,7 +155,9 @@ impl Pace {
         let mut state = self.state();
         let now = Instant::now();
         state.waiting.entry(number).or_insert(Wait { parts: 0, since: now }).parts += 1;
-        if state.waiting.len() == 1 {
+        if state.waiting.len() == 1 && !state.is_counted {
+            state.is_counted = true;
+            self.crowd.waiting.fetch_add(1, Ordering::Relaxed);
             self.waits.notify_one();
         }
     }
@@ -132,6 +169,10 @@ impl Pace {
             wait.since = Instant::now();
             if wait.parts == 0 {
                 state.waiting.remove(&number);
+                if state.waiting.is_empty() {
+                    state.is_counted = false;
+                    self.crowd.waiting.fetch_sub(1, Ordering::Relaxed);
+                }
             }
         }
     }
@@ -263,7 +304,7 @@ impl Wire {
             self.late = None;
             return outcome;
         }
-        let limit = self.pace.limit;
+        let limit = self.pace.crowd.limit();
         let late = self.late.get_or_insert_with(|| Box::pin(sleep(limit)));
         ready!(late.as_mut().poll(cx));
         self.pace.cut();

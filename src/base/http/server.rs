@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::connection::{Closing, Connection, Protocols};
+use super::pace::Crowd;
 use super::sources::Sources;
 use crate::base::metrics::{
     Counter, Durations, EncodeLabelSet, Family, Figures, Gauge, Registry, Unit, durations,
@@ -321,6 +322,7 @@ impl Door {
         let places = Arc::new(Semaphore::new(self.limits.connections));
         let protocols = Arc::new(Protocols::new(&self.limits));
         let sources = Sources::default();
+        let crowd = Crowd::new(self.limits.write_time, self.limits.connections);
         let open = |stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit| {
             let Some(held) = sources.enter(peer.ip(), self.limits.per_source) else {
                 debug!(%peer, "too many connections from one address");
@@ -339,6 +341,7 @@ impl Door {
                 tls: self.tls.as_ref().map(|current| Arc::clone(&current.borrow())),
                 closing: closing.clone(),
                 held,
+                crowd: Arc::clone(&crowd),
                 name: self.name,
                 figures: self.figures.clone(),
             };

@@ -165,6 +165,27 @@ async fn whoever_asks_and_does_not_read_is_cut() {
 }
 
 #[tokio::test]
+async fn the_more_take_nothing_the_shorter_each_is_waited_for() {
+    let minute = Duration::from_secs(60);
+    let patient = Limits { connections: 64, idle_time: minute, write_time: minute, ..limits() };
+    let opened = Opened::new(patient).await;
+    let mut crowd = Vec::new();
+    for _ in 0..24 {
+        let mut stream = opened.connect_2(0).await;
+        stream.write_all(&get(1, "/big")).await.unwrap();
+        crowd.push(stream);
+    }
+    let left = || (1..24).any(|n| opened.shows(&format!("http_connections{{door=\"tried\"}} {n}")));
+    let began = Instant::now();
+    while !left() {
+        assert!(began.elapsed() < PATIENCE, "all of them are waited for: {:?}", opened.registry);
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert!(began.elapsed() > Duration::from_secs(1), "each has a moment");
+    drop(crowd);
+}
+
+#[tokio::test]
 async fn whoever_opens_no_window_is_cut_however_alive_he_looks() {
     for window in [0, 1] {
         let opened = Opened::new(Limits { idle_time: PATIENCE, ..limits() }).await;

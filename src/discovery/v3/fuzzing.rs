@@ -4,7 +4,7 @@ use prost::Message;
 
 use super::keys::{self, Span};
 use super::message::{PutRequest, RangeRequest, WatchRequest};
-use crate::model::discovery::DiscoveryToken;
+use crate::discovery::registry::Token;
 
 /// A message: the first byte chooses which.
 pub fn message(data: &[u8]) {
@@ -14,7 +14,7 @@ pub fn message(data: &[u8]) {
             let Ok(asked) = RangeRequest::decode(encoded) else { return };
             let Ok(span) = Span::new(asked.key.clone(), asked.range_end.clone()) else { return };
             let _name = span.token();
-            let token: Option<&DiscoveryToken> = None;
+            let token: Option<&Token> = None;
             let _answer = keys::range(&asked, &span, token);
         }
         1 => {

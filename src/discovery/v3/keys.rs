@@ -9,8 +9,8 @@ use tonic::Status;
 
 use super::message::{KeyValue, RangeRequest, RangeResponse, ResponseHeader};
 use super::message::{SortOrder, SortTarget};
+use crate::discovery::registry::Token;
 use crate::discovery::{SIZE_INDEX, is_member_id, is_token};
-use crate::model::discovery::DiscoveryToken;
 
 const ROOT: &[u8] = b"/_etcd/registry/";
 /// The first key beyond all tokens: a slash is followed by a zero.
@@ -98,18 +98,18 @@ fn token_and_rest(text: &[u8]) -> Option<(&str, &[u8])> {
 }
 
 /// The newest revision of a token's keys.
-pub fn revision(token: Option<&DiscoveryToken>) -> u64 {
-    token.map_or(NOWHERE, DiscoveryToken::current_index)
+pub fn revision(token: Option<&Token>) -> u64 {
+    token.map_or(NOWHERE, |token| token.current_index())
 }
 
-pub fn header(token: Option<&DiscoveryToken>) -> Option<ResponseHeader> {
+pub fn header(token: Option<&Token>) -> Option<ResponseHeader> {
     let revision = signed(revision(token));
     Some(ResponseHeader { cluster_id: 1, member_id: 1, revision, raft_term: 1 })
 }
 
 /// All that stands under a token, oldest first. What was put never changes.
-pub fn entries(token: &DiscoveryToken) -> impl Iterator<Item = KeyValue> {
-    let key = |rest: &str| [ROOT, token.token.as_bytes(), b"/", rest.as_bytes()].concat();
+pub fn entries(token: &Token) -> impl Iterator<Item = KeyValue> {
+    let key = |rest: &str| [ROOT, token.text.as_bytes(), b"/", rest.as_bytes()].concat();
     let entry = |key: Vec<u8>, index: u64, value: &str| KeyValue {
         key,
         create_revision: signed(index),
@@ -135,7 +135,7 @@ fn signed(index: u64) -> i64 {
 pub fn range(
     asked: &RangeRequest,
     span: &Span,
-    token: Option<&DiscoveryToken>,
+    token: Option<&Token>,
 ) -> Result<RangeResponse, Status> {
     if asked.revision > signed(revision(token)) {
         return Err(Status::out_of_range("the revision has not been reached yet"));
@@ -184,18 +184,18 @@ mod tests {
     use super::*;
     use crate::base::clock::Timestamp;
     use crate::model::ClusterId;
+    use crate::model::discovery::DiscoveryToken;
     use crate::model::etcd_member::MemberValue;
 
     const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
-    fn token() -> DiscoveryToken {
-        let (name, cluster) = (TOKEN.to_owned(), ClusterId::new(Uuid::from_u128(7)));
-        let now = Timestamp::EPOCH;
-        let mut token = DiscoveryToken::issue(name, cluster, 3, Vec::new(), None, now, now);
+    fn token() -> Token {
+        let (now, cluster) = (Timestamp::EPOCH, ClusterId::new(Uuid::from_u128(7)));
+        let mut token = DiscoveryToken::issue(TOKEN, cluster, 3, Vec::new(), None, now, now);
         for (id, value) in [("b", "m0=http://10.0.0.2:2380"), ("a", "m1=http://10.0.0.1:2380")] {
             token.register(id, &MemberValue::parse(value, false).unwrap(), "", now).unwrap();
         }
-        token
+        Token { text: TOKEN.to_owned(), record: token }
     }
 
     fn span(key: &str, end: &str) -> Result<Span, Status> {

@@ -26,10 +26,10 @@ use tracing::error;
 
 use super::clerk::{Applicant, Clerk};
 use super::figures::DiscoveryFigures;
-use super::registry::RegistryError;
+use super::registry::{RegistryError, Token};
 use crate::base::clock::Clock;
 use crate::base::http::server::{Answering, Origin, Response, Unread};
-use crate::model::discovery::{DiscoveryToken, RegisterError};
+use crate::model::discovery::RegisterError;
 use keys::Span;
 use message::{PutRequest, PutResponse, RangeRequest, RangeResponse, WatchRequest, WatchResponse};
 use watch::Watches;
@@ -113,11 +113,7 @@ impl V3 {
         self.counted("put", answer)
     }
 
-    async fn registered(
-        &self,
-        asked: &PutRequest,
-        origin: Origin,
-    ) -> Result<DiscoveryToken, Status> {
+    async fn registered(&self, asked: &PutRequest, origin: Origin) -> Result<Token, Status> {
         let (name, id) = keys::member(&asked.key)?;
         let invalid = |sentence: &str| Err(Status::invalid_argument(sentence));
         if asked.lease != 0 {
@@ -147,10 +143,10 @@ impl V3 {
         })
     }
 
-    fn token(&self, name: Option<&str>) -> Result<Option<DiscoveryToken>, Status> {
+    fn token(&self, name: Option<&str>) -> Result<Option<Token>, Status> {
         let Some(name) = name else { return Ok(None) };
         match self.clerk.registry().token(name) {
-            Ok(token) => Ok(token.map(|stored| stored.record)),
+            Ok(token) => Ok(token),
             Err(error) => {
                 error!(%error, "discovery cannot read the state");
                 Err(unavailable())

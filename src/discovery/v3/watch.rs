@@ -8,8 +8,8 @@ use super::keys::{self, Span};
 use super::message::{Event, WatchAsk, WatchCreateRequest, WatchRequest, WatchResponse};
 use crate::base::http::server::Origin;
 use crate::discovery::CROWDED;
+use crate::discovery::registry::Token;
 use crate::discovery::waiters::Waiter;
-use crate::model::discovery::DiscoveryToken;
 
 /// More watches than any client opens on one stream.
 const MOST_WATCHES: usize = 16;
@@ -183,14 +183,14 @@ impl Watches {
     }
 
     /// The token that is watched, as it stands now.
-    async fn look(&self) -> Result<Option<DiscoveryToken>, Over> {
+    async fn look(&self) -> Result<Option<Token>, Over> {
         match &self.token {
             Some(watched) => self.read(&watched.name).await,
             None => Ok(None),
         }
     }
 
-    async fn read(&self, name: &str) -> Result<Option<DiscoveryToken>, Over> {
+    async fn read(&self, name: &str) -> Result<Option<Token>, Over> {
         match self.service.token(Some(name)) {
             Ok(token) => Ok(token),
             Err(status) => self.end(status).await,

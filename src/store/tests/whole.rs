@@ -24,6 +24,8 @@ use crate::store::{Change, KeyringEntry, Store};
 use uuid::Uuid;
 
 pub const CLUSTER: u128 = 7;
+pub const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+pub const URL: &str = "http://192.0.2.1:9512/0123456789abcdef0123456789abcdef";
 pub const NOW: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
 
 pub fn id() -> ClusterId {
@@ -63,6 +65,7 @@ pub async fn full(place: &Place) -> Store {
     let mut made = cluster(&store, CLUSTER, "p", "k1");
     made.status = Status::UpdateInProgress;
     made.trustee_user_id = Some("trustee".to_owned());
+    made.seal_discovery_url(sealer, URL);
     let groups = [group(&store, &made, 8, MASTER), group(&store, &made, 9, WORKER)];
     let mut change = Change::new().put(&template(&store)).put(&made);
     for group in &groups {
@@ -147,7 +150,7 @@ pub async fn full(place: &Place) -> Store {
             worker: sealer.seal(&JoinSecrets::owner(id(), "worker"), b"join-worker"),
             renewal: sealer.seal(&JoinSecrets::owner(id(), "renewal"), b"renewal"),
         })
-        .put(&DiscoveryToken::issue("0af1".to_owned(), id(), 1, Vec::new(), None, NOW, NOW))
+        .put(&DiscoveryToken::issue(TOKEN, id(), 1, Vec::new(), None, NOW, NOW))
         .put(&Node {
             cluster_id: id(),
             name: "k1-master-0".to_owned(),

@@ -71,7 +71,10 @@ pub async fn update(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
             let groups = groups(view, cluster.id)?;
             Ok((cluster, groups))
         })?;
-        let mut wish = Wish::read(&patch, &cluster, &groups)?;
+        let mut wish = Wish::read(
+            &patch,
+            Shown { cluster: &cluster, groups: &groups, sealer: cx.api.store.sealer() },
+        )?;
         wish.node_count = wish.node_count.filter(|_| !is_counted);
         if wish.node_count.is_some() && is_trustee {
             return Err(ApiError::policy("cluster:update"));
@@ -109,8 +112,8 @@ struct Wish {
 }
 
 impl Wish {
-    fn read(patch: &Patch, cluster: &Cluster, groups: &[NodeGroup]) -> Outcome<Self> {
-        let before = attributes(cluster, groups);
+    fn read(patch: &Patch, shown: Shown<'_>) -> Outcome<Self> {
+        let before = attributes(shown);
         let after = patch.apply(before.clone())?;
         let changed: Vec<&str> = before
             .iter()
@@ -284,14 +287,13 @@ fn may_be(cx: &Context<'_>, group: &NodeGroup, count: u32) -> Outcome<()> {
 }
 
 /// The attributes that a patch works on: what is shown, without the links.
-fn attributes(cluster: &Cluster, groups: &[NodeGroup]) -> Map<String, Value> {
-    let shown = Shown { cluster, groups };
-    let view = full_view(shown, &cluster.labels, "", Version::of(1));
+fn attributes(shown: Shown<'_>) -> Map<String, Value> {
+    let view = full_view(shown, &shown.cluster.labels, "", Version::of(1));
     match serde_json::to_value(view) {
         Ok(Value::Object(mut map)) => {
             map.remove("links");
             // Shown is the sum over all groups; what is patched is the default one's.
-            if let Some(worker) = groups.iter().find(|g| g.name == DEFAULT_WORKER) {
+            if let Some(worker) = shown.groups.iter().find(|g| g.name == DEFAULT_WORKER) {
                 map.insert("node_count".to_owned(), Value::from(worker.node_count));
             }
             map

@@ -4,6 +4,7 @@ use super::super::super::coerce::{Fields, SHORT_TEXT, check_size};
 use super::super::super::error::{ApiError, Outcome};
 use super::super::clustertemplates::check_storage;
 use crate::base::clock::Timestamp;
+use crate::base::secret::Sealer;
 use crate::conductor::ClusterOrder;
 use crate::model::cluster::Cluster;
 use crate::model::cluster_template::ClusterTemplate;
@@ -135,7 +136,12 @@ impl Wish {
     }
 
     /// What the cluster will be, with all that it inherits.
-    pub fn order(self, template: &ClusterTemplate, origin: Origin) -> Outcome<ClusterOrder> {
+    pub fn order(
+        self,
+        template: &ClusterTemplate,
+        origin: Origin,
+        sealer: &Sealer,
+    ) -> Outcome<ClusterOrder> {
         let size = self.docker_volume_size.or(template.docker_volume_size);
         check_storage(template.docker_storage_driver.as_deref(), size)?;
         let masters = self.master_count;
@@ -154,7 +160,7 @@ impl Wish {
         check_size("labels", &labels)?;
         let or = |own: Option<String>, theirs: &Option<String>| own.or_else(|| theirs.clone());
         let name = self.name.unwrap_or(origin.fallback_name);
-        let cluster = Cluster {
+        let mut cluster = Cluster {
             sequence: origin.sequence,
             project_id: origin.project_id,
             user_id: origin.user_id,
@@ -168,11 +174,13 @@ impl Wish {
             floating_ip_enabled: self.floating_ip_enabled.unwrap_or(template.floating_ip_enabled),
             master_lb_enabled,
             create_timeout: self.create_timeout,
-            discovery_url: self.discovery_url,
             created_at: origin.created_at,
             // The conductor knows the driver once it has seen the image.
             ..Cluster::plain(origin.id, &name, template.id)
         };
+        if let Some(url) = &self.discovery_url {
+            cluster.seal_discovery_url(sealer, url);
+        }
         Ok(ClusterOrder { cluster, node_count: self.node_count, master_count: masters })
     }
 }
@@ -206,7 +214,7 @@ mod tests {
         };
         Fields::new("cluster", body, &KNOWN, &READ_ONLY)
             .and_then(Wish::read)
-            .and_then(|wish| wish.order(template, origin))
+            .and_then(|wish| wish.order(template, origin, &Sealer::new(&[1; 32])))
             .map_err(|e| e.detail().to_owned())
     }
 
@@ -238,7 +246,8 @@ mod tests {
         assert_eq!((made.node_count, made.master_count, cluster.create_timeout), (0, 3, 0));
         assert_eq!(cluster.flavor_id.as_deref(), Some("m1.big"));
         assert_eq!(cluster.master_flavor_id.as_deref(), Some("m1.small"));
-        assert_eq!(cluster.discovery_url.as_deref(), Some("https://d.example/abc"));
+        let url = cluster.open_discovery_url(&Sealer::new(&[1; 32])).unwrap();
+        assert_eq!(url.as_deref(), Some("https://d.example/abc"));
         assert!(cluster.floating_ip_enabled && cluster.master_lb_enabled);
         assert_eq!(cluster.status, Status::CreateInProgress);
         for (field, value) in [("health_status", "HEALTHY"), ("status", "CREATE_COMPLETE")] {

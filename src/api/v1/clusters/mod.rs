@@ -34,11 +34,12 @@ pub async fn list(cx: &Context<'_>, detail: bool) -> Outcome<Reply> {
     let scope = cx.reach(Some(everywhere))?.scope().ok_or_else(|| ApiError::policy(rule))?;
     let listing = Listing::read::<Cluster>(query, cx.api.settings.max_limit)?;
     let (base, version) = (cx.base.to_owned(), cx.asked.version);
+    let store = cx.api.store.clone();
     cx.scan(scope, move |view, scope| {
         let found = Found::read(view, &listing, scope, detail)?;
         let none = Labels::default();
         let clusters = found.clusters.iter().zip(&found.groups).map(|(cluster, groups)| {
-            let shown = Shown { cluster, groups };
+            let shown = Shown { cluster, groups, sealer: store.sealer() };
             match detail {
                 false => short_view(shown, &base, version),
                 true => {
@@ -118,7 +119,7 @@ pub fn show(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
         Ok((cluster, groups, parent))
     })?;
     cx.allow_cluster("cluster:get", &cluster)?;
-    let shown = Shown { cluster: &cluster, groups: &groups };
+    let shown = Shown { cluster: &cluster, groups: &groups, sealer: cx.api.store.sealer() };
     Reply::shown(&full_view(shown, &parent, cx.base, cx.asked.version).with_faults(shown))
 }
 
@@ -151,7 +152,7 @@ pub async fn create(cx: &Context<'_>) -> Outcome<Reply> {
         created_at: now,
     };
     concerns(origin.id);
-    let order = wish.order(&template, origin)?;
+    let order = wish.order(&template, origin, cx.api.store.sealer())?;
     cx.confirm_token().await?;
     let id = cx.api.conductor.create_cluster(&cx.tenant(), order, &template).await?;
     Reply::accepted(id)

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use tracing::error;
 
 use super::super::super::link::{Link, links};
 use super::super::super::version::Version;
 use super::super::text;
+use crate::base::secret::Sealer;
 use crate::model::cluster::Cluster;
 use crate::model::labels::{LabelDiff, Labels};
 use crate::model::nodegroup::{NodeGroup, counts};
@@ -47,7 +49,7 @@ pub struct ShortView<'c> {
 #[derive(Serialize)]
 struct Rest<'c> {
     health_status_reason: &'c BTreeMap<String, String>,
-    discovery_url: Option<&'c str>,
+    discovery_url: Option<String>,
     api_address: Option<&'c str>,
     coe_version: Option<&'c str>,
     container_version: Option<&'c str>,
@@ -73,11 +75,22 @@ struct Rest<'c> {
 pub struct Shown<'c> {
     pub cluster: &'c Cluster,
     pub groups: &'c [NodeGroup],
+    /// Opens what is shown of it and sealed.
+    pub sealer: &'c Sealer,
+}
+
+impl Shown<'_> {
+    fn discovery_url(&self) -> Option<String> {
+        self.cluster.open_discovery_url(self.sealer).unwrap_or_else(|error| {
+            error!(cluster = %self.cluster.id, %error, "the discovery URL is not shown");
+            None
+        })
+    }
 }
 
 /// The form of `GET /v1/clusters`.
 pub fn short_view<'c>(shown: Shown<'c>, base: &str, version: Version) -> ShortView<'c> {
-    let Shown { cluster, groups } = shown;
+    let Shown { cluster, groups, .. } = shown;
     let (master_count, node_count) = counts(groups);
     let stack = cluster.stack_id.as_deref();
     let is_new = version >= Version::CLUSTER_ID;
@@ -111,7 +124,7 @@ pub fn full_view<'c>(
     base: &str,
     version: Version,
 ) -> ShortView<'c> {
-    let Shown { cluster, groups } = shown;
+    let Shown { cluster, groups, .. } = shown;
     let LabelDiff { overridden, added, skipped } = cluster.labels.diff(template);
     let addresses = |masters: bool| {
         let groups = groups.iter().filter(|g| g.is_master() == masters);
@@ -119,7 +132,7 @@ pub fn full_view<'c>(
     };
     let rest = Rest {
         health_status_reason: &cluster.health_status_reason,
-        discovery_url: cluster.discovery_url.as_deref(),
+        discovery_url: shown.discovery_url(),
         api_address: cluster.api_address.as_deref(),
         coe_version: cluster.coe_version.as_deref(),
         container_version: cluster.container_version.as_deref(),
