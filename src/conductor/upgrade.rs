@@ -21,6 +21,7 @@ use crate::model::duty::DutyKind;
 use crate::model::labels::Labels;
 use crate::model::name;
 use crate::model::node::Node;
+use crate::model::node_key::NodeKey;
 use crate::model::nodegroup::{DEFAULT_WORKER, NodeGroup};
 use crate::model::operation::{Detail, Operation, OperationKind, Step};
 use crate::model::rollout::{Batch, Rollout};
@@ -223,9 +224,10 @@ impl Conductor {
                 return Ok(progress);
             }
         }
-        // Whoever boots next under these names is new.
+        // Whoever boots next under these names is new, and has another key.
         let stale = moment.nodes.iter().filter(|n| names.contains(&n.name));
-        let change = stale.fold(Change::new(), |change, node| change.delete(node));
+        let forget = |change: Change, node: &Node| change.delete(node).delete(&NodeKey::of(node));
+        let change = stale.fold(Change::new(), forget);
         let mut next = operation.at(Step::RebuildNodes);
         // Each batch has the time that the operation was given.
         next.deadline = self.another_deadline(moment, operation);

@@ -30,6 +30,7 @@ pub struct Leaf {
     pub organization: Option<String>,
     pub dns: Vec<String>,
     pub addresses: Vec<IpAddr>,
+    pub uris: Vec<String>,
     pub server: bool,
     pub client: bool,
 }
@@ -118,6 +119,12 @@ impl Authority {
             })?;
             params.subject_alt_names.push(SanType::DnsName(dns));
         }
+        for uri in &leaf.uris {
+            let uri = uri.as_str().try_into().map_err(|_| {
+                PkiError::Request(format!("'{uri}' cannot be a URI in a certificate."))
+            })?;
+            params.subject_alt_names.push(SanType::URI(uri));
+        }
         params.subject_alt_names.extend(leaf.addresses.iter().copied().map(SanType::IpAddress));
         Ok(params.signed_by(key, &self.issuer)?.pem().trim_end().to_owned())
     }
@@ -203,6 +210,7 @@ mod tests {
             organization: Some("system:nodes".to_owned()),
             dns: vec!["n1".to_owned()],
             addresses: vec!["10.0.0.5".parse().unwrap()],
+            uris: Vec::new(),
             server: true,
             client: true,
         };

@@ -7,6 +7,7 @@ pub mod authority;
 pub mod csr;
 pub mod desk;
 pub mod enrolment;
+pub mod identity;
 pub mod listener;
 pub mod material;
 pub mod mill;

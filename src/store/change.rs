@@ -131,6 +131,7 @@ impl Change {
             table::CREDENTIAL,
             table::FACTS,
             table::NODE,
+            table::NODE_KEY,
             table::VIGIL,
             table::DUTY,
             table::JOIN,

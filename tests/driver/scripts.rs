@@ -236,9 +236,13 @@ fn first_boot_reports_and_fetches_its_bundle() {
     header.set_mode(0o755);
     header.set_cksum();
     tar.append_data(&mut header, "setup.sh", &setup[..]).unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["k1".to_owned()]).unwrap();
+    let claimed = serde_json::json!({ "certificate": made.cert.pem().trim_end() });
+    let claimed = claimed.to_string().into_bytes();
     let server = serve(
         listener,
         vec![
+            ("200 OK", claimed),
             ("204 No Content", Vec::new()),
             ("503 Service Unavailable", b"{}".to_vec()),
             ("200 OK", tar.into_inner().unwrap()),
@@ -281,21 +285,45 @@ fn first_boot_reports_and_fetches_its_bundle() {
     assert_eq!(
         lines,
         [
+            format!("POST {node}/claim HTTP/1.1"),
             format!("POST {node}/status HTTP/1.1"),
             format!("GET {node}/bundle HTTP/1.1"),
             format!("GET {node}/bundle HTTP/1.1"),
             format!("POST {node}/status HTTP/1.1"),
         ]
     );
-    for request in &seen {
-        assert!(request.head.contains("Authorization: Bearer token-worker"), "{}", request.head);
-        assert!(request.head.contains(&format!("X-Magnumd-Instance: {instance}")));
+    let claim = &seen[0];
+    assert!(claim.head.contains("Authorization: Bearer token-worker"), "{}", claim.head);
+    assert!(claim.head.contains(&format!("X-Magnumd-Instance: {instance}")));
+    let asked: serde_json::Value = serde_json::from_str(&claim.body).unwrap();
+    assert!(asked["csr"].as_str().unwrap().starts_with("-----BEGIN CERTIFICATE REQUEST-----\n"));
+    for request in &seen[1..] {
+        assert!(!request.head.contains("Authorization"), "the token's time is over");
     }
-    let first: serde_json::Value = serde_json::from_str(&seen[0].body).unwrap();
+    let identity = root.path().join("var/lib/magnumd/identity");
+    let kept = fs::read_to_string(identity.join("certificate.pem")).unwrap();
+    assert_eq!(kept.trim_end(), made.cert.pem().trim_end());
+    let mode = fs::metadata(identity.join("key.pem")).unwrap();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode.permissions()) & 0o777, 0o600);
+    let first: serde_json::Value = serde_json::from_str(&seen[1].body).unwrap();
     assert_eq!((&first["phase"], &first["state"]), (&"booted".into(), &"started".into()));
-    let last: serde_json::Value = serde_json::from_str(&seen[3].body).unwrap();
+    let last: serde_json::Value = serde_json::from_str(&seen[4].body).unwrap();
     assert_eq!((&last["phase"], &last["state"]), (&"ready".into(), &"done".into()));
     assert_eq!(last["message"], "a \"b\"");
     assert!(last["log_tail"].as_str().unwrap().contains("GET bundle: 503, trying again"));
     assert!(!log.contains("token-worker"), "the token stays out of the log");
+}
+
+/// Every driver whose nodes show the token makes first contact as magnumd's kit does for older ones.
+#[test]
+fn every_library_makes_first_contact_alike() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("templates");
+    let mut seen = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path().join("lib.sh");
+        let Ok(text) = fs::read_to_string(&path) else { continue };
+        assert!(text.contains(magnumd::bootstrap::CLAIM), "{}", path.display());
+        seen += 1;
+    }
+    assert!(seen >= 3, "{seen}");
 }

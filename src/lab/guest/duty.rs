@@ -35,8 +35,12 @@ impl Node<'_> {
             if answer.status == StatusCode::NO_CONTENT {
                 continue;
             }
-            let given = Bundle::unpack(&answer.body)
-                .and_then(|files| Ok((variables(files.text("duty.env")?)?, files)));
+            let given = Bundle::unpack(&answer.body);
+            if given.as_ref().is_ok_and(|files| self.learns(files)) {
+                self.plan.claims = true;
+                continue;
+            }
+            let given = given.and_then(|files| Ok((variables(files.text("duty.env")?)?, files)));
             let (env, files) = match given {
                 Ok(given) => given,
                 Err(reason) => {

@@ -4,14 +4,16 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::Method;
 use hyper::header::{AUTHORIZATION, HeaderName};
+use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use crate::base::http::client::{Answer, HttpClient, Outgoing};
-use crate::base::http::tls::{Trust, client_config, pinned_client_config};
+use crate::base::http::tls::{Trust, client_config, mutual_client_config, pinned_client_config};
+use crate::base::secret::Secret;
 
 use super::super::fault::GuestHarm;
 use super::super::world::World;
@@ -43,6 +45,8 @@ pub(super) struct Node<'i> {
     pub(super) name: String,
     pub(super) address: Option<Ipv4Addr>,
     pub(super) plan: Plan,
+    /// With the certificate of its first contact.
+    own: OnceCell<HttpClient>,
     log: Vec<String>,
     pub(super) bundle: Bundle,
     /// The API server's certificate and key, where they are issued.
@@ -63,7 +67,8 @@ impl<'i> Node<'i> {
         plan: Plan,
     ) -> Self {
         let (log, bundle, services) = (Vec::new(), Bundle::default(), JoinSet::new());
-        Self { world, instance, name, address, plan, log, bundle, issued: None, services }
+        let own = OnceCell::new();
+        Self { world, instance, name, address, plan, own, log, bundle, issued: None, services }
     }
 
     /// Boots until ready or failed, then serves; until switched off (this future is dropped).
@@ -136,8 +141,15 @@ impl<'i> Node<'i> {
     }
 
     async fn fetch_bundle(&mut self, client: &HttpClient) -> Result<String, String> {
-        let answer = self.call(client, Method::GET, "bundle", None).await;
-        self.bundle = Bundle::unpack(&answer.body)?;
+        self.bundle = Bundle::default();
+        while self.bundle.count() == 0 {
+            let answer = self.call(client, Method::GET, "bundle", None).await;
+            self.bundle = Bundle::unpack(&answer.body)?;
+            if self.learns(&self.bundle) {
+                self.plan.claims = true;
+                self.bundle = Bundle::default();
+            }
+        }
         Ok(format!("{} files", self.bundle.count()))
     }
 
@@ -236,7 +248,14 @@ impl<'i> Node<'i> {
         self.call(client, Method::POST, "status", Some(body)).await;
     }
 
-    /// Asks until the answer is a success, as the first-boot script does.
+    /// Whether these files are no bundle and no duty, but how to make first contact by key: for
+    /// nodes whose user data is older than that.
+    pub(super) fn learns(&self, files: &Bundle) -> bool {
+        !self.plan.claims && files.text("claim.sh").is_ok()
+    }
+
+    /// Asks until the answer is a success, as the first-boot script does; with a certificate,
+    /// which it asks for first.
     pub(super) async fn call(
         &self,
         client: &HttpClient,
@@ -244,19 +263,64 @@ impl<'i> Node<'i> {
         what: &str,
         body: Option<Value>,
     ) -> Answer {
+        if !self.plan.claims {
+            return self.insist(client, true, method, what, body).await;
+        }
+        let own = self.own.get_or_init(|| self.claim(client)).await;
+        self.insist(own, false, method, what, body).await
+    }
+
+    /// First contact: the token for a certificate of a key that is drawn here.
+    async fn claim(&self, client: &HttpClient) -> HttpClient {
+        loop {
+            match self.claimed(client).await {
+                Ok(own) => return own,
+                Err(reason) => warn!(name = self.name, reason, "a guest's first contact failed"),
+            }
+            self.world.clock.sleep(LONGEST_PAUSE).await;
+        }
+    }
+
+    async fn claimed(&self, client: &HttpClient) -> Result<HttpClient, String> {
+        let wanted = certificates::request("claim", &self.name, None)?;
+        let body = json!({"csr": wanted.csr});
+        let answer = self.insist(client, true, Method::POST, "claim", Some(body)).await;
+        let body: Value = serde_json::from_slice(&answer.body)
+            .map_err(|e| format!("the answer to a claim is not JSON: {e}"))?;
+        let certificate = body["certificate"].as_str().unwrap_or_default();
+        let ca = self.plan.ca.as_deref().ok_or("without TLS no certificate can be shown")?;
+        wanted.check(certificate, ca)?;
+        let tls = mutual_client_config(ca, certificate, &Secret::new(wanted.key_pem()));
+        Ok(HttpClient::new(tls.map_err(|e| e.to_string())?, Duration::from_secs(20)))
+    }
+
+    async fn insist(
+        &self,
+        client: &HttpClient,
+        with_token: bool,
+        method: Method,
+        what: &str,
+        body: Option<Value>,
+    ) -> Answer {
         let url = format!("{}/bootstrap/v1/{}/{what}", self.plan.url, self.name);
         let mut pause = FIRST_PAUSE;
         loop {
-            let mut call = Outgoing::new(method.clone(), url.clone())
-                .deadline(DEADLINE)
-                .header(AUTHORIZATION, &format!("Bearer {}", self.plan.token))
-                .header(INSTANCE, self.instance);
+            let mut call = Outgoing::new(method.clone(), url.clone()).deadline(DEADLINE);
+            if with_token {
+                call = call
+                    .header(AUTHORIZATION, &format!("Bearer {}", self.plan.token))
+                    .header(INSTANCE, self.instance);
+            }
             call.limit = 64 << 20;
             if let Some(body) = &body {
                 call = call.json(body);
             }
             match client.send(call).await {
                 Ok(answer) if answer.status.is_success() => return answer,
+                // Older scripts report once while they boot, and go on.
+                Ok(answer) if !self.plan.claims && answer.status == StatusCode::FORBIDDEN => {
+                    return answer;
+                }
                 Ok(answer) => debug!(
                     name = self.name,
                     what,
