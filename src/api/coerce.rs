@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 use serde_json::{Map, Value};
 
 use super::error::{ApiError, Outcome};
+use super::unrepeated::{self, Unread};
 use crate::model::labels::Labels;
 
 /// The attributes of a request's object, taken one by one.
@@ -24,9 +25,16 @@ pub fn json(bytes: &[u8], argument: &str) -> Outcome<Value> {
     if bytes.is_empty() {
         return Err(ApiError::invalid(format!("Missing argument: \"{argument}\"")));
     }
-    // serde_json refuses what is nested more than 128 deep.
-    serde_json::from_slice(bytes)
-        .map_err(|_| ApiError::invalid("Request is not in valid JSON format"))
+    unrepeated::read(bytes).map_err(|e| match e {
+        Unread::Malformed => ApiError::invalid("Request is not in valid JSON format"),
+        Unread::Repeated { within, name } => repeated(within.as_deref().unwrap_or(argument), &name),
+    })
+}
+
+/// A map in which a name has two values, of which one would be lost.
+pub fn repeated(map: &str, name: &str) -> ApiError {
+    let name: String = name.chars().take(100).collect();
+    ApiError::field(map, name, "The name stands there twice. Give it once, with the value meant.")
 }
 
 /// A value in a sentence: text as it is, the rest as JSON.
@@ -372,6 +380,13 @@ mod tests {
         for bad in [&b"{"[..], b"\xff", b"{\"name\": \"\\ud800\"}", deep.as_bytes()] {
             assert_eq!(sentence(json(bad, "x")), "Request is not in valid JSON format");
         }
+        assert_eq!(
+            sentence(json(br#"{"labels": {"kube_tag": "v1", "kube_tag": "v2"}}"#, "cluster")),
+            "Invalid input for field/attribute labels. Value: 'kube_tag'. The name stands there \
+             twice. Give it once, with the value meant."
+        );
+        let twice = sentence(json(br#"{"name": "a", "name": "b"}"#, "cluster"));
+        assert!(twice.starts_with("Invalid input for field/attribute cluster. Value: 'name'."));
     }
 
     proptest! {

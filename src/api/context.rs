@@ -18,7 +18,7 @@ use crate::model::cluster::Cluster;
 use crate::model::cluster_template::ClusterTemplate;
 use crate::model::requester::Requester;
 use crate::model::{ClusterId, TemplateId};
-use crate::store::{Scope, Stored, View};
+use crate::store::{Scope, StoreError, Stored, View};
 
 /// A caller whose token was validated.
 #[derive(Clone, Debug)]
@@ -197,7 +197,7 @@ impl<'a> Context<'a> {
             Scope::Project(project) => Some(project.to_owned()),
             Scope::Everyone => None,
         };
-        let looking = tokio::task::spawn_blocking(move || {
+        let looking = self.api.scans.run(move || {
             let scope = project.as_deref().map_or(Scope::Everyone, Scope::Project);
             store.read(|view| Ok(look(view, scope)))
         });
@@ -260,7 +260,7 @@ pub fn body_first<T, B>(target: Outcome<T>, body: Outcome<B>) -> Outcome<(T, B)>
 /// One cluster by uuid, in any spelling, else by name. What is out of reach does not exist.
 pub fn find_cluster(view: &View, ident: &str, reach: Reach<'_>) -> Outcome<Stored<Cluster>> {
     let mut found = match Uuid::parse_str(ident) {
-        Ok(id) => Vec::from_iter(view.cluster(ClusterId::new(id))?),
+        Ok(id) => Vec::from_iter(cluster_of(view, ClusterId::new(id), reach)?),
         Err(_) => {
             let scope = reach.scope().unwrap_or(Scope::Everyone);
             let mut named = view.clusters_named(ident, scope)?;
@@ -275,6 +275,40 @@ pub fn find_cluster(view: &View, ident: &str, reach: Reach<'_>) -> Outcome<Store
     Ok(found)
 }
 
+/// The record of a cluster, whoever owns it. One that is damaged is an error for those whose it is,
+/// and for all others not there.
+pub fn cluster_of(
+    view: &View,
+    id: ClusterId,
+    reach: Reach<'_>,
+) -> Outcome<Option<Stored<Cluster>>> {
+    readable_or_hidden(view.cluster(id), reach, |project| view.has_cluster(project, id))
+}
+
+/// The record of a template, whoever owns it; a damaged one as in [`cluster_of`].
+pub fn template_of(
+    view: &View,
+    id: TemplateId,
+    reach: Reach<'_>,
+) -> Outcome<Option<Stored<ClusterTemplate>>> {
+    readable_or_hidden(view.template(id), reach, |project| view.has_template(project, id))
+}
+
+/// `has` says whether a project has the record, or is shown it.
+fn readable_or_hidden<R>(
+    found: Result<Option<R>, StoreError>,
+    reach: Reach<'_>,
+    has: impl FnOnce(&str) -> Result<bool, StoreError>,
+) -> Outcome<Option<R>> {
+    let Err(StoreError::Corrupt(_)) = &found else { return Ok(found?) };
+    let is_theirs = match reach {
+        Reach::Project(project) => has(project)?,
+        Reach::Everyone => true,
+        Reach::Trustee(_) => false,
+    };
+    if is_theirs { Ok(found?) } else { Ok(None) }
+}
+
 /// The log lines of this request are about this cluster.
 pub fn concerns(cluster: ClusterId) {
     tracing::Span::current().record("cluster", tracing::field::display(cluster));
@@ -287,7 +321,7 @@ pub fn find_template(
     reach: Reach<'_>,
 ) -> Outcome<Stored<ClusterTemplate>> {
     let mut found = match Uuid::parse_str(ident) {
-        Ok(id) => Vec::from_iter(view.template(TemplateId::new(id))?),
+        Ok(id) => Vec::from_iter(template_of(view, TemplateId::new(id), reach)?),
         Err(_) => {
             let mut named = view.templates_named(ident)?;
             named.retain(|template| template.name == ident);

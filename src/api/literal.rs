@@ -2,17 +2,24 @@
 
 use serde_json::{Map, Number, Value};
 
+use super::unrepeated::{self, Unread};
+
 /// Deeper than any client writes.
 const DEEPEST: u32 = 16;
 
-/// Reads `{'a': 'b'}` as well as `{"a": "b"}`; nothing if it is neither.
-pub fn parse(text: &str) -> Option<Value> {
-    if let Ok(value) = serde_json::from_str(text) {
-        return Some(value);
+/// Reads `{'a': 'b'}` as well as `{"a": "b"}`; what is neither, or names a thing twice, is not read.
+pub fn parse(text: &str) -> Result<Value, Unread> {
+    match unrepeated::read(text.as_bytes()) {
+        Err(Unread::Malformed) => {}
+        read => return read,
     }
-    let mut reader = Reader { rest: text.trim() };
+    let mut reader = Reader { rest: text.trim(), repeated: None };
     let value = reader.value(DEEPEST).filter(|_| reader.rest.trim().is_empty());
-    value.or_else(|| unescaped(text))
+    match (value, reader.repeated) {
+        (Some(_), Some(name)) => Err(Unread::Repeated { within: None, name }),
+        (Some(value), None) => Ok(value),
+        (None, _) => unescaped(text),
+    }
 }
 
 /// As Terraform writes labels: `{'a':'b','c':'it's'}`, with nothing escaped.
@@ -20,14 +27,26 @@ pub fn parse(text: &str) -> Option<Value> {
 /// Only where there is one way to read it: an apostrophe inside a text stands between two letters
 /// or digits, where no quote that begins or ends a text can stand. Anything else may have been
 /// meant in several ways, and is not read.
-fn unescaped(text: &str) -> Option<Value> {
+fn unescaped(text: &str) -> Result<Value, Unread> {
+    let pairs = unescaped_pairs(text).ok_or(Unread::Malformed)?;
+    let mut map = Map::new();
+    for (name, value) in pairs {
+        if map.contains_key(&name) {
+            return Err(Unread::Repeated { within: None, name });
+        }
+        map.insert(name, Value::String(value));
+    }
+    Ok(Value::Object(map))
+}
+
+fn unescaped_pairs(text: &str) -> Option<Vec<(String, String)>> {
     let inside = text.trim().strip_prefix("{'")?.strip_suffix("'}")?;
     let pair = |text: &str| {
         let (key, value) = text.split_once("':'")?;
         let is_plain = has_plain_apostrophes(key) && has_plain_apostrophes(value);
-        is_plain.then(|| (key.to_owned(), value.into()))
+        is_plain.then(|| (key.to_owned(), value.to_owned()))
     };
-    inside.split("','").map(pair).collect::<Option<Map<_, _>>>().map(Value::Object)
+    inside.split("','").map(pair).collect()
 }
 
 /// Whether no apostrophe can be taken for a quote, and nothing for an escape.
@@ -47,6 +66,8 @@ fn has_plain_apostrophes(text: &str) -> bool {
 
 struct Reader<'t> {
     rest: &'t str,
+    /// The first name that stood in its map already.
+    repeated: Option<String>,
 }
 
 impl Reader<'_> {
@@ -79,7 +100,11 @@ impl Reader<'_> {
             if !self.eat(':') {
                 return None;
             }
-            map.insert(key, self.value(depth)?);
+            let value = self.value(depth)?;
+            if map.contains_key(&key) {
+                self.repeated.get_or_insert_with(|| key.clone());
+            }
+            map.insert(key, value);
             if !self.eat(',') {
                 return self.eat('}').then_some(Value::Object(map));
             }
@@ -164,12 +189,31 @@ mod tests {
             ("{'x': {'y': [1.5, None]}}", json!({ "x": { "y": [1.5, null] } })),
         ];
         for (text, expected) in table {
-            assert_eq!(parse(text), Some(expected), "{text}");
+            assert_eq!(parse(text), Ok(expected), "{text}");
         }
         for bad in ["", "{'a'}", "{'a': }", "{'a': 'b'", "{a: 'b'}", "{'a': 'b'} x", "{1: 2}"] {
-            assert_eq!(parse(bad), None, "{bad}");
+            assert_eq!(parse(bad), Err(Unread::Malformed), "{bad}");
         }
-        assert_eq!(parse(&"[".repeat(100_000)), None);
+        assert_eq!(parse(&"[".repeat(100_000)), Err(Unread::Malformed));
+    }
+
+    /// Regression: the last of two values counted, and nobody was told of the other.
+    #[test]
+    fn a_name_is_given_once_in_every_notation() {
+        for text in [
+            r#"{"a": "1", "b": "2", "a": "1"}"#,
+            "{'a': '1', 'b': '2', 'a': '3'}",
+            "{'x': {'a': 1, 'a': 1}}",
+            "{'a':'it's','a':'x'}",
+        ] {
+            match parse(text) {
+                Err(Unread::Repeated { name, .. }) => assert_eq!(name, "a", "{text}"),
+                other => panic!("{text}: {other:?}"),
+            }
+        }
+        // What is not understood whole is not known to name anything twice.
+        assert_eq!(parse("{'a': 1, 'a': 2"), Err(Unread::Malformed));
+        assert_eq!(parse("{'a': {'a': 1}}"), Ok(json!({"a": {"a": 1}})));
     }
 
     /// What may mean several things, or what is not understood whole, is not read.
@@ -189,12 +233,12 @@ mod tests {
             r"{'a': '\101'}",
             r"{'a': '\N{BULLET}'}",
         ] {
-            assert_eq!(parse(bad), None, "{bad}");
+            assert_eq!(parse(bad), Err(Unread::Malformed), "{bad}");
         }
         // One way to read it: no quote ends a text between two letters.
         let terraform = parse("{'a':'it's','b c':'y'all's'}");
-        assert_eq!(terraform, Some(json!({ "a": "it's", "b c": "y'all's" })));
-        assert_eq!(parse(r"{'a': 'C:\d'}"), Some(json!({ "a": r"C:\d" })));
+        assert_eq!(terraform, Ok(json!({ "a": "it's", "b c": "y'all's" })));
+        assert_eq!(parse(r"{'a': 'C:\d'}"), Ok(json!({ "a": r"C:\d" })));
     }
 
     proptest! {
@@ -204,7 +248,7 @@ mod tests {
             labels in proptest::collection::btree_map("[a-c' ]{1,6}", "[a-c' {}]{0,8}", 1..4),
         ) {
             let pairs: Vec<String> = labels.iter().map(|(k, v)| format!("'{k}':'{v}'")).collect();
-            if let Some(read) = unescaped(&format!("{{{}}}", pairs.join(","))) {
+            if let Ok(read) = unescaped(&format!("{{{}}}", pairs.join(","))) {
                 prop_assert_eq!(read, json!(labels));
             }
         }

@@ -9,6 +9,8 @@ mod column;
 mod context;
 mod cors;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod line;
 mod link;
 mod literal;
@@ -19,7 +21,9 @@ mod reply;
 mod route;
 #[cfg(test)]
 mod tests;
+mod unrepeated;
 mod v1;
+mod vendordata;
 mod version;
 
 use std::path::PathBuf;
@@ -33,6 +37,8 @@ use tracing::{Instrument, debug, error_span, field};
 use crate::base::clock::Clock;
 use crate::base::http::server::{Request, Response, Service, json, response};
 use crate::base::id::Entropy;
+use crate::base::party::Party;
+use crate::base::pool::Pool;
 use crate::base::secret::Secret;
 use crate::conductor::Conductor;
 use crate::openstack::token::{TokenError, Tokens};
@@ -72,6 +78,8 @@ pub struct Settings {
     pub trustee_domain_id: Arc<OnceLock<String>>,
     /// What quotas show for a project without one of its own.
     pub max_clusters_per_project: u32,
+    /// Templates that a project may have; administrators may make more.
+    pub max_templates_per_project: u32,
 }
 
 /// What this door is made of.
@@ -82,6 +90,8 @@ pub struct Parts {
     pub clock: Clock,
     pub entropy: Entropy,
     pub settings: Settings,
+    /// Where lists are read: not where others are answered.
+    pub scans: Pool,
 }
 
 /// Answers requests of the container-infra API.
@@ -94,6 +104,7 @@ pub struct Api {
     settings: Settings,
     lines: Lines,
     desk: Desk,
+    scans: Pool,
     /// Replaced whole when the operator's files change; a request keeps the one it began with.
     policy: RwLock<Arc<Policy>>,
     watch: Mutex<Option<PolicyWatch>>,
@@ -136,10 +147,22 @@ impl Api {
     }
 
     pub fn new(parts: Parts) -> Self {
-        let Parts { store, conductor, tokens, clock, entropy, settings } = parts;
+        let Parts { store, conductor, tokens, clock, entropy, settings, scans } = parts;
         let policy = RwLock::new(Arc::new(Policy::builtin()));
         let (lines, desk, watch) = (Lines::default(), Desk::default(), Mutex::new(None));
-        Self { store, conductor, tokens, clock, entropy, settings, lines, desk, policy, watch }
+        Self {
+            store,
+            conductor,
+            tokens,
+            clock,
+            entropy,
+            settings,
+            lines,
+            desk,
+            scans,
+            policy,
+            watch,
+        }
     }
 
     /// The same door with other rules.
@@ -191,7 +214,7 @@ impl Api {
         let token = request.header("x-auth-token").filter(|token| !token.is_empty());
         let token = token.ok_or_else(ApiError::unauthenticated)?;
         let token = Secret::new(token.to_owned());
-        let requester = self.tokens.validate(&token).await?;
+        let requester = self.tokens.validate_from(&token, request.peer.ip()).await?;
         Ok(Caller { requester, token })
     }
 
@@ -261,7 +284,10 @@ impl Api {
         let caller = caller.ok_or_else(ApiError::unauthenticated)?;
         let asked = *asked.as_ref().map_err(ApiError::from)?;
         let cx = Context::new(self, request, caller, asked, &base, request_id);
-        let reply = match dispatch(&cx, resource, &request.method).await {
+        // What is shared is taken in turns by projects from here on.
+        let project = caller.requester.project_id.as_deref();
+        let party = project.map_or_else(Party::default, |project| Party::Project(project.into()));
+        let reply = match party.scope(dispatch(&cx, resource, &request.method)).await {
             // A token that was remembered may have ended meanwhile: its owner must log in anew.
             Err(e) if e.is_not_accepted() => match self.tokens.confirm(&caller.token).await {
                 Err(TokenError::Invalid) => return Err(TokenError::Invalid.into()),
@@ -324,8 +350,9 @@ async fn dispatch(cx: &Context<'_>, resource: &Resource, method: &Method) -> Out
         quotas, stats,
     };
     match (resource, method) {
-        (Resource::Templates, &Method::GET) => clustertemplates::list(cx, false),
-        (Resource::TemplatesDetail, &Method::GET) => clustertemplates::list(cx, true),
+        (Resource::VendorData, _) => vendordata::give(cx),
+        (Resource::Templates, &Method::GET) => clustertemplates::list(cx, false).await,
+        (Resource::TemplatesDetail, &Method::GET) => clustertemplates::list(cx, true).await,
         (Resource::Templates, &Method::POST) => Box::pin(clustertemplates::create(cx)).await,
         (Resource::Template(id), &Method::GET) => clustertemplates::show(cx, id),
         (Resource::Template(id), &Method::PATCH) => {

@@ -70,6 +70,11 @@ pub fn encoded(text: &str) -> String {
 /// The arguments that every list takes.
 pub const LIST_ARGUMENTS: [&str; 4] = ["marker", "limit", "sort_key", "sort_dir"];
 
+/// A page ends early, with the address of the next one, once the records on it are so many bytes:
+/// a hundred templates with all the labels they may have are several pages, a thousand of the usual
+/// size are one, as clients expect that follow no addresses.
+pub const PAGE_BYTES: usize = 4 << 20;
+
 /// What part of a list is asked for, in which order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listing {
@@ -114,6 +119,22 @@ pub struct Departed {
     id: Uuid,
     /// Milliseconds since 1970.
     pub drawn: u64,
+}
+
+/// How much of a page was shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// So many, for there were no more or the page takes no more.
+    Whole(usize),
+    /// It has ended early, because of the size of what is on it.
+    Cut,
+}
+
+impl Shown {
+    /// Of a page of this many records and bytes.
+    pub const fn of(count: usize, bytes: usize) -> Self {
+        if bytes >= PAGE_BYTES { Self::Cut } else { Self::Whole(count) }
+    }
 }
 
 impl Listing {
@@ -186,7 +207,7 @@ impl Listing {
 
     /// What part of the store's own order is asked for.
     pub fn page(&self, after: Option<Sequence>) -> Page {
-        Page { after, limit: self.limit, descending: self.descending }
+        Page { after, limit: self.limit, bytes: PAGE_BYTES, descending: self.descending }
     }
 
     /// Where the record stands in the order that was asked for.
@@ -243,15 +264,19 @@ impl Listing {
         ranked.into_iter().skip(skip).take(self.limit).map(|one| one.key).collect()
     }
 
-    /// The address of the next page: only when this one is full.
+    /// The address of the next page: only when this one is full, or has ended early.
     pub fn next(
         &self,
         base: &str,
         path: &str,
-        shown: usize,
+        shown: Shown,
         last: Option<impl Display>,
     ) -> Option<String> {
-        let last = last.filter(|_| shown == self.limit)?;
+        let is_full = match shown {
+            Shown::Whole(count) => count == self.limit,
+            Shown::Cut => true,
+        };
+        let last = last.filter(|_| is_full)?;
         let direction = if self.descending { "desc" } else { "asc" };
         Some(format!(
             "{base}/v1/{path}?sort_key={}&sort_dir={direction}&limit={}&marker={}",
@@ -362,11 +387,13 @@ mod tests {
         let listing = listing("limit=2&sort_key=name").unwrap();
         let last = Some(Uuid::nil());
         assert_eq!(
-            listing.next("http://h", "clusters", 2, last).unwrap(),
+            listing.next("http://h", "clusters", Shown::Whole(2), last).unwrap(),
             "http://h/v1/clusters?sort_key=name&sort_dir=asc&limit=2\
              &marker=00000000-0000-0000-0000-000000000000"
         );
-        assert_eq!(listing.next("http://h", "clusters", 1, last), None);
+        assert_eq!(listing.next("http://h", "clusters", Shown::Whole(1), last), None);
+        assert!(listing.next("http://h", "clusters", Shown::Cut, last).is_some());
+        assert_eq!(listing.next("http://h", "clusters", Shown::Cut, None::<Uuid>), None);
     }
 
     proptest! {

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use super::coerce::{self, shown};
 use super::error::{ApiError, Outcome};
 use super::literal;
+use super::unrepeated::Unread;
 
 /// What of a resource may be patched.
 #[derive(Clone, Copy, Debug)]
@@ -122,10 +123,13 @@ impl Step {
             && rules.structured.contains(&named)
             && let Value::String(text) = &value
         {
-            value = literal::parse(text).ok_or_else(|| {
-                let why = "Value should be a map, as an object or as text such as \
-                           {'name': 'value'}; a quote inside a text is written \\'.";
-                ApiError::field(named, text, why)
+            value = literal::parse(text).map_err(|e| match e {
+                Unread::Repeated { name, .. } => coerce::repeated(named, &name),
+                Unread::Malformed => {
+                    let why = "Value should be a map, as an object or as text such as \
+                               {'name': 'value'}; a quote inside a text is written \\'.";
+                    ApiError::field(named, text, why)
+                }
             })?;
         }
         Ok(Self { verb, path, attribute, member, value })

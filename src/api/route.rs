@@ -11,6 +11,8 @@ pub enum Resource {
     Root,
     Version,
     Healthcheck,
+    /// What Nova asks on behalf of servers; no resource of Magnum's.
+    VendorData,
     Templates,
     TemplatesDetail,
     Template(String),
@@ -52,6 +54,7 @@ pub fn resource(path: &str) -> Option<Resource> {
         [""] | [".json"] => return Some(Resource::Root),
         ["v1"] | ["v1.json"] => return Some(Resource::Version),
         ["healthcheck"] => return Some(Resource::Healthcheck),
+        ["vendordata"] => return Some(Resource::VendorData),
         _ => {}
     }
     let within = segments.strip_prefix(&["v1"]).unwrap_or(&segments);
@@ -88,6 +91,7 @@ impl Resource {
             Self::Root => "/",
             Self::Version => "/v1",
             Self::Healthcheck => "/healthcheck",
+            Self::VendorData => "/vendordata",
             Self::Templates => "/v1/clustertemplates",
             Self::TemplatesDetail => "/v1/clustertemplates/detail",
             Self::Template(_) => "/v1/clustertemplates/{id}",
@@ -119,7 +123,7 @@ impl Resource {
 
     /// Whether microversions apply to it.
     pub const fn is_versioned(&self) -> bool {
-        !matches!(self, Self::Root | Self::Healthcheck)
+        !matches!(self, Self::Root | Self::Healthcheck | Self::VendorData)
     }
 
     /// The methods it takes, as `Allow` lists them.
@@ -142,7 +146,7 @@ impl Resource {
             | Self::NodeGroup(..)
             | Self::Quota(..)
             | Self::Federation(_) => "DELETE, GET, PATCH",
-            Self::Resize(_) | Self::Upgrade(_) => "POST",
+            Self::Resize(_) | Self::Upgrade(_) | Self::VendorData => "POST",
             Self::Certificates => "PATCH, POST",
             Self::Certificate(_) => "GET, PATCH",
             Self::Credentials | Self::Credential(_) => "PATCH",
@@ -188,6 +192,7 @@ mod tests {
             "/v1/clusters/a/actions/dance",
             "/v1/quotas/p",
             "/v1/healthcheck",
+            "/v1/vendordata",
             "/v1/clusters/%ff",
         ] {
             assert_eq!(resource(path), None, "{path}");

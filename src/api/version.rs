@@ -14,7 +14,7 @@ pub struct Version {
 pub const MIN: Version = Version::of(1);
 pub const MAX: Version = Version::of(14);
 
-const ASKED: HeaderName = HeaderName::from_static("openstack-api-version");
+pub(super) const ASKED: HeaderName = HeaderName::from_static("openstack-api-version");
 const MINIMUM: HeaderName = HeaderName::from_static("openstack-api-minimum-version");
 const MAXIMUM: HeaderName = HeaderName::from_static("openstack-api-maximum-version");
 const SERVICE: &str = "container-infrastructure-management";

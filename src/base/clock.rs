@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -60,7 +61,19 @@ impl fmt::Display for Timestamp {
 
 /// Where "now" comes from and how long a sleep takes.
 #[derive(Clone, Debug)]
-pub struct Clock(Arc<Source>);
+pub struct Clock {
+    source: Arc<Source>,
+    /// Microseconds by which somebody has set it.
+    ahead: Arc<AtomicI64>,
+}
+
+/// A moment from which time is counted without a look at the wall's clock: whoever sets that, or
+/// a time service that corrects it, changes nothing here.
+#[derive(Clone, Copy, Debug)]
+pub struct Anchor {
+    wall: Timestamp,
+    at: Instant,
+}
 
 #[derive(Debug)]
 enum Source {
@@ -70,19 +83,48 @@ enum Source {
 
 impl Clock {
     pub fn real() -> Self {
-        Self(Arc::new(Source::Real))
+        Self::of(Source::Real)
     }
 
     /// A clock on which `factor` seconds pass in one real second.
     pub fn fast(factor: f64) -> Self {
-        Self(Arc::new(Source::Fast { factor, began: system_now(), at: Instant::now() }))
+        Self::of(Source::Fast { factor, began: system_now(), at: Instant::now() })
+    }
+
+    fn of(source: Source) -> Self {
+        Self { source: Arc::new(source), ahead: Arc::default() }
+    }
+
+    /// One that shows the same and can be set by itself.
+    pub fn another(&self) -> Self {
+        let ahead = AtomicI64::new(self.ahead.load(Ordering::SeqCst));
+        Self { source: Arc::clone(&self.source), ahead: Arc::new(ahead) }
+    }
+
+    /// As if somebody had set the wall's clock forward by so much, or back: for tests.
+    pub fn set_ahead(&self, micros: i64) {
+        self.ahead.store(micros, Ordering::SeqCst);
     }
 
     pub fn now(&self) -> Timestamp {
-        match *self.0 {
+        let Timestamp(micros) = match *self.source {
             Source::Real => system_now(),
             Source::Fast { factor, began, at } => began.plus(at.elapsed().mul_f64(factor)),
-        }
+        };
+        Timestamp(micros.saturating_add(self.ahead.load(Ordering::SeqCst)))
+    }
+
+    pub fn anchor(&self) -> Anchor {
+        Anchor { wall: self.now(), at: Instant::now() }
+    }
+
+    /// The time by an anchor: what the wall's clock showed there, and what has passed since.
+    pub fn now_by(&self, anchor: &Anchor) -> Timestamp {
+        let passed = anchor.at.elapsed();
+        anchor.wall.plus(match *self.source {
+            Source::Real => passed,
+            Source::Fast { factor, .. } => passed.mul_f64(factor),
+        })
     }
 
     pub async fn sleep(&self, length: Duration) {
@@ -91,7 +133,7 @@ impl Clock {
 
     /// How long `length` of this clock lasts on the wall.
     pub fn real_length(&self, length: Duration) -> Duration {
-        match *self.0 {
+        match *self.source {
             Source::Real => length,
             Source::Fast { factor, .. } => length.div_f64(factor),
         }
@@ -123,5 +165,23 @@ mod tests {
         let began = clock.now();
         std::thread::sleep(Duration::from_millis(5));
         assert!(clock.now().since(began) >= Duration::from_millis(500));
+    }
+
+    #[test]
+    fn an_anchor_does_not_care_who_sets_the_clock() {
+        const HOURS: i64 = 2 * 3600 * 1_000_000;
+        for clock in [Clock::real(), Clock::fast(10.0)] {
+            let (anchor, other) = (clock.anchor(), clock.another());
+            let before = clock.now();
+            for ahead in [HOURS, -HOURS] {
+                clock.set_ahead(ahead);
+                let off =
+                    clock.now_by(&anchor).since(before).max(before.since(clock.now_by(&anchor)));
+                assert!(off < Duration::from_secs(600), "{off:?}");
+                let wall = clock.now().micros() - before.micros() - ahead;
+                assert!((0..600_000_000).contains(&wall), "{wall}");
+            }
+            assert!(other.now().since(before) < Duration::from_secs(600), "its own is not set");
+        }
     }
 }

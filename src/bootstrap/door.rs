@@ -8,7 +8,7 @@ use tracing::error;
 use uuid::Uuid;
 
 use crate::base::http::server::{BodyError, Request, Response, json as json_response};
-use crate::conductor::Refusal;
+use crate::conductor::{NotLetIn, Refusal};
 use crate::pki::PkiError;
 use crate::store::StoreError;
 
@@ -80,6 +80,13 @@ pub fn instance(request: &Request) -> Result<Uuid, Fault> {
     })
 }
 
+/// What Nova has given the server as our secret, if it says so. What cannot be printed is wrong,
+/// not absent.
+pub fn vendor_secret(request: &Request) -> Option<String> {
+    let given = request.headers.get("x-magnumd-vendor-secret")?;
+    Some(String::from_utf8_lossy(given.as_bytes()).into_owned())
+}
+
 /// A JSON body of a known shape.
 pub fn body<T: DeserializeOwned>(request: &Request) -> Result<T, Fault> {
     let body = match &request.body {
@@ -142,7 +149,8 @@ impl Fault {
         if let Some(allow) = self.allow {
             response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
         }
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+        let later = [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS];
+        if later.contains(&self.status) {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
         }
         response
@@ -161,6 +169,15 @@ impl From<Refusal> for Fault {
             | Refusal::Forbidden(sentence)
             | Refusal::NotAccepted(sentence)
             | Refusal::Unavailable(sentence) => Self::later(sentence),
+        }
+    }
+}
+
+impl From<NotLetIn> for Fault {
+    fn from(e: NotLetIn) -> Self {
+        match e {
+            NotLetIn::Refused(sentence) => Self::forbidden(sentence),
+            NotLetIn::Unclear(refusal) => refusal.into(),
         }
     }
 }

@@ -8,8 +8,15 @@ use crate::base::archive::File;
 /// The functions by which a node makes its first contact and asks for everything else.
 pub const CLAIM: &str = include_str!("kit/claim.sh");
 const FIRST: &str = include_str!("kit/first.sh");
+const AGAIN: &str = include_str!("kit/again.sh");
 /// What a node's library begins a line with that has them.
 const MARK: &str = "\nclaim() {\n";
+
+/// The duty of a node that asks for one and is not ready on record, as after a restore: to report
+/// again if it has been ready.
+pub fn ask_again() -> Vec<File> {
+    vec![("duty.sh".to_owned(), 0o755, AGAIN.as_bytes().to_vec())]
+}
 
 /// In the place of a bundle, or of a duty's files.
 pub fn kit() -> Vec<File> {

@@ -14,6 +14,7 @@ mod duty;
 mod figures;
 mod join;
 mod kit;
+mod pace;
 mod report;
 
 use std::net::IpAddr;
@@ -30,7 +31,8 @@ use crate::base::http::server::{
     Limits, Request, Response, Service, empty, json as json_response, response,
 };
 use crate::base::id::Entropy;
-use crate::conductor::Conductor;
+use crate::base::party::Party;
+use crate::conductor::{Conductor, Visitor};
 use crate::model::ClusterId;
 use crate::model::certificate::Purpose;
 use crate::model::cluster::Cluster;
@@ -51,6 +53,7 @@ use duty::{DutyAnswer, DutyRequest};
 pub use figures::BootstrapFigures;
 use join::HandOver;
 pub use kit::CLAIM;
+use pace::Pace;
 use report::{Report, StatusRequest};
 
 /// How often a commit is tried against others who write the same record.
@@ -81,6 +84,7 @@ pub struct Bootstrap {
     desk: Desk,
     figures: BootstrapFigures,
     artifacts: Artifacts,
+    pace: Pace,
 }
 
 /// What the bootstrap door puts up with.
@@ -103,14 +107,50 @@ struct Caller {
     /// The Nova server it says it is; believed once the name is claimed.
     instance: String,
     proof: Proof,
+    source: IpAddr,
+    vendor_secret: Option<String>,
+}
+
+impl Caller {
+    fn visitor(&self) -> Visitor<'_> {
+        Visitor {
+            cluster: self.cluster,
+            node: &self.guest.name,
+            instance: &self.instance,
+            source: self.source,
+            vendor_secret: self.vendor_secret.as_deref(),
+        }
+    }
+
+    /// Whether the name is on record as that of the server which asks. Whoever shows a token may
+    /// name any server, so its word alone is nobody's.
+    const fn is_bound(&self) -> bool {
+        matches!(self.proof, Proof::Key | Proof::Former)
+    }
+
+    /// Whether it has shown the certificate of its first contact.
+    const fn has_key(&self) -> bool {
+        matches!(self.proof, Proof::Key | Proof::Later(_))
+    }
 }
 
 impl Bootstrap {
     pub fn new(parts: Parts) -> Self {
         let Parts { store, conductor, enrolment, authority, clock, entropy, artifact_dir } = parts;
         let (artifacts, desk) = (Artifacts::new(artifact_dir), Desk::default());
-        let figures = BootstrapFigures::default();
-        Self { store, conductor, enrolment, authority, clock, entropy, desk, figures, artifacts }
+        let (figures, pace) = (BootstrapFigures::default(), Pace::new(clock.clone()));
+        Self {
+            store,
+            conductor,
+            enrolment,
+            authority,
+            clock,
+            entropy,
+            desk,
+            figures,
+            artifacts,
+            pace,
+        }
     }
 
     pub const fn figures(&self) -> &BootstrapFigures {
@@ -124,21 +164,38 @@ impl Bootstrap {
 
     async fn answer(&self, request: &Request) -> Result<Response, Fault> {
         let (node, errand) = door::route(request)?;
-        let caller = match errand {
-            Errand::Claim => self.bearer(request, node)?,
-            _ => self.caller(request, node, errand)?,
-        };
+        let (caller, seen) = self.caller(request, node, errand)?;
         Span::current().record("cluster", field::display(caller.cluster));
-        let has_key = caller.proof == Proof::Key;
+        let nodes = seen.groups.iter().map(|group| group.node_count).sum();
+        let _place = self.pace.admit(&caller, caller.is_bound(), nodes).await?;
+        let guests = Party::Guests(caller.cluster.uuid());
+        guests.scope(Box::pin(self.run(request, errand, &caller))).await
+    }
+
+    /// What the caller came for.
+    async fn run(
+        &self,
+        request: &Request,
+        errand: Errand<'_>,
+        caller: &Caller,
+    ) -> Result<Response, Fault> {
+        if let Proof::Later(holder) = &caller.proof {
+            self.bind_again(caller, holder).await?;
+        }
+        let has_key = caller.has_key();
+        if caller.proof == Proof::Former && self.asks_as_first(caller, errand)? {
+            self.prove(caller).await?;
+        }
         match errand {
+            // The body is read before the name is claimed: nonsense costs no call to Nova.
             Errand::Claim => {
                 let asked: ClaimRequest = door::body(request)?;
-                self.claim(&caller, &asked.csr, request.peer).await
+                self.claim(caller, &asked.csr).await
             }
-            Errand::Bundle if !has_key => self.packed(&caller, kit::kit()).await,
+            Errand::Bundle | Errand::Duty if !has_key => self.packed(caller, kit::kit()).await,
             Errand::Bundle => {
-                still_booting(&self.node(&caller)?)?;
-                self.bundle(&caller).await
+                still_booting(&self.node(caller)?)?;
+                self.bundle(caller).await
             }
             Errand::Artifact(digest) => self.artifacts.answer(artifact::digest(digest)?).await,
             Errand::Csr => {
@@ -146,33 +203,43 @@ impl Bootstrap {
                 let is_master = caller.guest.master_index.is_some();
                 let allowed = self.conductor.purposes(caller.cluster, is_master)?;
                 let purpose = Purpose::of(&asked.purpose, &caller.guest, &allowed)?;
-                let renews = has_key && self.renews(&caller)?;
+                let renews = has_key && self.renews(caller)?;
                 if !renews {
-                    still_booting(&self.node(&caller)?)?;
+                    still_booting(&self.node(caller)?)?;
                 }
-                self.certificate(&caller, purpose, asked.csr, renews).await
+                self.certificate(caller, purpose, asked.csr, renews).await
             }
             Errand::Status => {
                 let report = Report::try_from(door::body::<StatusRequest>(request)?)?;
-                self.report(&caller, &report).await
+                self.report(caller, &report).await
             }
-            Errand::Duty if caller.proof == Proof::Former => self.packed(&caller, kit::kit()).await,
-            Errand::Duty => self.duty(&caller).await,
+            Errand::Duty => {
+                let is_ready = self.node(caller)?.is_ready();
+                match self.duty(caller).await? {
+                    // It is asked by a timer that starts when the boot is nearly over.
+                    Some(files) => self.packed(caller, files).await,
+                    None if !is_ready => self.packed(caller, kit::ask_again()).await,
+                    None => Ok(empty(StatusCode::NO_CONTENT)),
+                }
+            }
+            // Anybody may say so who has the token. The node has a key soon, is given the duty once
+            // more, and says it then.
+            Errand::DutyAnswer if !has_key => Ok(empty(StatusCode::NO_CONTENT)),
             Errand::DutyAnswer => {
                 let answer = DutyAnswer::try_from(door::body::<DutyRequest>(request)?)?;
-                self.take_duty_answer(&caller, answer).await
+                self.take_duty_answer(caller, answer).await
             }
             Errand::Join => {
-                self.joins_by_secrets(&caller)?;
-                still_booting(&self.node(&caller)?)?;
-                self.join_secret(&caller)
+                self.joins_by_secrets(caller)?;
+                still_booting(&self.node(caller)?)?;
+                self.join_secret(caller)
             }
             Errand::HandOver => {
                 let given: HandOver = door::body(request)?;
                 given.check()?;
-                self.joins_by_secrets(&caller)?;
+                self.joins_by_secrets(caller)?;
                 join::may_hand_over(&caller.guest)?;
-                self.take_join_secrets(&caller, given).await
+                self.take_join_secrets(caller, given).await
             }
         }
     }
@@ -192,6 +259,17 @@ impl Bootstrap {
             true => Ok(()),
             false => Err(Fault::forbidden("Nodes of this cluster's driver join without secrets.")),
         }
+    }
+
+    /// Whether a node without a key has to prove on this errand, again, who it is.
+    fn asks_as_first(&self, caller: &Caller, errand: Errand<'_>) -> Result<bool, Fault> {
+        Ok(match errand {
+            // There is no secret in the kit, nothing in an answer, and a claim proves for itself.
+            Errand::Bundle | Errand::Duty | Errand::DutyAnswer | Errand::Claim => false,
+            // Afterwards only the time is kept, and what is handed over needs a secret.
+            Errand::Status | Errand::HandOver => !self.node(caller)?.is_ready(),
+            Errand::Csr | Errand::Join | Errand::Artifact(_) => true,
+        })
     }
 
     /// What is on record of the caller, who has claimed the name before.

@@ -8,7 +8,7 @@ use tracing::{info, warn};
 use super::label_checks::{Limits, whole};
 use super::{Conductor, Refusal, Tenant};
 use crate::base::clock::Timestamp;
-use crate::driver::plan::{ClusterPlan, Enrolment, NodeImages};
+use crate::driver::plan::{ClusterPlan, Enrolment, NodeFlavors, NodeImages};
 use crate::driver::{Driver, DriverError};
 use crate::model::cluster::Cluster;
 use crate::model::cluster_template::{ClusterTemplate, Coe, ServerType};
@@ -65,7 +65,7 @@ struct Ingredients {
 impl Conductor {
     /// Looks up everything a template names, side by side, with the tenant's token; resolves
     /// the driver; checks all that no cluster made from it decides for itself: network and volume
-    /// drivers, labels, the root volume rule. Nothing is written.
+    /// drivers, labels, volumes, the load balancer, the root volume rule. Nothing is written.
     pub async fn check_template(
         &self,
         tenant: &Tenant<'_>,
@@ -108,6 +108,8 @@ impl Conductor {
         let id = ClusterId::new(template.id.uuid());
         let cluster = Cluster {
             labels: template.labels.clone(),
+            docker_volume_size: template.docker_volume_size,
+            master_lb_enabled: template.master_lb_enabled,
             ..Cluster::plain(id, &template.name, template.id)
         };
         let group = |role| NodeGroup::default_of(&cluster, &template.image_id, role, 1);
@@ -142,6 +144,7 @@ impl Conductor {
             revision: String::new(),
             removals: Vec::new(),
             images: NodeImages::default(),
+            flavors: NodeFlavors::default(),
             trust: None,
             inlined: None,
         }

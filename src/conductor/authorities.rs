@@ -11,14 +11,12 @@ use super::duties::{Ask, forgotten};
 use super::moment::Moment;
 use super::orders::{busy, in_status};
 use super::{Conductor, Progress, Refusal, StepError, Tenant};
-use crate::base::points::Stopped;
-use crate::model::certificate::{Certificate, CertificateKind, NextCertificate};
+use crate::model::certificate::{CertificateKind, NextCertificate};
 use crate::model::cluster::Cluster;
 use crate::model::duty::DutyKind;
 use crate::model::name;
 use crate::model::node::Node;
 use crate::model::operation::{Detail, Operation, OperationKind, Step};
-use crate::pki::{KeyPairPem, material};
 use crate::store::{Change, Stored};
 
 impl Conductor {
@@ -92,39 +90,14 @@ impl Conductor {
     ) -> Result<Progress, StepError> {
         let mut change = Change::new().expect(operation);
         if moment.next_certificates.is_empty() {
-            for drawn in self.draw(&moment.cluster, &CertificateKind::ROTATED).await? {
+            let drawn = self.draw(&moment.cluster, &CertificateKind::ROTATED).await?;
+            let Some(drawn) = drawn else { return Ok(Progress::Aside) };
+            for drawn in drawn {
                 change = change.put(&NextCertificate(drawn));
             }
         }
         self.commit(change.put(&operation.at(Step::TrustAuthorities))).await?;
         Ok(Progress::Again)
-    }
-
-    /// Key pairs of these kinds, the private keys sealed. Nothing outside happens, so a stop need
-    /// not wait for it.
-    pub(super) async fn draw(
-        &self,
-        cluster: &Cluster,
-        kinds: &'static [CertificateKind],
-    ) -> Result<Vec<Certificate>, StepError> {
-        let failed = |e: &dyn std::fmt::Display| {
-            StepError::failed(format!("The cluster's keys could not be drawn: {e}"))
-        };
-        let drawing = self.inner.mill.draw(kinds.len());
-        let keys = self.inner.stopping.run_until_cancelled(drawing).await.ok_or(Stopped)?;
-        let keys = keys.map_err(|e| failed(&e))?;
-        let (name, validity) = (cluster.name.clone(), self.inner.settings.certificate_validity);
-        let (now, entropy) = (self.inner.clock.now(), self.inner.entropy.clone());
-        let drawn = tokio::task::spawn_blocking(move || {
-            material::assemble(&name, kinds, &keys, validity, now, &entropy)
-        });
-        let drawn = drawn.await.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
-        let sealed = |(kind, pair): (CertificateKind, KeyPairPem)| {
-            let owner = Certificate::owner(cluster.id, kind);
-            let key = self.inner.store.sealer().seal(&owner, pair.key.expose().as_bytes());
-            Certificate { cluster_id: cluster.id, kind, pem: pair.pem, key }
-        };
-        Ok(drawn.into_iter().map(sealed).collect())
     }
 
     /// One master after the other, because each takes its member of etcd away for a moment; then

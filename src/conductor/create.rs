@@ -6,6 +6,7 @@ use tracing::{info, warn};
 
 use super::decide::{AwaitNext, Awaited, StackNext, await_created, stack};
 use super::delete::found;
+use super::engine::{AFTER_NEW_PASSWORD, PROMPT};
 use super::moment::Moment;
 use super::{Conductor, Progress, StepError};
 use crate::driver::{Bundle, ClusterPlan, DriverError, Waits};
@@ -60,8 +61,18 @@ impl Conductor {
         let id = moment.id();
         let sealer = self.inner.store.sealer();
         let mut change = Change::new().expect(operation);
-        for drawn in self.draw(&moment.cluster, &CertificateKind::ALL).await? {
+        let drawn = self.draw(&moment.cluster, &CertificateKind::ALL).await?;
+        let Some(drawn) = drawn else {
+            self.note(moment, "Waiting for the cluster's keys to be drawn.").await;
+            return Ok(Progress::Aside);
+        };
+        let mut next = operation.at(Step::Trustee);
+        for drawn in drawn {
             change = change.put(&drawn);
+        }
+        // As with an operation that waits for others: that is none of its time.
+        if self.inner.clock.now().since(operation.began) > PROMPT {
+            next.deadline = self.another_deadline(moment, operation);
         }
         let password = self.inner.entropy.password();
         let credential = Credential {
@@ -74,7 +85,7 @@ impl Conductor {
             next_trust: None,
             former_trust: None,
         };
-        self.commit(change.put(&credential).put(&operation.at(Step::Trustee))).await?;
+        self.commit(change.put(&credential).put(&next)).await?;
         Ok(Progress::Again)
     }
 
@@ -87,8 +98,18 @@ impl Conductor {
         let keystone = self.inner.cloud.keystone();
         let (_, password) = moment.trustee(&self.inner.store)?;
         let name = name::trustee_name(moment.id(), &moment.cluster.project_id);
+        let mut next = Progress::Again;
         let user = match self.as_domain_admin(keystone.trustee_named(&name)).await? {
-            Some(user) => user,
+            // Made by an earlier try, or by one that a restored state knows nothing of: with a
+            // password that may not be the one on record.
+            Some(user) => {
+                if is_refused(&keystone.trusts_of(&user, &password).await) {
+                    let known = keystone.set_trustee_password(&user, &password);
+                    self.as_domain_admin(known).await?;
+                    next = Progress::Pause(AFTER_NEW_PASSWORD);
+                }
+                user
+            }
             None => self.as_domain_admin(keystone.create_trustee(&name, &password)).await?,
         };
         info!(trustee = %user, "trustee ready");
@@ -101,7 +122,7 @@ impl Conductor {
             change = change.put(&credential);
         }
         self.commit(change.put(&operation.at(Step::Trust))).await?;
-        Ok(Progress::Again)
+        Ok(next)
     }
 
     /// Says whose credentials were refused, where the tenant could not guess it.
@@ -134,7 +155,12 @@ impl Conductor {
         let keystone = self.inner.cloud.keystone();
         let (user, password) = moment.trustee(&self.inner.store)?;
         let user = user.ok_or_else(|| StepError::failed("The trustee's id was lost."))?;
-        let trust = match self.act(keystone.trusts_of(user, &password)).await?.into_iter().next() {
+        let known = keystone.trusts_of(user, &password).await;
+        if is_refused(&known) {
+            // As it is in the second of a new password, whose end a restart may not have awaited.
+            return Ok(Progress::Wait("Keystone refuses the cluster's trustee.".to_owned()));
+        }
+        let trust = match self.act(async { known }).await?.into_iter().next() {
             Some(trust) => trust.id,
             None => {
                 let token = moment
@@ -282,7 +308,7 @@ impl Conductor {
     fn plan(&self, moment: &Moment) -> Result<ClusterPlan, StepError> {
         moment
             .plan(&self.inner.settings, &self.inner.enrolment)
-            .ok_or_else(|| StepError::failed("The cluster's template or facts were lost."))
+            .ok_or_else(|| StepError::failed(moment.cannot_plan()))
     }
 
     /// What Heat should build, with the trustee's credentials where the driver wants them.
@@ -322,7 +348,8 @@ impl Conductor {
             limits: waits.limits,
             discovery: moment.tokens.first().map(|t| &t.record),
             deadline: operation.deadline,
-            now: self.inner.clock.now(),
+            now: self.time_of(operation),
+            wall: self.inner.clock.now(),
         });
         match next {
             AwaitNext::LookAgain(progress) => {
@@ -565,4 +592,9 @@ impl Operation {
     pub(super) fn at(&self, step: Step) -> Self {
         Self { step, attempt: 0, ..self.clone() }
     }
+}
+
+/// Whether Keystone does not accept who asks.
+fn is_refused<T>(answer: &Result<T, CloudError>) -> bool {
+    matches!(answer, Err(CloudError::Refused { status: 401, .. }))
 }

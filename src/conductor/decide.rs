@@ -52,7 +52,10 @@ pub struct Awaited<'a> {
     /// Where the masters register to find each other, if they do.
     pub discovery: Option<&'a DiscoveryToken>,
     pub deadline: Option<Timestamp>,
+    /// By the operation's own count, whatever the wall's clock was set to meanwhile.
     pub now: Timestamp,
+    /// By the wall's clock, as reports of nodes are dated.
+    pub wall: Timestamp,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -165,8 +168,10 @@ fn registered(token: &DiscoveryToken) -> String {
 
 /// The first node that has taken too long, once too many have for the cluster to be complete.
 fn overdue(seen: &Awaited<'_>) -> Option<AwaitNext> {
-    let is_over =
-        |since: Timestamp, limit: Option<Duration>| limit.filter(|l| seen.now.since(since) >= *l);
+    // Of a moment before the clock was set the one difference is true, of one after it the other;
+    // the wrong one is never the smaller.
+    let passed = |since: Timestamp| seen.now.since(since).min(seen.wall.since(since));
+    let is_over = |since: Timestamp, limit: Option<Duration>| limit.filter(|l| passed(since) >= *l);
     let mut late: Vec<(&str, String)> = Vec::new();
     for node in seen.nodes.iter().filter(|n| !n.is_ready()) {
         let group = node.nodegroup.as_str();
@@ -332,6 +337,7 @@ mod tests {
                 discovery: None,
                 deadline: Some(Timestamp::EPOCH.plus(Duration::from_secs(deadline))),
                 now,
+                wall: now,
             })
         };
         let complete = heat("CREATE_COMPLETE", "");
@@ -382,6 +388,7 @@ mod tests {
                 discovery: None,
                 deadline: None,
                 now: at(now),
+                wall: at(now),
             });
             match next {
                 AwaitNext::Fail { reason, nodegroup } => Some((reason, nodegroup.unwrap())),
@@ -432,6 +439,7 @@ mod tests {
                 discovery: Some(token),
                 deadline: None,
                 now: at(5000),
+                wall: at(5000),
             });
             let AwaitNext::LookAgain(sentence) = next else { panic!("{next:?}") };
             sentence.trim_start_matches("Stack CREATE_IN_PROGRESS; 0 of 4 nodes ready").to_owned()

@@ -65,7 +65,8 @@ impl Conductor {
     }
 
     /// The change that also remembers what a cluster is made of. A driver's files are written
-    /// once; where somebody collects them at this moment the change is stale.
+    /// once, and again where they cannot be read; where somebody collects them at this moment the
+    /// change is stale.
     pub(super) fn remember(
         &self,
         change: Change,
@@ -74,9 +75,9 @@ impl Conductor {
     ) -> Result<Change, StoreError> {
         let digest = driver.directory().digest();
         let change = change.put(&ClusterDriver { cluster_id: cluster, digest: digest.to_owned() });
-        Ok(match self.inner.store.read(|view| view.driver(digest))? {
-            Some(known) => change.expect_exists(&known.record),
-            None => change.put(&stored(driver)),
+        Ok(match self.inner.store.read(|view| view.has_driver(digest))? {
+            true => change.expect_exists(&stored(driver)),
+            false => change.put(&stored(driver)),
         })
     }
 

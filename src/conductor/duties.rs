@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::moment::Moment;
+use super::outlook::few;
 use super::{Conductor, Progress, Refusal, StepError};
 use crate::base::secret::Secret;
 use crate::driver::BundleFile;
@@ -60,6 +61,19 @@ fn next(operation: Sequence, asked: &[Ask], duties: &[&Duty]) -> DutyNext {
     }
 }
 
+/// "Duty drain: waiting for k1-master-0 to drain k1-node-1." Pure.
+fn waiting(asked: &[Ask], nodes: &[String]) -> String {
+    let (kind, targets) = match asked.first() {
+        Some(ask) => (ask.kind.as_str(), few(&ask.targets)),
+        None => ("", None),
+    };
+    let nodes = few(nodes).unwrap_or_default();
+    match targets {
+        Some(targets) => format!("Duty {kind}: waiting for {nodes} to {kind} {targets}."),
+        None => format!("Duty {kind}: waiting for {nodes}."),
+    }
+}
+
 impl Conductor {
     /// Gives the duties that have not been given; None when all are done.
     pub(super) async fn ensure_duties(
@@ -91,8 +105,7 @@ impl Conductor {
                 Ok(Some(Progress::Again))
             }
             DutyNext::Wait(nodes) => {
-                let kind = asked.first().map_or("", |ask| ask.kind.as_str());
-                let sentence = format!("Duty {kind}: waiting for {}.", nodes.join(", "));
+                let sentence = waiting(asked, &nodes);
                 if self.is_late(operation) {
                     return Err(StepError::failed(format!(
                         "Timed out: {sentence} A worker that is gone for good must be removed \
@@ -117,9 +130,10 @@ impl Conductor {
         let keys = place.master_index.is_some();
         let present = place.certificates.clone();
         place.certificates = match duty.kind {
-            DutyKind::Drain | DutyKind::DropAuthorities | DutyKind::RenewCredentials => {
-                without_keys(present)
-            }
+            DutyKind::Drain
+            | DutyKind::DropAuthorities
+            | DutyKind::RenewCredentials
+            | DutyKind::Rejoin => without_keys(present),
             DutyKind::TrustAuthorities => {
                 let next = self.next_authorities(&moment, false)?;
                 without_keys(both(&present, &next))
@@ -240,5 +254,14 @@ mod tests {
         let said = "Node m-1 failed in duty drain: no room".to_owned();
         assert_eq!(look(&both(failed)), DutyNext::Fail(said));
         assert_eq!(next(Sequence(5), &[], &[]), DutyNext::Done);
+        // Regression: who drains was named, and not what is drained.
+        let drains = [ask("m-0", &["n-1", "n-2", "n-3", "n-4"])];
+        assert_eq!(
+            waiting(&drains, &["m-0".to_owned()]),
+            "Duty drain: waiting for m-0 to drain n-1, n-2, n-3 and 1 more."
+        );
+        let renews = Ask { kind: DutyKind::RenewCredentials, ..ask("m-0", &[]) };
+        let said = waiting(&[renews], &["m-0".to_owned()]);
+        assert!(said.ends_with(": waiting for m-0."), "{said}");
     }
 }

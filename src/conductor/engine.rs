@@ -25,6 +25,9 @@ pub(super) enum Progress {
     Wait(String),
     /// Nothing to do before this time has passed.
     Pause(Duration),
+    /// Somebody works on it who has the cluster looked at again when that is done. Should they
+    /// be lost, the next round through all operations does.
+    Aside,
     /// The operation is finished.
     Done,
 }
@@ -43,18 +46,18 @@ enum Recovery {
 const ACTS: Backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_secs(30) };
 pub(super) const LOOKS: Backoff =
     Backoff { first: Duration::from_secs(1), most: Duration::from_secs(4) };
+/// Keystone takes a token for revoked that it gives in the second of a new password.
+pub(super) const AFTER_NEW_PASSWORD: Duration = Duration::from_millis(1100);
 /// An operation that is begun sooner than this after it was asked for has not waited.
-const PROMPT: Duration = Duration::from_secs(5);
+pub(super) const PROMPT: Duration = Duration::from_secs(5);
+
 impl Conductor {
     /// Takes steps until there is nothing to do now.
     pub(super) async fn look_after(&self, id: ClusterId) {
         while !self.inner.stopping.is_cancelled() {
             let moment = match Moment::read(&self.inner.store, id) {
                 Ok(Some(moment)) => moment,
-                Ok(None) => {
-                    self.inner.current.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-                    return self.settled(id);
-                }
+                Ok(None) => return self.let_go(id),
                 Err(error) => {
                     error!(%error, "the cluster cannot be read");
                     return self.push(id, LOOKS.most);
@@ -107,6 +110,7 @@ impl Conductor {
             }
             Ok(Progress::Wait(sentence)) => {
                 self.settled(id);
+                let sentence = self.with_refused(id, sentence);
                 self.note(moment, &sentence).await;
                 self.push(id, self.inner.settings.look_interval);
             }
@@ -114,7 +118,14 @@ impl Conductor {
                 self.settled(id);
                 self.push(id, length);
             }
-            Ok(Progress::Done) => self.settled(id),
+            Ok(Progress::Aside) => self.settled(id),
+            Ok(Progress::Done) => {
+                self.settled(id);
+                if operation.kind == OperationKind::Delete {
+                    // Read again: nothing is kept of a cluster that is no more.
+                    return ControlFlow::Continue(());
+                }
+            }
             Err(StepError::Store(StoreError::Stale)) => {
                 debug!("a tenant changed something meanwhile: read again");
                 return ControlFlow::Continue(());
@@ -129,8 +140,12 @@ impl Conductor {
     /// of its cluster, or for a place among those that are worked on.
     fn is_its_turn(&self, operation: &Operation) -> bool {
         let mut current = self.inner.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_new =
-            current.insert(operation.cluster_id, operation.sequence) != Some(operation.sequence);
+        let known = current.get(&operation.cluster_id).is_some_and(|c| c.0 == operation.sequence);
+        if !known {
+            let seen = (operation.sequence, self.inner.clock.anchor());
+            current.insert(operation.cluster_id, seen);
+        }
+        let is_new = !known;
         let waited = self.inner.clock.now().since(operation.began);
         is_new && operation.step == operation.kind.first_step() && waited > PROMPT
     }
@@ -154,11 +169,24 @@ impl Conductor {
         operation: &Operation,
     ) -> Option<Timestamp> {
         let time = Duration::from_secs(60 * u64::from(self.minutes(moment)));
-        operation.deadline.map(|_| self.inner.clock.now().plus(time))
+        operation.deadline.map(|_| self.time_of(operation).plus(time))
+    }
+
+    /// The time by which an operation's deadlines are judged. It is counted from when this process
+    /// has seen the operation first, so that nobody who sets the clock ends what is being built.
+    /// After a restart the wall's time is what there is.
+    pub(super) fn time_of(&self, operation: &Operation) -> Timestamp {
+        let current = self.inner.current.lock().unwrap_or_else(PoisonError::into_inner);
+        match current.get(&operation.cluster_id) {
+            Some((sequence, seen)) if *sequence == operation.sequence => {
+                self.inner.clock.now_by(seen)
+            }
+            _ => self.inner.clock.now(),
+        }
     }
 
     pub(super) fn is_late(&self, operation: &Operation) -> bool {
-        operation.deadline.is_some_and(|at| self.inner.clock.now() >= at)
+        operation.deadline.is_some_and(|at| self.time_of(operation) >= at)
     }
 
     /// Tries again later, or closes the operation and goes on with the one behind it.
@@ -218,6 +246,10 @@ impl Conductor {
             failed => failed,
         };
         let StepError::Failed { reason, nodegroup } = failed else { return Recovery::Stopped };
+        let reason = match operation.kind {
+            OperationKind::Delete => reason,
+            _ => self.with_refused(moment.id(), reason),
+        };
         let outcome = self.fail(moment, operation, &reason, nodegroup.as_deref()).await;
         match outcome {
             Ok(()) => Recovery::Failed,
@@ -241,6 +273,14 @@ impl Conductor {
         let count = attempts.entry(id).or_default();
         *count = count.saturating_add(1);
         *count - 1
+    }
+
+    /// The cluster is no more. Its place in the queue is given up when this run has ended.
+    fn let_go(&self, id: ClusterId) {
+        self.settled(id);
+        self.inner.current.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        self.inner.drawings.forget(id);
+        self.inner.gone.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
     }
 
     fn settled(&self, id: ClusterId) {

@@ -62,7 +62,7 @@ impl StepFigures {
         let (operation, step) = (operation.kind.as_str(), operation.step.as_str());
         let outcome = match outcome {
             Ok(Progress::Again) => "advanced",
-            Ok(Progress::Wait(_) | Progress::Pause(_)) => "waiting",
+            Ok(Progress::Wait(_) | Progress::Pause(_) | Progress::Aside) => "waiting",
             Ok(Progress::Done) => "finished",
             Err(StepError::Store(StoreError::Stale)) => "stale",
             Err(StepError::Store(_)) => "disk",

@@ -36,6 +36,8 @@ const READ: usize = 64;
 /// Nodes named in a reason, and the bytes of their names; those that are not ready come first.
 const NAMED: usize = 1000;
 const NAMED_BYTES: usize = 48 << 10;
+/// What tenants are told of every failure; the log has more.
+const NO_ANSWER: &str = "The API does not answer at its address as a healthy one does.";
 /// How often a finding is written against others who write the same record.
 const TRIES: usize = 4;
 
@@ -105,7 +107,7 @@ impl Conductor {
         let at = |place: u64| began + interval.mul_f64(place as f64 / count as f64);
         let (mut place, mut after) = (0, None);
         loop {
-            let page = Page { after, limit: READ, descending: false };
+            let page = Page { after, limit: READ, ..Page::ALL };
             let read = self.inner.store.read(|view| view.clusters(Scope::Everyone, page));
             let clusters = read.unwrap_or_else(unreadable);
             let Some(last) = clusters.last() else { break };
@@ -150,13 +152,31 @@ impl Conductor {
             Wish::Nothing => return,
             Wish::Say(finding) => finding,
             Wish::Ask { url } => {
+                match self.reachable(&subject.cluster, url).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(forbidden)) => {
+                        unwell(&subject.cluster, &format!("{url} is not called: {forbidden}"));
+                        return self.say(subject, Finding::no_answer()).await;
+                    }
+                    // Nothing is known, so nothing is said.
+                    Err(error) => {
+                        return warn!(%error, "whether the API may be called is not known");
+                    }
+                }
                 let seen = match self.access(&subject, url) {
                     Ok(access) => kube::look(&access, self.inner.settings.health_timeout).await,
                     Err(reason) => Err(reason),
                 };
+                if let Err(error) = &seen {
+                    unwell(&subject.cluster, &error.to_string());
+                }
                 judge(seen)
             }
         };
+        self.say(subject, finding).await;
+    }
+
+    async fn say(&self, subject: Subject, finding: Finding) {
         if let Err(error) = self.tell(subject, finding).await {
             warn!(%error, "the cluster's health cannot be written");
         }
@@ -261,6 +281,12 @@ impl Finding {
         Self { status, reason: BTreeMap::from([("api".to_owned(), api.into())]) }
     }
 
+    /// One sentence for whatever went wrong on the way: what differs would tell tenants who listens
+    /// where, and how.
+    fn no_answer() -> Self {
+        Self::of(HealthStatus::Unhealthy, NO_ANSWER)
+    }
+
     fn is_shown_by(&self, cluster: &Cluster) -> bool {
         cluster.health_status == Some(self.status) && cluster.health_status_reason == self.reason
     }
@@ -317,11 +343,19 @@ fn is_set(cluster: &Cluster, name: &str) -> Option<bool> {
     label::flag(cluster.labels.get(name)?)
 }
 
+/// The reason is for the operator, once for each time that the cluster falls ill.
+fn unwell(cluster: &Cluster, reason: &str) {
+    match cluster.health_status == Some(HealthStatus::Unhealthy) {
+        true => debug!(reason, "the cluster is still not well"),
+        false => warn!(reason, "the cluster is not well"),
+    }
+}
+
 /// What a look says of the cluster.
 fn judge(seen: Result<Vec<Node>, KubeError>) -> Finding {
     let mut nodes = match seen {
         Ok(nodes) => nodes,
-        Err(error) => return Finding::of(HealthStatus::Unhealthy, error.to_string()),
+        Err(_) => return Finding::no_answer(),
     };
     let status = match nodes.iter().all(|node| node.is_ready) {
         true => HealthStatus::Healthy,

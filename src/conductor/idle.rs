@@ -11,12 +11,14 @@ use crate::base::id::Entropy;
 use crate::base::points::Points;
 use crate::base::secret::Secret;
 use crate::driver::{Drivers, plan};
+use crate::model::certificate::KeyAlgorithm;
+use crate::model::first_contact::Rules;
 use crate::model::labels::UnknownLabels;
 use crate::openstack::{
     Accounts, Cloud, CloudSettings, Identity, Service, ServiceSettings, Tokens,
 };
 use crate::pki::enrolment::EnrolmentKey;
-use crate::pki::mill::Mill;
+use crate::pki::mill::{Keys, Mill};
 use crate::store::Store;
 
 /// The conductor over `store`, and the token cache of its cloud.
@@ -86,6 +88,9 @@ pub(crate) fn conductor_with(
         heat_reauthenticates: false,
         lb_delete_timeout: Duration::from_secs(60),
         unknown_labels: UnknownLabels::Warn,
+        health_allow_loopback: true,
+        own_addresses: Vec::new(),
+        first_contact: Rules::default(),
     };
     decide(&mut settings);
     let conductor = Conductor::new(Parts {
@@ -96,7 +101,7 @@ pub(crate) fn conductor_with(
         clock: Clock::real(),
         entropy: Entropy::new(),
         enrolment: EnrolmentKey::new(&[1; EnrolmentKey::BYTES]),
-        mill: Mill::start(1, 2048).expect("a size that is allowed"),
+        mill: Mill::start(1, Keys::plain(KeyAlgorithm::EcdsaP256)).expect("a size that is allowed"),
         points: Points::default(),
     });
     (conductor, tokens)

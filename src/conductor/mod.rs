@@ -16,11 +16,13 @@ mod drivers;
 mod duties;
 mod engine;
 mod figures;
+mod first_contact;
 mod groups;
 mod health;
 mod identity;
 #[cfg(test)]
 pub(crate) mod idle;
+mod keys;
 mod label_checks;
 mod meant;
 mod moment;
@@ -28,7 +30,10 @@ mod nodes;
 mod orders;
 mod outlook;
 mod queue;
+mod reachable;
 mod refusal;
+mod resizing;
+mod rollout;
 mod rotate;
 mod sync;
 mod template_change;
@@ -37,7 +42,8 @@ mod tests;
 mod update;
 mod upgrade;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -47,12 +53,14 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, error_span, info, warn};
 
-use crate::base::clock::Clock;
+use crate::base::clock::{Anchor, Clock};
 use crate::base::id::Entropy;
+use crate::base::party::Party;
 use crate::base::points::{Points, Stopped};
 use crate::base::pulse::Pulse;
 use crate::base::secret::{CannotOpen, Secret};
 use crate::driver::{Driver, Drivers, plan};
+use crate::model::first_contact::Rules;
 use crate::model::labels::UnknownLabels;
 use crate::model::operation::Step;
 use crate::model::requester::Requester;
@@ -62,6 +70,7 @@ use crate::model::{ClusterId, Sequence};
 use crate::openstack::{Cloud, CloudError};
 use crate::pki::enrolment::EnrolmentKey;
 use crate::pki::mill::Mill;
+use crate::pki::vendor_data::VendorKey;
 use crate::store::{Change, Store, StoreError};
 
 pub use admit::{
@@ -70,8 +79,11 @@ pub use admit::{
 };
 use engine::{LOOKS, Progress};
 pub use figures::StepFigures;
+use first_contact::Doorstep;
+pub use first_contact::{NotLetIn, Visitor};
 use identity::Sessions;
-pub use label_checks::check_unknown;
+use keys::Drawings;
+pub use label_checks::{Limits, check_unknown};
 pub use orders::{ResizeOrder, UpgradeOrder};
 use queue::{Queue, Turn};
 pub use refusal::Refusal;
@@ -116,6 +128,12 @@ pub struct Settings {
     /// How long a deletion waits for load balancers of the cluster's services.
     pub lb_delete_timeout: Duration,
     pub unknown_labels: UnknownLabels,
+    /// Whether clusters' APIs on loopback addresses are called: for labs on one machine.
+    pub health_allow_loopback: bool,
+    /// Addresses of magnumd's own listeners, as far as they are known by number.
+    pub own_addresses: Vec<IpAddr>,
+    /// What a server has to prove before it is believed to be a node.
+    pub first_contact: Rules,
 }
 
 /// Clones share one conductor.
@@ -135,15 +153,23 @@ struct Inner {
     entropy: Entropy,
     points: Points,
     enrolment: EnrolmentKey,
+    /// Makes the secrets that Nova gives servers.
+    vendor: VendorKey,
+    doorstep: Doorstep,
     mill: Mill,
+    drawings: Drawings,
     queue: Mutex<Queue>,
     wake: Notify,
     /// Cancelled when nothing new shall begin.
     stopping: CancellationToken,
     attempts: Mutex<HashMap<ClusterId, u32>>,
     /// The operation that each cluster was looked at for last.
-    current: Mutex<HashMap<ClusterId, Sequence>>,
+    current: Mutex<HashMap<ClusterId, (Sequence, Anchor)>>,
+    /// Clusters that a run has found to be no more.
+    gone: Mutex<HashSet<ClusterId>>,
     sessions: Sessions,
+    /// Where Neutron has said that a cluster's API may be called: cluster and URL.
+    vouched: Cache<(ClusterId, String), ()>,
     /// Stacks that a look has just seen in progress, by id.
     in_progress: Cache<String, Stack>,
     figures: StepFigures,
@@ -206,6 +232,7 @@ impl Conductor {
         // Shorter than the interval, so that the look at its end sees for itself.
         let moment = clock.real_length(settings.look_interval) * 3 / 4;
         let in_progress = Cache::builder().max_capacity(10_000).time_to_live(moment).build();
+        let queue = Mutex::new(Queue::of_lanes(settings.lanes));
         Self {
             inner: Arc::new(Inner {
                 store,
@@ -216,14 +243,22 @@ impl Conductor {
                 clock,
                 entropy,
                 points,
+                vendor: VendorKey::of(&enrolment),
+                doorstep: Doorstep::default(),
                 enrolment,
                 mill,
-                queue: Mutex::default(),
+                drawings: Drawings::default(),
+                queue,
                 wake: Notify::new(),
                 stopping: CancellationToken::new(),
                 attempts: Mutex::default(),
                 current: Mutex::default(),
+                gone: Mutex::default(),
                 sessions: Sessions::default(),
+                vouched: Cache::builder()
+                    .max_capacity(10_000)
+                    .time_to_live(Duration::from_secs(300))
+                    .build(),
                 in_progress,
                 figures: StepFigures::default(),
                 pulse: Pulse::default(),
@@ -248,7 +283,14 @@ impl Conductor {
 
     fn push(&self, id: ClusterId, wait: Duration) {
         let at = Instant::now() + self.inner.clock.real_length(wait);
-        self.queue().push(id, at);
+        if !self.queue().push(id, at) {
+            let cluster = self.inner.store.read(|view| view.cluster(id));
+            // One that cannot be read belongs to nobody here; its run says why.
+            let project = cluster.ok().flatten().map(|c| c.record.project_id).unwrap_or_default();
+            let mut queue = self.queue();
+            queue.introduce(id, &project);
+            queue.push(id, at);
+        }
         self.inner.wake.notify_one();
     }
 
@@ -300,11 +342,14 @@ impl Conductor {
                 false => Turn::Idle,
             };
             let until = match turn {
-                Turn::Run(id) => {
+                Turn::Run(id, project) => {
                     let conductor = self.clone();
                     // Of the highest level, so that no filter takes the names from the lines.
                     let span = error_span!("run", cluster = %id);
-                    let lane = async move { conductor.look_after(id).await }.instrument(span);
+                    let lane = async move {
+                        Party::Project(project).scope(conductor.look_after(id)).await;
+                    };
+                    let lane = lane.instrument(span);
                     names.insert(lanes.spawn(lane).id(), id);
                     continue;
                 }
@@ -324,7 +369,7 @@ impl Conductor {
                         Err(panicked) => panicked.id(),
                     };
                     if let Some(id) = names.remove(&task) {
-                        self.queue().finished(id);
+                        self.finished(id);
                         if ended.is_err() {
                             error!(cluster = %id, "a run panicked; it is tried again");
                             self.push(id, LOOKS.most);
@@ -339,6 +384,15 @@ impl Conductor {
         let drained = async { while lanes.join_next().await.is_some() {} };
         if tokio::time::timeout(DRAIN, drained).await.is_err() {
             warn!("running steps were cut off; they resume at the next start");
+        }
+    }
+
+    /// Gives a run's lane back.
+    fn finished(&self, id: ClusterId) {
+        let mut queue = self.queue();
+        queue.finished(id);
+        if self.inner.gone.lock().unwrap_or_else(PoisonError::into_inner).remove(&id) {
+            queue.forget(id);
         }
     }
 

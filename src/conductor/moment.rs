@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::base::secret::{CannotOpen, Secret};
-use crate::driver::plan::{ClusterPlan, Enrolment, NodeImages, Trust};
+use crate::driver::plan::{ClusterPlan, Enrolment, NodeFlavors, NodeImages, Trust};
 use crate::model::certificate::NextCertificate;
 use crate::model::cluster::Cluster;
 use crate::model::cluster_template::ClusterTemplate;
@@ -59,7 +59,7 @@ impl Moment {
             let Some(cluster) = view.cluster(id)? else { return Ok(None) };
             let mut operations = view.operations_of(id)?.into_iter();
             Ok(Some(Self {
-                template: view.template(cluster.template_id)?,
+                template: view.template_of(&cluster)?,
                 groups: view.nodegroups(id)?,
                 operation: operations.next(),
                 queued: operations.collect(),
@@ -79,6 +79,19 @@ impl Moment {
 
     pub fn id(&self) -> ClusterId {
         self.cluster.id
+    }
+
+    /// Why there is no plan: what a plan is made of is not there, or its record is damaged.
+    pub fn cannot_plan(&self) -> String {
+        match self.template {
+            None => format!(
+                "Cluster template {} of cluster {} is missing or damaged, and this is made of it. \
+                 The cluster can be deleted; an administrator sees what is the matter with magnumd \
+                 verify.",
+                self.cluster.template_id, self.cluster.name
+            ),
+            Some(_) => format!("What cluster {} stands on is not on record.", self.cluster.name),
+        }
     }
 
     /// Masters and workers wanted.
@@ -131,11 +144,13 @@ impl Moment {
         let enrolment = enrolment(&self.cluster, &groups, key);
         let own = self.groups.iter().find(|g| g.is_default).and_then(|g| self.rollout(g));
         let masters = own.map(|r| r.masters.clone()).unwrap_or_default();
+        let flavors = own.map(|r| r.master_flavors.clone()).unwrap_or_default();
         Some(ClusterPlan {
             foundation: None,
             revision: String::new(),
             removals: Vec::new(),
             images: NodeImages { masters, ..NodeImages::default() },
+            flavors: NodeFlavors { masters: flavors, ..NodeFlavors::default() },
             trust: None,
             inlined: None,
             cluster: self.cluster.record.clone(),
@@ -217,6 +232,7 @@ impl Moment {
             revision: String::new(),
             removals: Vec::new(),
             images: NodeImages::default(),
+            flavors: NodeFlavors::default(),
             trust: None,
             inlined: None,
         })
@@ -239,9 +255,9 @@ impl Moment {
         }
     }
 
-    /// Tells a plan which workers an upgrade has not reached, of those that the group will have
-    /// once `removals` are gone from `stack`.
-    pub fn give_images(
+    /// Tells a plan which images and flavors workers have that an upgrade has not reached, of those
+    /// that the group will have once `removals` are gone from `stack`.
+    pub fn give_makes(
         &self,
         plan: &mut ClusterPlan,
         group: &NodeGroup,
@@ -251,6 +267,12 @@ impl Moment {
         let Some(rollout) = self.rollout(group).filter(|r| !r.workers.is_empty()) else { return };
         let image = |i: u32| rollout.workers.get(&i).unwrap_or(&plan.facts.image_id).clone();
         let members = upcoming(stack, self.node_count(group), removals);
+        if !rollout.worker_flavors.is_empty() {
+            let flavor = |i: u32| {
+                rollout.worker_flavors.get(&i).unwrap_or(&plan.facts.worker_flavor).clone()
+            };
+            plan.flavors.workers = members.iter().map(|i| (*i, flavor(*i))).collect();
+        }
         plan.images.workers = members.into_iter().map(|i| (i, image(i))).collect();
     }
 }

@@ -16,18 +16,6 @@ use crate::pki::authority::{Authority, Leaf};
 use crate::store::Change;
 
 impl Conductor {
-    /// Whether `instance` is a Nova server of this name in the cluster's project.
-    pub async fn is_server_of(
-        &self,
-        cluster: ClusterId,
-        name: &str,
-        instance: &str,
-    ) -> Result<bool, Refusal> {
-        let moment = self.moment(cluster)?;
-        let actor = self.reader(&moment).await?;
-        Ok(self.inner.cloud.has_server(&actor, name, instance).await?)
-    }
-
     /// Whether the server of a name that is new runs from the disk that it is to have. While an
     /// upgrade is about to rebuild it, what still runs on it is the node that goes.
     pub async fn is_rebuilt(
@@ -99,8 +87,7 @@ impl Conductor {
             Some(group) => moment.plan_of(group, settings, key),
             None => moment.plan(settings, key),
         };
-        let mut plan = plan
-            .ok_or_else(|| Refusal::Internal("the cluster's template or facts are lost".into()))?;
+        let mut plan = plan.ok_or_else(|| Refusal::Conflict(moment.cannot_plan()))?;
         if self.driver(moment)?.wants_trust() {
             let entrusted = moment.entrusted(&self.inner.store);
             plan.trust = entrusted.map_err(|e| Refusal::Internal(e.to_string()))?;
@@ -136,7 +123,7 @@ impl Conductor {
         let shown = self.look(moment, true).await?.ok_or_else(later)?;
         let plan = moment
             .plan(&self.inner.settings, &self.inner.enrolment)
-            .ok_or_else(|| Refusal::Internal("the cluster's template or facts are lost".into()))?;
+            .ok_or_else(|| Refusal::Conflict(moment.cannot_plan()))?;
         let outcome = self.driver(moment)?.outcome(&plan, &shown);
         let mut known = facts.record.clone();
         known.master_addresses = outcome.master_private.ok_or_else(later)?;

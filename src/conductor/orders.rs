@@ -390,8 +390,7 @@ impl Conductor {
                 moment.further(group, foundation, settings, key)
             }
         };
-        let mut plan = plan
-            .ok_or_else(|| Refusal::Internal("the cluster's template or facts are lost".into()))?;
+        let mut plan = plan.ok_or_else(|| Refusal::Conflict(moment.cannot_plan()))?;
         "check".clone_into(&mut plan.revision);
         let driver = self.driver(moment)?;
         Ok(driver.check(&plan)?)
@@ -435,12 +434,21 @@ fn more_than_a_record(moment: &Moment) -> Result<(), Refusal> {
 
 fn not_on_its_way(moment: &Moment) -> Result<(), Refusal> {
     use Status::{CreateFailed, CreateInProgress, DeleteComplete, DeleteFailed, DeleteInProgress};
-    match moment.cluster.status {
-        CreateInProgress | CreateFailed | DeleteInProgress | DeleteFailed | DeleteComplete => {
-            Err(busy(moment, "only a cluster that was built and is not being deleted can change"))
+    // As in Magnum, what was never complete can only be deleted.
+    let cure = match moment.cluster.status {
+        CreateInProgress => "Try again when this has changed.",
+        CreateFailed => {
+            "Delete it and create it again; should all its nodes become ready yet, it becomes \
+             complete by itself."
         }
-        _ => Ok(()),
-    }
+        DeleteFailed => "Delete it again.",
+        DeleteInProgress | DeleteComplete => "Create a new one.",
+        _ => return Ok(()),
+    };
+    Err(Refusal::Conflict(format!(
+        "Cluster {} is {}: only a cluster that was built and is not being deleted can change. {cure}",
+        moment.cluster.name, moment.cluster.status
+    )))
 }
 
 /// Complete, or an update that runs or has failed; of the cluster for orders about all of it,
@@ -452,6 +460,11 @@ fn may_change(moment: &Moment, group: Option<&Stored<NodeGroup>>) -> Result<(), 
     match group.status {
         Status::UpdateInProgress | Status::UpdateFailed | Status::RollbackFailed => Ok(()),
         status if status.is_complete() && status != Status::DeleteComplete => Ok(()),
+        Status::CreateFailed | Status::DeleteFailed => Err(Refusal::Conflict(format!(
+            "Node group {} is {}: only one that was built can change. Delete it and, if it is still \
+             wanted, create it again.",
+            group.name, group.status
+        ))),
         status => Err(Refusal::Conflict(format!(
             "Node group {} is {status}: it can change when it is complete.",
             group.name

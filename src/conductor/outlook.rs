@@ -42,8 +42,10 @@ pub struct Changing<'a> {
     pub stack: Option<&'a Stack>,
     /// The group's nodes that have a server.
     pub nodes: &'a [&'a Node],
-    /// How many of them must be ready.
+    /// How many of them must be ready; 0 where the change brings no new ones.
     pub wanted: u32,
+    /// How many nodes the change takes away.
+    pub going: u32,
     pub began: Timestamp,
     pub deadline: Option<Timestamp>,
     pub now: Timestamp,
@@ -75,7 +77,7 @@ pub fn change(seen: &Changing<'_>) -> ChangeNext {
     let late = seen.deadline.is_some_and(|at| seen.now >= at);
     let ready = seen.nodes.iter().filter(|n| n.is_ready()).count();
     let ready = u32::try_from(ready).unwrap_or(u32::MAX);
-    let progress = format!("Stack {}; {ready} of {} nodes ready.", stack.status, seen.wanted);
+    let progress = progress(seen, stack, ready);
     if stack.is_in_progress() || ready < seen.wanted {
         // A node that had failed before is not what this change is about.
         let broken = |n: &&&Node| n.has_failed() && n.last_seen >= seen.began;
@@ -91,23 +93,82 @@ pub fn change(seen: &Changing<'_>) -> ChangeNext {
     ChangeNext::Settle
 }
 
-/// The cluster's status that its groups' statuses amount to, and a sentence where some failed.
+/// "Stack UPDATE_COMPLETE; 1 of 3 nodes ready; k1-node-2: certs, 1 not heard from."
+fn progress(seen: &Changing<'_>, stack: &Stack, ready: u32) -> String {
+    let mut parts = vec![format!("Stack {}", stack.status)];
+    if seen.going > 0 {
+        let (nodes, are) = if seen.going == 1 { ("node", "is") } else { ("nodes", "are") };
+        parts.push(format!("{} {nodes} {are} being removed", seen.going));
+    }
+    if seen.wanted > 0 {
+        parts.push(format!("{ready} of {} nodes ready", seen.wanted));
+        let waiting = seen.nodes.iter().filter(|n| !n.is_ready());
+        let mut waiting: Vec<String> =
+            few(&waiting.map(|n| format!("{}: {}", n.name, n.phase)).collect::<Vec<_>>())
+                .into_iter()
+                .collect();
+        let heard = u32::try_from(seen.nodes.len()).unwrap_or(u32::MAX);
+        let silent = seen.wanted.saturating_sub(heard);
+        // While Heat is at work there need not be servers yet.
+        if silent > 0 && !stack.is_in_progress() {
+            waiting.push(format!("{silent} not heard from"));
+        }
+        if !waiting.is_empty() {
+            parts.push(waiting.join(", "));
+        }
+    }
+    format!("{}.", parts.join("; "))
+}
+
+/// The first of some names, and how many more there are; None of none.
+pub fn few(names: &[String]) -> Option<String> {
+    const MOST: usize = 3;
+    let shown = names.iter().take(MOST).cloned().collect::<Vec<_>>().join(", ");
+    match names.len() {
+        0 => None,
+        all if all > MOST => Some(format!("{shown} and {} more", all - MOST)),
+        _ => Some(shown),
+    }
+}
+
+/// One group among all of its cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct Part<'g> {
+    pub name: &'g str,
+    pub status: Status,
+    pub reason: Option<&'g str>,
+}
+
+/// The cluster's status that its groups' statuses amount to, and a sentence where some failed, with
+/// the cause that the first of them tells.
 pub fn aggregate<'g>(
     before: Status,
-    groups: impl IntoIterator<Item = (&'g str, Status)>,
+    groups: impl IntoIterator<Item = Part<'g>>,
 ) -> (Status, Option<String>) {
-    let groups: Vec<(&str, Status)> = groups.into_iter().collect();
-    let failed: Vec<String> = groups
-        .iter()
-        .filter(|(_, status)| status.is_failed())
-        .map(|(name, _)| format!("{name} failed"))
-        .collect();
+    /// Characters of a cause: the whole of it is among the faults.
+    const LONGEST: usize = 500;
+    let groups: Vec<Part<'_>> = groups.into_iter().collect();
+    let failed: Vec<&Part<'_>> = groups.iter().filter(|g| g.status.is_failed()).collect();
     let created = |status: Status| status == Status::CreateComplete;
-    if groups.iter().any(|(_, status)| status.is_in_progress()) {
+    if groups.iter().any(|g| g.status.is_in_progress()) {
         (Status::UpdateInProgress, None)
     } else if !failed.is_empty() {
-        (Status::UpdateFailed, Some(format!("{}.", failed.join(", "))))
-    } else if created(before) && groups.iter().all(|(_, status)| created(*status)) {
+        let names: Vec<String> = failed.iter().map(|g| format!("{} failed", g.name)).collect();
+        let told = failed.iter().find_map(|g| {
+            // Warnings stand below.
+            let reason = g.reason?.lines().next()?.trim();
+            (!reason.is_empty()).then_some((g.name, reason))
+        });
+        let mut said = names.join(", ");
+        if let Some((name, reason)) = told {
+            let of = if failed.len() > 1 { format!("{name}: ") } else { String::new() };
+            let cause: String = reason.chars().take(LONGEST).collect();
+            let end = if cause.len() < reason.len() { "…" } else { "" };
+            let cause = cause.trim_end_matches('.');
+            said = format!("{said}: {of}{cause}{end}");
+        }
+        (Status::UpdateFailed, Some(format!("{said}.")))
+    } else if created(before) && groups.iter().all(|g| created(g.status)) {
         (Status::CreateComplete, None)
     } else {
         (Status::UpdateComplete, None)
@@ -160,6 +221,8 @@ pub fn at_rest(shown: Status, stack_id: &str, stack: Option<&Stack>) -> Option<(
             Status::UpdateFailed,
             format!("The stack is being deleted by somebody else: {}.", s.status),
         ),
+        // Heat may go on with what an order has given up.
+        Some(s) if s.is_in_progress() && shown.is_failed() => return None,
         Some(s) if s.is_in_progress() => (Status::UpdateInProgress, format!("Stack {}.", s.status)),
         Some(s) if s.has_failed() => (Status::UpdateFailed, s.status_reason.clone()),
         // A failure stays until the next order: its node may still be broken. Creation is never
@@ -240,13 +303,14 @@ mod tests {
                 stack: Some(&stack(status, "9")),
                 nodes,
                 wanted,
+                going: 0,
                 began: at(began),
                 deadline: Some(at(100)),
                 now: at(now),
             })
         };
         assert_eq!(look("UPDATE_COMPLETE", &[&good], 1, 0, 1), ChangeNext::Settle);
-        let missing = "Stack UPDATE_COMPLETE; 1 of 2 nodes ready.".to_owned();
+        let missing = "Stack UPDATE_COMPLETE; 1 of 2 nodes ready; 1 not heard from.".to_owned();
         assert_eq!(look("UPDATE_COMPLETE", &[&good], 2, 0, 1), ChangeNext::LookAgain(missing));
         assert!(matches!(look("UPDATE_COMPLETE", &[&good], 2, 0, 100), ChangeNext::Fail(_)));
         assert!(matches!(look("UPDATE_IN_PROGRESS", &[&good], 1, 0, 1), ChangeNext::LookAgain(_)));
@@ -263,7 +327,8 @@ mod tests {
     fn one_status_for_all_groups() {
         use Status::{CreateComplete as Made, UpdateComplete as Done, UpdateFailed as Failed};
         let of = |before, statuses: &[Status]| {
-            aggregate(before, ["a", "b", "c"].into_iter().zip(statuses.iter().copied()))
+            let names = ["a", "b", "c"].into_iter().zip(statuses.iter().copied());
+            aggregate(before, names.map(|(name, status)| Part { name, status, reason: None }))
         };
         assert_eq!(of(Made, &[Made, Made]), (Made, None));
         assert_eq!(of(Status::UpdateInProgress, &[Made, Made]), (Done, None));
@@ -272,6 +337,62 @@ mod tests {
         assert_eq!(of(Made, &[Made, Status::CreateFailed]), (Failed, some));
         let going = of(Made, &[Failed, Status::DeleteInProgress]);
         assert_eq!(going, (Status::UpdateInProgress, None));
+    }
+
+    /// Regression: "1 of 0 nodes ready" while a group shrank, and no node by its name.
+    #[test]
+    fn a_wait_says_what_it_waits_for() {
+        let mut slow: Vec<Node> = (1..=5)
+            .map(|i| node(&format!("n{i}"), "x", PhaseState::Started))
+            .map(|n| Node { phase: Phase::Certs, ..n })
+            .collect();
+        slow.push(node("n0", "a", PhaseState::Done));
+        let said = |status: &str, nodes: usize, wanted: u32, going: u32| {
+            let nodes: Vec<&Node> = slow.iter().rev().take(nodes).collect();
+            let seen = Changing {
+                stack: Some(&stack(status, "9")),
+                nodes: &nodes,
+                wanted,
+                going,
+                began: Timestamp::EPOCH,
+                deadline: None,
+                now: Timestamp::EPOCH,
+            };
+            match change(&seen) {
+                ChangeNext::LookAgain(said) => said,
+                other => panic!("{other:?}"),
+            }
+        };
+        let shrinking = said("UPDATE_IN_PROGRESS", 1, 0, 2);
+        assert_eq!(shrinking, "Stack UPDATE_IN_PROGRESS; 2 nodes are being removed.");
+        let one = said("UPDATE_IN_PROGRESS", 1, 2, 1);
+        assert_eq!(one, "Stack UPDATE_IN_PROGRESS; 1 node is being removed; 1 of 2 nodes ready.");
+        assert_eq!(said("UPDATE_IN_PROGRESS", 1, 0, 0), "Stack UPDATE_IN_PROGRESS.");
+        let slow = said("UPDATE_COMPLETE", 2, 3, 0);
+        assert_eq!(slow, "Stack UPDATE_COMPLETE; 1 of 3 nodes ready; n5: certs, 1 not heard from.");
+        let many = said("UPDATE_COMPLETE", 6, 6, 0);
+        assert_eq!(
+            many,
+            "Stack UPDATE_COMPLETE; 1 of 6 nodes ready; n5: certs, n4: certs, n3: certs and 2 more."
+        );
+    }
+
+    /// Regression: a cluster said only which group had failed, and the cause stood elsewhere.
+    #[test]
+    fn a_failure_is_told_with_its_cause() {
+        let part = |name, status, reason| Part { name, status, reason };
+        let of = |parts: &[Part<'static>]| {
+            aggregate(Status::UpdateInProgress, parts.iter().copied()).1.unwrap()
+        };
+        let (good, bad) = (Status::UpdateComplete, Status::UpdateFailed);
+        let quota = "Quota exceeded for cores.\nwarnings: a label";
+        let one = [part("a", good, Some("fine")), part("b", bad, Some(quota))];
+        assert_eq!(of(&one), "b failed: Quota exceeded for cores.");
+        let two = [part("a", bad, None), part("b", bad, Some(quota))];
+        assert_eq!(of(&two), "a failed, b failed: b: Quota exceeded for cores.");
+        let long: &'static str = Box::leak("ä".repeat(9000).into_boxed_str());
+        let said = of(&[part("a", bad, Some(long))]);
+        assert!(said.chars().count() < 600 && said.ends_with("ä…."), "{said}");
     }
 
     #[test]
@@ -310,6 +431,7 @@ mod tests {
         assert_eq!(look(UpdateInProgress, "UPDATE_COMPLETE"), Some(UpdateComplete));
         assert_eq!(look(CreateComplete, "UPDATE_FAILED"), Some(UpdateFailed));
         assert_eq!(look(UpdateFailed, "UPDATE_COMPLETE"), None);
+        assert_eq!(look(UpdateFailed, "UPDATE_IN_PROGRESS"), None, "what an order has given up");
         assert_eq!(look(CreateComplete, "DELETE_IN_PROGRESS"), Some(UpdateFailed));
         let (status, reason) = at_rest(CreateComplete, "s", None).unwrap();
         assert_eq!((status, reason.as_str()), (UpdateFailed, "Stack with id s not found in Heat."));

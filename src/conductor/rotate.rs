@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use super::authorities::masters;
 use super::create::lapsed;
 use super::duties::{Ask, forgotten};
+use super::engine::AFTER_NEW_PASSWORD;
 use super::identity::DEAD_TRUST;
 use super::moment::Moment;
 use super::update::{awaiting_heat, revision};
@@ -164,8 +165,7 @@ impl Conductor {
         let change = Change::new().expect(operation).expect(credential).put(&next).put(&at);
         self.commit(change.expect(&moment.cluster).put(&owned)).await?;
         self.forget_session(moment.id()).await;
-        // Keystone takes a token for revoked that it gives in the second of a new password.
-        Ok(Progress::Pause(Duration::from_millis(1100)))
+        Ok(Progress::Pause(AFTER_NEW_PASSWORD))
     }
 
     async fn ensure_no_former_trust(

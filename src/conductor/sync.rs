@@ -28,7 +28,12 @@ impl Conductor {
             for operation in view.operations()? {
                 self.poke(operation.cluster_id);
             }
-            view.each_cluster(Scope::Everyone, |c| resting.extend(rests(c.status).then_some(c.id)))
+            view.each_cluster(Scope::Everyone, |c| {
+                if rests(c.status) {
+                    self.queue().introduce(c.id, &c.project_id);
+                    resting.push(c.id);
+                }
+            })
         });
         if let Err(error) = read {
             return warn!(%error, "clusters at rest cannot be read");
@@ -96,8 +101,14 @@ impl Conductor {
             let mut next = group.record.clone();
             // Masters share their stack with workers, whose changes are what fails in it.
             let others = group.is_master()
+                && !group.status.is_in_progress()
                 && shown.as_ref().is_some_and(|s| s.has_failed() && !s.is_deleting());
-            let news = at_rest(group.status, stack_id, shown.as_ref()).filter(|_| !others);
+            // Heat may go on with what an order has given up, which shows until the next order.
+            let is_given_up = group.is_default
+                && shown.as_ref().is_some_and(Stack::is_in_progress)
+                && moment.groups.iter().any(|g| g.is_default && g.status.is_failed());
+            let news = at_rest(group.status, stack_id, shown.as_ref());
+            let news = news.filter(|_| !others && !is_given_up);
             if let Some((status, why)) = news {
                 info!(group = group.name, %status, why, "the stack is not as it was");
                 next.status = status;

@@ -1,26 +1,28 @@
 //! What an upgrade's template says otherwise than the one before: applied, or refused in words.
 //!
-//! An upgrade rebuilds servers with another image, and has Heat change what it changes in place.
+//! An upgrade rebuilds servers with another image, resizes them, and has Heat change what it changes in place.
 //! What follows from that for each field of a cluster template:
 //!
 //! - image and labels are what an upgrade is about; the driver decides which labels may change;
 //! - proxies, registry, volume driver, name servers and the like go into files of nodes or into
 //!   the stack, where the driver decides the same;
-//! - what servers, networks and load balancers were made from is neither taken to another flavor or
-//!   network by a rebuild nor, by Heat, without new servers or addresses: here it is refused;
+//! - flavors are changed by a resize, which Heat does in place ([`super::resizing`]); further node
+//!   groups have flavors of their own, and keep them;
+//! - what networks, volumes and load balancers were made from is taken to nothing else by a rebuild
+//!   or resize nor, by Heat, without new servers or addresses: here it is refused;
 //! - what is said about the template itself concerns no cluster.
 //!
 //! A field that the cluster has for itself is no difference, as with labels.
 
 use super::admit::actor;
-use super::{Conductor, Refusal, StepError, Tenant, UpgradeOrder};
+use super::{Conductor, Refusal, StepError, Tenant, UpgradeOrder, resizing};
 use crate::model::cluster::Cluster;
 use crate::model::cluster_template::ClusterTemplate;
 use crate::model::facts::CloudFacts;
 use crate::model::operation::Operation;
-use crate::model::rollout::Rollout;
+use crate::model::rollout::{RoleFlavors, Rollout};
 use crate::model::{ClusterId, TemplateId};
-use crate::openstack::Actor;
+use crate::openstack::{Actor, Image};
 use crate::store::Stored;
 
 /// What a template names, by its names or by what they mean in the cloud; None for what need not be
@@ -35,23 +37,34 @@ struct Named<T> {
 }
 
 impl Conductor {
-    /// Looks at the fields that no driver decides; the template that the cluster follows now, on
-    /// which the answer hangs.
+    /// Looks at the fields that no driver decides. The template that the cluster follows now, on
+    /// which the answer hangs, and the flavors that its default groups shall have.
     pub(super) async fn check_template_change(
         &self,
         tenant: &Tenant<'_>,
         id: ClusterId,
         order: &UpgradeOrder,
-    ) -> Result<TemplateId, Refusal> {
+        image: &Image,
+    ) -> Result<(TemplateId, RoleFlavors), Refusal> {
         let moment = self.moment(id)?;
         let (Some(old), Some(facts)) = (&moment.template, &moment.facts) else {
             // The order itself says what is the matter.
-            return Ok(moment.cluster.template_id);
+            return Ok((moment.cluster.template_id, RoleFlavors::default()));
         };
         let named = to_look_up(&moment.cluster, old, &order.template);
-        let means = self.look_up(&actor(tenant)?, named).await?;
+        let asker = actor(tenant)?;
+        let means = self.look_up(&asker, named).await?;
         compare(&moment.cluster, facts, old, &order.template, &means)?;
-        Ok(moment.cluster.template_id)
+        let is_default = moment.group(order.nodegroup).is_some_and(|g| g.is_default);
+        let flavors = match is_default {
+            true => {
+                let means = (means.flavor.as_ref(), means.master_flavor.as_ref());
+                resizing::asked_for(&moment.cluster, facts, old, means)
+            }
+            false => RoleFlavors::default(),
+        };
+        self.check_resize(&asker, &moment, &flavors, image).await?;
+        Ok((moment.cluster.template_id, flavors))
     }
 
     /// Ids of what is named, all at once.
@@ -98,9 +111,9 @@ impl Conductor {
 
 /// Which of a cluster's fields are its template's, and not something of its own.
 #[derive(Clone, Copy, Debug)]
-struct Followed {
-    flavor: bool,
-    master_flavor: bool,
+pub(super) struct Followed {
+    pub(super) flavor: bool,
+    pub(super) master_flavor: bool,
     keypair: bool,
     fixed_network: bool,
     fixed_subnet: bool,
@@ -110,7 +123,7 @@ struct Followed {
 }
 
 impl Followed {
-    fn of(cluster: &Cluster, old: &ClusterTemplate) -> Self {
+    pub(super) fn of(cluster: &Cluster, old: &ClusterTemplate) -> Self {
         let fixed_subnet = cluster.fixed_subnet == old.fixed_subnet;
         // Of a subnet alone the network follows.
         let by_subnet = fixed_subnet && old.fixed_network.is_none() && old.fixed_subnet.is_some();
@@ -164,8 +177,6 @@ fn compare(
         coe,
         server_type,
         driver,
-        flavor_id,
-        master_flavor_id,
         keypair_id,
         external_network_id,
         fixed_network,
@@ -173,8 +184,10 @@ fn compare(
         docker_volume_size,
         master_lb_enabled,
         floating_ip_enabled,
-        // The driver looks at the distribution, and an upgrade is about the image.
+        // The driver looks at the distribution, and an upgrade is about image and flavors.
         image_id: _,
+        flavor_id: _,
+        master_flavor_id: _,
         cluster_distro: _,
         // The driver's: its manifest says what of it an upgrade keeps or refuses.
         labels: _,
@@ -204,7 +217,6 @@ fn compare(
     let followed = Followed::of(cluster, old);
     let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
     let size = |gib: Option<u32>| gib.map_or_else(|| "none".to_owned(), |gib| gib.to_string());
-    let some = |id: &String| Some(id.clone());
     // What a template does not name it leaves to its clusters.
     let named = |own: &Option<String>, new: &Option<String>| new.is_some() && own != new;
     let of_external = old.external_network_id != *external_network_id
@@ -229,22 +241,6 @@ fn compare(
             old.driver != *driver && driver.as_ref().is_some_and(|d| *d != cluster.driver),
             text(driver),
             cluster.driver.clone(),
-        ),
-        (
-            "flavor_id",
-            followed.flavor
-                && named(&cluster.flavor_id, flavor_id)
-                && means.flavor != some(&facts.worker_flavor),
-            text(flavor_id),
-            text(&cluster.flavor_id),
-        ),
-        (
-            "master_flavor_id",
-            followed.master_flavor
-                && named(&cluster.master_flavor_id, master_flavor_id)
-                && means.master_flavor != some(&facts.master_flavor),
-            text(master_flavor_id),
-            text(&cluster.master_flavor_id),
         ),
         (
             "keypair_id",
@@ -295,8 +291,8 @@ fn compare(
         None => Ok(()),
         Some((field, _, asked, has)) => Err(Refusal::Invalid(format!(
             "Cluster {} cannot be upgraded to cluster template {}: its {field} is {asked}, the \
-             cluster has {has}, and an upgrade only rebuilds servers with another image. Choose a \
-             template with {field} {has}, or create a new cluster from this one.",
+             cluster has {has}, and an upgrade only rebuilds servers with another image and \
+             resizes them. Choose a template with {field} {has}, or create a new cluster from this one.",
             cluster.name, new.name
         ))),
     }
@@ -401,12 +397,10 @@ mod tests {
     #[test]
     fn what_an_upgrade_cannot_do_is_refused_by_field() {
         type Change = fn(&mut ClusterTemplate);
-        let changes: [(&str, Change); 12] = [
+        let changes: [(&str, Change); 10] = [
             ("coe", |t| t.coe = Coe::SwarmMode),
             ("server_type", |t| t.server_type = ServerType::Bm),
             ("driver", |t| t.driver = some("other")),
-            ("flavor_id", |t| t.flavor_id = some("large")),
-            ("master_flavor_id", |t| t.master_flavor_id = some("large")),
             ("keypair_id", |t| t.keypair_id = some("other")),
             ("external_network_id", |t| t.external_network_id = some("other")),
             ("external_network_id", |t| t.external_network_id = None),

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::idle;
 use crate::base::secret::Sealer;
+use crate::model::certificate::CertificateKind;
 use crate::model::cluster::Cluster;
 use crate::model::operation::{Detail, Operation, OperationKind, Step};
 use crate::model::status::Status;
@@ -75,4 +76,36 @@ async fn the_periodic_look_takes_up_operations() {
     store.commit(Change::new().put(&cluster).put(&operation)).await.unwrap();
     conductor.sync_soon();
     assert_eq!(conductor.load(), (1, 0));
+}
+
+/// Keys that take long are drawn while nobody keeps a lane; the cluster is looked at again when
+/// they are there, and what was drawn is given once.
+#[tokio::test(flavor = "multi_thread")]
+async fn drawing_keys_holds_no_lane() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(&folder);
+    let (conductor, _) = idle::conductor(store.clone());
+    let (cluster, operation) = creation();
+    store.commit(Change::new().put(&cluster).put(&operation)).await.unwrap();
+    let mut drawn: Vec<Vec<u8>> = Vec::new();
+    for _ in 0..2 {
+        let kinds = &CertificateKind::ALL;
+        assert!(conductor.draw(&cluster, kinds).await.unwrap().is_none(), "a lane waits");
+        assert!(conductor.draw(&cluster, kinds).await.unwrap().is_none(), "asked again at once");
+        let began = Instant::now();
+        while conductor.load() != (1, 0) {
+            assert!(began.elapsed() < Duration::from_secs(60), "nobody was woken");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let certificates = conductor.draw(&cluster, kinds).await.unwrap().expect("they are drawn");
+        assert_eq!(certificates.len(), kinds.len());
+        drawn.extend(certificates.into_iter().map(|c| c.pem.into_bytes()));
+        conductor.queue().take(Instant::now());
+        conductor.queue().finished(cluster.id);
+    }
+    let different: std::collections::HashSet<&Vec<u8>> = drawn.iter().collect();
+    assert_eq!(different.len(), 10, "none was given twice");
+    // Authorities alone need nothing that takes long.
+    let rotated = conductor.draw(&cluster, &CertificateKind::ROTATED).await.unwrap();
+    assert_eq!(rotated.expect("at once").len(), 4);
 }

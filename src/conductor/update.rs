@@ -7,7 +7,7 @@ use tracing::{info, warn};
 use super::identity::StackAct;
 use super::moment::Moment;
 use super::outlook::{
-    ChangeNext, Changing, UpdateNext, aggregate, change, departed, servers, update,
+    ChangeNext, Changing, Part, UpdateNext, aggregate, change, departed, servers, update,
 };
 use super::{Conductor, Progress, StepError};
 use crate::driver::ClusterPlan;
@@ -59,7 +59,7 @@ impl Conductor {
                 if moment.rollout(group).is_some()
                     && let Some(stack) = self.look_at(moment, group, true).await?
                 {
-                    moment.give_images(&mut plan, group, &stack, &operation.detail.remove);
+                    moment.give_makes(&mut plan, group, &stack, &operation.detail.remove);
                 }
                 if !self.send_update(moment, operation, group, plan).await? {
                     return Ok(awaiting_heat(shown.as_ref()));
@@ -122,9 +122,10 @@ impl Conductor {
             stack: shown.as_ref(),
             nodes: &nodes,
             wanted: self.wanted(moment, operation, group),
+            going: going(operation, group),
             began: operation.began,
             deadline: operation.deadline,
-            now: self.inner.clock.now(),
+            now: self.time_of(operation),
         });
         match (next, shown) {
             (ChangeNext::LookAgain(progress), _) => Ok(Progress::Wait(progress)),
@@ -253,7 +254,11 @@ impl Conductor {
             change = change.delete(gone);
         }
         let mut cluster = moment.cluster.record.clone();
-        let all = groups.values().map(|g| (g.name.as_str(), g.status));
+        let all = groups.values().map(|g| Part {
+            name: &g.name,
+            status: g.status,
+            reason: g.status_reason.as_deref(),
+        });
         let (status, failed) = aggregate(cluster.status, all);
         let (status, failed) = match moment.queued.is_empty() {
             true => match halted(moment) {
@@ -367,6 +372,17 @@ impl Conductor {
     }
 }
 
+/// How many nodes the operation takes away: those that are named, or those that are too many.
+fn going(operation: &Operation, group: &NodeGroup) -> u32 {
+    let named = u32::try_from(operation.detail.remove.len()).unwrap_or(u32::MAX);
+    match operation.kind {
+        OperationKind::Resize => {
+            named.max(operation.detail.before.saturating_sub(group.node_count))
+        }
+        _ => 0,
+    }
+}
+
 /// What a rotation of the authorities has left half done, if that is not what is at work.
 fn halted(moment: &Moment) -> Option<String> {
     let rotates = |o: &Stored<Operation>| o.kind == OperationKind::RotateAuthorities;
@@ -416,4 +432,45 @@ pub(super) fn forget_departed(moment: &Moment, group: &NodeGroup, stack: &Stack)
     let forget = |change: Change, node: &&Node| change.delete(*node).delete(&NodeKey::of(node));
     let change = departed.iter().fold(Change::new(), forget);
     (!change.is_empty()).then_some(change)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::Timestamp;
+    use crate::model::nodegroup;
+    use crate::model::operation::Detail;
+    use crate::model::{ClusterId, Sequence, TemplateId};
+    use uuid::Uuid;
+
+    #[test]
+    fn nodes_go_that_are_named_or_too_many() {
+        let id = ClusterId::new(Uuid::from_u128(1));
+        let cluster = Cluster::plain(id, "k1", TemplateId::new(Uuid::from_u128(2)));
+        let of = |kind, before: u32, now: u32, remove: &[&str]| {
+            let group = NodeGroup::default_of(&cluster, "image", nodegroup::WORKER, now);
+            let remove = remove.iter().map(|id| (*id).to_owned()).collect();
+            let operation = Operation {
+                sequence: Sequence(1),
+                cluster_id: id,
+                kind,
+                step: Step::AwaitUpdate,
+                attempt: 0,
+                began: Timestamp::EPOCH,
+                deadline: None,
+                token: None,
+                roles: Vec::new(),
+                user_id: String::new(),
+                request_id: String::new(),
+                detail: Detail { before, remove, ..Detail::default() },
+            };
+            going(&operation, &group)
+        };
+        let resize = OperationKind::Resize;
+        assert_eq!(of(resize, 4, 2, &[]), 2);
+        assert_eq!(of(resize, 4, 2, &["a"]), 2);
+        assert_eq!(of(resize, 2, 2, &["a"]), 1, "one is replaced");
+        assert_eq!(of(resize, 2, 4, &[]), 0);
+        assert_eq!(of(OperationKind::CreateGroup, 2, 0, &[]), 0);
+    }
 }

@@ -1,7 +1,11 @@
 //! An upgrade: begun → nodes drained → rebuilt → awaited, batch by batch.
 //!
-//! Every batch is an update of the stack that changes the images of its servers and of no others;
-//! Nova rebuilds them in place, with their addresses, volumes and names.
+//! Every batch is an update of the stack that changes the images and flavors of its servers and of
+//! no others; Nova resizes and rebuilds them in place, with their addresses, volumes and names.
+//!
+//! The time that an operation has is for one batch: once until Heat has taken its update, and once
+//! from then to its last ready node. With the next batch it begins anew. So a whole upgrade may
+//! take longer the more nodes it has, and the first batch that is stuck is found early.
 
 use std::collections::BTreeMap;
 
@@ -14,17 +18,20 @@ use super::label_checks::{Limits, own_labels};
 use super::moment::Moment;
 use super::orders::{busy, found, in_status};
 use super::outlook::{ChangeNext, Changing, UpdateNext, change, servers, update};
+use super::rollout::{
+    behind, changes, goes_along, has_followed, masters_followed, names, rollout, with_images,
+};
 use super::update::{awaiting_heat, concerned, for_group, nodes_of};
-use super::{Conductor, Progress, Refusal, StepError, Tenant, UpgradeOrder, template_change};
+use super::{
+    Conductor, Progress, Refusal, StepError, Tenant, UpgradeOrder, resizing, template_change,
+};
 use crate::model::cluster::Cluster;
 use crate::model::duty::DutyKind;
-use crate::model::labels::Labels;
-use crate::model::name;
 use crate::model::node::Node;
 use crate::model::node_key::NodeKey;
 use crate::model::nodegroup::{DEFAULT_WORKER, NodeGroup};
 use crate::model::operation::{Detail, Operation, OperationKind, Step};
-use crate::model::rollout::{Batch, Rollout};
+use crate::model::rollout::{Batch, Disk, RoleFlavors, Rollout};
 use crate::model::status::Status;
 use crate::openstack::Image;
 use crate::store::{Change, Stored};
@@ -39,14 +46,14 @@ impl Conductor {
     ) -> Result<(), Refusal> {
         let id = cluster.id;
         let image = self.image(&actor(tenant)?, &order.template.image_id).await?;
-        let followed = self.check_template_change(tenant, id, &order).await?;
+        let (followed, flavors) = self.check_template_change(tenant, id, &order, &image).await?;
         self.order(id, |moment| {
             in_status(moment, "Upgrading a cluster")?;
             if moment.cluster.template_id != followed {
                 return Err(busy(moment, "it has just been upgraded by another request"));
             }
             let group = found(moment, order.nodegroup)?;
-            let rollout = rollout(moment, group, &order, &image);
+            let rollout = rollout(moment, group, &order, &image, &flavors);
             rollout.labels.check_size().map_err(|why| {
                 Refusal::Invalid(format!(
                     "Invalid input for field/attribute labels. The labels of {} and of cluster \
@@ -105,6 +112,10 @@ impl Conductor {
         to.facts.image_id.clone_from(&rollout.image_id);
         to.facts.kube_version.clone_from(&rollout.kube_version);
         distro.clone_into(&mut to.facts.os_distro);
+        let RoleFlavors { master, worker } = &rollout.flavors;
+        master.iter().for_each(|id| to.facts.master_flavor.clone_from(id));
+        worker.iter().for_each(|id| to.facts.worker_flavor.clone_from(id));
+        resizing::check_driver(&driver, &to, &rollout.flavors)?;
         self.check_new_labels(&driver, &own_labels(&template.labels, &moment.cluster.labels))?;
         if let Some(workers) = moment.groups.iter().find(|g| g.name == DEFAULT_WORKER)
             && group.is_default
@@ -134,7 +145,7 @@ impl Conductor {
             Step::BeginUpgrade => self.begin_upgrade(moment, operation, group, rollout).await,
             Step::DrainNodes => self.ensure_drained(moment, operation, group, rollout).await,
             Step::RebuildNodes => self.ensure_rebuilt(moment, operation, group, rollout).await,
-            Step::AwaitNodes => self.await_rebuilt(moment, operation, group).await,
+            Step::AwaitNodes => self.await_rebuilt(moment, operation, group, rollout).await,
             other => Err(StepError::failed(format!(
                 "The operation stands at {}, which no upgrade has.",
                 other.as_str()
@@ -142,7 +153,7 @@ impl Conductor {
         }
     }
 
-    /// Finds out who has which image; from this commit on the cluster follows the new template.
+    /// Finds out who has which image and flavor; from this commit on the cluster follows the new template.
     async fn begin_upgrade(
         &self,
         moment: &Moment,
@@ -165,16 +176,51 @@ impl Conductor {
         let present = moment.image_of(group).ok_or_else(lost)?;
         let mut begun = rollout.record.clone();
         let target = begun.image_id.clone();
-        begun.masters = behind(&masters, &begun.masters, present, &target);
-        begun.workers = behind(&workers, &begun.workers, present, &target);
+        let mut known = facts.record.clone();
+        if group.is_default {
+            let RoleFlavors { master, worker } = &begun.flavors;
+            master.iter().for_each(|id| known.master_flavor.clone_from(id));
+            worker.iter().for_each(|id| known.worker_flavor.clone_from(id));
+        }
+        let to_image =
+            |indexes: &[u32], has: &BTreeMap<u32, String>| behind(indexes, has, present, &target);
+        // A further group's flavor is its own.
+        let to_flavor =
+            |indexes: &[u32], has: &BTreeMap<u32, String>, from: &str, to: &str| match group
+                .is_default
+            {
+                true => behind(indexes, has, from, to),
+                false => BTreeMap::new(),
+            };
+        begun.master_flavors =
+            to_flavor(&masters, &begun.master_flavors, &facts.master_flavor, &known.master_flavor);
+        begun.worker_flavors =
+            to_flavor(&workers, &begun.worker_flavors, &facts.worker_flavor, &known.worker_flavor);
+        begun.masters =
+            with_images(to_image(&masters, &begun.masters), &begun.master_flavors, &target);
+        begun.workers =
+            with_images(to_image(&workers, &begun.workers), &begun.worker_flavors, &target);
         let mut change = Change::new().expect(operation).expect(rollout);
+        let mut cluster = moment.cluster.record.clone();
+        if group.is_default {
+            let template = self.template_to_follow(operation, rollout)?;
+            if let Some(old) = &moment.template {
+                template_change::respell(&mut cluster, old, &template);
+            }
+            change = change.expect(&template);
+        }
         for changed in moment.groups.iter().filter(|g| goes_along(g, group)) {
             let mut next = changed.record.clone();
-            if moment.image_of(changed) != Some(&target) {
-                next.image_id = Some(target.clone());
+            match (group.is_default, next.is_master()) {
+                (true, true) => next.flavor_id.clone_from(&cluster.master_flavor_id),
+                (true, false) => next.flavor_id.clone_from(&cluster.flavor_id),
+                (false, _) => {}
             }
             next.image = Some(target.clone());
-            next.version.clone_from(&begun.kube_version);
+            // What is shown follows when the nodes have; a further group's plan needs it now.
+            if !next.is_default {
+                next.version.clone_from(&begun.kube_version);
+            }
             next.labels = begun.labels.clone();
             if next.name == DEFAULT_WORKER {
                 Limits::follow(&mut next, &moment.cluster.labels, &begun.labels);
@@ -182,15 +228,14 @@ impl Conductor {
             change = change.expect(changed).put(&next);
         }
         if group.is_default {
-            let template = self.template_to_follow(operation, rollout)?;
-            let mut cluster = moment.cluster.record.clone();
-            if let Some(old) = &moment.template {
-                template_change::respell(&mut cluster, old, &template);
+            // Who has not said which flavor keeps the one that it was made with.
+            for further in moment.groups.iter().filter(|g| !g.is_default && g.flavor_id.is_none()) {
+                let mut next = further.record.clone();
+                next.flavor_id = Some(facts.worker_flavor.clone());
+                change = change.expect(further).put(&next);
             }
             cluster.template_id = begun.template_id;
-            change = change.expect(&template);
             cluster.labels = begun.labels.clone();
-            let mut known = facts.record.clone();
             known.image_id = target;
             known.kube_version.clone_from(&begun.kube_version);
             change = change.expect(&moment.cluster).put(&cluster).expect(facts).put(&known);
@@ -198,7 +243,9 @@ impl Conductor {
         info!(behind = begun.behind(), "upgrade begun");
         // What else the template says reaches the stack even if no server has to follow.
         let step = if begun.behind() == 0 { Step::RebuildNodes } else { Step::DrainNodes };
-        self.commit(change.put(&begun).put(&operation.at(step))).await?;
+        let mut next = operation.at(step);
+        next.detail.before = u32::try_from(begun.behind()).unwrap_or(u32::MAX);
+        self.commit(change.put(&begun).put(&next)).await?;
         Ok(Progress::Again)
     }
 
@@ -224,16 +271,28 @@ impl Conductor {
                 return Ok(progress);
             }
         }
-        // Whoever boots next under these names is new, and has another key.
-        let stale = moment.nodes.iter().filter(|n| names.contains(&n.name));
-        let forget = |change: Change, node: &Node| change.delete(node).delete(&NodeKey::of(node));
-        let change = stale.fold(Change::new(), forget);
-        let mut next = operation.at(Step::RebuildNodes);
-        // Each batch has the time that the operation was given.
-        next.deadline = self.another_deadline(moment, operation);
-        let change = change.expect(operation).expect(rollout).put(&rollout.without(&batch));
+        let mut handed = rollout.without(&batch);
+        let mut rebuilt = Vec::new();
+        for (name, (is_resized, is_rebuilt)) in names.iter().zip(changes(rollout, &batch)) {
+            match (is_resized, is_rebuilt) {
+                (true, true) => _ = handed.resizing.insert(name.clone(), Disk::New),
+                (true, false) => _ = handed.resizing.insert(name.clone(), Disk::Kept),
+                (false, true) => _ = handed.resizing.remove(name),
+                (false, false) => {}
+            }
+            rebuilt.extend(is_rebuilt.then_some(name));
+        }
+        // Whoever boots next under these names is new, and has another key; who is only resized
+        // keeps its disk and stays who it is.
+        let stale = moment.nodes.iter().filter(|n| rebuilt.contains(&&n.name));
+        let change = stale.fold(Change::new(), |change, node| change.delete(node));
+        let now = self.inner.clock.now();
+        let open = |name: &&String| NodeKey::of_rebuilt(moment.id(), (*name).clone(), now);
+        let change = rebuilt.iter().map(open).fold(change, |change, key| change.put(&key));
+        let next = operation.at(Step::RebuildNodes);
+        let change = change.expect(operation).expect(rollout).put(&handed);
         self.commit(change.put(&next)).await?;
-        info!(nodes = names.join(", "), "nodes are rebuilt next");
+        info!(nodes = names.join(", "), "nodes are rebuilt or resized next");
         Ok(Progress::Again)
     }
 
@@ -255,7 +314,7 @@ impl Conductor {
                 let mut plan = self.plan_of(moment, group)?;
                 plan.revision.clone_from(&revision);
                 if let Some(stack) = &shown {
-                    moment.give_images(&mut plan, group, stack, &[]);
+                    moment.give_makes(&mut plan, group, stack, &[]);
                 }
                 if !self.send_update(moment, operation, group, plan).await? {
                     return Ok(awaiting_heat(shown.as_ref()));
@@ -264,6 +323,8 @@ impl Conductor {
             }
         }
         let mut next = operation.at(Step::AwaitNodes);
+        // What Heat did before, such as waiting for a server that no host takes, is none of its time.
+        next.deadline = self.another_deadline(moment, operation);
         // From here on the stack belongs to somebody whose trust there is.
         next.token = None;
         self.commit(Change::new().expect(operation).put(&next)).await?;
@@ -275,8 +336,9 @@ impl Conductor {
         moment: &Moment,
         operation: &Stored<Operation>,
         group: &Stored<NodeGroup>,
+        rollout: &Stored<Rollout>,
     ) -> Result<Progress, StepError> {
-        let shown = self.look_at(moment, group, false).await?;
+        let shown = self.look_at(moment, group, !rollout.resizing.is_empty()).await?;
         let mut nodes: Vec<&Node> = nodes_of(moment, group);
         let mut wanted = self.threshold(moment, group);
         if group.is_default {
@@ -288,20 +350,37 @@ impl Conductor {
             stack: shown.as_ref(),
             nodes: &nodes,
             wanted,
+            going: 0,
             began: operation.began,
             deadline: operation.deadline,
-            now: self.inner.clock.now(),
+            now: self.time_of(operation),
         });
         match (next, shown) {
+            (ChangeNext::LookAgain(progress), Some(stack)) if stack.is_in_progress() => {
+                match self.failed_resize(moment, operation, group, rollout, &stack).await? {
+                    Some(failed) => Err(failed),
+                    None => Ok(Progress::Wait(progress)),
+                }
+            }
             (ChangeNext::LookAgain(progress), _) => Ok(Progress::Wait(progress)),
             (ChangeNext::Fail(reason), _) => Err(for_group(reason, group)),
             (ChangeNext::StackFailed | ChangeNext::RolledBack, Some(stack)) => {
-                Err(self.change_failure(moment, group, &stack).await)
+                match self.failed_resize(moment, operation, group, rollout, &stack).await? {
+                    Some(failed) => Err(failed),
+                    None => Err(self.change_failure(moment, group, &stack).await),
+                }
             }
             (ChangeNext::Settle, _) => {
+                if let Some(progress) = self.ensure_rejoined(moment, operation, rollout).await? {
+                    return Ok(progress);
+                }
+                let mut heard = rollout.record.clone();
+                heard.resizing.clear();
                 let mut next = operation.at(Step::DrainNodes);
                 next.deadline = self.another_deadline(moment, operation);
-                self.commit(Change::new().expect(operation).put(&next)).await?;
+                let change = Change::new().expect(operation).expect(rollout).put(&heard);
+                let change = change.put(&next);
+                self.commit(masters_followed(moment, operation, group, change)).await?;
                 Ok(Progress::Again)
             }
             (_, shown) => Ok(awaiting_heat(shown.as_ref())),
@@ -319,13 +398,29 @@ impl Conductor {
         let now = self.inner.clock.now();
         let plan = self.plan_of(moment, group)?;
         let version = self.driver(moment)?.coe_version(&plan);
-        let said = format!("Upgraded to image {}.", rollout.image_id);
+        let rebuilt = operation.detail.before > 0;
+        let said = match (rebuilt, &moment.template) {
+            (true, _) => format!("Upgraded to image {}.", rollout.image_id),
+            (false, Some(template)) => format!(
+                "Every node had image {} already, so none was rebuilt; cluster template {} is \
+                 followed.",
+                rollout.image_id, template.name
+            ),
+            (false, None) => {
+                format!("Every node had image {} already, so none was rebuilt.", rollout.image_id)
+            }
+        };
         let changed: Vec<NodeGroup> = moment
             .groups
             .iter()
             .filter(|g| goes_along(g, group))
             .map(|g| {
-                let mut next = g.record.clone();
+                let mut next = match rebuilt {
+                    true => has_followed(g, rollout),
+                    false => {
+                        NodeGroup { version: rollout.kube_version.clone(), ..g.record.clone() }
+                    }
+                };
                 next.status = Status::UpdateComplete;
                 next.status_reason = Some(said.clone());
                 next.updated_at = Some(now);
@@ -341,112 +436,5 @@ impl Conductor {
         self.commit(change.expect(&moment.cluster).put(&cluster)).await?;
         info!(group = group.name, "upgraded");
         Ok(Progress::Again)
-    }
-}
-
-/// What the order asks for; nodes that an earlier, failed upgrade left behind are still behind.
-fn rollout(moment: &Moment, group: &NodeGroup, order: &UpgradeOrder, image: &Image) -> Rollout {
-    let earlier = moment.rollout(group);
-    let labels = match (group.is_default, &moment.template) {
-        (true, Some(template)) => {
-            followed(&moment.cluster.labels, &template.labels, &order.template.labels)
-        }
-        (true, None) => order.template.labels.clone(),
-        (false, _) => versions_followed(&group.labels, &order.template.labels),
-    };
-    Rollout {
-        cluster_id: moment.id(),
-        nodegroup: group.id,
-        template_id: order.template.id,
-        image_id: image.id.clone(),
-        kube_version: image.kube_version.clone(),
-        labels,
-        max_batch_size: order.max_batch_size,
-        masters: earlier.map(|r| r.masters.clone()).unwrap_or_default(),
-        workers: earlier.map(|r| r.workers.clone()).unwrap_or_default(),
-    }
-}
-
-/// The new template's labels, and those of the cluster's that were never the old template's.
-fn followed(own: &Labels, old: &Labels, new: &Labels) -> Labels {
-    let mut kept = own.clone();
-    for (name, value) in old.iter() {
-        if own.get(name) == Some(value) {
-            kept.remove(name);
-        }
-    }
-    new.over(&kept)
-}
-
-/// A further group's own labels, with those that say which version of a program runs as the
-/// template has them; where it has none, the cluster's count.
-fn versions_followed(own: &Labels, new: &Labels) -> Labels {
-    let is_version = |name: &str| name.ends_with("_tag");
-    let mut labels = Labels::default();
-    let kept = own.iter().filter(|(name, _)| !is_version(name));
-    let followed = new.iter().filter(|(name, _)| is_version(name));
-    kept.chain(followed).for_each(|(name, value)| labels.insert(name, value));
-    labels
-}
-
-/// Who still has another image than `target`, of those that are there.
-fn behind(
-    present: &[u32],
-    known: &BTreeMap<u32, String>,
-    image: &str,
-    target: &str,
-) -> BTreeMap<u32, String> {
-    let of = |i: &u32| known.get(i).cloned().unwrap_or_else(|| image.to_owned());
-    present.iter().map(|i| (*i, of(i))).filter(|(_, image)| image != target).collect()
-}
-
-/// A default group takes the other one along.
-fn goes_along(other: &NodeGroup, ordered: &NodeGroup) -> bool {
-    other.id == ordered.id || (other.is_default && ordered.is_default)
-}
-
-fn names(moment: &Moment, group: &NodeGroup, batch: &Batch) -> Vec<String> {
-    let stack = group.stack_name(&moment.cluster);
-    match batch {
-        Batch::Master(index) => vec![name::master_node(&stack, *index)],
-        Batch::Workers(indexes) => {
-            let prefix = name::worker_node_prefix(&stack);
-            indexes.iter().map(|i| format!("{prefix}{i}")).collect()
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn labels(pairs: &[(&str, &str)]) -> Labels {
-        let mut labels = Labels::default();
-        pairs.iter().for_each(|(k, v)| labels.insert(*k, *v));
-        labels
-    }
-
-    #[test]
-    fn labels_follow_the_template_and_keep_what_is_the_clusters_own() {
-        let old = labels(&[("kube_tag", "v1.30.1"), ("gone", "x"), ("same", "1")]);
-        let own = labels(&[("kube_tag", "v1.30.4"), ("gone", "x"), ("same", "1"), ("mine", "y")]);
-        let new = labels(&[("kube_tag", "v1.31.1"), ("same", "1"), ("more", "z")]);
-        let after = followed(&own, &old, &new);
-        let wanted = [("kube_tag", "v1.31.1"), ("mine", "y"), ("more", "z"), ("same", "1")];
-        assert_eq!(after, labels(&wanted));
-        let group = labels(&[("zone", "a"), ("flannel_tag", "v1"), ("kube_tag", "v1.30.1")]);
-        let wanted = labels(&[("zone", "a"), ("kube_tag", "v1.31.1")]);
-        assert_eq!(versions_followed(&group, &new), wanted);
-    }
-
-    #[test]
-    fn who_is_behind_is_known_across_a_failure() {
-        let known = BTreeMap::from([(1, "first".to_owned()), (9, "first".to_owned())]);
-        let after = behind(&[0, 1, 2], &known, "second", "third");
-        let named = |pairs: &[(u32, &str)]| -> BTreeMap<u32, String> {
-            pairs.iter().map(|(i, image)| (*i, (*image).to_owned())).collect()
-        };
-        assert_eq!(after, named(&[(0, "second"), (1, "first"), (2, "second")]), "9 is gone");
-        assert_eq!(behind(&[0, 1, 2], &known, "second", "second"), named(&[(1, "first")]));
     }
 }

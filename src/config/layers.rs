@@ -230,6 +230,16 @@ impl<'p> Draft<'p> {
                 let reason = format!("is not an option{hint}");
                 return Err(value(&Origin::Flag, key, reason));
             };
+            // Everybody on this host can read the arguments of every process.
+            if item.is_secret() {
+                let reason = format!(
+                    "is a secret, and arguments can be read by every user of this host. Give it in \
+                     the configuration file, in a file of its own named by {key}_file (systemd: \
+                     LoadCredential=), or in the variable {}",
+                    item.variable()
+                );
+                return Err(value(&Origin::Flag, key, reason));
+            }
             let form = item.form;
             self.put(key, form, text, Origin::Flag)?;
         }
@@ -413,11 +423,18 @@ mod tests {
                 "api.listem is not an option; did you mean 'api.li",
             ),
             (layers(&[], &[("ca.rsa_bits", "many")]), "--set: ca.rsa_bits must be a whole number"),
+            (
+                layers(&[], &[("keystone.password", "hunter2")]),
+                "--set: keystone.password is a secret, and arguments can be read by every user",
+            ),
         ];
         for (layers, wanted) in table {
             let said = over(&layers, LEAST).unwrap_err();
-            assert!(said.contains(wanted), "{said}");
+            assert!(said.contains(wanted) && !said.contains("hunter2"), "{said}");
         }
+        let flag = layers(&[], &[("trust.admin_password", "x")]);
+        let said = over(&flag, LEAST).unwrap_err();
+        assert!(said.ends_with("or in the variable MAGNUMD_TRUST_ADMIN_PASSWORD"), "{said}");
         let loaded = over(&layers(&[("MAGNUMD_API_LISTN", "x")], &[]), LEAST).unwrap();
         assert!(loaded.warnings[0].contains("did you mean MAGNUMD_API_LISTEN?"));
         let tests = [("MAGNUMD_TEST_PATIENCE", "9"), ("MAGNUMD_LOG", "/x"), ("MAGNUMD_LOK", "/x")];
@@ -445,9 +462,12 @@ mod tests {
         let loaded = over(&layers(&given, &[]), LEAST).unwrap();
         assert_eq!(loaded.config.keystone.password.expose(), "from a file");
         assert_eq!(origin(&loaded, "keystone.password"), "MAGNUMD_KEYSTONE_PASSWORD_FILE");
-        let over_it = layers(&given, &[("keystone.password", "from a flag")]);
-        let loaded = over(&over_it, LEAST).unwrap();
-        assert_eq!(loaded.config.keystone.password.expose(), "from a flag");
+        let of_file = format!("password_file = '{}'", file.display());
+        let below = LEAST.replacen("password = \"secret\"", &of_file, 1);
+        assert_ne!(below, LEAST);
+        let over_it = layers(&[("MAGNUMD_KEYSTONE_PASSWORD", "from a variable")], &[]);
+        let loaded = over(&over_it, &below).unwrap();
+        assert_eq!(loaded.config.keystone.password.expose(), "from a variable");
         let before = over(&layers(&[], &[]), LEAST).unwrap();
         assert!(loaded.changes_since(&before).contains(&"keystone.password".to_owned()));
         let all: String = loaded
@@ -456,7 +476,8 @@ mod tests {
             .filter_map(|(item, _)| shown(&item.setting))
             .map(|value| super::super::option::written(&value))
             .collect();
-        assert!(!all.contains("from a flag") && !format!("{loaded:?}").contains("from a flag"));
+        let word = "from a variable";
+        assert!(!all.contains(word) && !format!("{loaded:?}").contains(word));
     }
 
     #[test]

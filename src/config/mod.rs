@@ -16,6 +16,7 @@ mod value;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::model::first_contact::{Block, FirstContact};
 pub use layers::{DEFAULT_FILE, Layers, Loaded, Origin, shown};
 use option::Listed;
 pub use option::{Form, Item, Setting, written};
@@ -184,6 +185,7 @@ impl Config {
                           cluster, set periodic.health_interval to \"0s\"";
             return wrong("periodic.health_timeout", reason);
         }
+        between("ca.keys_ahead", self.ca.keys_ahead as u64, 0, 1024)?;
         between("cluster.lanes", self.cluster.lanes as u64, 1, 1024)?;
         let all = self.api.max_connections as u64;
         between("api.max_connections", all, 1, 1_000_000)?;
@@ -194,6 +196,19 @@ impl Config {
         between("discovery.max_connections_per_source", most, 1, 4096)?;
         let most = self.bootstrap.max_connections_per_source as u64;
         between("bootstrap.max_connections_per_source", most, 1, 4096)?;
+        for block in &self.bootstrap.trusted_sources {
+            if let Err(reason) = block.parse::<Block>() {
+                return wrong("bootstrap.trusted_sources", &reason);
+            }
+        }
+        let needs = self.bootstrap.first_contact;
+        if needs != FirstContact::Address && !self.bootstrap.trusted_sources.is_empty() {
+            let reason = format!(
+                "must be empty where bootstrap.first_contact is \"{}\", which trusts no other source",
+                needs.as_str()
+            );
+            return wrong("bootstrap.trusted_sources", &reason);
+        }
         between("api.max_limit", self.api.max_limit as u64, 1, 100_000)?;
         between("api.max_body_bytes", self.api.max_body_bytes as u64, 1024, 64 << 20)?;
         tracing_subscriber::EnvFilter::try_new(&self.log.level)
@@ -360,6 +375,17 @@ mod tests {
             };
             let said = parse(&text).unwrap_err();
             assert!(said.contains("_connections") && said.contains("must be from 1 to"), "{said}");
+        }
+        for (line, part) in [
+            ("trusted_sources = ['10.0.0.1/8']", "10.0.0.0/8 is"),
+            ("trusted_sources = ['nat']", "neither an address"),
+            ("first_contact = 'anybody'", "unknown variant `anybody`"),
+            ("first_contact = 'own-address'\ntrusted_sources = ['10.0.0.0/8']", "must be empty"),
+            ("first_contact = 'vendor-data'\ntrusted_sources = ['10.0.0.1']", "must be empty"),
+        ] {
+            let said = parse(&LEAST.replace("[bootstrap]", &format!("[bootstrap]\n{line}")));
+            let said = said.unwrap_err();
+            assert!(said.contains(part), "{said}");
         }
         let https = LEAST.replace("http://192.0.2.1:9512", "https://192.0.2.1:9512");
         assert!(parse(&https).unwrap_err().contains("must be plain http"));

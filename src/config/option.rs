@@ -11,6 +11,8 @@ use toml::Value;
 use super::sections::{LogFormat, Profile};
 use super::value::{Every, Password, Span};
 use crate::base::secret::Secret;
+use crate::model::certificate::KeyAlgorithm;
+use crate::model::first_contact::FirstContact;
 use crate::model::labels::UnknownLabels;
 
 /// How a value is written.
@@ -42,6 +44,10 @@ pub struct Item {
 }
 
 impl Item {
+    pub fn is_secret(&self) -> bool {
+        matches!(self.form, Form::Secret)
+    }
+
     /// Such as `MAGNUMD_API_LISTEN`.
     pub fn variable(&self) -> String {
         format!("MAGNUMD_{}", self.key.replace('.', "_").to_uppercase())
@@ -96,6 +102,8 @@ leaf! {
     LogFormat, Text, |v| v.as_str();
     Profile, Text, |v| v.as_str();
     UnknownLabels, Text, |v| v.as_str();
+    KeyAlgorithm, Text, |v| v.as_str();
+    FirstContact, Text, |v| v.as_str();
     bool, Switch, |v| *v;
     u32, Number, |v| i64::from(*v);
     usize, Number, |v| i64::try_from(*v).unwrap_or(i64::MAX);

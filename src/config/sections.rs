@@ -7,6 +7,8 @@ use serde::Deserialize;
 
 use super::option::{Item, Listed};
 use super::value::{Every, Password, Span};
+use crate::model::certificate::KeyAlgorithm;
+use crate::model::first_contact::{FirstContact, Rules};
 use crate::model::labels::UnknownLabels;
 
 /// Declares a section: a struct whose missing keys take the default beside them, and whose
@@ -132,6 +134,16 @@ section! {
         advertise_url: String = String::new(),
         artifact_dir: Option<PathBuf> = None,
         max_connections_per_source: usize = 1024,
+        first_contact: FirstContact = FirstContact::default(),
+        trusted_sources: Vec<String> = Vec::new(),
+    }
+}
+
+impl Bootstrap {
+    /// What first contact needs; the check of the configuration has refused what is no network.
+    pub fn rules(&self) -> Rules {
+        let trusted = self.trusted_sources.iter().filter_map(|block| block.parse().ok());
+        Rules { needs: self.first_contact, trusted: trusted.collect() }
     }
 }
 
@@ -310,6 +322,7 @@ impl Cluster {
 section! {
     Quota {
         max_clusters_per_project: u32 = 20,
+        max_templates_per_project: u32 = 100,
     }
 }
 
@@ -347,7 +360,9 @@ section! {
 section! {
     /// The certificate authorities of clusters.
     Ca {
+        authority_keys: KeyAlgorithm = KeyAlgorithm::EcdsaP256,
         rsa_bits: usize = 2048,
+        keys_ahead: usize = 32,
         validity_days: u32 = 1825,
         allow_ca: bool = false,
         allowed_extensions: Vec<String> = [
@@ -370,5 +385,6 @@ section! {
         sync_interval: Span = Span::secs(60),
         health_interval: Every = Every::secs(60),
         health_timeout: Span = Span::secs(10),
+        health_allow_loopback: bool = false,
     }
 }

@@ -30,6 +30,7 @@ use crate::base::http::server::DoorFigures;
 use crate::base::http::tls::{self, TlsError};
 use crate::base::id::Entropy;
 use crate::base::points::Points;
+use crate::base::pool::Pool;
 use crate::bootstrap::{self, Bootstrap};
 use crate::conductor::custodian::Custodian;
 use crate::conductor::{Conductor, Parts};
@@ -82,6 +83,8 @@ pub enum StartError {
     Policy(#[from] PolicyError),
     #[error("{path}: {reason}")]
     File { path: PathBuf, reason: String },
+    #[error("a thread cannot be started: {0}")]
+    Thread(std::io::Error),
     #[error("drivers: {0}")]
     Drivers(#[from] DriverError),
 }
@@ -119,6 +122,8 @@ pub struct Daemon {
     stop: CancellationToken,
 }
 
+/// Of the threads that read lists: others, who wait for one record, go first.
+const SCANS_NICENESS: i32 = 5;
 /// How often discovery tokens are tidied up.
 const COLLECT_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -179,11 +184,14 @@ impl Daemon {
             clock: clock.clone(),
             entropy: entropy.clone(),
             enrolment: enrolment.clone(),
-            mill: Mill::start(half_of_the_processors(), config.ca.rsa_bits)?,
+            mill: Mill::start(half_of_the_processors(), settings::keys(config))?,
             points,
         });
         let trustee_domain_id = Arc::new(OnceLock::new());
+        let scans = Pool::start("scan", half_of_the_processors(), SCANS_NICENESS)
+            .map_err(StartError::Thread)?;
         let api = Api::new(api::Parts {
+            scans,
             store: store.clone(),
             conductor: conductor.clone(),
             tokens: cloud.tokens(),
@@ -201,6 +209,7 @@ impl Daemon {
                 certificate_validity: settings::certificate_validity(config),
                 trustee_domain_id: Arc::clone(&trustee_domain_id),
                 max_clusters_per_project: config.quota.max_clusters_per_project,
+                max_templates_per_project: config.quota.max_templates_per_project,
             },
         });
         api.follow(policy, policy_watch);

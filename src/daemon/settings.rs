@@ -1,7 +1,7 @@
 //! What each room is told, read off the configuration and the files that it names.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::StartError;
@@ -13,6 +13,7 @@ use crate::driver::{Directory, DriverError, Drivers, Wishes, plan};
 use crate::model::name::endpoint_interface;
 use crate::openstack::{Accounts, CloudSettings, Identity, Service, ServiceSettings};
 use crate::pki::csr;
+use crate::pki::mill::Keys;
 
 /// Addresses as others see us, with the ports that we really got.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -185,7 +186,26 @@ pub fn conductor(config: &Config, advertised: &Advertised, host: &str) -> conduc
         heat_reauthenticates: config.cluster.heat_reauthenticates,
         lb_delete_timeout: config.cluster.lb_delete_timeout.0,
         unknown_labels: config.cluster.unknown_labels,
+        health_allow_loopback: config.periodic.health_allow_loopback,
+        own_addresses: own_addresses(config),
+        first_contact: config.bootstrap.rules(),
     }
+}
+
+/// Of the listeners and of the URLs by which they are called; names are not looked up.
+fn own_addresses(config: &Config) -> Vec<IpAddr> {
+    let listeners = [config.api.listen, config.discovery.listen, config.bootstrap.listen];
+    let listeners = listeners.into_iter().chain(config.ops.listen).map(|at| at.ip());
+    let urls = [
+        &config.api.advertise_url,
+        &config.discovery.advertise_url,
+        &config.bootstrap.advertise_url,
+    ];
+    let urls = urls.into_iter().filter_map(|url| {
+        let url: hyper::Uri = url.parse().ok()?;
+        url.host()?.trim_start_matches('[').trim_end_matches(']').parse().ok()
+    });
+    listeners.chain(urls).filter(|address| !address.is_unspecified()).collect()
 }
 
 /// What a preflight needs to see the cloud as the daemon would, and to draw its stacks.
@@ -203,6 +223,11 @@ pub fn preflight(config: &Config) -> (CloudSettings, plan::Settings) {
 
 pub fn certificate_validity(config: &Config) -> Duration {
     Duration::from_secs(86_400 * u64::from(config.ca.validity_days))
+}
+
+pub fn keys(config: &Config) -> Keys {
+    let ca = &config.ca;
+    Keys { authorities: ca.authority_keys, rsa_bits: ca.rsa_bits, ahead: ca.keys_ahead }
 }
 
 /// Where the operator's policy lies.

@@ -8,6 +8,8 @@
 mod answer;
 mod clerk;
 mod figures;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod registry;
 #[cfg(test)]
 mod tests;

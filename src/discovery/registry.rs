@@ -90,9 +90,11 @@ impl Registry {
         let found = self.store.read(|view| {
             let Some(known) = view.discovery(token)? else { return Ok(None) };
             let status = view.cluster(known.cluster_id)?.map(|c| c.status);
-            Ok(Some((known, status)))
+            let facts = view.facts(known.cluster_id)?;
+            let addresses = facts.map(|f| f.record.master_addresses).unwrap_or_default();
+            Ok(Some((known, status, addresses)))
         })?;
-        let (known, status) = found.ok_or(RegistryError::Unknown)?;
+        let (known, status, addresses) = found.ok_or(RegistryError::Unknown)?;
         let seen = known.member(id).map(|m| m.last_seen);
         let now = self.clock.now();
         let mut next = known.record.clone();
@@ -100,6 +102,7 @@ impl Registry {
         if next.fate(status, now) == Fate::Seal {
             next.seal();
         }
+        known.check_origin(value, source, &addresses)?;
         let registered = next.register(id, value, &source.to_canonical().to_string(), now)?;
         if !registered.is_new && seen.is_some_and(|at| now.since(at) < FRESH) {
             return Ok(known.record);

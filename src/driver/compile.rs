@@ -75,6 +75,7 @@ pub fn of_kind(manifest: &Manifest, kind: DutyKind) -> &[FileEntry] {
         DutyKind::IssueLeaves => &manifest.duties.issue_leaves,
         DutyKind::DropAuthorities => &manifest.duties.drop_authorities,
         DutyKind::RenewCredentials => &manifest.duties.renew_credentials,
+        DutyKind::Rejoin => &manifest.duties.rejoin,
     }
 }
 

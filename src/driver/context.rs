@@ -16,6 +16,8 @@ use crate::model::nodegroup::{self, DEFAULT_WORKER, NodeGroup};
 
 /// The parameter with the workers' images, where they differ.
 pub const WORKER_IMAGE: &str = "worker_image";
+/// The parameter with the workers' flavors, where they differ.
+pub const WORKER_FLAVOR: &str = "worker_flavor";
 
 /// Every name that templates are given and, where that is always the same, its fields.
 pub const SHAPES: &[(&str, &[&str])] = &[
@@ -108,6 +110,7 @@ pub const SHAPES: &[(&str, &[&str])] = &[
             "image",
             "images_differ",
             "flavor",
+            "flavors_differ",
             "removals",
             "user_data",
             "node_labels",
@@ -256,6 +259,8 @@ impl Scene<'_> {
         let plan = self.plan;
         let stack = plan.stack_name();
         let image = |i: u32| plan.images.masters.get(&i).unwrap_or(&plan.facts.image_id).clone();
+        let flavor =
+            |i: u32| plan.flavors.masters.get(&i).unwrap_or(&plan.facts.master_flavor).clone();
         let (masters, _) = nodegroup::counts(&plan.groups);
         (0..masters)
             .map(|index| {
@@ -263,7 +268,7 @@ impl Scene<'_> {
                     "index": index,
                     "name": name::master_node(&stack, index),
                     "image": image(index),
-                    "flavor": plan.facts.master_flavor,
+                    "flavor": flavor(index),
                     "user_data": master_user_data(index),
                 })
             })
@@ -277,6 +282,10 @@ impl Scene<'_> {
             true => json!(plan.facts.image_id),
             false => json!({"get_param": WORKER_IMAGE}),
         };
+        let flavor = match plan.flavors.workers.is_empty() {
+            true => json!(plan.facts.worker_flavor),
+            false => json!({"get_param": WORKER_FLAVOR}),
+        };
         json!({
             "group": group.map_or(DEFAULT_WORKER, |g| &g.name),
             "role": group.map_or(nodegroup::WORKER, |g| &g.role),
@@ -286,7 +295,8 @@ impl Scene<'_> {
             "name": format!("{}%index%", name::worker_node_prefix(&plan.stack_name())),
             "image": image,
             "images_differ": !plan.images.workers.is_empty(),
-            "flavor": plan.facts.worker_flavor,
+            "flavor": flavor,
+            "flavors_differ": !plan.flavors.workers.is_empty(),
             "removals": plan.removals,
             "user_data": WORKER_USER_DATA,
             "node_labels": group.map(|g| &g.node_labels),

@@ -95,7 +95,7 @@ impl Census {
                 }
             }
             "OS::Nova::Server" => {
-                let flavor = properties["flavor"].as_str().unwrap_or_default();
+                let flavor = place.text(&properties["flavor"]).unwrap_or_default();
                 *self.servers.entry(flavor.to_owned()).or_default() += times;
                 if let Some((group, copies)) = place.find(&properties["scheduler_hints"]["group"]) {
                     *self.members.entry(group).or_default() += times / copies;
@@ -152,7 +152,16 @@ impl Default for Place<'_> {
     }
 }
 
-impl Place<'_> {
+impl<'t> Place<'t> {
+    /// A text, also one that the stack was given; None where only Heat will know it.
+    fn text(&self, value: &'t Value) -> Option<&'t str> {
+        if let Some(text) = value.as_str() {
+            return Some(text);
+        }
+        let (given, outside) = self.given?;
+        outside.text(&given[value["get_param"].as_str()?])
+    }
+
     /// The resource that a property refers to, by its path, and how many there are of its stack;
     /// None for what is not made in this stack.
     fn find(&self, reference: &Value) -> Option<(String, u64)> {
@@ -216,7 +225,7 @@ resources:
     #[test]
     fn members_of_groups_and_nested_stacks_are_counted() {
         let member = "resources:\n  node:\n    type: OS::Nova::Server\n    properties:\n      \
-                      flavor: small\n      networks: [{network: n}]\n  fip: {type: \
+                      flavor: {get_param: size}\n      networks: [{network: n}]\n  fip: {type: \
                       'OS::Neutron::FloatingIP'}\n";
         let template = "
 resources:
@@ -231,7 +240,7 @@ resources:
   r: {type: 'OS::Neutron::RouterInterface'}
   workers:
     type: OS::Heat::ResourceGroup
-    properties: {count: 3, resource_def: {type: member.yaml}}
+    properties: {count: 3, resource_def: {type: member.yaml, properties: {size: small}}}
 ";
         let census = Census::take(&bundle(template, &[("member.yaml", member)])).unwrap();
         assert_eq!((census.servers["big"], census.servers["small"]), (1, 3));

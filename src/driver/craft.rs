@@ -293,16 +293,25 @@ impl Driver {
 
     /// What Heat built.
     pub fn outcome(&self, plan: &ClusterPlan, stack: &Stack) -> Outcome {
+        let masters = nodegroup::counts(&plan.groups).0;
+        outcome::read(&self.manifest.outputs, &self.api_format(plan), masters, stack)
+    }
+
+    /// The URL of an API at an address.
+    pub fn api_url(&self, plan: &ClusterPlan, address: &str) -> String {
+        self.api_format(plan).replacen("{}", address, 1)
+    }
+
+    fn api_format(&self, plan: &ClusterPlan) -> String {
         let written = &self.manifest.outputs.api_address.format.value;
-        let format = match written.contains("{{") || written.contains("{%") {
+        match written.contains("{{") || written.contains("{%") {
             // A plan that cannot be read was refused when its cluster was asked for.
             true => self
                 .known(plan)
                 .and_then(|known| self.templates()?.render(compile::API_FORMAT, &known.context))
                 .unwrap_or_else(|_| written.clone()),
             false => written.clone(),
-        };
-        outcome::read(&self.manifest.outputs, &format, nodegroup::counts(&plan.groups).0, stack)
+        }
     }
 
     pub(super) fn scene<'p>(&'p self, plan: &'p ClusterPlan) -> Scene<'p> {

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use tera::Context;
 
 use super::checks::{self, unsuitable};
-use super::context::{self, Scene, WORKER_IMAGE};
+use super::context::{self, Scene, WORKER_FLAVOR, WORKER_IMAGE};
 use super::count::Census;
 use super::craft::{Driver, Known};
 use super::manifest::LabelsPolicy;
@@ -179,7 +179,17 @@ impl Driver {
             parameters.insert(COE_VERSION.to_owned(), json!(version));
         }
         if !plan.images.workers.is_empty() && declared(WORKER_IMAGE) {
-            parameters.insert(WORKER_IMAGE.to_owned(), worker_images(plan));
+            parameters.insert(WORKER_IMAGE.to_owned(), by_index(&plan.images.workers));
+        }
+        if !plan.flavors.workers.is_empty() {
+            if !declared(WORKER_FLAVOR) {
+                return unsuitable(format!(
+                    "The stack of driver {} declares no parameter {WORKER_FLAVOR}, without which all \
+                     workers would be resized at once. Choose a template with the workers' flavor.",
+                    self.name()
+                ));
+            }
+            parameters.insert(WORKER_FLAVOR.to_owned(), by_index(&plan.flavors.workers));
         }
         for (name, expression) in &self.manifest.stack.parameters {
             let value =
@@ -196,8 +206,8 @@ impl Driver {
 /// A group has one definition for all its members. Heat resolves the functions in it before it
 /// numbers the members, so none of them can tell one member from another; but a function that
 /// comes out of a parameter is resolved where the members are, after numbering.
-fn worker_images(plan: &ClusterPlan) -> Value {
-    let images: Map<String, Value> =
-        plan.images.workers.iter().map(|(i, image)| (format!("[{i}]"), json!(image))).collect();
-    json!({"str_replace": {"template": "[%index%]", "params": images}})
+fn by_index(workers: &BTreeMap<u32, String>) -> Value {
+    let values: Map<String, Value> =
+        workers.iter().map(|(i, value)| (format!("[{i}]"), json!(value))).collect();
+    json!({"str_replace": {"template": "[%index%]", "params": values}})
 }

@@ -290,6 +290,7 @@ pub struct Duties {
     pub issue_leaves: Vec<FileEntry>,
     pub drop_authorities: Vec<FileEntry>,
     pub renew_credentials: Vec<FileEntry>,
+    pub rejoin: Vec<FileEntry>,
 }
 
 impl Duties {
@@ -301,6 +302,7 @@ impl Duties {
             &self.issue_leaves,
             &self.drop_authorities,
             &self.renew_credentials,
+            &self.rejoin,
         ]
         .into_iter()
         .flatten()

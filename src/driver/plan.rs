@@ -30,6 +30,7 @@ pub struct ClusterPlan {
     /// Server ids of workers that must go.
     pub removals: Vec<String>,
     pub images: NodeImages,
+    pub flavors: NodeFlavors,
     /// The trustee's credentials, once they are there and for drivers that want them.
     pub trust: Option<Trust>,
     /// Key material for servers that fetch nothing, once it is there.
@@ -69,6 +70,15 @@ pub struct NodeImages {
     /// Of the masters whose image is not the one that the facts name.
     pub masters: BTreeMap<u32, String>,
     /// Of every worker, if their images differ; empty if all have the facts' one.
+    pub workers: BTreeMap<u32, String>,
+}
+
+/// Flavors of single nodes by index, while an upgrade to others is on its way; by id.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeFlavors {
+    /// Of the masters whose flavor is not the one that the facts name.
+    pub masters: BTreeMap<u32, String>,
+    /// Of every worker, if their flavors differ; empty if all have the facts' one.
     pub workers: BTreeMap<u32, String>,
 }
 

@@ -8,7 +8,8 @@ use uuid::Uuid;
 use super::craft::Driver;
 use super::expression::Scalar;
 use super::plan::{
-    ClusterPlan, DutyPlan, Enrolment, NodeCertificates, NodeImages, NodePlan, Settings, Trust,
+    ClusterPlan, DutyPlan, Enrolment, NodeCertificates, NodeFlavors, NodeImages, NodePlan,
+    Settings, Trust,
 };
 use super::written::Wrong;
 use crate::base::secret::Secret;
@@ -260,6 +261,7 @@ impl Sample {
             revision: String::new(),
             removals: Vec::new(),
             images: NodeImages::default(),
+            flavors: NodeFlavors::default(),
             trust: driver.wants_trust().then(|| Trust {
                 trustee_user_id: "0123456789abcdef0123456789abcdef".to_owned(),
                 trustee_username: name::trustee_name(id, &cluster.project_id),

@@ -2,8 +2,12 @@
 //!
 //! A cluster may decide much for itself: counts, networks, flavors, switches, and labels that its
 //! template does not give. So only what the template gives is looked at: the types of its labels,
-//! its drivers, and those refusals of the manifest that are about a label or a volume driver given
-//! here and hang on nothing that is known only with a cluster.
+//! its drivers, and those refusals of the manifest that are about a label, a driver, a volume or a
+//! load balancer given here and hang on nothing that is known only with a cluster.
+//!
+//! A cluster may do without the load balancer that its template gives. It is refused all the same
+//! where the cloud has none: whoever makes a cluster and says nothing of it would be refused, and
+//! that is often somebody else, who cannot change the template.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,6 +17,7 @@ use super::expression::{Expression, Form};
 use super::label::Default as LabelDefault;
 use super::names::Names;
 use super::{ClusterPlan, DriverError};
+use crate::model::cluster_template::ClusterTemplate;
 use crate::model::labels::Labels;
 
 /// Fields of the facts that are the cloud's, and no cluster's or image's: what an image's name means
@@ -23,22 +28,42 @@ const OF_THE_CLOUD: &[&str] = &["has_cinder", "has_octavia", "region"];
 #[derive(Clone, Debug, Default)]
 struct Grounds {
     labels: BTreeSet<String>,
-    volume_driver: bool,
+    /// A field that the template gives.
+    field: bool,
     /// Anything that a cluster, or its image, decides.
     open: bool,
+}
+
+/// What a template gives.
+struct Given<'t> {
+    labels: &'t Labels,
+    volume_driver: bool,
+    docker_volume_size: bool,
+    master_lb_enabled: bool,
+}
+
+impl<'t> Given<'t> {
+    fn by(template: &'t ClusterTemplate) -> Self {
+        Self {
+            labels: &template.labels,
+            volume_driver: template.volume_driver.is_some(),
+            docker_volume_size: template.docker_volume_size.is_some(),
+            master_lb_enabled: template.master_lb_enabled,
+        }
+    }
 }
 
 impl Grounds {
     fn add(&mut self, other: &Self) {
         self.labels.extend(other.labels.iter().cloned());
-        self.volume_driver |= other.volume_driver;
+        self.field |= other.field;
         self.open |= other.open;
     }
 }
 
 impl Driver {
     /// Whether a cluster can be made from the template of this plan, as far as the template alone
-    /// decides that; its cluster has nothing of its own.
+    /// decides that; its cluster has nothing of its own, but what it takes over.
     pub fn check_template(&self, plan: &ClusterPlan) -> Result<(), DriverError> {
         checks::drivers(plan, &self.manifest)?;
         checks::plain_text(&plan.template)?;
@@ -46,12 +71,11 @@ impl Driver {
         for label in self.labels() {
             label.given(given)?;
         }
-        let grounds = Hanging::of(self, given);
+        let grounds = Hanging::of(self, Given::by(&plan.template));
         let rules = self.manifest.refuse.iter().enumerate();
         let decided = rules.filter(|(_, rule)| {
             let on = grounds.of_expression(&rule.when);
-            let concerned = on.labels.iter().any(|label| is_given(self, given, label))
-                || (on.volume_driver && plan.template.volume_driver.is_some());
+            let concerned = on.field || on.labels.iter().any(|label| is_given(self, given, label));
             concerned && !on.open
         });
         let decided: Vec<usize> = decided.map(|(i, _)| i).collect();
@@ -71,17 +95,18 @@ fn is_given(driver: &Driver, given: &Labels, name: &str) -> bool {
 }
 
 /// What every label and value of a driver hangs on, where a template gives these labels.
-struct Hanging {
+struct Hanging<'t> {
+    given: Given<'t>,
     labels: BTreeMap<String, Grounds>,
     values: BTreeMap<String, Grounds>,
 }
 
-impl Hanging {
-    fn of(driver: &Driver, given: &Labels) -> Self {
-        let mut known = Self { labels: BTreeMap::new(), values: BTreeMap::new() };
+impl<'t> Hanging<'t> {
+    fn of(driver: &Driver, given: Given<'t>) -> Self {
+        let mut known = Self { given, labels: BTreeMap::new(), values: BTreeMap::new() };
         for label in driver.labels() {
             let mut grounds = Grounds::default();
-            if !is_given(driver, given, &label.name) {
+            if !is_given(driver, known.given.labels, &label.name) {
                 let defaults = [Some(&label.default), label.nested.as_ref()];
                 for default in defaults.into_iter().flatten() {
                     if let LabelDefault::Computed(expression) = default {
@@ -108,7 +133,13 @@ impl Hanging {
         for (root, field) in names.asked() {
             match (root, field) {
                 ("driver" | "config", _) => {}
-                ("template", Some("volume_driver")) => grounds.volume_driver = true,
+                ("template", Some("volume_driver")) => grounds.field |= self.given.volume_driver,
+                ("cluster", Some("docker_volume_size")) if self.given.docker_volume_size => {
+                    grounds.field = true;
+                }
+                ("cluster", Some("master_lb_enabled")) if self.given.master_lb_enabled => {
+                    grounds.field = true;
+                }
                 ("template", Some("image_id" | "os_distro")) => grounds.open = true,
                 ("template", Some(_)) => {}
                 ("facts", Some(field)) => grounds.open |= !OF_THE_CLOUD.contains(&field),

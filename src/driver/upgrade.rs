@@ -74,6 +74,12 @@ impl Driver {
             .collect();
         new.context.insert_value("from", tera::Value::from(before));
         self.refuse("upgrade.refuse", &self.manifest.upgrade.refuse, &new.context)?;
+        if from.facts.worker_flavor != to.facts.worker_flavor {
+            // While it is on its way workers differ.
+            let mut between = to.clone();
+            between.flavors.workers.insert(0, from.facts.worker_flavor.clone());
+            self.check(&between)?;
+        }
         match from.facts.image_id == to.facts.image_id {
             true => self.reaches_nodes(from, to),
             false => Ok(()),

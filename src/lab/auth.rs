@@ -79,7 +79,8 @@ fn prove(identity: &Identity, given: &Value, now: Timestamp) -> Answer<Proven> {
             if given["secret"].as_str() != Some(credential.secret.as_str()) || !alive {
                 return Err(denied());
             }
-            let user = identity.user(&credential.user_id).ok_or_else(denied)?.clone();
+            let user = identity.user(&credential.user_id).filter(|u| u.enabled);
+            let user = user.ok_or_else(denied)?.clone();
             let (method, ends) = ("application_credential", credential.expires_at);
             Ok(Proven { user, method, ends, credential: Some(credential.id.clone()) })
         }
@@ -149,6 +150,9 @@ fn through_trust(identity: &Identity, token: &mut Token, id: &str, now: Timestam
     let trust = trust.ok_or_else(|| Refused::missing(format!("Could not find trust: {id}.")))?;
     if trust.trustee != token.user_id {
         return Err(Refused::forbidden("User is not a trustee."));
+    }
+    if identity.user(&trust.trustor).is_none_or(|trustor| !trustor.enabled) {
+        return Err(Refused::forbidden("Trustor is disabled."));
     }
     let scope = Scope::Project(trust.project.clone());
     let still = identity.roles_of(&trust.trustor, &scope);

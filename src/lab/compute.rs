@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::base::clock::Timestamp;
 
 use super::guest::swarm::Tokens;
+use super::guest::{Disk, Identity};
 use super::heat::services::Refused;
 use super::refusal::Answer;
 
@@ -64,6 +65,17 @@ pub(super) struct Server {
     pub rebuilt: bool,
     /// Why building fails, known beforehand.
     pub fault: Option<String>,
+    pub resize: Option<Resize>,
+    /// The last of them goes on or has ended: as `os-instance-actions` tells.
+    pub resizes: Vec<ResizeAction>,
+    /// Heat waits for a flavor that Nova has given up.
+    pub unresized: bool,
+    /// What the guest has written since it was ready; empty after building and rebuilding.
+    pub disk: Option<Disk>,
+    /// The guest's key, and its certificate once it has one; empty like the disk.
+    pub identity: Option<Identity>,
+    /// Whether its scripts know no first contact by key.
+    pub is_of_before: bool,
     /// When a deletion that has begun ends.
     pub gone_at: Option<Timestamp>,
     /// The authority of the Kubernetes cluster in which the guest is a ready node.
@@ -74,8 +86,47 @@ pub(super) struct Server {
     pub power: CancellationToken,
 }
 
+/// A server on its way to another flavor.
+#[derive(Clone, Debug)]
+pub(super) struct Resize {
+    pub to: Flavor,
+    pub ends_at: Timestamp,
+    /// Why it will fail and the server go back, known beforehand.
+    pub fault: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct ResizeAction {
+    pub request_id: String,
+    pub began: Timestamp,
+    /// Why it has failed.
+    pub fault: Option<String>,
+}
+
 impl Server {
+    /// Ends a resize that is due: confirmed at once, as Heat does, or taken back.
+    pub fn pass(&mut self, now: Timestamp) {
+        let Some(resize) = self.resize.take_if(|resize| resize.ends_at <= now) else { return };
+        match resize.fault {
+            None => self.flavor = resize.to,
+            Some(fault) => {
+                self.unresized = true;
+                if let Some(action) = self.resizes.last_mut() {
+                    action.fault = Some(fault);
+                }
+            }
+        }
+    }
+
+    /// While it is resized Nova counts the larger one.
+    fn most(&self, of: fn(&Flavor) -> u64) -> u64 {
+        of(&self.flavor).max(self.resize.as_ref().map_or(0, |resize| of(&resize.to)))
+    }
+
     pub fn status(&self, now: Timestamp) -> &'static str {
+        if self.resize.is_some() {
+            return "RESIZE";
+        }
         match &self.fault {
             _ if now < self.built_at && self.rebuilt => "REBUILD",
             _ if now < self.built_at => "BUILD",
@@ -98,6 +149,11 @@ pub(super) struct Compute {
     pub quotas: HashMap<(String, String), u64>,
     /// Whether the hosts lack what makes config drives.
     pub driveless: bool,
+    /// Whether nova.conf names magnumd in `vendordata_dynamic_targets`.
+    pub asks_for_vendor_data: bool,
+    pub nova_token: Option<String>,
+    /// Through which address of this machine every guest is seen, whatever Neutron says.
+    pub behind: Option<std::net::Ipv4Addr>,
 }
 
 impl Compute {
@@ -126,8 +182,8 @@ impl Compute {
         let mine = || self.servers.values().filter(|s| s.project_id == project);
         [
             ("instances", mine().count() as u64),
-            ("cores", mine().map(|s| s.flavor.vcpus).sum()),
-            ("ram", mine().map(|s| s.flavor.ram).sum()),
+            ("cores", mine().map(|s| s.most(|f| f.vcpus)).sum()),
+            ("ram", mine().map(|s| s.most(|f| f.ram)).sum()),
         ]
     }
 
@@ -140,6 +196,25 @@ impl Compute {
                 return Err(Refused::forbidden(format!(
                     "Quota exceeded for {resource}: Requested {wanted}, but already used {used} \
                      of {limit} {resource}"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses what a resize would exceed the limits by: the difference counts.
+    pub fn check_resize(&self, server: &Server, to: &Flavor) -> Answer<()> {
+        let more = [
+            0,
+            to.vcpus.saturating_sub(server.flavor.vcpus),
+            to.ram.saturating_sub(server.flavor.ram),
+        ];
+        for ((resource, used), more) in self.used(&server.project_id).into_iter().zip(more) {
+            let limit = self.limit(&server.project_id, resource);
+            if more > 0 && used + more > limit {
+                return Err(Refused::forbidden(format!(
+                    "Quota exceeded for {resource}: Requested {more}, but already used {used} of \
+                     {limit} {resource}"
                 )));
             }
         }

@@ -1,14 +1,32 @@
 //! What a test takes away from the cloud or changes in it, as a careless administrator would.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::LabCloud;
+use super::guest::line::outside;
 use super::identity::{Credential, Grant, Identity, Scope, User};
 
 impl LabCloud {
     /// How much Keystone's clock is ahead of ours.
     pub fn set_skew(&self, ahead: Duration) {
         self.world.lock().skew = ahead;
+    }
+
+    /// Whether Nova asks for vendor data from now on.
+    pub fn give_vendor_data(&self, gives: bool) {
+        self.world.lock().compute.asks_for_vendor_data = gives;
+    }
+
+    /// Puts a NAT that Neutron does not know between all guests and the outside; None takes it
+    /// away again.
+    pub fn put_behind(&self, nat: Option<Ipv4Addr>) {
+        self.world.lock().compute.behind = nat;
+    }
+
+    /// From which address a server is seen outside.
+    pub fn seen_from(&self, server: &str) -> Option<Ipv4Addr> {
+        outside(&self.world.lock(), server)
     }
 
     /// Removes a service from the catalogue, named as there.

@@ -7,7 +7,8 @@
 //! - `status=500` the service answers this and does nothing,
 //! - `drop` the connection breaks without an answer,
 //! - `truncate` half of the answer's body arrives,
-//! - `error=SENTENCE` (`nova:POST:/servers` only) the server is made and then fails,
+//! - `error=SENTENCE` the server is made and then fails (`nova:POST:/servers`), or Nova takes a
+//!   resize and gives it up (`nova:POST:/servers/*/action`),
 //! - `delay=60s` first wait, by the wall's clock as the client's deadlines do,
 //! - `after` perform the call first, then go wrong,
 //! - `times=2` only twice, `after=3` only from the fourth such call on.
@@ -42,6 +43,7 @@ const PHASES: &[&str] = &[
     "issue-leaves",
     "drop-authorities",
     "renew-credentials",
+    "rejoin",
 ];
 /// Longer waits than this are a slip of the pen.
 const LONGEST_DELAY: Duration = Duration::from_secs(24 * 3600);

@@ -215,11 +215,12 @@ impl Identity {
         Ok(user)
     }
 
-    /// A new password ends the user's tokens.
+    /// A new password ends the user's tokens, and so does it to be disabled.
     pub fn change_user(
         &mut self,
         id: &str,
         password: Option<&str>,
+        enabled: Option<bool>,
         now: Timestamp,
     ) -> Answer<&User> {
         let missing = || Refused::missing(format!("Could not find user: {id}."));
@@ -227,6 +228,13 @@ impl Identity {
         if let Some(password) = password {
             password.clone_into(&mut user.password);
             user.password_changed = Some(now);
+        }
+        if let Some(enabled) = enabled {
+            user.enabled = enabled;
+            if !enabled {
+                // Revoked once and for all: to be enabled again brings no token back.
+                self.tokens.retain(|_, t| t.user_id != id);
+            }
         }
         self.user(id).ok_or_else(missing)
     }
@@ -250,6 +258,17 @@ impl Identity {
             self.end_trust(&trust);
         }
         Ok(())
+    }
+
+    /// With a role, the user's tokens and application credentials of that place end; trusts stay,
+    /// and Keystone gives nothing for them any more.
+    pub fn end_grant(&mut self, grant: &Grant) {
+        self.grants.retain(|g| g != grant);
+        self.tokens.retain(|_, t| t.user_id != grant.user || t.scope != grant.scope);
+        let concerns = |c: &Credential| {
+            c.user_id == grant.user && grant.scope == Scope::Project(c.project_id.clone())
+        };
+        self.credentials.retain(|_, c| !concerns(c));
     }
 
     pub fn end_trust(&mut self, id: &str) {

@@ -212,8 +212,9 @@ fn users(world: &World, state: &mut State, token: &Token, ask: &Ask) -> Answer<R
                 "PATCH" if admin => {
                     let body = ask.body()?;
                     let change = &body["user"];
-                    let shown =
-                        identity.change_user(id, change["password"].as_str(), world.clock.now())?;
+                    let (password, enabled) =
+                        (change["password"].as_str(), change["enabled"].as_bool());
+                    let shown = identity.change_user(id, password, enabled, world.clock.now())?;
                     Ok(Reply::json(200, &json!({"user": user_view(shown)})))
                 }
                 "PATCH" => Err(forbidden("update_user")),
@@ -253,7 +254,7 @@ fn grants(
         "PUT" if !has => identity.grants.push(grant),
         "PUT" => {}
         "DELETE" | "HEAD" if !has => return Err(absent("role assignment", role_name(&grant))),
-        "DELETE" => identity.grants.retain(|g| *g != grant),
+        "DELETE" => identity.end_grant(&grant),
         "HEAD" => {}
         _ => return Err(Refused::new(405, "MethodNotAllowed", "The method is not allowed here.")),
     }

@@ -5,13 +5,14 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::compute::{LARGEST, MOST_USER_DATA, Server};
+use super::compute::{LARGEST, MOST_USER_DATA, Resize, ResizeAction, Server};
 use super::heat::services::Refused;
 use super::network::not_found;
 use super::refusal::Answer;
 use super::world::{Caller, State, World};
 
 const BUILD_TIME: Duration = Duration::from_millis(600);
+const RESIZE_TIME: Duration = Duration::from_millis(900);
 const DELETE_TIME: Duration = Duration::from_millis(300);
 
 /// A server, as asked for; `user_data` is what the guest will read.
@@ -107,6 +108,12 @@ impl World {
             built_at: now.plus(BUILD_TIME),
             rebuilt: false,
             fault: wanted.fault.or_else(|| too_large.then(|| no_host().to_owned())),
+            resize: None,
+            resizes: Vec::new(),
+            unresized: false,
+            disk: None,
+            identity: None,
+            is_of_before: false,
             gone_at: None,
             joined: None,
             kubelet: None,
@@ -196,7 +203,61 @@ impl World {
         server.built_at = self.clock.now().plus(BUILD_TIME);
         server.rebuilt = true;
         server.joined = None;
+        server.disk = None;
+        server.identity = None;
         let _unattended = self.births.send(id.to_owned());
+        Ok(())
+    }
+
+    /// The same server with its disk and another flavor: the guest stops and starts again. Where no
+    /// host takes it, or the disk would have to shrink, Nova finds out later and leaves it as it was.
+    /// What is rebuilt at once starts only after that.
+    pub fn resize(
+        &self,
+        state: &mut State,
+        id: &str,
+        to: &str,
+        fault: Option<String>,
+        then_rebuilt: bool,
+    ) -> Answer<()> {
+        let Some(flavor) = state.compute.flavor(to).cloned() else {
+            return Err(Refused::bad(format!("Flavor {to} could not be found.")));
+        };
+        let server = state.compute.servers.get(id).ok_or_else(|| no_instance(id))?;
+        if server.flavor.id == flavor.id {
+            return Err(Refused::bad("When resizing, instances must change flavor!"));
+        }
+        if server.resize.is_some() {
+            let message =
+                format!("Cannot 'resize' instance {id} while it is in task_state resize_prep");
+            return Err(Refused::conflict(message));
+        }
+        if flavor.disk == 0 && server.flavor.disk != 0 {
+            let message = "Resize to zero disk flavor is not allowed.";
+            return Err(Refused::bad(format!("Resize error: {message}")));
+        }
+        state.compute.check_resize(server, &flavor)?;
+        let too_large = flavor.vcpus > LARGEST.0 || flavor.ram > LARGEST.1;
+        let no_host = || "No valid host was found. There are not enough hosts available.";
+        let smaller = flavor.disk < server.flavor.disk;
+        let fault = fault.or_else(|| too_large.then(|| no_host().to_owned())).or_else(|| {
+            smaller.then(|| {
+                "Instance rollback performed due to: Resize error: Unable to resize disk down."
+                    .to_owned()
+            })
+        });
+        let (now, request_id) = (self.clock.now(), format!("req-{}", self.entropy.uuid()));
+        let server = state.compute.servers.get_mut(id).ok_or_else(|| no_instance(id))?;
+        let ends_at = now.plus(RESIZE_TIME);
+        if fault.is_none() && !then_rebuilt {
+            server.power.cancel();
+            server.power = CancellationToken::new();
+            server.joined = None;
+            server.built_at = ends_at;
+            let _unattended = self.births.send(id.to_owned());
+        }
+        server.resizes.push(ResizeAction { request_id, began: now, fault: None });
+        server.resize = Some(Resize { to: flavor, ends_at, fault });
         Ok(())
     }
 

@@ -11,6 +11,8 @@ mod compute;
 mod credentials;
 mod edits;
 mod fault;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod glance;
 mod guest;
 pub mod heat;
@@ -32,6 +34,7 @@ mod seed;
 mod server_view;
 mod services;
 mod trusts;
+mod vendor_data;
 mod wire;
 mod world;
 
@@ -65,12 +68,14 @@ pub struct LabOptions {
     /// Seconds of the lab in one second of the wall.
     pub speed: f64,
     pub faults: Vec<Fault>,
+    /// Whether Nova asks magnumd for the vendor data of servers.
+    pub vendor_data: bool,
 }
 
 impl Default for LabOptions {
     fn default() -> Self {
         let api_url = "http://127.0.0.1:9511/v1".to_owned();
-        Self { port: None, api_url, speed: 1.0, faults: Vec::new() }
+        Self { port: None, api_url, speed: 1.0, faults: Vec::new(), vendor_data: false }
     }
 }
 
@@ -116,7 +121,7 @@ struct Running {
 impl LabCloud {
     /// Opens every port, fills the world and serves until `stop`.
     pub async fn start(options: LabOptions, stop: CancellationToken) -> Result<Self, LabError> {
-        let LabOptions { port, api_url, speed, faults } = options;
+        let LabOptions { port, api_url, speed, faults, vendor_data } = options;
         if !(0.01..=1000.0).contains(&speed) {
             return Err(LabError::Speed(speed));
         }
@@ -156,6 +161,7 @@ impl LabCloud {
                 state.registry.enter(part.name(), part.kind(), &url);
             }
             state.registry.enter("magnum", "container-infra", &api_url);
+            state.compute.asks_for_vendor_data = vendor_data;
         }
         guest::keep(Arc::clone(&world), born, stop.clone());
         let heat = Heat::new(Arc::clone(&world), world.clock.clone(), world.entropy.clone());

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::compute::{Flavor, Keypair, ServerGroup};
+use super::compute::{Flavor, Keypair, ResizeAction, ServerGroup};
 use super::heat::services::Refused;
 use super::launch::{Interface, NewServer, no_instance};
 use super::refusal::Answer;
@@ -166,6 +166,12 @@ fn dispatch(world: &World, caller: &Caller, ask: &Ask, version: Version) -> Answ
     }
 }
 
+fn action_view(server: &str, action: &ResizeAction) -> Value {
+    json!({"action": "resize", "instance_uuid": server, "request_id": action.request_id,
+           "start_time": &action.began.to_string()[..26],
+           "message": action.fault.as_ref().map(|_| "Error")})
+}
+
 fn no_group(id: &str) -> Refused {
     Refused::missing(format!("Instance group {id} could not be found."))
 }
@@ -310,6 +316,25 @@ fn read(
                 [] => Ok(Reply::json(200, &json!({ "server": view }))),
                 ["ips"] => Ok(Reply::json(200, &json!({"addresses": view["addresses"]}))),
                 ["metadata"] => Ok(Reply::json(200, &json!({"metadata": view["metadata"]}))),
+                ["os-instance-actions"] => {
+                    let all = server.resizes.iter().rev().map(|action| action_view(id, action));
+                    Ok(Reply::json(200, &json!({"instanceActions": all.collect::<Vec<_>>()})))
+                }
+                ["os-instance-actions", request] => {
+                    let found = server.resizes.iter().find(|action| action.request_id == *request);
+                    let found = found.ok_or_else(|| {
+                        let message =
+                            format!("Action for request_id {request} on instance {id} not found");
+                        Refused::missing(message)
+                    })?;
+                    let mut view = action_view(id, found);
+                    let told = caller.is_admin() && version >= Version::WITH_DETAILS;
+                    let details = found.fault.as_ref().filter(|_| told);
+                    view["events"] = json!([{"event": "conductor_migrate_server",
+                        "result": if found.fault.is_some() { "Error" } else { "Success" },
+                        "details": details}]);
+                    Ok(Reply::json(200, &json!({"instanceAction": view})))
+                }
                 ["os-security-groups"] => Ok(Reply::json(200, &json!({"security_groups": []}))),
                 ["os-volume_attachments"] => {
                     Ok(Reply::json(200, &json!({"volumeAttachments": []})))

@@ -10,6 +10,7 @@ use super::refusal::Answer;
 use super::server_view::{Version, addresses, server_view};
 use super::services::{picked, set, texts};
 use super::world::{Caller, State, World};
+use crate::base::clock::Timestamp;
 
 /// The id of a thing that a property names by id or name.
 fn find(net: &Network, caller: &Caller, kind: &str, wanted: &str) -> Answer<String> {
@@ -322,15 +323,20 @@ pub(super) fn delete(world: &World, kind: &str, collection: &str, id: &str) -> A
     }
 }
 
-pub(super) fn update(
-    world: &World,
-    caller: &Caller,
-    kind: &str,
-    collection: &str,
-    id: &str,
-    properties: &Value,
-    changed: &[String],
-) -> Answer<()> {
+/// What an update in place is about.
+pub(super) struct Update<'u> {
+    pub kind: &'u str,
+    pub collection: &'u str,
+    pub id: &'u str,
+    /// All of the new ones, and the names of those that differ.
+    pub properties: &'u Value,
+    pub changed: &'u [String],
+    /// A fault told beforehand that Nova gives up a resize.
+    pub fault: Option<String>,
+}
+
+pub(super) fn update(world: &World, caller: &Caller, update: Update<'_>) -> Answer<()> {
+    let Update { kind, collection, id, properties, changed, fault } = update;
     let mut guard = world.lock();
     let state = &mut *guard;
     if kind != "OS::Nova::Server" && !is_there(state, kind, collection, id) {
@@ -340,7 +346,23 @@ pub(super) fn update(
     let name = set(properties, &["name"]).filter(|_| changed("name")).map(str::to_owned);
     match kind {
         "OS::Nova::Server" => {
-            // Heat's default policy for a new image; nobody here asks for another.
+            if let Some(server) = state.compute.servers.get_mut(id) {
+                server.unresized = false;
+            }
+            // Heat's default policies for a new flavor and a new image; nobody here asks for others.
+            // It resizes and confirms first.
+            if let Some(wanted) = set(properties, &["flavor"]).filter(|_| changed("flavor")) {
+                world.resize(state, id, wanted, fault, changed("image"))?;
+                let server = state.compute.servers.get_mut(id);
+                if let Some(server) = server.filter(|_| changed("image")) {
+                    if server.resize.as_ref().is_some_and(|resize| resize.fault.is_some()) {
+                        // It never comes to rebuild.
+                        return Ok(());
+                    }
+                    // What starts in between would find its disk gone a moment later.
+                    server.pass(Timestamp::from_micros(i64::MAX));
+                }
+            }
             if let Some(wanted) = set(properties, &["image"]).filter(|_| changed("image")) {
                 let image = image(state, wanted)?;
                 world.rebuild(state, id, &image)?;

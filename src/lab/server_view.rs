@@ -21,6 +21,8 @@ pub(super) struct Version(u16);
 
 impl Version {
     pub const NEWEST: Self = Self(96);
+    /// Administrators are told why an action failed.
+    pub const WITH_DETAILS: Self = Self(84);
 
     /// What a request asks for; without a header the oldest.
     pub fn of(ask: &Ask) -> Answer<Self> {
@@ -134,6 +136,7 @@ pub(super) fn server_view(
     let (task, vm, power) = match status {
         _ if server.gone_at.is_some() => (json!("deleting"), "active", 1),
         "BUILD" => (json!("spawning"), "building", 0),
+        "RESIZE" => (json!("resize_migrating"), "active", 1),
         "ERROR" => (Value::Null, "error", 0),
         _ => (Value::Null, "active", 1),
     };

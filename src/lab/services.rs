@@ -118,7 +118,9 @@ impl Services for World {
             return match state.compute.servers.get(id) {
                 None => State::Gone,
                 Some(server) => match (server.status(now), &server.fault) {
-                    ("BUILD" | "REBUILD", _) => State::Building,
+                    ("BUILD" | "REBUILD" | "RESIZE", _) => State::Building,
+                    // Heat takes it for a resize that has not begun.
+                    ("ACTIVE", _) if server.unresized => State::Building,
                     ("ERROR", Some(sentence)) => State::Error(sentence.clone()),
                     _ => State::Active,
                 },
@@ -160,10 +162,15 @@ impl Services for World {
         changed: &[String],
     ) -> Result<(), Refused> {
         let (service, collection) = place(kind).ok_or_else(|| no_plugin(kind))?;
-        let path = format!("/{collection}/{id}");
         let caller = Caller::from(owner);
-        self.inner_call(service, "PUT", &path, 200, |_| {
-            plugins::update(self, &caller, kind, collection, id, properties, changed)
+        let acts = |name: &String| matches!(name.as_str(), "flavor" | "image");
+        let (method, path, good) = match kind == "OS::Nova::Server" && changed.iter().any(acts) {
+            true => ("POST", format!("/{collection}/{id}/action"), 202),
+            false => ("PUT", format!("/{collection}/{id}"), 200),
+        };
+        self.inner_call(service, method, &path, good, |fault| {
+            let update = plugins::Update { kind, collection, id, properties, changed, fault };
+            plugins::update(self, &caller, update)
         })
     }
 

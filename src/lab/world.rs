@@ -151,6 +151,7 @@ impl State {
         for balancer in self.balancers.extract_if(.., gone) {
             self.network.remove_port(&balancer.port);
         }
+        self.compute.servers.values_mut().for_each(|server| server.pass(now));
         let due = |s: &&super::compute::Server| s.gone_at.is_some_and(|at| at <= now);
         let gone: Vec<String> =
             self.compute.servers.values().filter(due).map(|s| s.id.clone()).collect();

@@ -21,6 +21,24 @@ pub enum CertificateKind {
     ServiceAccount,
 }
 
+/// Of which algorithm the keys of new authorities are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum KeyAlgorithm {
+    #[serde(rename = "ecdsa-p256")]
+    EcdsaP256,
+    #[serde(rename = "rsa")]
+    Rsa,
+}
+
+impl KeyAlgorithm {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::EcdsaP256 => "ecdsa-p256",
+            Self::Rsa => "rsa",
+        }
+    }
+}
+
 impl CertificateKind {
     pub const ALL: [Self; 5] =
         [Self::Kubernetes, Self::Etcd, Self::FrontProxy, Self::Client, Self::ServiceAccount];

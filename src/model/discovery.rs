@@ -1,5 +1,6 @@
 //! What the etcd discovery service remembers of one token.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -134,6 +135,38 @@ impl DiscoveryToken {
             self.completed_at = Some(now);
         }
         Ok(Registered { created_index, is_new: true })
+    }
+
+    /// Whether a member may register this from there. `addresses` are those of the expected members
+    /// by their order, as Heat has told; empty before it has. A source inside the cluster's
+    /// network was seen without a translation of addresses, so it is the member's own; whoever
+    /// comes through a router is known by Heat's word alone.
+    pub fn check_origin(
+        &self,
+        value: &MemberValue,
+        source: IpAddr,
+        addresses: &[String],
+    ) -> Result<(), RegisterError> {
+        let refused = |sentence: String| Err(RegisterError::Refused(sentence));
+        let name = value.name();
+        let source = source.to_canonical();
+        // Only a lab lets loopback addresses come this far.
+        let mut peers = value.peers().iter().map(|p| p.ip().to_canonical());
+        let place = self.expected.iter().position(|expected| expected == name);
+        let told: Option<IpAddr> = place.and_then(|at| addresses.get(at)?.parse().ok());
+        if let Some(told) = told
+            && let Some(other) = peers.clone().find(|ip| *ip != told && !ip.is_loopback())
+        {
+            return refused(format!("{name} has the address {told}, not {other}"));
+        }
+        let is_inside = self.subnet.as_ref().is_some_and(|s| is_inside(s, source) == Some(true))
+            || addresses.iter().any(|a| a.parse() == Ok(source));
+        match is_inside && !peers.any(|ip| ip == source) {
+            true => refused(format!(
+                "a member registers its own address, and this was sent from {source}"
+            )),
+            false => Ok(()),
+        }
     }
 
     fn check_newcomer(&self, value: &MemberValue) -> Result<(), RegisterError> {
@@ -299,6 +332,36 @@ mod tests {
             "an emptied disk must not bootstrap again"
         );
         assert_eq!(t.current_index(), 4);
+    }
+
+    #[test]
+    fn a_member_registers_from_its_own_address() {
+        let names = ["k-0", "k-1"].map(str::to_owned).to_vec();
+        let cluster = ClusterId::new(uuid::Uuid::from_u128(7));
+        let (now, end) = (Timestamp::EPOCH, Timestamp::EPOCH);
+        let subnet = Some("10.0.0.0/24".to_owned());
+        let token = DiscoveryToken::issue("t".to_owned(), cluster, 2, names, subnet, now, end);
+        let told = ["10.0.0.5".to_owned(), "10.0.0.6".to_owned()];
+        let said = |value: &str, source: &str, told: &[String]| {
+            let value = MemberValue::parse(value, true).unwrap();
+            token.check_origin(&value, source.parse().unwrap(), told).err().map(|e| e.to_string())
+        };
+        let own = "k-1=https://10.0.0.6:2380";
+        for source in ["10.0.0.6", "::ffff:10.0.0.6", "203.0.113.7", "127.0.0.1"] {
+            assert_eq!(said(own, source, &told), None, "itself, or through a router: {source}");
+            assert_eq!(said(own, source, &[]), None, "before Heat has told: {source}");
+        }
+        // A worker that has the token: for another, and as another with its own address.
+        let words = "this was sent from 10.0.0.9";
+        assert!(said(own, "10.0.0.9", &told).unwrap().contains(words));
+        assert!(said(own, "10.0.0.9", &[]).unwrap().contains(words));
+        let as_master = "k-1=https://10.0.0.9:2380";
+        for source in ["10.0.0.9", "203.0.113.7"] {
+            let said = said(as_master, source, &told).unwrap();
+            assert!(said.contains("k-1 has the address 10.0.0.6, not 10.0.0.9"), "{said}");
+        }
+        let both = "k-1=https://10.0.0.6:2380,k-1=https://10.0.0.9:2380";
+        assert!(said(both, "10.0.0.6", &told).is_some(), "none of another beside its own");
     }
 
     #[test]

@@ -13,12 +13,14 @@ spelled! {
     /// node is asked to trust the cluster's next authorities beside the present ones, then to
     /// have its certificates issued by them, then to trust no others. A master is asked to give
     /// the cluster's own controllers the credentials that they shall use (`renew-credentials`).
+    /// A node whose server was resized is asked to see that it works in its cluster (`rejoin`).
     DutyKind {
         Drain = "drain",
         TrustAuthorities = "trust-authorities",
         IssueLeaves = "issue-leaves",
         DropAuthorities = "drop-authorities",
         RenewCredentials = "renew-credentials",
+        Rejoin = "rejoin",
     }
 }
 

@@ -13,6 +13,7 @@ pub mod driver;
 pub mod duty;
 pub mod etcd_member;
 pub mod facts;
+pub mod first_contact;
 pub mod join;
 pub mod labels;
 pub mod name;

@@ -17,6 +17,8 @@ pub const MASTER: &str = "master";
 pub const WORKER: &str = "worker";
 pub const DEFAULT_MASTER: &str = "default-master";
 pub const DEFAULT_WORKER: &str = "default-worker";
+/// MiB of memory without which kubeadm makes no control plane.
+pub const CONTROL_PLANE_RAM: u64 = 1700;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NodeGroup {

@@ -156,7 +156,8 @@ impl Step {
 pub struct Detail {
     /// The group concerned; None for the whole cluster.
     pub nodegroup: Option<NodeGroupId>,
-    /// Nodes of the group before the order.
+    /// Nodes of the group before the order; of an upgrade that has begun, how many nodes had
+    /// another image.
     pub before: u32,
     /// Server ids of the nodes that must go.
     pub remove: Vec<String>,

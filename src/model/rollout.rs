@@ -1,4 +1,4 @@
-//! Rollout: nodes on their way from one image to another, a few at a time.
+//! Rollout: nodes on their way from one image or flavor to another, a few at a time.
 
 use std::collections::BTreeMap;
 
@@ -23,10 +23,39 @@ pub struct Rollout {
     pub labels: Labels,
     /// Workers rebuilt at the same time; masters go one by one.
     pub max_batch_size: u32,
-    /// Masters by index that still have another image, and which.
+    /// Masters by index that are still as they were, and which image they have.
     pub masters: BTreeMap<u32, String>,
     /// Workers by their index in the group, likewise.
     pub workers: BTreeMap<u32, String>,
+    /// The flavors, by id, that the nodes shall have; None: the one they have.
+    #[serde(default)]
+    pub flavors: RoleFlavors,
+    /// Of those in `masters` the flavor that they have, by id, where it is another one.
+    #[serde(default)]
+    pub master_flavors: BTreeMap<u32, String>,
+    /// Of those in `workers`, likewise.
+    #[serde(default)]
+    pub worker_flavors: BTreeMap<u32, String>,
+    /// Names of nodes that Heat was asked to give another flavor, and what becomes of their disks.
+    /// They stay here until they have been heard of again.
+    #[serde(default)]
+    pub resizing: BTreeMap<String, Disk>,
+}
+
+/// A flavor for each role, by id.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoleFlavors {
+    pub master: Option<String>,
+    pub worker: Option<String>,
+}
+
+/// What becomes of a server's disk in a rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Disk {
+    /// Nova resizes the server: the node starts again and is who it was.
+    Kept,
+    /// It gets another image too: the node boots anew.
+    New,
 }
 
 /// Who is rebuilt next.
@@ -53,10 +82,26 @@ impl Rollout {
     pub fn without(&self, batch: &Batch) -> Self {
         let mut rest = self.clone();
         match batch {
-            Batch::Master(index) => _ = rest.masters.remove(index),
-            Batch::Workers(indexes) => rest.workers.retain(|i, _| !indexes.contains(i)),
+            Batch::Master(index) => {
+                rest.masters.remove(index);
+                rest.master_flavors.remove(index);
+            }
+            Batch::Workers(indexes) => {
+                rest.workers.retain(|i, _| !indexes.contains(i));
+                rest.worker_flavors.retain(|i, _| !indexes.contains(i));
+            }
         }
         rest
+    }
+
+    /// Whether a node, by its index, gets another flavor, and another image.
+    pub fn changes(&self, is_master: bool, index: u32) -> (bool, bool) {
+        let (images, flavors) = match is_master {
+            true => (&self.masters, &self.master_flavors),
+            false => (&self.workers, &self.worker_flavors),
+        };
+        let image = images.get(&index).is_some_and(|image| *image != self.image_id);
+        (flavors.contains_key(&index), image)
     }
 
     /// Nodes that have not followed yet.
@@ -83,7 +128,20 @@ mod tests {
             max_batch_size: 2,
             masters: images(&[0, 2]),
             workers: images(&[1, 4, 7]),
+            flavors: RoleFlavors { master: None, worker: Some("large".to_owned()) },
+            master_flavors: BTreeMap::new(),
+            worker_flavors: [(4, "small".to_owned())].into(),
+            resizing: BTreeMap::new(),
         };
+        assert_eq!(
+            (rollout.changes(true, 0), rollout.changes(false, 4)),
+            ((false, true), (true, true))
+        );
+        rollout.workers.insert(4, "new".to_owned());
+        assert_eq!(
+            (rollout.changes(false, 4), rollout.changes(false, 3)),
+            ((true, false), (false, false))
+        );
         let mut batches = Vec::new();
         while let Some(batch) = rollout.next() {
             rollout = rollout.without(&batch);
@@ -91,6 +149,6 @@ mod tests {
         }
         let (master, workers) = (Batch::Master, Batch::Workers);
         assert_eq!(batches, [master(0), master(2), workers(vec![1, 4]), workers(vec![7])]);
-        assert_eq!(rollout.behind(), 0);
+        assert_eq!((rollout.behind(), rollout.worker_flavors.len()), (0, 0));
     }
 }

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use hyper::header::HeaderName;
 use hyper::{Method, StatusCode};
 use serde_json::Value;
-use tokio::sync::Semaphore;
 use tracing::debug;
 
 use super::error::{CloudError, Service};
@@ -16,7 +15,9 @@ use crate::base::http::tls::{self, TlsError, Trust};
 use crate::base::metrics::{
     Counter, Durations, EncodeLabelSet, Family, Figures, Registry, Unit, durations,
 };
+use crate::base::party::Party;
 use crate::base::secret::Secret;
+use crate::base::turns::{Place, Turns};
 
 const AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 
@@ -40,7 +41,9 @@ pub(super) struct Caller {
 #[derive(Debug)]
 struct Line {
     client: HttpClient,
-    places: Semaphore,
+    places: Turns<Party>,
+    /// Of nodes, who ask as often as they like: no operation and no request waits behind them.
+    guests: Turns<Party>,
     /// Since when it has not answered, and what it said last; None while it answers.
     silent: Mutex<Option<(Instant, String)>>,
 }
@@ -127,6 +130,27 @@ impl<'c> Call<'c> {
     }
 }
 
+impl Line {
+    /// One place stays for whoever comes beside a party that has many calls to make.
+    fn new(client: HttpClient, concurrency: usize) -> Self {
+        let (places, guests) = (concurrency.max(1), (concurrency / 2).max(1));
+        Self {
+            client,
+            places: Turns::new(places, places - usize::from(places > 1)),
+            guests: Turns::new(guests, guests.div_ceil(2)),
+            silent: Mutex::new(None),
+        }
+    }
+
+    async fn place(&self) -> Place<Party> {
+        let party = Party::current();
+        match party {
+            Party::Guests(_) => self.guests.take(party).await,
+            Party::Own | Party::Project(_) => self.places.take(party).await,
+        }
+    }
+}
+
 impl Caller {
     /// One pool for all services that agree on whom to trust.
     pub fn new(
@@ -147,8 +171,7 @@ impl Caller {
                     pool
                 }
             };
-            let places = Semaphore::new(concurrency);
-            lines.insert(service, Line { client, places, silent: Mutex::new(None) });
+            lines.insert(service, Line::new(client, concurrency));
         }
         Ok(Self { lines, deadline, figures: CallFigures::default() })
     }
@@ -169,7 +192,7 @@ impl Caller {
     /// dropped by the far end just as we took it from the pool. Nothing else is repeated here.
     pub async fn send(&self, call: Call<'_>) -> Result<Answer, CloudError> {
         let line = &self.lines[&call.service];
-        let _place = line.places.acquire().await.expect("never closed");
+        let _place = line.place().await;
         let ask = || {
             let mut outgoing =
                 Outgoing::new(call.method.clone(), call.url.clone()).deadline(self.deadline);

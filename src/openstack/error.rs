@@ -176,7 +176,7 @@ impl CloudError {
 }
 
 /// The sentence inside an error body, whichever service's shape it has.
-fn reason(answer: &Answer) -> String {
+pub(super) fn reason(answer: &Answer) -> String {
     const MOST: usize = 1000;
     let found = serde_json::from_slice::<Value>(&answer.body).ok().and_then(|body| {
         let unspoken = || body["error"]["type"].as_str();

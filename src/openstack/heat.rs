@@ -200,7 +200,7 @@ fn path(name: &str, id: &str) -> String {
     format!("/stacks/{}/{}", encode(name), encode(id))
 }
 
-fn stack(body: &Value) -> Option<Stack> {
+pub(super) fn stack(body: &Value) -> Option<Stack> {
     let text = |key: &str| body[key].as_str().map(str::to_owned);
     let outputs = body["outputs"].as_array().map(Vec::as_slice).unwrap_or_default();
     let parameters = body["parameters"].as_object();
@@ -233,7 +233,7 @@ fn sentence(value: &Value) -> String {
 
 /// Failed resources of a nested listing. A group fails because of its member, so what has a
 /// failed child below it is left out: the innermost one carries the service's own sentence.
-fn failed(resources: &Value) -> Vec<FailedResource> {
+pub(super) fn failed(resources: &Value) -> Vec<FailedResource> {
     let all = resources.as_array().map(Vec::as_slice).unwrap_or_default();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let failures: Vec<(FailedResource, Option<String>)> = all

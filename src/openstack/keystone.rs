@@ -519,7 +519,7 @@ fn text(value: &Value) -> String {
 }
 
 /// Reads the `token` object of a validation.
-fn requester(token: &Value) -> Option<Requester> {
+pub(super) fn requester(token: &Value) -> Option<Requester> {
     let user = &token["user"];
     let optional = |value: &Value| value.as_str().map(str::to_owned);
     let trust = optional(&token["OS-TRUST:trust"]["id"]).map(|id| TrustScope {

@@ -247,7 +247,7 @@ impl Cloud {
 
     /// An answer from memory, or one call for all who ask the same at once. What does not
     /// exist is not remembered: the tenant is about to make it.
-    async fn remembered(
+    pub(super) async fn remembered(
         &self,
         actor: &Actor,
         kind: &'static str,

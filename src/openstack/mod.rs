@@ -7,11 +7,15 @@ mod call;
 mod catalog;
 mod credentials;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod heat;
 mod keystone;
 mod lookup;
 mod octavia;
+mod reach;
 mod registrar;
+mod resize;
 mod survey;
 pub mod token;
 
@@ -36,7 +40,9 @@ pub use heat::{FailedResource, Heat, ListedStack, NewStack, Projects, StackUpdat
 pub use keystone::{Accounts, Identity, Keystone, Maker, Session, Trust, Trustee};
 pub use lookup::{Flavor, Found, Image, Network, Subnet};
 pub use octavia::{Balancer, FloatingIp};
+pub use reach::{Exit, Seen};
 pub use registrar::{Place, Register, Registrar, RegistrarError};
+pub use resize::FailedResize;
 pub use survey::{Addresses, Allowance, Allowances};
 pub use token::Tokens;
 

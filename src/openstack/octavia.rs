@@ -52,6 +52,24 @@ impl Cloud {
         Ok(floating_ips(&self.inner.caller.json(call).await?))
     }
 
+    /// Whether an address is a floating one of a project and leads to a port of it. To one who may
+    /// see only their own project Neutron shows nothing of another.
+    pub async fn leads_floating(
+        &self,
+        actor: &Actor,
+        project: &str,
+        address: &str,
+    ) -> Result<bool, CloudError> {
+        let path = format!(
+            "floatingips?project_id={}&floating_ip_address={}",
+            encode(project),
+            encode(address)
+        );
+        let url = self.neutron_url(actor, &path).await?;
+        let call = Call::get(Service::Neutron, url, &actor.token, "the floating IP");
+        Ok(leads(&self.inner.caller.json(call).await?, project, address))
+    }
+
     pub async fn delete_floating_ip(&self, actor: &Actor, id: &str) -> Result<(), CloudError> {
         let url = self.neutron_url(actor, &format!("floatingips/{}", encode(id))).await?;
         let call = Call::get(Service::Neutron, url, &actor.token, "the floating IP");
@@ -63,7 +81,18 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-fn floating_ips(body: &Value) -> Vec<FloatingIp> {
+/// Neutron's filters are not trusted: a proxy or an old release may ignore one.
+fn leads(body: &Value, project: &str, address: &str) -> bool {
+    let mut all = body["floatingips"].as_array().into_iter().flatten();
+    all.any(|f| {
+        let owner = f["project_id"].as_str().or(f["tenant_id"].as_str());
+        f["floating_ip_address"] == address
+            && owner == Some(project)
+            && f["port_id"].as_str().is_some_and(|port| !port.is_empty())
+    })
+}
+
+pub(super) fn floating_ips(body: &Value) -> Vec<FloatingIp> {
     let floating_ip = |f: &Value| FloatingIp {
         id: text(&f["id"]),
         address: text(&f["floating_ip_address"]),
@@ -72,7 +101,7 @@ fn floating_ips(body: &Value) -> Vec<FloatingIp> {
     body["floatingips"].as_array().into_iter().flatten().map(floating_ip).collect()
 }
 
-fn balancers(body: &Value) -> Vec<Balancer> {
+pub(super) fn balancers(body: &Value) -> Vec<Balancer> {
     let balancer = |b: &Value| Balancer {
         id: text(&b["id"]),
         name: text(&b["name"]),
@@ -100,6 +129,14 @@ mod tests {
         assert!(balancers(&json!({})).is_empty());
         let body = json!({"floatingips": [{
             "id": "2", "floating_ip_address": "203.0.113.9", "description": "for the web"}]});
+        for (project, port, is_so) in
+            [("p", json!("x"), true), ("q", json!("x"), false), ("p", json!(null), false)]
+        {
+            let body = json!({"floatingips": [{
+                "floating_ip_address": "203.0.113.9", "project_id": project, "port_id": port}]});
+            assert_eq!(leads(&body, "p", "203.0.113.9"), is_so, "{body}");
+            assert!(!leads(&body, "p", "203.0.113.8"));
+        }
         let found = floating_ips(&body).remove(0);
         assert_eq!((found.id.as_str(), found.address.as_str()), ("2", "203.0.113.9"));
     }

@@ -151,7 +151,7 @@ impl Cloud {
 }
 
 /// Limits with what is used or reserved of them; a negative limit is none.
-fn allowances(set: &Value, used: &str) -> Allowances {
+pub(super) fn allowances(set: &Value, used: &str) -> Allowances {
     let read = |(name, one): (&String, &Value)| {
         let limit = u64::try_from(one["limit"].as_i64()?).ok();
         let count = |key: &str| one[key].as_u64().unwrap_or(0);
@@ -161,7 +161,7 @@ fn allowances(set: &Value, used: &str) -> Allowances {
 }
 
 /// `Tue, 24 Nov 2026 15:00:00 GMT`.
-fn http_date(text: &str) -> Option<Timestamp> {
+pub(super) fn http_date(text: &str) -> Option<Timestamp> {
     let at = OffsetDateTime::parse(&text.replace("GMT", "+0000"), &Rfc2822).ok()?;
     i64::try_from(at.unix_timestamp_nanos() / 1000).ok().map(Timestamp::from_micros)
 }

@@ -1,15 +1,23 @@
 //! Whose token is this? One validation for all who ask at once, then the cache.
+//!
+//! Only Keystone can tell that a text is no token, and each text that is none costs a question. A
+//! source that has sent several of them asks in a narrow lane of its kind, so that those who send
+//! good ones need not stand behind it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use moka::Expiry;
 use moka::future::Cache;
+use tokio::sync::Semaphore;
 
 use super::error::CloudError;
 use super::keystone::Keystone;
 use crate::base::clock::Clock;
+use crate::base::http::sources;
 use crate::base::metrics::{Counter, Figures, Registry};
 use crate::base::secret::Secret;
 use crate::model::requester::Requester;
@@ -28,12 +36,21 @@ pub enum TokenError {
 /// How long a refused token is remembered.
 const REFUSED_FOR: Duration = Duration::from_secs(30);
 const MOST_TOKENS: u64 = 10_000;
+/// Refused tokens after which a source is doubtful, until it has sent none for some time.
+const SLIPS: u32 = 5;
+const DOUBTFUL_FOR: Duration = Duration::from_secs(60);
+const MOST_SOURCES: u64 = 10_000;
+/// Questions to Keystone at the same time for all doubtful sources.
+const DOUBTFUL_PLACES: usize = 2;
 
 /// Validates tokens with the service account; clones share the cache.
 #[derive(Clone)]
 pub struct Tokens {
     keystone: Arc<Keystone>,
     cache: Cache<[u8; 32], Known>,
+    /// Tokens refused lately, by source.
+    slips: Cache<IpAddr, Arc<AtomicU32>>,
+    doubtful: Arc<Semaphore>,
     clock: Clock,
     figures: TokenFigures,
 }
@@ -85,11 +102,38 @@ impl Tokens {
             .expire_after(Life)
             .time_to_live(remember)
             .build();
-        Self { keystone, cache, clock, figures: TokenFigures::default() }
+        let slips = Cache::builder().max_capacity(MOST_SOURCES).time_to_idle(DOUBTFUL_FOR).build();
+        let doubtful = Arc::new(Semaphore::new(DOUBTFUL_PLACES));
+        Self { keystone, cache, slips, doubtful, clock, figures: TokenFigures::default() }
     }
 
     pub fn figures(&self) -> &TokenFigures {
         &self.figures
+    }
+
+    /// Who owns `token`, which came from `source`.
+    pub async fn validate_from(
+        &self,
+        token: &Secret<String>,
+        source: IpAddr,
+    ) -> Result<Arc<Requester>, TokenError> {
+        if self.cache.contains_key(&key(token)) {
+            return self.validate(token).await;
+        }
+        let source = sources::source(source);
+        let slips = self.slips.get(&source).await;
+        let is_doubtful = slips.as_ref().is_some_and(|n| n.load(Ordering::Relaxed) >= SLIPS);
+        let place = match is_doubtful {
+            true => Some(self.doubtful.acquire().await.expect("never closed")),
+            false => None,
+        };
+        let owner = self.validate(token).await;
+        drop(place);
+        if matches!(owner, Err(TokenError::Invalid)) {
+            let fresh = async { Arc::new(AtomicU32::new(0)) };
+            self.slips.get_with(source, fresh).await.fetch_add(1, Ordering::Relaxed);
+        }
+        owner
     }
 
     /// Who owns `token`.

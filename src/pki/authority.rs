@@ -139,7 +139,7 @@ fn ends_at(certificate: &str) -> Result<Timestamp, PkiError> {
 
 fn public_key(spki: &[u8]) -> Result<SubjectPublicKeyInfo, PkiError> {
     SubjectPublicKeyInfo::from_der(spki).map_err(|_| {
-        let keys = csr::KEYS;
+        let keys = super::supported::KEYS;
         PkiError::Request(format!(
             "The request's key is of a kind that is not supported; {keys} are."
         ))

@@ -18,7 +18,7 @@ use x509_parser::oid_registry;
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::X509Name;
 
-use super::PkiError;
+use super::{PkiError, supported};
 
 /// What requests may ask for; names as in Magnum's configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,9 +74,6 @@ const CRL_SIGN: usize = 6;
 
 const KEY_USAGE: [u64; 4] = [2, 5, 29, 15];
 const SUBJECT_ALT_NAME: [u64; 4] = [2, 5, 29, 17];
-
-/// Whose signatures can be verified, to end a sentence with.
-pub(super) const KEYS: &str = "RSA of 2048 bits and more, EC P-256, P-384 and P-521, and Ed25519";
 
 /// The DER inside a PEM request.
 pub(super) fn der(pem: &str) -> Result<Vec<u8>, PkiError> {
@@ -180,12 +177,16 @@ fn parse(der: &[u8]) -> Result<X509CertificationRequest<'_>, PkiError> {
     if !rest.is_empty() {
         return Err(malformed());
     }
+    let key = &request.certification_request_info.subject_pki;
+    if let Some(fault) = supported::fault(key, &request.signature_algorithm) {
+        return Err(refused(format!("Invalid input for field csr: {fault}.")));
+    }
     match is_signed(&request) {
         true => Ok(request),
-        false => Err(refused(format!(
-            "Invalid input for field csr: its signature does not verify with its own key ({KEYS} \
-             are supported, with SHA-256, SHA-384 or SHA-512)."
-        ))),
+        false => Err(refused(
+            "Invalid input for field csr: its signature does not verify with its own key; it was \
+             changed after it was signed, or signed with another key. Make it anew.",
+        )),
     }
 }
 
@@ -507,7 +508,7 @@ pub(super) mod tests {
             let last = der.len() - 1;
             der[last] ^= 1;
             let refusal = read(&der, &Rules::default()).unwrap_err().to_string();
-            assert!(refusal.contains("P-521"), "{algorithm:?}: {refusal}");
+            assert!(refusal.contains("does not verify"), "{algorithm:?}: {refusal}");
         }
     }
 

@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use crate::base::clock::Timestamp;
 use crate::base::secret::Secret;
@@ -47,6 +48,15 @@ impl EnrolmentKey {
 
     pub fn new(key: &[u8; Self::BYTES]) -> Self {
         Self { key: hmac::Key::new(hmac::HMAC_SHA256, key) }
+    }
+
+    /// A key for another purpose, from which this one cannot be found.
+    pub(super) fn derive(&self, purpose: &str) -> Zeroizing<[u8; Self::BYTES]> {
+        // No token begins like this: claims are JSON.
+        let tag = hmac::sign(&self.key, format!("magnumd: {purpose}").as_bytes());
+        let mut key = Zeroizing::new([0; Self::BYTES]);
+        key.copy_from_slice(tag.as_ref());
+        key
     }
 
     /// The same enrolment gives the same token: rendering twice changes no server.

@@ -23,6 +23,8 @@ pub struct Identity {
     pub node: String,
     /// The Nova server's UUID.
     pub instance: String,
+    /// When the name was bound to the key: of two certificates the later one counts.
+    pub since: Timestamp,
 }
 
 /// SHA-256 of the public key of a request that its owner signed, in hex.
@@ -42,7 +44,13 @@ impl Identity {
         let authority = Authority::load(&authority.pem, &authority.key)?;
         let leaf = Leaf {
             common_name: self.node.clone(),
-            uris: vec![format!("{SCHEME}{}/{}/{}", self.cluster, self.node, self.instance)],
+            uris: vec![format!(
+                "{SCHEME}{}/{}/{}/{}",
+                self.cluster,
+                self.node,
+                self.instance,
+                self.since.micros()
+            )],
             // For clients only: it must not pass for the listener.
             client: true,
             ..Leaf::default()
@@ -60,8 +68,8 @@ impl Identity {
             _ => None,
         })?;
         let mut parts = uri.split('/');
-        let (Some(cluster), Some(node), Some(instance), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
+        let (Some(cluster), Some(node), Some(instance), Some(since), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
         else {
             return None;
         };
@@ -69,6 +77,7 @@ impl Identity {
             cluster: ClusterId::new(Uuid::try_parse(cluster).ok()?),
             node: node.to_owned(),
             instance: instance.to_owned(),
+            since: Timestamp::from_micros(since.parse().ok()?),
         };
         Some((identity, hex(certificate.public_key().raw)))
     }
@@ -96,6 +105,7 @@ mod tests {
             cluster: ClusterId::new(Uuid::from_u128(7)),
             node: "k1-x-master-0".to_owned(),
             instance: Uuid::from_u128(9).to_string(),
+            since: now,
         };
         let pem = identity.issue(&ca, &request, now, &entropy).unwrap();
         let der = csr::pem_body(&pem, "CERTIFICATE").unwrap();

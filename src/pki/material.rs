@@ -68,16 +68,25 @@ pub fn assemble(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pki::mill::Mill;
+    use crate::model::certificate::KeyAlgorithm;
+    use crate::pki::mill::{Keys, Mill};
     use x509_parser::prelude::{FromDer, X509Certificate};
 
     #[tokio::test]
     async fn a_cluster_gets_five_pairs_that_fit_together() {
         let now = Timestamp::parse("2026-08-01T00:00:00Z").unwrap();
         let day = Duration::from_secs(86_400);
-        let keys = Mill::start(2, 2048).unwrap().draw(KEYS).await.unwrap();
-        let drawn =
-            assemble("k1", &CertificateKind::ALL, &keys, day * 1825, now, &Entropy::new()).unwrap();
+        let kinds = &CertificateKind::ALL;
+        for algorithm in [KeyAlgorithm::Rsa, KeyAlgorithm::EcdsaP256] {
+            let keys = Mill::start(2, Keys::plain(algorithm)).unwrap().draw(kinds).await.unwrap();
+            let validity = day * 1825;
+            let drawn = assemble("k1", kinds, &keys, validity, now, &Entropy::new()).unwrap();
+            fit_together(&drawn);
+            assert!(assemble("k1", kinds, &keys[..1], day, now, &Entropy::new()).is_err());
+        }
+    }
+
+    fn fit_together(drawn: &[(CertificateKind, KeyPairPem)]) {
         assert_eq!(drawn.iter().map(|d| d.0).collect::<Vec<_>>(), CertificateKind::ALL);
         let der = |i: usize| pem_der(&drawn[i].1.pem);
         let (ca, client) = (der(0), der(3));
@@ -96,9 +105,6 @@ mod tests {
         assert_eq!(ca.validity().not_after.timestamp() - begin, 1826 * 86_400);
         assert!(drawn[4].1.pem.starts_with("-----BEGIN PUBLIC KEY-----"));
         assert!(drawn.iter().all(|d| d.1.key.expose().starts_with("-----BEGIN PRIVATE KEY-----")));
-        assert!(
-            assemble("k1", &CertificateKind::ALL, &keys[..1], day, now, &Entropy::new()).is_err()
-        );
     }
 
     fn pem_der(pem: &str) -> Vec<u8> {

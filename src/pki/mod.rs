@@ -7,10 +7,14 @@ pub mod authority;
 pub mod csr;
 pub mod desk;
 pub mod enrolment;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod identity;
 pub mod listener;
 pub mod material;
 pub mod mill;
+mod supported;
+pub mod vendor_data;
 
 use std::time::Duration;
 

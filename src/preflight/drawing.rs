@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use super::scene::Scene;
 use super::{Judgement, flavor, image};
 use crate::base::secret::Secret;
-use crate::conductor::{check_network_driver, check_root_volume, check_unknown};
+use crate::conductor::{Limits, check_network_driver, check_root_volume, check_unknown};
 use crate::driver::Bundle;
 use crate::driver::count::Census;
-use crate::driver::plan::{ClusterPlan, Enrolment, NodeImages};
+use crate::driver::plan::{ClusterPlan, Enrolment, NodeFlavors, NodeImages};
 use crate::model::ClusterId;
 use crate::model::cluster::Cluster;
 use crate::model::facts::CloudFacts;
@@ -57,6 +57,8 @@ impl Drawing {
         check_network_driver(template, &driver, allowed).map_err(|e| refused(e.to_string()))?;
         check_root_volume(&template.labels, &[Some(&worker), Some(&master)])
             .map_err(|e| refused(e.to_string()))?;
+        Limits::of_new(&driver, &template.labels, wish.nodes)
+            .map_err(|e| refused(e.to_string()))?;
         let policy = scene.config.cluster.unknown_labels;
         let warnings =
             check_unknown(&driver, &template.labels, policy).map_err(|e| refused(e.to_string()))?;
@@ -102,6 +104,7 @@ impl Drawing {
             revision: String::new(),
             removals: Vec::new(),
             images: NodeImages::default(),
+            flavors: NodeFlavors::default(),
             trust: None,
             inlined: None,
         };

@@ -4,7 +4,7 @@ use super::{Judgement, Look, Scene};
 use crate::openstack::{Actor, Flavor, Found, Image};
 
 /// kubeadm's own least for a control plane.
-const MASTER_RAM: u64 = 1700;
+use crate::model::nodegroup::CONTROL_PLANE_RAM as MASTER_RAM;
 const MASTER_CPUS: u64 = 2;
 /// What kubelet, the container runtime and a network daemon leave little of.
 const WORKER_RAM: u64 = 1024;

@@ -16,6 +16,7 @@ mod doors;
 mod drawing;
 mod external_network;
 mod extras;
+mod first_contact;
 mod flavor;
 mod heat;
 mod image;
@@ -111,6 +112,7 @@ fn checks(scene: &Arc<Scene>) -> Vec<(&'static str, Check)> {
     look!("external-network", external_network::check);
     look!("discovery", doors::discovery);
     look!("bootstrap", doors::bootstrap);
+    look!("first-contact", first_contact::check);
     look!("tls", tls_files::check);
     look!("disk", disk::check);
     look!("certificates", certificates::check);

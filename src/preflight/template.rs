@@ -77,6 +77,12 @@ pub async fn find(scene: &Scene, wanted: Wanted) -> Result<Wish, Judgement> {
         minutes => minutes,
     };
     let (masters, nodes) = (options.masters, options.nodes);
+    if let Some(name) = repeated(&options.labels) {
+        return Err(Judgement::fail(
+            format!("the label {name} is given twice"),
+            "give it once, with the value meant",
+        ));
+    }
     let mut template = over(template, options);
     template.labels = with_boot_volume(&template.labels, scene.config.volumes.boot_size_gb);
     Ok(Wish { template, masters, nodes, timeout, origin })
@@ -113,6 +119,12 @@ async fn named(scene: &Scene, name: &str) -> Result<(ClusterTemplate, String), J
         Judgement::fail(format!("the template {name} that the API shows is incomplete"), cure)
     })?;
     Ok((template, format!("template {name} of the running magnumd")))
+}
+
+/// The first label that is given once more.
+fn repeated(labels: &[(String, String)]) -> Option<&str> {
+    let names = || labels.iter().map(|(name, _)| name.as_str());
+    names().enumerate().find(|(at, name)| names().take(*at).any(|n| n == *name)).map(|(_, n)| n)
 }
 
 fn missing<'n>(name: &str, others: impl Iterator<Item = &'n str>) -> Judgement {
@@ -228,6 +240,11 @@ mod tests {
         assert_eq!(template.labels.get("kube_tag"), Some("v1.31.4"));
         assert!(template.master_lb_enabled);
         assert!(of_api(&json!({"name": "k8s"})).is_none());
+        let given = |names: &[&str]| -> Vec<(String, String)> {
+            names.iter().map(|name| ((*name).to_owned(), "1".to_owned())).collect()
+        };
+        assert_eq!(repeated(&given(&["a", "b", "a"])), Some("a"));
+        assert_eq!(repeated(&given(&["a", "b"])), None);
         let options = Options {
             flavor: Some("large".to_owned()),
             volume_driver: Some("cinder".to_owned()),

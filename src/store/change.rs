@@ -24,6 +24,8 @@ pub(super) enum Expectation {
     Exists { table: &'static str, key: Key },
     /// The project has fewer clusters than its own quota says, or than `limit` without one.
     WithinQuota { project: String, limit: u32 },
+    /// Fewer index entries than `limit` begin with `prefix`.
+    Fewer { index: &'static str, prefix: Key, limit: u32 },
     /// No index entry begins with `prefix`.
     None { index: &'static str, prefix: Key },
     /// There is something in the record's place, and it cannot be read.
@@ -80,6 +82,13 @@ impl Change {
     /// has none.
     pub fn expect_fewer_clusters(mut self, project: &str, limit: u32) -> Self {
         self.expectations.push(Expectation::WithinQuota { project: project.to_owned(), limit });
+        self
+    }
+
+    /// Only if the project has fewer templates than `limit`.
+    pub fn expect_fewer_templates(mut self, project: &str, limit: u32) -> Self {
+        let (index, prefix) = (table::TEMPLATE_BY_PROJECT, Key::new().text(project));
+        self.expectations.push(Expectation::Fewer { index, prefix, limit });
         self
     }
 

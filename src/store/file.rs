@@ -6,7 +6,7 @@
 
 use std::fs::OpenOptions;
 use std::io::ErrorKind;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use redb::backends::FileBackend;
 use redb::{Database, DatabaseError, StorageError};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::damage::{Damage, said};
 use super::integrity::{self, FellBack};
@@ -164,6 +164,7 @@ pub(super) fn open(path: &Path) -> Result<(Database, bool), OpenError> {
     if length == 0 {
         return Err(damaged("it is empty, as magnumd never leaves it".to_owned()));
     }
+    keep_private(path).map_err(|e| disk(path, &e))?;
     let fell_back = FellBack::default();
     let mut builder = Database::builder();
     builder.set_check_integrity_on_open(true).set_repair_callback(fell_back.observer());
@@ -180,6 +181,19 @@ pub(super) fn open(path: &Path) -> Result<(Database, bool), OpenError> {
         Err(panic) => return Err(damaged(said(&*panic))),
     };
     Ok((database, fell_back.has_happened()))
+}
+
+/// A state that was copied here may be open to others: it holds every cluster's keys, sealed, and
+/// what its tenants wrote, as it is.
+fn keep_private(path: &Path) -> std::io::Result<()> {
+    let mut permissions = std::fs::metadata(path)?.permissions();
+    if permissions.mode() & 0o077 == 0 {
+        return Ok(());
+    }
+    warn!(path = %path.display(), mode = format!("{:o}", permissions.mode() & 0o777),
+          "others could read the state file; now its owner alone can");
+    permissions.set_mode(0o600);
+    std::fs::set_permissions(path, permissions)
 }
 
 fn disk(path: &Path, error: &std::io::Error) -> OpenError {

@@ -57,6 +57,8 @@ pub struct Kind {
     pub from_json: fn(Value) -> Result<Box<dyn AnyRecord>, serde_json::Error>,
     indexes: fn(&[u8], &[u8]) -> Result<Indexes, CodecError>,
     decode_at: fn(&[u8], &[u8]) -> Result<Decoded, CodecError>,
+    #[cfg(fuzzing)]
+    pub(super) reread: fn(&[u8]),
 }
 
 /// A record and its revision.
@@ -73,6 +75,8 @@ impl Kind {
                 let (record, revision) = record::decode_at::<R>(key, encoded)?;
                 Ok((Box::new(record), revision))
             },
+            #[cfg(fuzzing)]
+            reread: super::fuzzing::reread::<R>,
         }
     }
 

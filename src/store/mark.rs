@@ -30,14 +30,18 @@ pub struct Mark {
 
 impl Mark {
     /// The mark of a state by its name, and the commit that it says was told of; None when there
-    /// is no mark, or that of another state.
+    /// is no mark, or one that says nothing of this state.
     pub fn open(state: &Path, instance: &str) -> (Self, Option<u64>) {
         let path = path_of(state);
         let mut options = OpenOptions::new();
         let opened = options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let file = opened.open(&path);
-        let said = std::fs::read_to_string(&path).ok();
-        let told = said.as_deref().and_then(|text| read(text, instance));
+        let said = std::fs::read(&path).unwrap_or_default();
+        let told = std::str::from_utf8(&said).ok().and_then(|text| read(text, instance));
+        if told.is_none() && !said.is_empty() {
+            warn!(path = %path.display(), "the mark beside the state is damaged, or another \
+                state's: whether this state has lost what was acknowledged cannot be told this time");
+        }
         let has_complained = AtomicBool::new(false);
         let mark = Self { instance: instance.to_owned(), path, file: None, has_complained };
         match file {

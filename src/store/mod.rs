@@ -9,6 +9,8 @@ mod change;
 mod damage;
 pub mod dump;
 mod file;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod integrity;
 mod kind;
 mod mark;

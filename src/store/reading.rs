@@ -128,12 +128,46 @@ impl View<'_> {
         prefix: &Key,
         page: Page,
     ) -> Reads<Vec<Stored<R>>> {
+        self.page_of(index, prefix, page, |_| true)
+    }
+
+    /// The same of those that are `wanted`; the others take no place either.
+    pub(super) fn page_of<R: Record>(
+        &self,
+        index: &'static str,
+        prefix: &Key,
+        page: Page,
+        wanted: impl Fn(&R) -> bool,
+    ) -> Reads<Vec<Stored<R>>> {
         let open = self.open(R::TABLE)?;
-        let mut found = Vec::new();
+        let (mut found, mut bytes) = (Vec::new(), 0_usize);
         self.walk(index, prefix, page, |key| {
-            found.extend(self.led_to(&open, index, key)?);
-            Ok(found.len() < page.limit)
+            if let Some(one) = self.led_to::<R>(&open, index, key)?.filter(|one| wanted(one)) {
+                bytes = bytes.saturating_add(one.size);
+                found.push(one);
+            }
+            Ok(found.len() < page.limit && bytes < page.bytes)
         })?;
+        Ok(found)
+    }
+
+    /// What can be read of the records with these ids, in that order, until they are so many
+    /// bytes.
+    pub(super) fn by_id<R: Record>(
+        &self,
+        ids: impl Iterator<Item = uuid::Uuid>,
+        most: usize,
+    ) -> Reads<Vec<Stored<R>>> {
+        let open = self.open(R::TABLE)?;
+        let (mut found, mut bytes) = (Vec::new(), 0_usize);
+        for id in ids {
+            let Some(one) = self.find_readable::<R>(&open, id.as_bytes())? else { continue };
+            bytes = bytes.saturating_add(one.size);
+            found.push(one);
+            if bytes >= most {
+                break;
+            }
+        }
         Ok(found)
     }
 
@@ -257,7 +291,7 @@ impl View<'_> {
         encoded: &[u8],
     ) -> Result<Stored<R>, CodecError> {
         match record::decode_at(key, encoded) {
-            Ok((record, revision)) => Ok(Stored { record, revision }),
+            Ok((record, revision)) => Ok(Stored { record, revision, size: encoded.len() }),
             Err(error) => {
                 self.damage.record(R::TABLE, key, &error);
                 Err(error)

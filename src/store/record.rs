@@ -4,13 +4,14 @@
 //! never edited: a new shape gets a new version and the old one stays readable. Around each
 //! record lies an envelope with its revision and a digest, so that a flipped bit is seen.
 
+use std::collections::BTreeMap;
+
 use aws_lc_rs::digest::{Context, SHA256};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::table::{self, Key};
 use crate::base::secret::Sealed;
-use crate::model::ClusterId;
 use crate::model::certificate::{Certificate, NextCertificate};
 use crate::model::cluster::Cluster;
 use crate::model::cluster_template::ClusterTemplate;
@@ -20,14 +21,16 @@ use crate::model::driver::{ClusterDriver, StoredDriver};
 use crate::model::duty::Duty;
 use crate::model::facts::CloudFacts;
 use crate::model::join::JoinSecrets;
+use crate::model::labels::Labels;
 use crate::model::node::Node;
 use crate::model::node_key::NodeKey;
 use crate::model::nodegroup::NodeGroup;
 use crate::model::operation::Operation;
 use crate::model::quota::Quota;
-use crate::model::rollout::Rollout;
+use crate::model::rollout::{RoleFlavors, Rollout};
 use crate::model::service::Service;
 use crate::model::vigil::Vigil;
+use crate::model::{ClusterId, NodeGroupId, TemplateId};
 
 /// No record is larger, encoded or decoded: whoever writes is held to what readers take.
 pub const MOST_BYTES: usize = 1 << 20;
@@ -66,6 +69,12 @@ pub trait Record: Serialize + DeserializeOwned + Clone {
     const VERSION: u8 = 1;
 
     fn key(&self) -> Key;
+
+    /// Reads the body of an earlier version.
+    fn of_earlier(version: u8, body: &[u8]) -> Result<Self, String> {
+        let _same_shape = version;
+        decode_body(body)
+    }
 
     /// Every index entry that leads here: index and key.
     fn indexes(&self) -> Vec<(&'static str, Key)> {
@@ -187,8 +196,11 @@ pub fn decode<R: Record>(encoded: &[u8]) -> Result<(R, u64), CodecError> {
     if version > R::VERSION {
         return Err(CodecError::TooNew { table: R::TABLE, version });
     }
-    let record = decode_body(body).map_err(|reason| damaged(&reason))?;
-    Ok((record, revision(encoded)))
+    let record = match version == R::VERSION {
+        true => decode_body(body),
+        false => R::of_earlier(version, body),
+    };
+    Ok((record.map_err(|reason| damaged(&reason))?, revision(encoded)))
 }
 
 fn of_cluster(id: ClusterId) -> (&'static str, Key) {
@@ -428,6 +440,8 @@ impl Record for JoinSecrets {
 
 impl Record for Duty {
     const TABLE: &'static str = table::DUTY;
+    /// 2: duty `rejoin`; whoever does not know it must not take the record for damaged.
+    const VERSION: u8 = 2;
 
     fn key(&self) -> Key {
         Key::new().uuid(self.cluster_id.uuid()).text(&self.node)
@@ -440,6 +454,11 @@ impl Record for Duty {
 
 impl Record for Rollout {
     const TABLE: &'static str = table::ROLLOUT;
+    const VERSION: u8 = 2;
+
+    fn of_earlier(_: u8, body: &[u8]) -> Result<Self, String> {
+        decode_body::<FirstRollout>(body).map(Self::from)
+    }
 
     fn key(&self) -> Key {
         Key::new().uuid(self.cluster_id.uuid()).uuid(self.nodegroup.uuid())
@@ -447,6 +466,40 @@ impl Record for Rollout {
 
     fn needs(&self) -> Vec<(&'static str, Key)> {
         vec![of_cluster(self.cluster_id)]
+    }
+}
+
+/// Version 1, in which only images changed. Frozen.
+#[derive(Serialize, Deserialize)]
+struct FirstRollout {
+    cluster_id: ClusterId,
+    nodegroup: NodeGroupId,
+    template_id: TemplateId,
+    image_id: String,
+    kube_version: Option<String>,
+    labels: Labels,
+    max_batch_size: u32,
+    masters: BTreeMap<u32, String>,
+    workers: BTreeMap<u32, String>,
+}
+
+impl From<FirstRollout> for Rollout {
+    fn from(first: FirstRollout) -> Self {
+        Self {
+            cluster_id: first.cluster_id,
+            nodegroup: first.nodegroup,
+            template_id: first.template_id,
+            image_id: first.image_id,
+            kube_version: first.kube_version,
+            labels: first.labels,
+            max_batch_size: first.max_batch_size,
+            masters: first.masters,
+            workers: first.workers,
+            flavors: RoleFlavors::default(),
+            master_flavors: BTreeMap::new(),
+            worker_flavors: BTreeMap::new(),
+            resizing: BTreeMap::new(),
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use crate::base::secret::Sealer;
 use crate::model::cluster::Cluster;
 use crate::model::labels::Labels;
 use crate::model::operation::{Operation, OperationKind, Step};
+use crate::model::rollout::Rollout;
 use crate::model::{ClusterId, Sequence, TemplateId};
 
 mod damage;
@@ -83,7 +84,7 @@ async fn lists_follow_making_in_both_directions_and_stay_in_their_project() {
     assert_eq!(names(&store, own, Page::ALL), ["a", "c", "d"]);
     assert_eq!(names(&store, Scope::Everyone, Page::ALL), ["a", "b", "c", "d"]);
     let second = store.read(|v| v.clusters(own, Page::ALL)).unwrap()[1].sequence;
-    let after = Page { after: Some(second), limit: 5, descending: false };
+    let after = Page { after: Some(second), limit: 5, ..Page::ALL };
     assert_eq!(names(&store, own, after), ["d"]);
     assert_eq!(names(&store, own, Page { descending: true, ..after }), ["a"]);
     assert_eq!(names(&store, own, Page { limit: 2, ..Page::ALL }), ["a", "c"]);
@@ -212,6 +213,32 @@ fn a_released_record_stays_readable() {
     assert_eq!(operation.deadline, Some(Timestamp::from_micros(3_600_000_000)));
     assert_eq!(operation.request_id, "req-1");
     assert_eq!(operation.detail.before, 2);
+
+    // Version 1 of a rollout, frozen likewise.
+    let frozen = "010500000000000000100000000000000000000000000000000710000000000000000000000000000000081000000000\
+                  0000000000000000000000010269320000010100016900";
+    let bytes: Vec<u8> = (0..frozen.len())
+        .step_by(2)
+        .filter_map(|i| u8::from_str_radix(frozen.get(i..i + 2)?, 16).ok())
+        .collect();
+    let (rollout, revision) = record::decode::<Rollout>(&bytes).unwrap();
+    assert_eq!((revision, rollout.image_id.as_str()), (5, "i2"));
+    assert_eq!(rollout.masters, [(0, "i".to_owned())].into());
+    assert_eq!((rollout.flavors.master.as_ref(), rollout.resizing.len()), (None, 0));
+    assert_eq!(record::decode::<Rollout>(&stamped(&rollout)).unwrap(), (rollout, 1));
+}
+
+#[test]
+fn a_state_is_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    drop(place.open());
+    let mode = || std::fs::metadata(&place.path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(), 0o600, "whatever the umask is");
+    // As a copy may be that was put here.
+    std::fs::set_permissions(&place.path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    drop(place.open());
+    assert_eq!(mode(), 0o600);
 }
 
 /// As the writer writes it.

@@ -39,6 +39,9 @@ pub struct Report {
 
 const RESTORE: &str = "restore a backup from before the damage";
 const REINDEX: &str = "magnumd backup, then magnumd restore --force: it makes every index anew";
+const WITHOUT_TEMPLATE: &str = "the cluster works, and can be shown and deleted; what renders its \
+     template anew, as a resize, an upgrade and a rotation do, needs it: restore a backup from before, \
+     or make the cluster anew";
 const STRAY: &str = "what it belonged to is gone and nothing reads it: it does no harm";
 
 /// What helps where a record cannot be read: nobody can mend it, and without it the rest goes on.
@@ -55,6 +58,10 @@ fn unreadable(table: &str, key: &[u8]) -> String {
             "forgets it; what is still needed is written anew"
         }
         table::QUOTA => "gives the project the configured limit until it has a quota again",
+        table::DRIVER => {
+            "forgets these files of a driver; clusters made of just them cannot be changed until \
+             they are upgraded, all others go on"
+        }
         table::OPERATION => {
             "gives the order up; the cluster's owner deletes the cluster, or orders again"
         }
@@ -210,7 +217,10 @@ impl Look<'_> {
                     if !self.has(needed, &other)? {
                         let other = table::shown(needed, &other.0);
                         let problem = format!("belongs to {needed} {other}, which is not there");
-                        let cure = if kind.table == table::CLUSTER { RESTORE } else { STRAY };
+                        let cure = match kind.table {
+                            table::CLUSTER => WITHOUT_TEMPLATE,
+                            _ => STRAY,
+                        };
                         self.find(kind.table, key, problem, cure);
                     }
                 }

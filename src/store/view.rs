@@ -38,6 +38,8 @@ use crate::model::{ClusterId, NodeGroupId, Sequence, TemplateId};
 pub struct Stored<R> {
     pub record: R,
     pub revision: u64,
+    /// Bytes that it takes in the state.
+    pub size: usize,
 }
 
 impl<R: Record> Stored<R> {
@@ -67,11 +69,14 @@ pub struct Page {
     /// Only what was made after this one (before it, when descending).
     pub after: Option<Sequence>,
     pub limit: usize,
+    /// The page ends with the record that brings it to so many bytes.
+    pub bytes: usize,
     pub descending: bool,
 }
 
 impl Page {
-    pub const ALL: Self = Self { after: None, limit: usize::MAX, descending: false };
+    pub const ALL: Self =
+        Self { after: None, limit: usize::MAX, bytes: usize::MAX, descending: false };
 }
 
 /// One moment of the state.
@@ -186,15 +191,42 @@ impl<'t> View<'t> {
         Ok(found)
     }
 
-    /// Clusters by uuid, in the order of `ids`.
-    pub fn clusters_of(&self, ids: &[ClusterId]) -> Reads<Vec<Stored<Cluster>>> {
-        let open = self.open(table::CLUSTER)?;
-        let found = ids.iter().map(|id| self.find_readable(&open, id.uuid().as_bytes()));
-        found.filter_map(Result::transpose).collect()
+    /// Clusters by uuid, in the order of `ids`, until they are so many bytes.
+    pub fn clusters_of(&self, ids: &[ClusterId], bytes: usize) -> Reads<Vec<Stored<Cluster>>> {
+        self.by_id(ids.iter().map(|id| id.uuid()), bytes)
     }
 
     pub fn template(&self, id: TemplateId) -> Reads<Option<Stored<ClusterTemplate>>> {
         self.get(&Key::new().uuid(id.uuid()))
+    }
+
+    /// The template that a cluster was made of. None too for one whose record cannot be read:
+    /// the cluster is there without it, and can be shown and deleted.
+    pub fn template_of(&self, cluster: &Cluster) -> Reads<Option<Stored<ClusterTemplate>>> {
+        let open = self.open(table::CLUSTER_TEMPLATE)?;
+        self.find_readable(&open, cluster.template_id.uuid().as_bytes())
+    }
+
+    /// Whether a project has a cluster of this UUID, though its record may not be readable.
+    pub fn has_cluster(&self, project: &str, id: ClusterId) -> Reads<bool> {
+        self.is_entered(table::CLUSTER_BY_PROJECT, &Key::new().text(project), id.uuid())
+    }
+
+    /// Whether a project sees a template of this UUID, though its record may not be readable.
+    pub fn has_template(&self, project: &str, id: TemplateId) -> Reads<bool> {
+        let own = Key::new().text(project);
+        Ok(self.is_entered(table::TEMPLATE_BY_PROJECT, &own, id.uuid())?
+            || self.is_entered(table::TEMPLATE_PUBLIC, &Key::new(), id.uuid())?)
+    }
+
+    /// Whether an index, whose entries are prefix, sequence and UUID, has one of this UUID.
+    fn is_entered(&self, index: &'static str, prefix: &Key, id: uuid::Uuid) -> Reads<bool> {
+        let mut found = false;
+        self.walk(index, prefix, Page::ALL, |entry| {
+            found = end_of_entry(entry) == id.as_bytes();
+            Ok(!found)
+        })?;
+        Ok(found)
     }
 
     /// Every template of that name, whoever owns it.
@@ -211,9 +243,46 @@ impl<'t> View<'t> {
         self.page(index, &prefix, page)
     }
 
-    /// Public templates of all projects in order of making, hidden ones included.
-    pub fn public_templates(&self, page: Page) -> Reads<Vec<Stored<ClusterTemplate>>> {
-        self.page(table::TEMPLATE_PUBLIC, &Key::new(), page)
+    /// What other projects show to one, in order of making.
+    pub fn templates_for(&self, project: &str, page: Page) -> Reads<Vec<Stored<ClusterTemplate>>> {
+        let is_shown = |t: &ClusterTemplate| t.project_id != project && !t.hidden;
+        self.page_of(table::TEMPLATE_PUBLIC, &Key::new(), page, is_shown)
+    }
+
+    /// Templates by uuid, in the order of `ids`, until they are so many bytes.
+    pub fn templates_of(
+        &self,
+        ids: &[TemplateId],
+        bytes: usize,
+    ) -> Reads<Vec<Stored<ClusterTemplate>>> {
+        self.by_id(ids.iter().map(|id| id.uuid()), bytes)
+    }
+
+    /// Shows `look` every template of the scope, and what others show to it, one at a time and in
+    /// no order.
+    pub fn each_template(
+        &self,
+        scope: Scope<'_>,
+        mut look: impl FnMut(&ClusterTemplate),
+    ) -> Reads<()> {
+        let Scope::Project(project) = scope else { return self.each(&Key::new(), look) };
+        let open = self.open(table::CLUSTER_TEMPLATE)?;
+        let own = Key::new().text(project);
+        for (index, prefix) in
+            [(table::TEMPLATE_BY_PROJECT, own), (table::TEMPLATE_PUBLIC, Key::new())]
+        {
+            self.scan(index, &prefix, |key, _| {
+                if let Some(found) = self.led_to::<ClusterTemplate>(&open, index, key)? {
+                    let is_own = found.project_id == project;
+                    if is_own == (index == table::TEMPLATE_BY_PROJECT) && (is_own || !found.hidden)
+                    {
+                        look(&found.record);
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
     }
 
     /// Where a list of the scope's templates in order of making, public ones of others among
@@ -374,6 +443,13 @@ impl<'t> View<'t> {
 
     pub fn driver(&self, digest: &str) -> Reads<Option<Stored<StoredDriver>>> {
         self.get(&Key::new().text(digest))
+    }
+
+    /// Whether a driver's files are there and can be read.
+    pub fn has_driver(&self, digest: &str) -> Reads<bool> {
+        let open = self.open(table::DRIVER)?;
+        let key = Key::new().text(digest);
+        Ok(self.find_readable::<StoredDriver>(&open, &key.0)?.is_some())
     }
 
     /// Drivers' files that no cluster is made of.

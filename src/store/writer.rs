@@ -221,9 +221,10 @@ fn check(
                     Err(damaged) => return Ok(Err(damaged.into())),
                 };
                 let clusters = Key::new().text(project);
-                let index = table::CLUSTER_BY_PROJECT;
-                let found = with_prefix(transaction, index, &clusters, limit as usize)?.len();
-                (found >= limit as usize).then_some(StoreError::Limit { limit })
+                fewer(transaction, table::CLUSTER_BY_PROJECT, &clusters, limit)?
+            }
+            Expectation::Fewer { index, prefix, limit } => {
+                fewer(transaction, index, prefix, *limit)?
             }
             Expectation::None { index, prefix } => (!with_prefix(transaction, index, prefix, 1)?
                 .is_empty())
@@ -274,6 +275,17 @@ fn quota(
     let found = open.get(key.0.as_slice()).map_err(|e| e.to_string())?;
     let quota = found.map(|value| record::decode_at::<Quota>(&key.0, value.value())).transpose();
     Ok(quota.map(|quota| quota.map(|(quota, _)| quota.hard_limit)))
+}
+
+/// The refusal, if so many index entries or more begin with `prefix`.
+fn fewer(
+    transaction: &WriteTransaction,
+    index: &'static str,
+    prefix: &Key,
+    limit: u32,
+) -> Result<Option<StoreError>, String> {
+    let found = with_prefix(transaction, index, prefix, limit as usize)?.len();
+    Ok((found >= limit as usize).then_some(StoreError::Limit { limit }))
 }
 
 fn with_prefix(

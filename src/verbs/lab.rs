@@ -120,6 +120,7 @@ impl Lab {
                 api_url: format!("http://127.0.0.1:{}/v1", ports.api),
                 speed: self.speed,
                 faults: self.fault.clone(),
+                vendor_data: true,
             },
             stop.clone(),
         )
@@ -261,7 +262,8 @@ fn configuration(cloud: &LabCloud, ports: &Ports, directory: &Path) -> String {
          advertise_url = \"https://127.0.0.1:{bootstrap}\"\n\n\
          [periodic]\n\
          status_interval = \"500ms\"\n\
-         health_interval = \"5s\"\n\n\
+         health_interval = \"5s\"\n\
+         health_allow_loopback = true\n\n\
          [storage]\n\
          path = {state:?}\n",
         identity = cloud.identity_url(),

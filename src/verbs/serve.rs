@@ -121,6 +121,8 @@ const fn code(error: &Ended) -> u8 {
         | StartError::Directory { .. }
         | StartError::Store(_) => DISK,
         StartError::Listen { .. } => NO_LISTENER,
+        // Of the documented ones none fits: the system is out of threads.
+        StartError::Thread(_) => 1,
         StartError::Open(OpenError::WrongKey(_))
         | StartError::SealingKey { .. }
         | StartError::Tls(_)

@@ -136,6 +136,14 @@ impl Place {
         Ok((path, sealer))
     }
 
+    /// The sealing key of a backup: where it is said, no directory of a state is needed.
+    pub fn backup_key(&self) -> Result<Sealer, Failure> {
+        match &self.key {
+            Some(key) => Ok(read_sealer(key)?),
+            None => Ok(self.key_for(&self.directory()?)?.1),
+        }
+    }
+
     /// The magnumd that runs on the state, or the state itself.
     pub async fn reader(&self) -> Result<Reader, Failure> {
         let directory = self.directory()?;

@@ -29,8 +29,7 @@ impl Verify {
         let report: Report = match &self.file {
             Some(file) => {
                 let backup = Backup::open(file)?;
-                let (_, sealer) = self.place.key_for(&self.place.directory()?)?;
-                backup.verify(&sealer)?
+                backup.verify(&self.place.backup_key()?)?
             }
             None => match self.place.reader().await? {
                 Reader::Daemon(mut client) => client.get("/verify").await?,

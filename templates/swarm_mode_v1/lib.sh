@@ -35,6 +35,34 @@ identify() { # sets NODE and INSTANCE
 # here and never leaves. Everything else is asked for with that certificate.
 IDENTITY=$STATE/identity
 
+secret_in() { # vendor_data2.json on stdin, of one line or several
+  tr -d '\n' | sed -n 's/.*"magnumd": *{ *"secret": *"\([A-Za-z0-9_-]*\)".*/\1/p'
+}
+
+vendor_secret() { # what Nova gave this server for magnumd: on its config drive, else what the
+  # metadata service has by now; nothing in a cloud whose Nova gives none
+  local drive=$STATE/config-drive found=
+  mkdir -p "$drive"
+  if mount -o ro /dev/disk/by-label/config-2 "$drive" 2>/dev/null ||
+    mount -o ro /dev/disk/by-label/CONFIG-2 "$drive" 2>/dev/null; then
+    found=$(secret_in <"$drive/openstack/latest/vendor_data2.json") || found=
+    umount "$drive"
+  fi
+  if [ -z "$found" ]; then
+    found=$(curl --silent --fail --noproxy '*' --connect-timeout 3 --max-time 15 \
+      http://169.254.169.254/openstack/latest/vendor_data2.json | secret_in) || found=
+  fi
+  printf '%s' "$found"
+}
+
+claim_headers() { # what shows that this server sends the claim
+  local secret
+  secret=$(vendor_secret)
+  printf 'Authorization: Bearer %s\nX-Magnumd-Instance: %s\n' "$MAGNUMD_ENROLMENT_TOKEN" "$INSTANCE"
+  # An empty one would be a wrong one.
+  [ -z "$secret" ] || printf 'X-Magnumd-Vendor-Secret: %s\n' "$secret"
+}
+
 # Says who this server is, once; answered again and again until it is known. A lost answer is
 # given once more for the same key, so the key must be on the disk before it is shown.
 claim() {
@@ -47,8 +75,7 @@ claim() {
         mv "$IDENTITY/key.new" "$IDENTITY/key.pem" && sync || exit 1
     fi
     openssl req -new -key "$IDENTITY/key.pem" -subj "/CN=$NODE" -out "$IDENTITY/request.pem" &&
-      printf 'Authorization: Bearer %s\nX-Magnumd-Instance: %s\n' \
-        "$MAGNUMD_ENROLMENT_TOKEN" "$INSTANCE" >"$IDENTITY/token" &&
+      claim_headers >"$IDENTITY/token" &&
       awk 'BEGIN { printf "{\"csr\":\"" } { printf "%s\\n", $0 } END { printf "\"}" }' \
         "$IDENTITY/request.pem" >"$IDENTITY/claim.json"
   ) || {

@@ -7,13 +7,13 @@ use magnumd::base::clock::{Clock, Timestamp};
 use magnumd::base::id::Entropy;
 use magnumd::driver::Drivers;
 use magnumd::driver::sample::Sample;
-use magnumd::model::certificate::CertificateKind;
+use magnumd::model::certificate::{CertificateKind, KeyAlgorithm};
 use magnumd::model::cluster::Cluster;
 use magnumd::model::requester::Requester;
 use magnumd::pki::authority::Authority;
 use magnumd::pki::csr::Rules;
 use magnumd::pki::material;
-use magnumd::pki::mill::Mill;
+use magnumd::pki::mill::{Keys, Mill};
 use rcgen::KeyPair;
 
 /// How long one evaluation takes: of the usual rule, and of the slowest of all.
@@ -78,7 +78,11 @@ pub struct Signing {
 pub async fn signing(rsa: bool) -> Signing {
     const ROUNDS: u32 = 500;
     let keys: Vec<KeyPair> = match rsa {
-        true => Mill::start(2, 2048).unwrap().draw(material::KEYS).await.unwrap(),
+        true => Mill::start(2, Keys::plain(KeyAlgorithm::Rsa))
+            .unwrap()
+            .draw(&CertificateKind::ALL)
+            .await
+            .unwrap(),
         false => (0..material::KEYS).map(|_| KeyPair::generate().unwrap()).collect(),
     };
     let (now, entropy) = (Clock::real().now(), Entropy::new());

@@ -17,6 +17,11 @@ pub struct Line {
 pub struct Times(Vec<Duration>);
 
 impl Times {
+    pub fn of(mut times: Vec<Duration>) -> Self {
+        times.sort_unstable();
+        Self(times)
+    }
+
     /// The time within which `share` of all requests were answered.
     pub fn percentile(&self, share: f64) -> Duration {
         let last = self.0.len().saturating_sub(1);
@@ -70,8 +75,7 @@ pub async fn one(address: SocketAddr, request: &[u8], wanted: u16, count: usize)
         times.push(began.elapsed());
         assert_eq!(status, wanted, "{}", String::from_utf8_lossy(&body));
     }
-    times.sort();
-    Times(times)
+    Times::of(times)
 }
 
 /// Answers per second on `lines` connections.

@@ -9,9 +9,9 @@ use magnumd::base::http::server::{Door, Limits, Request, Response, Service, json
 use magnumd::base::http::tls;
 use magnumd::base::id::Entropy;
 use magnumd::kube::{self, Access};
-use magnumd::model::certificate::CertificateKind;
-use magnumd::pki::material::{KEYS, assemble};
-use magnumd::pki::mill::Mill;
+use magnumd::model::certificate::{CertificateKind, KeyAlgorithm};
+use magnumd::pki::material::assemble;
+use magnumd::pki::mill::{Keys, Mill};
 use rcgen::{CertificateParams, Issuer, KeyPair};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -21,7 +21,11 @@ const LOOKS: usize = 200;
 
 /// The median of many, one after the other.
 pub async fn into_a_cluster(stop: CancellationToken) -> Duration {
-    let keys = Mill::start(2, 2048).unwrap().draw(KEYS).await.unwrap();
+    let keys = Mill::start(2, Keys::plain(KeyAlgorithm::Rsa))
+        .unwrap()
+        .draw(&CertificateKind::ALL)
+        .await
+        .unwrap();
     let (day, now) = (Duration::from_secs(86_400), Clock::real().now());
     let drawn = assemble("k", &CertificateKind::ALL, &keys, day, now, &Entropy::new()).unwrap();
     let (ca, client) = (&drawn[0].1, &drawn[3].1);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use magnumd::base::clock::{Clock, Timestamp};
 use magnumd::base::id::Entropy;
 use magnumd::base::secret::Sealer;
-use magnumd::model::certificate::{Certificate, CertificateKind};
+use magnumd::model::certificate::{Certificate, CertificateKind, KeyAlgorithm};
 use magnumd::model::cluster::Cluster;
 use magnumd::model::cluster_template::{ClusterTemplate, Coe};
 use magnumd::model::credential::Credential;
@@ -15,7 +15,7 @@ use magnumd::model::nodegroup::{MASTER, NodeGroup, WORKER};
 use magnumd::model::status::Status;
 use magnumd::model::{ClusterId, NodeGroupId, TemplateId};
 use magnumd::pki::material;
-use magnumd::pki::mill::Mill;
+use magnumd::pki::mill::{Keys, Mill};
 use magnumd::store::{Change, Store};
 use rcgen::KeyPair;
 
@@ -67,7 +67,11 @@ pub async fn clusters(
         }
         store.commit(change).await.unwrap();
     }
-    let rsa: Vec<KeyPair> = Mill::start(2, 2048).unwrap().draw(material::KEYS).await.unwrap();
+    let rsa: Vec<KeyPair> = Mill::start(2, Keys::plain(KeyAlgorithm::Rsa))
+        .unwrap()
+        .draw(&CertificateKind::ALL)
+        .await
+        .unwrap();
     let elliptic: Vec<KeyPair> =
         (0..material::KEYS).map(|_| KeyPair::generate().unwrap()).collect();
     for (id, keys) in ids.iter().zip([rsa, elliptic]) {

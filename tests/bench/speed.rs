@@ -41,6 +41,7 @@ async fn main() {
         api_url: format!("http://127.0.0.1:{port}/v1"),
         speed: 1.0,
         faults: Vec::new(),
+        ..LabOptions::default()
     };
     let cloud = LabCloud::start(options, stop.clone()).await.unwrap();
     let (token, project, user) = log_in(&cloud.identity_url()).await;

@@ -6,6 +6,7 @@
 mod keys;
 mod place;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::header::{CONTENT_TYPE, HeaderName};
@@ -19,6 +20,7 @@ use magnumd::pki::enrolment::{Enrolment, EnrolmentKey};
 use magnumd::store::Change;
 use place::{DAY, INSTANCE, KEY, Place, add_cluster};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 /// The status; a refusal must carry the same number and a sentence.
@@ -294,6 +296,34 @@ async fn the_answers_are_never_5xx_whatever_comes() {
 }
 
 /// What a node joins with is for booting nodes of its role, and comes from the first master.
+/// One token floods us under ever other names: what is too much is refused with a status that nodes
+/// take for "later", and a node of the very cluster goes on meanwhile.
+#[tokio::test]
+async fn a_flood_with_one_token_is_refused_and_stops_no_node() {
+    let place = Arc::new(Place::new().await);
+    let (m0, good) = (place.master(0), place.master_token(0));
+    place.bind(&m0, "master").await;
+    let mut flood = JoinSet::new();
+    for n in 0..100 {
+        let place = Arc::clone(&place);
+        flood.spawn(async move {
+            let ask = place.ask(&place.worker(100 + n), "bundle", &place.worker_token());
+            place.send(ask).await
+        });
+    }
+    for _ in 0..20 {
+        assert_eq!(place.status(&m0, &good, "runtime", "started").await, 204);
+    }
+    let answers = flood.join_all().await;
+    let told = answers.iter().filter(|a| a.status.as_u16() == 429);
+    let told: Vec<&Answer> = told.collect();
+    assert!(told.len() >= 50, "{} of {} were refused", told.len(), answers.len());
+    for answer in told {
+        assert_eq!(refusal(answer), 429);
+        assert!(answer.header("retry-after").is_some());
+    }
+}
+
 #[tokio::test]
 async fn nodes_get_what_their_role_joins_with() {
     let place = Place::new().await;

@@ -20,7 +20,7 @@ use magnumd::base::secret::{Sealer, Secret};
 use magnumd::bootstrap::{Bootstrap, Parts, limits};
 use magnumd::conductor::{Conductor, Parts as ConductorParts, Settings};
 use magnumd::driver::{Drivers, plan};
-use magnumd::model::certificate::{Certificate, CertificateKind};
+use magnumd::model::certificate::{Certificate, CertificateKind, KeyAlgorithm};
 use magnumd::model::cluster::Cluster;
 use magnumd::model::cluster_template::{ClusterTemplate, Coe};
 use magnumd::model::credential::Credential;
@@ -32,7 +32,7 @@ use magnumd::model::{ClusterId, NodeGroupId, TemplateId};
 use magnumd::openstack::{Accounts, Cloud, CloudSettings, Identity, Service, ServiceSettings};
 use magnumd::pki::enrolment::{Enrolment, EnrolmentKey};
 use magnumd::pki::identity::{Identity as NodeIdentity, key_of_request};
-use magnumd::pki::mill::Mill;
+use magnumd::pki::mill::{Keys, Mill};
 use magnumd::pki::{KeyPairPem, listener, material};
 use magnumd::store::{Change, Store};
 use serde_json::json;
@@ -309,11 +309,14 @@ fn conductor(store: &Store, clock: &Clock) -> Conductor {
             heat_reauthenticates: false,
             lb_delete_timeout: Duration::from_secs(60),
             unknown_labels: Default::default(),
+            health_allow_loopback: false,
+            own_addresses: Vec::new(),
+            first_contact: Default::default(),
         },
         clock: clock.clone(),
         entropy: Entropy::new(),
         enrolment: EnrolmentKey::new(&KEY),
-        mill: Mill::start(1, 2048).unwrap(),
+        mill: Mill::start(1, Keys::plain(KeyAlgorithm::Rsa)).unwrap(),
         points: Points::none(),
     })
 }
@@ -322,7 +325,11 @@ fn conductor(store: &Store, clock: &Clock) -> Conductor {
 async fn keys() -> &'static [(CertificateKind, KeyPairPem)] {
     static KEYS: OnceCell<Vec<(CertificateKind, KeyPairPem)>> = OnceCell::const_new();
     let drawn = KEYS.get_or_init(|| async {
-        let keys = Mill::start(2, 2048).unwrap().draw(material::KEYS).await.unwrap();
+        let keys = Mill::start(2, Keys::plain(KeyAlgorithm::Rsa))
+            .unwrap()
+            .draw(&CertificateKind::ALL)
+            .await
+            .unwrap();
         material::assemble(
             "k1",
             &CertificateKind::ALL,

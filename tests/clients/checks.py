@@ -223,6 +223,13 @@ def asked(path, cloud="demo"):
     return status, json.loads(text) if text else None
 
 
+def offers(kind):
+    """Whether the cloud has `volumes` or `balancers`: a template that needs them is refused else."""
+    kinds = {"volumes": {"block-storage", "volumev3", "block-store", "volume"},
+             "balancers": {"load-balancer"}}
+    return not kinds[kind].isdisjoint(plain().services)
+
+
 def settled(cluster, wanted, cloud="demo"):
     """Wait for a status, which only that of the way there may precede; the cluster as shown."""
     kind = wanted.split("_")[0]

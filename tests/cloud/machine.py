@@ -48,13 +48,13 @@ SIGNERS = {"etcd-server": "pki/etcd/ca.crt", "etcd-peer": "pki/etcd/ca.crt",
 AUTHORITIES = {"pki/ca.crt", *SIGNERS.values()}
 # etcd's authority signs for masters in magnumd only.
 MASTER_KEYS = ["pki/ca.key", "pki/front-proxy-ca.key", "pki/sa.key"]
-DUTIES = ("drain", "trust-authorities", "issue-leaves", "drop-authorities")
+DUTIES = ("drain", "trust-authorities", "issue-leaves", "drop-authorities", "rejoin")
 AUTHORITY = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 BETWEEN = 2  # seconds; a real node asks for duties twice a minute
 
 
 class Gone(Exception):
-    """The server was deleted or is rebuilt: its machine stops where it stands."""
+    """The server was deleted, is rebuilt or resized: its machine stops where it stands."""
 
 
 class Refused(Exception):
@@ -313,6 +313,11 @@ class Machine(threading.Thread):
         insist(self.is_master, "a worker is told to drain")
         insist(targets and self.node not in targets, f"{self.node} is told to drain {targets}")
         insist(not keys(files), f"a drain comes with {keys(files)}")
+
+    def rejoin(self, files, targets):
+        insist(not targets, f"{self.node} is told to rejoin with {targets}")
+        insist(not keys(files), f"a rejoin comes with {keys(files)}")
+        self.say("works again after its resize")
 
     def given_authorities(self, files, count):
         """As many in each file as the duty needs, and none for those who have no use for them."""

@@ -11,6 +11,9 @@ use serde_json::{Map, Value, json};
 
 use crate::process::{PATIENCE, Process, Site};
 
+/// In the view of a cluster.
+const COMPLETE: &str = r#""status":"CREATE_COMPLETE""#;
+
 type Table = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
 /// The end of a verb on the site's state: code, output, complaint.
@@ -204,6 +207,85 @@ async fn a_bad_record_is_shown_and_deleted_while_magnumd_serves_all_others() {
     let (code, said, _) = verb(&site, &["damage", "list"]);
     assert!(code == 0 && said.contains("every record can be read"), "{said}");
     assert_eq!(verb(&site, &["verify"]).0, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_template_or_driver_leaves_its_clusters_alone_and_others_learn_nothing_of_it() {
+    let site = Site::new().await;
+    let magnumd = site.start(site.command()).await;
+    let (token, other) = (site.token().await, site.token_of("alt", "alt").await);
+    let ask = async |magnumd: &Process, method: Method, path: &str, body: &Value| {
+        let answer = magnumd.ask(method, path, &token, Some(body)).await;
+        (answer.status.as_u16(), String::from_utf8(answer.body.to_vec()).unwrap())
+    };
+    let create = |name: &str, template: &str| json!({"name": name, "cluster_template_id": template, "node_count": 1, "master_count": 1});
+    for name in ["sound", "spoiled"] {
+        let made = magnumd.add_template(&token, name, &json!({"marker": name})).await;
+        assert_eq!(made.status.as_u16(), 201);
+    }
+    let (status, made) =
+        ask(&magnumd, Method::POST, "/v1/clusters", &create("k1", "spoiled")).await;
+    assert_eq!(status, 202, "{made}");
+    let made: Value = serde_json::from_str(&made).unwrap();
+    let uuid = made["uuid"].as_str().unwrap().to_owned();
+    let path = format!("/v1/clusters/{uuid}");
+    let show = async |magnumd: &Process, token: &str| magnumd.get(&path, token).await;
+    let complete = async |magnumd: &Process| {
+        let began = Instant::now();
+        while !show(magnumd, &token).await.1.contains(COMPLETE) {
+            assert!(began.elapsed() < PATIENCE, "{}", show(magnumd, &token).await.1);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    complete(&magnumd).await;
+    stop(magnumd).await;
+
+    // Its template cannot be read, nor the files of the driver.
+    let template = turn_a_bit(&state(&site), "cluster_template", "marker\u{7}spoiled");
+    let template = uuid::Uuid::from_slice(&template).unwrap();
+    turn_a_bit(&state(&site), "driver", "magnumd-bootstrap");
+    let magnumd = site.start(site.command()).await;
+    let (status, shown) = show(&magnumd, &token).await;
+    assert!(status == 200 && shown.contains(&template.to_string()), "{shown}");
+    let (status, list) = magnumd.get("/v1/clusters/detail", &token).await;
+    assert!(status == 200 && list.contains(&uuid), "{list}");
+    let resize = json!([{"op": "replace", "path": "/node_count", "value": 2}]);
+    let (status, refusal) = ask(&magnumd, Method::PATCH, &path, &resize).await;
+    let cause = format!("Cluster template {template} of cluster k1 is missing or damaged");
+    assert!(status == 409 && refusal.contains(&cause), "{status} {refusal}");
+    // To another tenant it does not exist, as before.
+    let foreign = format!("/v1/clustertemplates/{template}");
+    assert_eq!(magnumd.get(&foreign, &other).await.0, 404);
+    assert_eq!(magnumd.get(&foreign, &token).await.0, 500);
+    let listed = magnumd.get(&format!("/v1/clustertemplates?marker={template}"), &other).await;
+    assert!([200, 404].contains(&listed.0), "{}", listed.1);
+    // Others are made of the driver's files, which are written anew.
+    let (status, made) = ask(&magnumd, Method::POST, "/v1/clusters", &create("k2", "sound")).await;
+    assert_eq!(status, 202, "{made}");
+    let began = Instant::now();
+    while !magnumd.get("/v1/clusters/k2", &token).await.1.contains(COMPLETE) {
+        assert!(began.elapsed() < PATIENCE, "{}", magnumd.get("/v1/clusters/k2", &token).await.1);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let (_, said, _) = verb(&site, &["verify"]);
+    assert!(said.contains("1 finding") && said.contains("cluster_template"), "{said}");
+    // And the one that has lost its template can be deleted.
+    assert_eq!(magnumd.ask(Method::DELETE, &path, &token, None).await.status.as_u16(), 204);
+    let began = Instant::now();
+    while show(&magnumd, &token).await.0 != 404 {
+        assert!(began.elapsed() < PATIENCE, "{}", show(&magnumd, &token).await.1);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    stop(magnumd).await;
+
+    // A cluster that cannot be read is its owner's harm; nobody else learns that it is there.
+    let key = turn_a_bit(&state(&site), "cluster", "k2");
+    let path = format!("/v1/clusters/{}", uuid::Uuid::from_slice(&key).unwrap());
+    let magnumd = site.start(site.command()).await;
+    assert_eq!(magnumd.get(&path, &other).await.0, 404);
+    let (status, own) = magnumd.get(&path, &token).await;
+    assert!(status == 500 && own.contains("is damaged and cannot be read"), "{own}");
+    stop(magnumd).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -47,10 +47,10 @@ impl Site {
         tls::install_provider();
         let (port, stop) = (free_ports(), CancellationToken::new());
         let options = LabOptions {
-            port: None,
             api_url: format!("http://127.0.0.1:{port}/v1"),
             speed: 1.0,
             faults: faults.iter().map(|spec| spec.parse::<Fault>().unwrap()).collect(),
+            ..LabOptions::default()
         };
         let cloud = LabCloud::start(options, stop.clone()).await.unwrap();
         let place = tempfile::tempdir().unwrap();
@@ -63,6 +63,7 @@ impl Site {
              advertise_url = 'http://127.0.0.1:{discovery}'\nallow_loopback = true\n\
              [bootstrap]\nlisten = '127.0.0.1:{bootstrap}'\n\
              advertise_url = 'https://127.0.0.1:{bootstrap}'\n\
+             [ca]\nkeys_ahead = 2\n\
              [storage]\npath = '{state}'\n",
             identity = cloud.identity_url(),
             discovery = port + 1,
@@ -153,11 +154,15 @@ impl Site {
 
     /// A token of the lab's tenant.
     pub async fn token(&self) -> String {
+        self.token_of("demo", "demo").await
+    }
+
+    pub async fn token_of(&self, user: &str, project: &str) -> String {
         let url = format!("{}/auth/tokens", self.cloud.identity_url());
         let asked = Outgoing::new(Method::POST, url).json(&json!({"auth": {
             "identity": {"methods": ["password"], "password": {"user": {
-                "name": "demo", "domain": {"id": "default"}, "password": "secret"}}},
-            "scope": {"project": {"name": "demo", "domain": {"id": "default"}}},
+                "name": user, "domain": {"id": "default"}, "password": "secret"}}},
+            "scope": {"project": {"name": project, "domain": {"id": "default"}}},
         }}));
         let answer = self.http.send(asked).await.unwrap();
         assert_eq!(answer.status, StatusCode::CREATED, "{:?}", answer.body);

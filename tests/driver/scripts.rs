@@ -64,7 +64,8 @@ fn a_duty_brings_all_that_it_needs_and_keys_only_where_they_are_needed() {
             let has = |path: &str| folder.path().join(path).exists();
             let leaves = kind == DutyKind::IssueLeaves && index.is_some();
             assert_eq!(has("pki/ca.key"), leaves, "{kind} {index:?}");
-            assert_eq!(has("pki/ca.crt"), kind != DutyKind::Drain, "{kind} {index:?}");
+            let keyless = matches!(kind, DutyKind::Drain | DutyKind::Rejoin);
+            assert_eq!(has("pki/ca.crt"), !keyless, "{kind} {index:?}");
             for script in ["duty.sh", "lib.sh", "steps.sh", "work.sh", "env", "duty.env"] {
                 let script = folder.path().join(script);
                 let checked = Command::new("bash").arg("-n").arg(&script).output().unwrap();
@@ -265,6 +266,16 @@ fn first_boot_reports_and_fetches_its_bundle() {
     write("/var/lib/cloud/data/instance-id", &format!("{instance}\n"));
     write("/bin/hostname", "#!/bin/bash\necho k1-aaaaaaaaaaa7-node-0.novalocal\n");
     write("/bin/sleep", "#!/bin/bash\n");
+    // What Nova gave the server is on its config drive.
+    let drive = "openstack/latest/vendor_data2.json";
+    write("/cd", r#"{"static": {}, "magnumd": {"secret": "a_B-9"}, "x": {"secret": "no"}}"#);
+    let cd = root.path().join("cd");
+    let mount = format!(
+        "#!/bin/bash\nmkdir -p \"${{@: -1}}/openstack/latest\"\ncp '{}' \"${{@: -1}}/{drive}\"\n",
+        cd.display()
+    );
+    write("/bin/mount", &mount);
+    write("/bin/umount", "#!/bin/bash\n");
     let executable =
         Command::new("chmod").arg("-R").arg("+x").arg(root.path().join("bin")).status();
     assert!(executable.unwrap().success());
@@ -300,11 +311,19 @@ fn first_boot_reports_and_fetches_its_bundle() {
     for request in &seen[1..] {
         assert!(!request.head.contains("Authorization"), "the token's time is over");
     }
+    // Where it is asked who the node is, and no longer than that.
+    let proves = |s: &Seen| s.head.contains("X-Magnumd-Vendor-Secret: a_B-9\r\n");
+    assert_eq!(seen.iter().map(proves).collect::<Vec<_>>(), [true, false, false, false, false]);
+    assert!(!log.contains("a_B-9"), "the secret stays out of the log");
     let identity = root.path().join("var/lib/magnumd/identity");
     let kept = fs::read_to_string(identity.join("certificate.pem")).unwrap();
     assert_eq!(kept.trim_end(), made.cert.pem().trim_end());
     let mode = fs::metadata(identity.join("key.pem")).unwrap();
     assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode.permissions()) & 0o777, 0o600);
+    let left = fs::read_dir(&identity).unwrap().map(|e| e.unwrap().file_name());
+    let mut left: Vec<String> = left.map(|name| name.into_string().unwrap()).collect();
+    left.sort();
+    assert_eq!(left, ["certificate.pem", "key.pem"], "neither token nor vendor secret stays");
     let first: serde_json::Value = serde_json::from_str(&seen[1].body).unwrap();
     assert_eq!((&first["phase"], &first["state"]), (&"booted".into(), &"started".into()));
     let last: serde_json::Value = serde_json::from_str(&seen[4].body).unwrap();
@@ -326,4 +345,59 @@ fn every_library_makes_first_contact_alike() {
         seen += 1;
     }
     assert!(seen >= 3, "{seen}");
+}
+
+/// The vendor secret as the scripts of every driver find it: on the config drive, else at the
+/// metadata service, else not at all, and then no header is sent.
+#[test]
+fn a_node_finds_what_nova_gave_it() {
+    let root = tempfile::tempdir().unwrap();
+    let put = |path: &str, text: &str| {
+        let path = root.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    };
+    let drive = "var/lib/magnumd/config-drive/openstack/latest/vendor_data2.json";
+    let path = format!("{}:{}", root.path().join("bin").display(), std::env::var("PATH").unwrap());
+    put("etc/magnumd/node.env", "MAGNUMD_ENROLMENT_TOKEN='t'\n");
+    put("var/lib/cloud/data/instance-id", "11111111-2222-3333-4444-555555555555\n");
+    put("var/lib/magnumd/meta_data.json", r#"{"uuid": "1", "hostname": "h"}"#);
+    put("bin/umount", "#!/bin/bash\n");
+    let templates = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates");
+    for name in ["k8s_kubeadm_v1", "k8s_fedora_coreos_v1", "swarm_mode_v1"] {
+        let library = templates.join(name).join("lib.sh");
+        let header = || {
+            let script = "set -euo pipefail; shopt -s inherit_errexit; . \"$0\"; identify; claim_headers";
+            let done = Command::new("bash")
+                .args(["-c", script])
+                .arg(&library)
+                .env("MAGNUMD_ROOT", root.path())
+                .env("PATH", &path)
+                .output()
+                .unwrap();
+            assert!(done.status.success(), "{name}: {}", String::from_utf8_lossy(&done.stderr));
+            let headers = String::from_utf8(done.stdout).unwrap();
+            assert!(headers.starts_with("Authorization: Bearer t\n"), "{name}: {headers}");
+            let lines = headers.lines().filter_map(|l| l.strip_prefix("X-Magnumd-Vendor-Secret: "));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        put("bin/mount", "#!/bin/bash\n");
+        put("bin/curl", "#!/bin/bash\nexit 7\n");
+        put(drive, r#"{"static": {}, "magnumd": {"secret": "a_B-9"}, "x": {"secret": "no"}}"#);
+        assert_eq!(header(), ["a_B-9"], "{name}");
+        put(drive, "{\n \"magnumd\":\n {\"secret\": \"c\"}\n}\n");
+        assert_eq!(header(), ["c"], "{name}: in several lines");
+        let metadata = "#!/bin/bash\n[ \"${@: -1}\" = http://169.254.169.254/openstack/latest/vendor_data2.json ] &&\n  \
+                        echo '{\"magnumd\": {\"secret\": \"m\"}}'\n";
+        for nothing in ["{}", "", r#"{"magnumd": {}}"#, r#"{"x": {"secret": "no"}}"#] {
+            put(drive, nothing);
+            put("bin/curl", "#!/bin/bash\nexit 7\n");
+            assert_eq!(header(), Vec::<String>::new(), "{name}: {nothing}");
+            put("bin/curl", metadata);
+            assert_eq!(header(), ["m"], "{name}: {nothing}");
+        }
+        put("bin/mount", "#!/bin/bash\nexit 32\n");
+        assert_eq!(header(), ["m"], "{name}: no config drive");
+    }
 }

@@ -14,6 +14,16 @@ fn template(given: &[(&str, &str)], change: impl FnOnce(&mut ClusterPlan)) -> Cl
 
 fn nothing(_: &mut ClusterPlan) {}
 
+fn volume(plan: &mut ClusterPlan) {
+    plan.template.docker_volume_size = Some(5);
+    plan.cluster.docker_volume_size = Some(5);
+}
+
+fn balancer(plan: &mut ClusterPlan) {
+    plan.template.master_lb_enabled = true;
+    plan.cluster.master_lb_enabled = true;
+}
+
 fn volumes(plan: &mut ClusterPlan) {
     plan.template.volume_driver = Some("cinder".to_owned());
 }
@@ -41,7 +51,20 @@ fn what_the_template_gives_and_no_cluster_can_mend_is_refused() {
             ),
             "SOURCE_IP_PORT with octavia_provider ovn",
         ),
+        (template(&[("octavia_provider", "OVN")], nothing), "in small letters: ovn."),
         (template(&[], volumes), "volume_driver cinder needs the volume service (Cinder)"),
+        (template(&[], volume), "docker_volume_size 5 needs the volume service (Cinder)"),
+        (template(&[], balancer), "master_lb_enabled needs the load balancer service (Octavia)"),
+        (
+            template(
+                &[("octavia_provider", "ovn"), ("master_lb_allowed_cidrs", "10.0.0.0/8")],
+                |p| {
+                    balancer(p);
+                    p.facts.has_octavia = true;
+                },
+            ),
+            "label master_lb_allowed_cidrs. Value: '10.0.0.0/8'. It must be left away",
+        ),
         (
             template(&[("cloud_provider_enabled", "false")], |p| {
                 volumes(p);
@@ -106,4 +129,62 @@ fn load_balancers_of_ovn() {
     assert!(said.contains("master_lb_allowed_cidrs. Value: '198.51.100.0/24'"), "{said}");
     assert!(said.contains("octavia_provider amphora"), "{said}");
     assert_eq!(balanced(&[("master_lb_allowed_cidrs", "198.51.100.0/24")]), Ok(()));
+}
+
+/// Octavia looks its providers up by their exact names, and so do the rules above.
+#[test]
+fn a_provider_in_other_letters_is_refused_by_every_driver() {
+    let refused = |driver: &Driver, provider: &str| {
+        let mut plan = Sample::default().plan(driver);
+        plan.template.labels = [("octavia_provider", provider)].into_iter().collect();
+        plan.cluster.labels = plan.template.labels.clone();
+        plan.facts.has_octavia = true;
+        driver.check_template(&plan).err().map(|e| e.to_string())
+    };
+    DRIVERS.with(|all| {
+        for driver in all.iter() {
+            for (provider, right) in [("OVN", "ovn"), ("Ovn", "ovn"), ("Amphora", "amphora")] {
+                assert_eq!(
+                    refused(driver, provider),
+                    Some(format!(
+                        "Invalid input for label octavia_provider. Value: '{provider}'. It must be \
+                         written as Octavia writes its providers, in small letters: {right}."
+                    )),
+                    "{}",
+                    driver.name()
+                );
+            }
+            for provider in ["ovn", "amphora", " ovn ", "A10", ""] {
+                assert_eq!(refused(driver, provider), None, "{}: {provider}", driver.name());
+            }
+        }
+    });
+}
+
+/// Each setting by itself: a rule about several at once hangs on what a cluster may still give.
+#[test]
+fn what_needs_a_service_is_told_by_every_driver() {
+    DRIVERS.with(|all| {
+        for driver in all.iter() {
+            let refused = |labels: &[(&str, &str)], change: fn(&mut ClusterPlan)| {
+                let mut plan = Sample::default().plan(driver);
+                plan.template.labels = labels.iter().copied().collect();
+                plan.cluster.labels = plan.template.labels.clone();
+                (plan.facts.has_cinder, plan.facts.has_octavia) = (false, false);
+                change(&mut plan);
+                driver.check_template(&plan).err().map(|e| e.to_string()).unwrap_or_default()
+            };
+            let said = refused(&[], volume);
+            assert!(said.starts_with("docker_volume_size 5 "), "{}: {said}", driver.name());
+            let said = refused(&[], balancer);
+            assert!(said.starts_with("master_lb_enabled "), "{}: {said}", driver.name());
+            assert!(said.contains("(Octavia)") && said.contains("to false"), "{said}");
+            for label in ["etcd_volume_size", "boot_volume_size"] {
+                if driver.labels().iter().any(|l| l.name == label) {
+                    let said = refused(&[(label, "5")], nothing);
+                    assert!(said.contains(&format!("label {label} 5 needs")), "{said}");
+                }
+            }
+        }
+    });
 }

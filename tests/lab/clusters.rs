@@ -108,12 +108,20 @@ async fn the_create_timeout_is_kept_to_the_minute() {
     let asked = json!({"name": "k1", "cluster_template_id": "k8s", "create_timeout": 1});
     let began = lab.cloud.clock().now();
     let (_, body) = daemon.post(&token, "/v1/clusters", asked).await;
-    let cluster = daemon.settled(&token, body["uuid"].as_str().unwrap()).await;
-    let took = lab.cloud.clock().now().since(began);
+    let uuid = body["uuid"].as_str().unwrap();
+    // While its keys are drawn none of its time passes.
+    let drawing = json!("Waiting for the cluster's keys to be drawn.");
+    while daemon.get(&token, &format!("/v1/clusters/{uuid}")).await.1["status_reason"] == drawing {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let had_keys = lab.cloud.clock().now();
+    let cluster = daemon.settled(&token, uuid).await;
+    let (took, ended) = (lab.cloud.clock().now().since(began), lab.cloud.clock().now());
     assert_eq!(cluster["status"], "CREATE_FAILED", "{cluster}");
     let reason = cluster["status_reason"].as_str().unwrap();
     assert!(reason.contains("Timed out") && reason.contains("of 2 nodes ready"), "{reason}");
     assert!(took >= Duration::from_secs(60), "not before its minute: {took:?}");
+    let took = ended.since(had_keys);
     assert!(took < Duration::from_secs(75), "and soon after it: {took:?}");
 }
 

@@ -57,14 +57,15 @@ fn detail(body: &Value) -> &str {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upgrade_does_what_its_template_says_or_says_what_it_cannot() {
     let lab = Lab::new().await;
+    // Else no template may ask for a volume or a load balancer.
+    lab.cloud.announce_service("cinder", "block-storage");
+    lab.cloud.announce_service("octavia", "load-balancer");
     let daemon = lab.daemon().await;
     let token = lab.token("demo").await;
     made(&daemon, &token, "old", json!({"floating_ip_enabled": false})).await;
     let one = json!({"name": "k1", "cluster_template_id": "old", "node_count": 1});
     let cluster = built(&daemon, &token, one).await;
     let cases = [
-        ("flavor_id", json!("m1.medium"), "m1.medium", "m1.small"),
-        ("master_flavor_id", json!("m1.large"), "m1.large", "m1.small"),
         ("keypair_id", json!("other"), "other", "default"),
         ("fixed_network", json!("private"), "private", "none"),
         ("docker_volume_size", json!(7), "7", "none"),
@@ -90,9 +91,10 @@ async fn an_upgrade_does_what_its_template_says_or_says_what_it_cannot() {
     let same = json!({"floating_ip_enabled": false, "flavor_id": "2", "hidden": false});
     made(&daemon, &token, "same", same).await;
     let after = upgraded(&daemon, &token, &cluster, "same").await;
-    let (status, body) = upgrade(&daemon, &token, &after, "other-flavor-id").await;
+    assert_eq!(after["flavor_id"], "2", "{after}");
+    let (status, body) = upgrade(&daemon, &token, &after, "other-docker-volume-size").await;
     assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");
-    assert!(detail(&body).contains("its flavor_id is m1.medium, the cluster has 2,"), "{body}");
+    assert!(detail(&body).contains("its docker_volume_size is 7, the cluster has none,"), "{body}");
 
     // What a cluster has for itself is no difference; what is its template's alone is done.
     let own = json!({"name": "k2", "cluster_template_id": "old", "flavor_id": "m1.large",
@@ -301,6 +303,17 @@ async fn a_template_is_refused_for_what_no_cluster_can_mend() {
             json!({"labels": {"octavia_provider": "ovn", "octavia_lb_algorithm": "SOURCE_IP"}}),
             "SOURCE_IP_PORT with octavia_provider ovn",
         ),
+        (json!({"labels": {"octavia_provider": "OVN"}}), "in small letters: ovn."),
+        (
+            json!({"docker_volume_size": 5}),
+            "docker_volume_size 5 needs the volume service (Cinder), which this cloud does not have. \
+             Leave docker_volume_size away.",
+        ),
+        (
+            json!({"master_lb_enabled": true}),
+            "master_lb_enabled needs the load balancer service (Octavia), which this cloud does not \
+             have. Set master_lb_enabled to false.",
+        ),
     ];
     for (change, words) in &cases {
         let (status, body) = make(&daemon, &token, "bad", change).await;
@@ -311,10 +324,23 @@ async fn a_template_is_refused_for_what_no_cluster_can_mend() {
     made(&daemon, &token, "good", json!({"labels": {"api_server_cert_sans": "k8s.example.org"}}))
         .await;
     let path = "/v1/clustertemplates/good";
-    let patch = json!([{"op": "replace", "path": "/volume_driver", "value": "cinder"}]);
-    let (status, body) = daemon.patch(&token, path, patch).await;
-    assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");
-    assert!(detail(&body).contains("needs the volume service"), "{body}");
+    for (field, value, words) in [
+        ("volume_driver", json!("cinder"), "volume_driver cinder needs the volume service"),
+        ("docker_volume_size", json!(7), "docker_volume_size 7 needs the volume service"),
+        ("master_lb_enabled", json!(true), "needs the load balancer service"),
+        ("labels/octavia_provider", json!("OVN"), "in small letters: ovn."),
+    ] {
+        let patch = json!([{"op": "add", "path": format!("/{field}"), "value": value}]);
+        let patch = match field {
+            "master_lb_enabled" => {
+                json!([{"op": "replace", "path": "/master_lb_enabled", "value": value}])
+            }
+            _ => patch,
+        };
+        let (status, body) = daemon.patch(&token, path, patch).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");
+        assert!(detail(&body).contains(words), "{body}");
+    }
 }
 
 /// Regression: a subnet without its network was looked up and forgotten, and the cluster got a

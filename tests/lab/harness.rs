@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use hyper::header::HeaderName;
 use hyper::{Method, StatusCode};
+use magnumd::base::clock::Clock;
 use magnumd::base::http::client::{Answer, HttpClient, Outgoing};
 use magnumd::base::http::tls::{self, Trust};
 use magnumd::base::id::Entropy;
@@ -30,6 +31,8 @@ const VERSION: HeaderName = HeaderName::from_static("openstack-api-version");
 /// A simulated cloud and the place where a magnumd keeps its state.
 pub struct Lab {
     pub cloud: LabCloud,
+    /// The daemons' own, which shows what the cloud's shows until it is set.
+    pub clock: Clock,
     place: TempDir,
     stop: CancellationToken,
     http: HttpClient,
@@ -56,7 +59,7 @@ impl Lab {
         let faults = faults.iter().map(|spec| spec.parse::<Fault>().unwrap()).collect();
         // The catalogue learns our port when a daemon starts.
         let api_url = "http://127.0.0.1:1/v1".to_owned();
-        let options = LabOptions { port: None, api_url, speed: SPEED, faults };
+        let options = LabOptions { api_url, speed: SPEED, faults, ..LabOptions::default() };
         let cloud = LabCloud::start(options, stop.clone()).await.unwrap();
         let place = tempfile::tempdir().unwrap();
         let configuration = format!(
@@ -69,7 +72,8 @@ impl Lab {
              [bootstrap]\nlisten = '127.0.0.1:{bootstrap}'\n\
              advertise_url = 'https://127.0.0.1:{bootstrap}'\n\
              [clients]\ntimeout = '3s'\n\
-             [periodic]\nstatus_interval = '1s'\n\
+             [ca]\nkeys_ahead = 2\n\
+             [periodic]\nstatus_interval = '1s'\nhealth_allow_loopback = true\n\
              [storage]\npath = '{state}'\n",
             identity = cloud.identity_url(),
             // The same at every start: nodes keep the address they booted with.
@@ -78,7 +82,8 @@ impl Lab {
         );
         let trust = tls::client_config(&Trust::default()).unwrap();
         let http = HttpClient::new(trust, Duration::from_secs(5));
-        Self { cloud, place, stop, http, configuration }
+        let clock = cloud.clock().another();
+        Self { cloud, clock, place, stop, http, configuration }
     }
 
     /// The folder of the configuration and the state.
@@ -144,7 +149,7 @@ impl Lab {
     pub async fn try_daemon(&self, points: Points) -> Result<Running, StartError> {
         let config = self.config();
         let environment =
-            Environment { clock: self.cloud.clock(), entropy: Entropy::new(), points };
+            Environment { clock: self.clock.clone(), entropy: Entropy::new(), points };
         let stop = CancellationToken::new();
         let daemon = Daemon::start(&config, environment, stop.clone()).await?;
         let addresses = daemon.addresses();

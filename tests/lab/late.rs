@@ -18,6 +18,23 @@ async fn hurried(daemon: &Running, token: &str) -> String {
     body["uuid"].as_str().unwrap().to_owned()
 }
 
+/// Regression: a creation whose nodes were still booting ended as "Timed out" when a time service
+/// corrected the clock.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sets_the_clock_ends_no_creation() {
+    const HOURS: i64 = 2 * 3600 * 1_000_000;
+    for ahead in [HOURS, -HOURS] {
+        let lab = Lab::with_faults(&["guest:*-master-0:ready:delay=60s"]).await;
+        let daemon = lab.daemon().await;
+        let token = lab.token("demo").await;
+        let uuid = daemon.create(&token, "k1").await;
+        daemon.until(&token, &uuid, |c| c["api_address"].is_string()).await;
+        lab.clock.set_ahead(ahead);
+        let cluster = daemon.settled(&token, &uuid).await;
+        assert_eq!(cluster["status"], "CREATE_COMPLETE", "{ahead}: {cluster}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_whose_nodes_are_late_is_complete_late() {
     let lab = Lab::with_faults(&["guest:*-node-1:certs:delay=200s"]).await;

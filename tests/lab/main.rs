@@ -10,6 +10,8 @@ mod crash;
 mod drivers;
 mod faults;
 mod fields;
+mod first_contact;
+mod flavors;
 mod golden;
 mod hangups;
 mod harness;

@@ -54,6 +54,67 @@ async fn create_fifty(daemon: &Arc<Running>, token: &str) -> (usize, Vec<String>
     (accepted, refused)
 }
 
+/// The limit of templates is the project's, whoever of it asks and how many at once; administrators
+/// are exempt, and what is deleted makes room.
+#[tokio::test(flavor = "multi_thread")]
+async fn thirty_templates_under_a_quota_of_five_give_exactly_five() {
+    let mut lab = Lab::new().await;
+    lab.configure("[quota]", "max_templates_per_project = 5");
+    let (demo, alt, admin) =
+        (lab.token("demo").await, lab.token("alt").await, lab.token("admin").await);
+    let daemon = Arc::new(lab.daemon().await);
+    let mut asked = JoinSet::new();
+    for n in 0..30 {
+        let (daemon, demo) = (Arc::clone(&daemon), demo.clone());
+        asked.spawn(async move {
+            let mut body = template();
+            body["name"] = json!(format!("t{n}"));
+            daemon.post(&demo, "/v1/clustertemplates", body).await
+        });
+    }
+    let (made, refused): (Vec<_>, Vec<_>) =
+        asked.join_all().await.into_iter().partition(|(status, _)| *status == StatusCode::CREATED);
+    assert_eq!(made.len(), 5, "{refused:?}");
+    for (status, body) in refused {
+        assert_eq!(status, StatusCode::FORBIDDEN, "{body}");
+        let said = "Resource limit exceeded: You have reached the maximum cluster templates per \
+                    project, 5.";
+        assert!(body.to_string().contains(said), "{body}");
+    }
+    let (status, _) = daemon.post(&alt, "/v1/clustertemplates", template()).await;
+    assert_eq!(status, StatusCode::CREATED, "another project has room");
+    for _ in 0..6 {
+        let (status, body) = daemon.post(&admin, "/v1/clustertemplates", template()).await;
+        assert_eq!(status, StatusCode::CREATED, "{body}");
+    }
+    let path = format!("/v1/clustertemplates/{}", made[0].1["uuid"].as_str().unwrap());
+    assert_eq!(daemon.delete(&demo, &path).await, StatusCode::NO_CONTENT);
+    let (status, _) = daemon.post(&demo, "/v1/clustertemplates", template()).await;
+    assert_eq!(status, StatusCode::CREATED);
+}
+
+/// Another tenant's deletion does not wait until all of one tenant's creations have been begun.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_does_not_stand_behind_the_creations_of_another_tenant() {
+    const MANY: usize = 60;
+    let mut lab = Lab::new().await;
+    lab.configure("[cluster]", "lanes = 2");
+    lab.configure("[quota]", "max_clusters_per_project = 1000");
+    let (demo, alt) = (lab.token("demo").await, lab.token("alt").await);
+    let daemon = Arc::new(lab.daemon().await);
+    let victim = daemon.create(&alt, "victim").await;
+    daemon.settled(&alt, &victim).await;
+    let mut asked = vec![daemon.create(&demo, "k0").await];
+    for n in 1..MANY {
+        asked.push(daemon.create(&demo, &format!("k{n}")).await);
+    }
+    let status = daemon.delete(&alt, &format!("/v1/clusters/{victim}")).await;
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    daemon.gone(&alt, &victim).await;
+    let begun = lab.cloud.count("stacks");
+    assert!(begun < MANY, "all of the other's creations were begun before: {begun}");
+}
+
 /// A lab with one cluster in it: whose token, which daemon, which cluster.
 async fn built() -> (Lab, String, Arc<Running>, String) {
     let mut lab = Lab::new().await;
@@ -172,4 +233,28 @@ async fn what_many_add_to_a_template_or_a_group_is_all_there() {
     let asked = json!({"name": "k2", "cluster_template_id": "k8s"});
     let (status, body) = daemon.post(&demo, "/v1/clusters", asked).await;
     assert_eq!(status, StatusCode::FORBIDDEN, "the last limit stands: {body}");
+}
+
+/// Regression: a creation that waits until the keys of others are drawn said nothing, and when its
+/// time was over it blamed the stack.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_creation_that_waits_for_its_keys_says_so() {
+    let lab = Lab::new().await;
+    let token = lab.token("demo").await;
+    let daemon = lab.daemon().await;
+    let (status, made) = daemon.post(&token, "/v1/clustertemplates", template()).await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+    let mut last = String::new();
+    for n in 0..16 {
+        let body = json!({"name": format!("k{n}"), "cluster_template_id": "k8s"});
+        let (status, body) = daemon.post(&token, "/v1/clusters", body).await;
+        assert_eq!(status, StatusCode::ACCEPTED, "{body}");
+        body["uuid"].as_str().unwrap().clone_into(&mut last);
+    }
+    let waits = |c: &Value| {
+        c["status_reason"] == "Waiting for the cluster's keys to be drawn."
+            && c["status"] == "CREATE_IN_PROGRESS"
+    };
+    daemon.until(&token, &last, waits).await;
+    daemon.end().await;
 }

@@ -1,6 +1,7 @@
 //! Nodes that take too long, each for the limit that is its own: the cluster ends early and says
 //! which node, where it stands and for how long.
 
+use hyper::Method;
 use serde_json::{Value, json};
 
 use crate::harness::{Lab, Running};
@@ -29,6 +30,11 @@ async fn fails(fault: &str, label: &str, group: &str, reason: &[&str]) {
         assert!(said.contains(part), "{part}: {said}");
     }
     assert_eq!(cluster["faults"][group], cluster["status_reason"], "{cluster}");
+    let order = json!({"node_count": 3});
+    let path = format!("/v1/clusters/{uuid}/actions/resize");
+    let (status, body) = daemon.ask(&token, Method::POST, &path, Some(order)).await;
+    assert_eq!(status, 409, "{body}");
+    assert!(body.to_string().contains("Delete it and create it again"), "{body}");
     daemon.delete(&token, &format!("/v1/clusters/{uuid}")).await;
     daemon.gone(&token, &uuid).await;
     assert_eq!(lab.cloud.leftovers(), Vec::<String>::new());

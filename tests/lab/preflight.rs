@@ -15,6 +15,7 @@
 //! | external-network | the_external_network_is_full | private network |
 //! | discovery | discovery_that_is_slow | loopback for nodes |
 //! | bootstrap | bootstrap_cannot_listen | an address that is not ours |
+//! | first-contact | everybody_is_trusted | everybody is trusted |
 //! | tls | the_api_s_certificate_has_expired | any certificate believed |
 //! | disk | a_disk_that_is_nearly_full | a small disk |
 //! | certificates | templates_certificates_and_times_of_a_state | certificates of a month |
@@ -415,6 +416,37 @@ pitfall!(
     }
 );
 pitfall!(
+    fewer_workers_than_the_label_wants,
+    "stack",
+    Fail,
+    "Invalid input for label min_node_count. Value: '50'. It must be at most node_count, 2",
+    "change the cluster template",
+    |operator, options| {
+        options.labels = vec![("min_node_count".to_owned(), "50".to_owned())];
+    }
+);
+pitfall!(
+    limits_of_workers_that_are_no_numbers,
+    "stack",
+    Fail,
+    "Invalid input for label max_node_count. Value: 'many'. It must be a whole number",
+    "change the cluster template",
+    |operator, options| {
+        options.labels = vec![("max_node_count".to_owned(), "many".to_owned())];
+    }
+);
+pitfall!(
+    a_label_given_twice,
+    "template",
+    Fail,
+    "the label kube_tag is given twice",
+    "give it once",
+    |operator, options| {
+        let tag = |tag: &str| ("kube_tag".to_owned(), tag.to_owned());
+        options.labels = vec![tag("v1.31.4"), tag("v1.30.2")];
+    }
+);
+pitfall!(
     the_image_does_not_fit_the_flavor,
     "flavor",
     Fail,
@@ -771,6 +803,27 @@ pitfall!(
         let (file, from) = ("stack.yaml.tera", "config_drive: true");
         crate::drivers::own(operator.place.path(), file, from, "config_drive: false");
         operator.configuration.push_str("[drivers]\ndir = 'drivers'\n");
+    }
+);
+pitfall!(
+    everybody_is_trusted,
+    "first-contact",
+    Warn,
+    "trusted_sources has 0.0.0.0/0",
+    "NAT or load balancer alone",
+    |operator, options| {
+        operator.replace("[bootstrap]\n", "[bootstrap]\ntrusted_sources = ['0.0.0.0/0']\n");
+    }
+);
+pitfall!(
+    routers_are_not_nodes,
+    "first-contact",
+    Fail,
+    "which first_contact = \"own-address\" does not take",
+    "vendor data",
+    |operator, options| {
+        operator.replace("[bootstrap]\n", "[bootstrap]\nfirst_contact = 'own-address'\n");
+        options.floating_ips = false;
     }
 );
 pitfall!(

@@ -73,6 +73,9 @@ async fn a_failed_resize_is_told_and_can_be_tried_again() {
     daemon.resize(&token, &uuid, json!({"node_count": 3})).await;
     let cluster = daemon.settled(&token, &uuid).await;
     assert_eq!(cluster["status"], "UPDATE_FAILED", "{cluster}");
+    let reason = cluster["status_reason"].as_str().unwrap();
+    assert!(reason.contains("default-worker failed: "), "{reason}");
+    assert!(reason.contains("nova answered 500"), "{reason}");
     let group = daemon.group(&token, &uuid, "default-worker").await;
     assert!(group["status_reason"].as_str().unwrap().contains("nova answered 500"), "{group}");
     daemon.resize(&token, &uuid, json!({"node_count": 3})).await;

@@ -120,6 +120,8 @@ async fn what_an_upgrade_cannot_do_is_refused_in_words() {
     let after = daemon.settled(&token, &uuid).await;
     assert_eq!(after["status"], "UPDATE_COMPLETE", "{after}");
     assert_eq!(after["labels"], json!({"kube_tag": "v1.31.4", "mine": "1"}));
+    let said = after["status_reason"].as_str().unwrap();
+    assert!(said.contains("none was rebuilt; cluster template same is followed."), "{said}");
     assert!(images(&lab, &token).await.iter().all(|(_, image)| image == OLD));
 
     let (status, body) = daemon
@@ -156,6 +158,12 @@ async fn a_failed_upgrade_goes_on_where_it_stopped() {
     let half = images(&lab, &token).await;
     let followed = |name: &str| half.iter().filter(|(n, i)| n.contains(name) && i == NEW).count();
     assert_eq!((followed("-master-"), followed("-node-")), (3, 0), "{half:?}");
+    // Each group shows what its nodes have.
+    let masters = daemon.group(&token, &uuid, "default-master").await;
+    let workers = daemon.group(&token, &uuid, "default-worker").await;
+    assert_eq!((&masters["version"], &workers["version"]), (&json!("v1.32.1"), &json!("v1.31.4")));
+    assert_ne!(masters["image_id"], workers["image_id"], "{workers}");
+    assert_eq!(workers["image_id"], OLD, "{workers}");
 
     // Half done, it can still grow: the new node has the new image, the old ones keep theirs.
     daemon.resize(&token, &uuid, json!({"node_count": 3})).await;
@@ -170,6 +178,9 @@ async fn a_failed_upgrade_goes_on_where_it_stopped() {
     let after = daemon.settled(&token, &uuid).await;
     assert_eq!(after["status"], "UPDATE_COMPLETE", "{after}");
     assert!(images(&lab, &token).await.iter().all(|(_, image)| image == NEW));
+    let workers = daemon.group(&token, &uuid, "default-worker").await;
+    assert_eq!(workers["version"], "v1.32.1", "{workers}");
+    assert_eq!(workers["image_id"], masters["image_id"], "{workers}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,6 +20,17 @@ PROGRAMS = {"systemctl": "systemctl", "kubeadm": "kubeadm", "kubelet": "kubelet"
             "kubectl": "kubectl", "crictl": "crictl", "containerd": "containerd",
             "kube-apiserver": "kube-apiserver", "kube-controller-manager": "kube-idle",
             "kube-scheduler": "kube-idle"}
+# A machine has no config drive as a disk of its own: what would be on it is put in its place.
+DRIVE = "/opt/config-drive"
+MOUNT = f"""#!/bin/sh
+case "$*" in
+*/dev/disk/by-label/config-2*)
+  for last; do :; done
+  exec /usr/bin/mount --bind {DRIVE} "$last"
+  ;;
+esac
+exec /usr/bin/mount "$@"
+"""
 # What would reach through to the kernel that all machines share.
 HARMLESS = ("modprobe", "swapoff")
 UNITS = {
@@ -125,6 +136,24 @@ class Services:
         return user_data, image.get("kube_version") or "v1.31.4", port, fixed, subnet
 
 
+    def vendor_data(self, server):
+        """What Nova would put on the server's config drive; magnumd may be away for a while."""
+        url = self.cloud.endpoint("container-infra", "admin").removesuffix("/v1")
+        question = json.dumps({"instance-id": server["id"], "hostname": server["name"]})
+        until = time.monotonic() + 60
+        while True:
+            try:
+                status, _, text = self.cloud.ask("POST", f"{url}/vendordata",
+                                                 self.cloud.token("admin"), question)
+                if status == 200:
+                    return json.dumps({"static": {}, "magnumd": json.loads(text)})
+            except OSError as error:
+                status, text = 0, error
+            if time.monotonic() > until:
+                raise SystemExit(f"magnumd gives no vendor data: {status} {text}")
+            time.sleep(0.5)
+
+
 def equip(machine, programs, units):
     """Give a machine programs that stand in for others, and units as packages bring them."""
     machine.bind(IMAGE, PLACE)
@@ -190,6 +219,9 @@ class Rack:
                           port["mac_address"], log)
         self.install(machine, version)
         machine.write("/var/lib/cloud/data/instance-id", server["id"] + "\n")
+        machine.write("/usr/local/sbin/mount", MOUNT, 0o755)
+        machine.write(f"{DRIVE}/openstack/latest/vendor_data2.json",
+                      self.services.vendor_data(server))
         machine.write("/var/lib/cloud/instance/user-data.txt", user_data, 0o600)
         self.before_boot(machine)
         with open(log / "console.log", "wb") as console:

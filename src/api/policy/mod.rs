@@ -16,6 +16,8 @@ use serde_json::Value;
 use tracing::{error, warn};
 
 pub use eval::{Credentials, Target};
+#[cfg(fuzzing)]
+pub use files::parse as parse_file;
 pub use files::{PolicyError, Source, Watch};
 use parse::Check;
 

@@ -197,3 +197,69 @@ async fn a_marker_whose_place_nobody_knows_is_not_found() {
         assert_eq!(shown(&page.body, "clusters", "name"), ["b"]);
     }
 }
+
+/// Reads a list to its end; the names of each page.
+async fn pages_of(
+    place: &Place,
+    who: fn() -> Requester,
+    path: &str,
+    kind: &str,
+) -> Vec<Vec<String>> {
+    let (mut pages, mut next) = (Vec::new(), path.to_owned());
+    loop {
+        let page = place.get(who(), &next).await;
+        assert_eq!(page.status, StatusCode::OK, "{next}: {}", page.body["errors"]);
+        pages.push(shown(&page.body, kind, "name"));
+        let Some(more) = page.body["next"].as_str() else { return pages };
+        let path = more.find("/v1/").map(|at| &more[at..]);
+        next = path.unwrap_or_else(|| panic!("{more}")).to_owned();
+    }
+}
+
+/// A page ends early where its records are large; whoever follows `next` misses none, of their own
+/// or of what others show, in any order.
+#[tokio::test]
+async fn pages_of_large_records_end_early_and_lose_none() {
+    let place = Place::new();
+    let long = "x".repeat(60 << 10);
+    let mut own = Vec::new();
+    for n in 0..200_u128 {
+        let project = if n % 2 == 0 { "p1" } else { "p2" };
+        let mut template = place.template(drawn(10 + n as u64), project, &format!("t{n:03}"));
+        template.labels.insert("long", long.clone());
+        template.public = project == "p2" && n % 4 == 1;
+        template.hidden = n % 8 == 5;
+        if project == "p1" || (template.public && !template.hidden) {
+            own.push(template.name.clone());
+        }
+        place.put(&template).await;
+    }
+    for query in
+        ["", "?sort_dir=desc", "?sort_key=name", "?sort_key=name&sort_dir=desc", "?limit=40"]
+    {
+        let path = format!("/v1/clustertemplates{query}");
+        let pages = pages_of(&place, demo, &path, "clustertemplates").await;
+        let most = if query == "?limit=40" { 40 } else { 72 };
+        assert!(pages.len() > 1 && pages.iter().all(|p| p.len() <= most), "{query}: {pages:?}");
+        let mut all: Vec<String> = pages.concat();
+        if query.contains("desc") {
+            all.reverse();
+        }
+        assert_eq!(all, own, "{query}");
+    }
+    let everything = pages_of(&place, admin, "/v1/clustertemplates", "clustertemplates").await;
+    assert_eq!(everything.concat().len(), 200);
+
+    place.put(&place.template(1, "p1", "base")).await;
+    for n in 0..100 {
+        let mut cluster = place.cluster(drawn(10 + n), "p1", &format!("k{n:03}")).await;
+        cluster.labels.insert("long", long.clone());
+        place.put(&cluster).await;
+    }
+    for path in ["/v1/clusters", "/v1/clusters/detail?sort_key=name"] {
+        let pages = pages_of(&place, demo, path, "clusters").await;
+        assert!(pages.len() > 1, "{path}");
+        let names: Vec<String> = (0..100).map(|n| format!("k{n:03}")).collect();
+        assert_eq!(pages.concat(), names, "{path}");
+    }
+}

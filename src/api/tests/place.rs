@@ -15,6 +15,7 @@ use crate::api::{Api, Parts, Policy, Settings};
 use crate::base::clock::{Clock, Timestamp};
 use crate::base::http::server::Request;
 use crate::base::id::Entropy;
+use crate::base::pool::Pool;
 use crate::base::secret::{Sealer, Secret};
 use crate::conductor::idle;
 use crate::model::cluster::Cluster;
@@ -135,6 +136,7 @@ impl Place {
             certificate_validity: Duration::from_secs(86_400),
             trustee_domain_id,
             max_clusters_per_project: 20,
+            max_templates_per_project: 100,
         };
         let parts = Parts {
             store: store.clone(),
@@ -143,6 +145,7 @@ impl Place {
             clock: Clock::real(),
             entropy: Entropy::new(),
             settings: change(settings),
+            scans: Pool::start("scan", 1, 0).unwrap(),
         };
         Self { api: Api::new(parts).with_policy(policy), store, _folder: folder }
     }

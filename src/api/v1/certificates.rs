@@ -87,7 +87,7 @@ pub async fn rotate(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
     cx.query(&[])?;
     let cluster = cx.cluster(id, None)?;
     cx.allow_cluster("certificate:rotate_ca", &cluster)?;
-    let template = cx.read(|view| Ok(view.template(cluster.template_id)?))?;
+    let template = cx.read(|view| Ok(view.template_of(&cluster)?))?;
     if template.is_some_and(|t| t.tls_disabled) {
         return Err(ApiError::invalid(
             "Rotating the CA certificate on a non-TLS cluster is not supported.",

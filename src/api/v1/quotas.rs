@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::super::coerce::{Fields, mandatory};
 use super::super::context::Context;
 use super::super::error::{ApiError, Outcome};
-use super::super::page::{LIST_ARGUMENTS, Listing, Marker};
+use super::super::page::{LIST_ARGUMENTS, Listing, Marker, Shown};
 use super::super::reply::Reply;
 use super::text;
 use crate::model::quota::{self, Quota};
@@ -74,7 +74,7 @@ pub fn list(cx: &Context<'_>) -> Outcome<Reply> {
     let picked = listing.pick(ranked, marker.as_ref(), |_| Uuid::nil());
     let quotas: Vec<Quota> = picked.iter().filter_map(|id| quotas.remove(id)).collect();
     let last = quotas.last().map(|q| q.sequence.0);
-    let mut next = listing.next(cx.base, "quotas", quotas.len(), last);
+    let mut next = listing.next(cx.base, "quotas", Shown::Whole(quotas.len()), last);
     // Or the pages after the first would be of the administrator's own project.
     if let Some(next) = next.as_mut().filter(|_| everyone) {
         next.push_str("&all_tenants=True");

@@ -1,5 +1,6 @@
 //! One outgoing request: a deadline, a size limit, and no hidden retries.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -102,7 +103,17 @@ pub struct HttpClient {
 
 impl HttpClient {
     pub fn new(tls: ClientConfig, connect_timeout: Duration) -> Self {
+        Self::from_source(tls, connect_timeout, None)
+    }
+
+    /// One whose connections come from an address of this machine, where one is given.
+    pub fn from_source(
+        tls: ClientConfig,
+        connect_timeout: Duration,
+        source: Option<IpAddr>,
+    ) -> Self {
         let mut tcp = HttpConnector::new();
+        tcp.set_local_address(source);
         tcp.set_connect_timeout(Some(connect_timeout));
         tcp.set_nodelay(true);
         tcp.enforce_http(false);

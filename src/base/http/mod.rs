@@ -4,7 +4,7 @@ pub mod client;
 mod connection;
 mod pace;
 pub mod server;
-mod sources;
+pub mod sources;
 pub mod stream;
 #[cfg(test)]
 mod tests;

@@ -36,7 +36,7 @@ pub(super) struct Reserved {
 }
 
 /// Whoever has one IPv6 address has its /64; an IPv4 client is one, however the socket shows it.
-fn source(address: IpAddr) -> IpAddr {
+pub fn source(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
         v4 @ IpAddr::V4(_) => v4,

@@ -3,6 +3,8 @@
 //! A revision is what the plain protocol calls an index. Putting the same value again changes
 //! nothing, so a member that comes back disturbs nobody here either.
 
+#[cfg(fuzzing)]
+pub(super) mod fuzzing;
 mod keys;
 mod message;
 #[cfg(test)]

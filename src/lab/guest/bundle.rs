@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::kubernetes;
 
 /// Files by path.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Bundle(BTreeMap<String, Vec<u8>>);
 
 /// What kubeadm would be told about the API server.

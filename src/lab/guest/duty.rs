@@ -6,11 +6,10 @@ use hyper::{Method, StatusCode};
 use serde_json::json;
 use tracing::debug;
 
-use crate::base::http::client::HttpClient;
-
 use super::super::fault::GuestHarm;
 use super::bundle::Bundle;
 use super::cloud;
+use super::line::Line;
 use super::node::Node;
 use super::user_data::{Role, variables};
 
@@ -27,9 +26,9 @@ fn authorities(files: &Bundle, path: &str) -> Vec<String> {
 
 impl Node<'_> {
     /// Until the machine is switched off.
-    pub(super) async fn do_duties(mut self, client: &HttpClient) {
-        let mut trusted = Vec::new();
+    pub(super) async fn do_duties(mut self, client: &Line, mut trusted: Vec<String>) {
         loop {
+            self.save(&trusted);
             self.world.clock.sleep(BETWEEN).await;
             let answer = self.call(client, Method::GET, "duty", None).await;
             if answer.status == StatusCode::NO_CONTENT {
@@ -38,6 +37,11 @@ impl Node<'_> {
             let given = Bundle::unpack(&answer.body);
             if given.as_ref().is_ok_and(|files| self.learns(files)) {
                 self.plan.claims = true;
+                continue;
+            }
+            if given.as_ref().is_ok_and(|files| files.text("duty.env").is_err()) {
+                // There is nothing to do but to say where it stands.
+                self.report_ready(client).await;
                 continue;
             }
             let given = given.and_then(|files| Ok((variables(files.text("duty.env")?)?, files)));
@@ -75,7 +79,7 @@ impl Node<'_> {
     /// `trusted` is what the node trusts, in the order in which it may be dropped.
     async fn perform(
         &mut self,
-        client: &HttpClient,
+        client: &Line,
         kind: &str,
         targets: &str,
         files: &Bundle,
@@ -130,6 +134,8 @@ impl Node<'_> {
                 }
             }
             "renew-credentials" => cloud::log_in(files).await.map(|_| ()),
+            "rejoin" if self.is_joined() => Ok(()),
+            "rejoin" => Err("the cluster does not show this node".to_owned()),
             other => Err(format!("'{other}' is no duty that this node knows")),
         }
     }
@@ -144,7 +150,7 @@ impl Node<'_> {
     }
 
     /// A master's API server starts again with what the duty brought.
-    async fn change_api(&mut self, client: &HttpClient, files: &Bundle) -> Result<(), String> {
+    async fn change_api(&mut self, client: &Line, files: &Bundle) -> Result<(), String> {
         if self.plan.role == Role::Worker {
             return Ok(());
         }

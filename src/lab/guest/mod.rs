@@ -11,9 +11,12 @@ mod docker;
 mod duty;
 mod etcd;
 mod kubernetes;
+pub(super) mod line;
 mod node;
 pub(super) mod swarm;
-mod user_data;
+pub(super) mod user_data;
+
+pub(super) use node::{Disk, Identity};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,12 +72,19 @@ async fn live(world: &Arc<World>, id: &str) {
         };
         let ports = state.network.ports.values().filter(|p| p.device_id == id);
         let address = ports.flat_map(|p| &p.fixed).map(|(_, address)| *address).next();
-        let plan = user_data::parse(&server.user_data);
-        (server.name.clone(), address, plan)
+        let mut plan = user_data::parse(&server.user_data);
+        if let (true, Ok(plan)) = (server.is_of_before, &mut plan) {
+            plan.claims = false;
+        }
+        (server.name.clone(), address, plan, server.disk.clone())
     };
     match machine {
-        (name, _, Err(reason)) => debug!(name, reason, "a guest has nothing to do"),
-        (name, address, Ok(plan)) => {
+        (name, _, Err(reason), _) => debug!(name, reason, "a guest has nothing to do"),
+        (name, address, Ok(plan), Some(disk)) => {
+            info!(name, role = %plan.role, "a guest starts again with its disk");
+            node::Node::new(Arc::clone(world), id, name, address, plan).restart(disk).await;
+        }
+        (name, address, Ok(plan), None) => {
             info!(name, role = %plan.role, "a guest boots as a node");
             node::Node::new(Arc::clone(world), id, name, address, plan).run().await;
         }

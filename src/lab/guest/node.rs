@@ -1,7 +1,7 @@
 //! A node's first boot: fetch the bundle, get certificates, find the peers, report.
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use hyper::header::{AUTHORIZATION, HeaderName};
@@ -22,9 +22,11 @@ use super::bundle::Bundle;
 use super::certificates::{self, Wanted};
 use super::cloud;
 use super::etcd::Member;
+use super::line::Line;
 use super::user_data::{Plan, Role, variables};
 
 const INSTANCE: HeaderName = HeaderName::from_static("x-magnumd-instance");
+const VENDOR_SECRET: HeaderName = HeaderName::from_static("x-magnumd-vendor-secret");
 /// How long a phase takes by itself.
 const WORK: Duration = Duration::from_millis(150);
 /// The pause after a call that failed; it doubles up to the longest.
@@ -46,13 +48,31 @@ pub(super) struct Node<'i> {
     pub(super) address: Option<Ipv4Addr>,
     pub(super) plan: Plan,
     /// With the certificate of its first contact.
-    own: OnceCell<HttpClient>,
+    own: OnceCell<Line>,
     log: Vec<String>,
+    /// `vendor_data2.json`, once it was read.
+    vendor_data: OnceLock<Value>,
     pub(super) bundle: Bundle,
     /// The API server's certificate and key, where they are issued.
     pub(super) issued: Option<(String, String)>,
     /// What goes on when the boot is over; it ends with the node.
     services: JoinSet<()>,
+}
+
+/// What is left of a node when its machine is switched off.
+#[derive(Clone, Debug)]
+pub(in super::super) struct Disk {
+    bundle: Bundle,
+    issued: Option<(String, String)>,
+    /// Authorities that it trusts, in the order in which they may be dropped.
+    trusted: Vec<String>,
+}
+
+/// The key that a server has drawn, and what it was given for it.
+#[derive(Clone, Debug)]
+pub(in super::super) struct Identity {
+    wanted: Arc<Wanted>,
+    certificate: Option<String>,
 }
 
 /// The boot ends here: the sentence was reported, or there is nobody to report to.
@@ -67,23 +87,13 @@ impl<'i> Node<'i> {
         plan: Plan,
     ) -> Self {
         let (log, bundle, services) = (Vec::new(), Bundle::default(), JoinSet::new());
-        let own = OnceCell::new();
-        Self { world, instance, name, address, plan, own, log, bundle, issued: None, services }
+        let (own, vendor_data, issued) = (OnceCell::new(), OnceLock::new(), None);
+        Self { world, instance, name, address, plan, own, log, vendor_data, bundle, issued, services }
     }
 
     /// Boots until ready or failed, then serves; until switched off (this future is dropped).
     pub async fn run(mut self) {
-        let tls = match &self.plan.ca {
-            Some(ca) => pinned_client_config(ca),
-            None => client_config(&Trust::default()),
-        };
-        let client = match tls {
-            Ok(tls) => HttpClient::new(tls, Duration::from_secs(20)),
-            Err(error) => {
-                warn!(name = self.name, %error, "a guest cannot trust its bootstrap CA");
-                return;
-            }
-        };
+        let Some(client) = self.client() else { return };
         for phase in FETCH {
             if self.pass(&client, phase).await.is_err() {
                 return;
@@ -100,10 +110,56 @@ impl<'i> Node<'i> {
             }
         }
         debug!(name = self.name, "a guest is ready");
-        self.do_duties(&client).await;
+        self.do_duties(&client, Vec::new()).await;
     }
 
-    async fn pass(&mut self, client: &HttpClient, phase: &str) -> Result<(), Ended> {
+    /// Goes on with what is on its disk; until switched off.
+    pub async fn restart(mut self, disk: Disk) {
+        let Some(client) = self.client() else { return };
+        (self.bundle, self.issued) = (disk.bundle, disk.issued);
+        if self.plan.role == Role::Master
+            && !self.is_of_a_swarm()
+            && let Err(reason) = self.start_api(&client).await
+        {
+            warn!(name = self.name, reason, "a guest's API does not start again");
+            return;
+        }
+        self.join_cluster();
+        self.do_duties(&client, disk.trusted).await;
+    }
+
+    fn client(&self) -> Option<Line> {
+        let tls = match &self.plan.ca {
+            Some(ca) => pinned_client_config(ca),
+            None => client_config(&Trust::default()),
+        };
+        match tls {
+            Ok(tls) => Some(Line::new(tls)),
+            Err(error) => {
+                warn!(name = self.name, %error, "a guest cannot trust its bootstrap CA");
+                None
+            }
+        }
+    }
+
+    /// Whatever a machine that starts again finds.
+    pub(super) fn save(&self, trusted: &[String]) {
+        if let Some(server) = self.world.lock().compute.servers.get_mut(self.instance) {
+            server.disk = Some(Disk {
+                bundle: self.bundle.clone(),
+                issued: self.issued.clone(),
+                trusted: trusted.to_vec(),
+            });
+        }
+    }
+
+    /// Whether the API of the cluster shows the node.
+    pub(super) fn is_joined(&self) -> bool {
+        let state = self.world.lock();
+        state.compute.servers.get(self.instance).is_some_and(|server| server.joined.is_some())
+    }
+
+    async fn pass(&mut self, client: &Line, phase: &str) -> Result<(), Ended> {
         match self.world.faults.of_guest(&self.name, phase) {
             Some(GuestHarm::Hang) => std::future::pending().await,
             Some(GuestHarm::Delay(length)) => self.world.clock.sleep(length).await,
@@ -125,7 +181,10 @@ impl<'i> Node<'i> {
             "etcd" => self.find_peers(client).await,
             "control-plane" => self.start_api(client).await,
             "addons" if self.bundle.text(cloud::FILE).is_ok() => cloud::log_in(&self.bundle).await,
-            "ready" => self.join_cluster(),
+            "ready" => {
+                self.join_cluster();
+                Ok(String::new())
+            }
             _ => Ok(String::new()),
         };
         match worked {
@@ -140,7 +199,7 @@ impl<'i> Node<'i> {
         }
     }
 
-    async fn fetch_bundle(&mut self, client: &HttpClient) -> Result<String, String> {
+    async fn fetch_bundle(&mut self, client: &Line) -> Result<String, String> {
         self.bundle = Bundle::default();
         while self.bundle.count() == 0 {
             let answer = self.call(client, Method::GET, "bundle", None).await;
@@ -154,7 +213,7 @@ impl<'i> Node<'i> {
     }
 
     /// Also in the place of one that runs already: it has other authorities then.
-    pub(super) async fn start_api(&mut self, client: &HttpClient) -> Result<String, String> {
+    pub(super) async fn start_api(&mut self, client: &Line) -> Result<String, String> {
         let api = match self.bundle.text("pki/ca.key") {
             Ok(_) => Api::new(&self.bundle, &self.name, &self.plan.cluster)?,
             Err(_) => {
@@ -178,25 +237,21 @@ impl<'i> Node<'i> {
     }
 
     /// From now on the API of the cluster shows the node.
-    fn join_cluster(&mut self) -> Result<String, String> {
+    fn join_cluster(&mut self) {
         let version = self.bundle.version();
         if let Some(server) = self.world.lock().compute.servers.get_mut(self.instance) {
             server.joined = Some(self.plan.cluster.clone());
             server.kubelet = Some(version);
         }
-        Ok(String::new())
     }
 
-    async fn certificates(&mut self, client: &HttpClient) -> Result<String, String> {
+    async fn certificates(&mut self, client: &Line) -> Result<String, String> {
         let (count, _) = self.issue(client).await?;
         Ok(format!("{count} certificates"))
     }
 
     /// Every certificate that the role needs, and the authorities that have signed them.
-    pub(super) async fn issue(
-        &mut self,
-        client: &HttpClient,
-    ) -> Result<(usize, Vec<String>), String> {
+    pub(super) async fn issue(&mut self, client: &Line) -> Result<(usize, Vec<String>), String> {
         let purposes: &[&str] = match self.plan.role {
             Role::Master => &["etcd-server", "etcd-peer", "etcd-client"],
             Role::Worker => &["kubelet"],
@@ -211,7 +266,7 @@ impl<'i> Node<'i> {
     /// A key, and the certificate and authority that came for it.
     pub(super) async fn certificate(
         &self,
-        client: &HttpClient,
+        client: &Line,
         purpose: &str,
     ) -> Result<(Wanted, String, String), String> {
         let wanted = certificates::request(purpose, &self.name, self.address)?;
@@ -225,7 +280,7 @@ impl<'i> Node<'i> {
         Ok((wanted, certificate, ca))
     }
 
-    async fn find_peers(&mut self, _: &HttpClient) -> Result<String, String> {
+    async fn find_peers(&mut self, _: &Line) -> Result<String, String> {
         let env = variables(self.bundle.text("env").unwrap_or_default())?;
         if env.get("ETCD_REJOIN").is_some_and(|v| v == "yes") {
             return Ok("a member again".to_owned());
@@ -240,7 +295,7 @@ impl<'i> Node<'i> {
         Member::new(&client, &self.world.clock, &url, &self.name, address).join().await
     }
 
-    async fn report(&mut self, client: &HttpClient, phase: &str, state: &str, message: &str) {
+    async fn report(&mut self, client: &Line, phase: &str, state: &str, message: &str) {
         self.log.push(format!("{phase} {state} {message}").trim_end().to_owned());
         let body = json!({
             "phase": phase, "state": state, "message": message, "log_tail": self.log.join("\n"),
@@ -254,11 +309,29 @@ impl<'i> Node<'i> {
         !self.plan.claims && files.text("claim.sh").is_ok()
     }
 
+    /// Reports once more that it is ready, as [`Self::run`] ends with.
+    pub(super) async fn report_ready(&mut self, client: &Line) {
+        self.report(client, "ready", "done", "").await;
+    }
+
+    /// What Nova gave the server for us: on its config drive, or, `again`, what the metadata
+    /// service has by now.
+    async fn vendor_secret(&self, again: bool) -> Option<String> {
+        let read = |data: &Value| data["magnumd"]["secret"].as_str().map(str::to_owned);
+        if !again && let Some(data) = self.vendor_data.get() {
+            return read(data);
+        }
+        let data = self.world.vendor_data(self.instance).await;
+        let found = read(&data);
+        let _kept_already = self.vendor_data.set(data);
+        found
+    }
+
     /// Asks until the answer is a success, as the first-boot script does; with a certificate,
     /// which it asks for first.
     pub(super) async fn call(
         &self,
-        client: &HttpClient,
+        client: &Line,
         method: Method,
         what: &str,
         body: Option<Value>,
@@ -270,8 +343,9 @@ impl<'i> Node<'i> {
         self.insist(own, false, method, what, body).await
     }
 
-    /// First contact: the token for a certificate of a key that is drawn here.
-    async fn claim(&self, client: &HttpClient) -> HttpClient {
+    /// First contact: the token for a certificate of a key that is drawn here, and is on the disk
+    /// before it is shown.
+    async fn claim(&self, client: &Line) -> Line {
         loop {
             match self.claimed(client).await {
                 Ok(own) => return own,
@@ -281,22 +355,47 @@ impl<'i> Node<'i> {
         }
     }
 
-    async fn claimed(&self, client: &HttpClient) -> Result<HttpClient, String> {
-        let wanted = certificates::request("claim", &self.name, None)?;
-        let body = json!({"csr": wanted.csr});
-        let answer = self.insist(client, true, Method::POST, "claim", Some(body)).await;
-        let body: Value = serde_json::from_slice(&answer.body)
-            .map_err(|e| format!("the answer to a claim is not JSON: {e}"))?;
-        let certificate = body["certificate"].as_str().unwrap_or_default();
+    async fn claimed(&self, client: &Line) -> Result<Line, String> {
+        let kept = self.kept(|identity| identity.clone()).flatten();
+        let Identity { wanted, certificate } = match kept {
+            Some(kept) => kept,
+            None => {
+                let wanted = certificates::request("claim", &self.name, None)?;
+                Identity { wanted: Arc::new(wanted), certificate: None }
+            }
+        };
+        let keep = |certificate: Option<String>| {
+            let wanted = Arc::clone(&wanted);
+            self.kept(|identity| *identity = Some(Identity { wanted, certificate }))
+        };
+        let certificate = match certificate {
+            Some(certificate) => certificate,
+            None => {
+                keep(None);
+                let body = json!({"csr": wanted.csr});
+                let answer = self.insist(client, true, Method::POST, "claim", Some(body)).await;
+                let body: Value = serde_json::from_slice(&answer.body)
+                    .map_err(|e| format!("the answer to a claim is not JSON: {e}"))?;
+                body["certificate"].as_str().unwrap_or_default().to_owned()
+            }
+        };
         let ca = self.plan.ca.as_deref().ok_or("without TLS no certificate can be shown")?;
-        wanted.check(certificate, ca)?;
-        let tls = mutual_client_config(ca, certificate, &Secret::new(wanted.key_pem()));
-        Ok(HttpClient::new(tls.map_err(|e| e.to_string())?, Duration::from_secs(20)))
+        wanted.check(&certificate, ca)?;
+        let tls = mutual_client_config(ca, &certificate, &Secret::new(wanted.key_pem()));
+        let line = Line::new(tls.map_err(|e| e.to_string())?);
+        keep(Some(certificate));
+        Ok(line)
+    }
+
+    /// What is on the server's disk of who it is.
+    fn kept<T>(&self, look: impl FnOnce(&mut Option<Identity>) -> T) -> Option<T> {
+        let mut state = self.world.lock();
+        state.compute.servers.get_mut(self.instance).map(|server| look(&mut server.identity))
     }
 
     async fn insist(
         &self,
-        client: &HttpClient,
+        client: &Line,
         with_token: bool,
         method: Method,
         what: &str,
@@ -304,6 +403,10 @@ impl<'i> Node<'i> {
     ) -> Answer {
         let url = format!("{}/bootstrap/v1/{}/{what}", self.plan.url, self.name);
         let mut pause = FIRST_PAUSE;
+        let mut secret = match with_token {
+            true => self.vendor_secret(false).await,
+            false => None,
+        };
         loop {
             let mut call = Outgoing::new(method.clone(), url.clone()).deadline(DEADLINE);
             if with_token {
@@ -315,19 +418,27 @@ impl<'i> Node<'i> {
             if let Some(body) = &body {
                 call = call.json(body);
             }
-            match client.send(call).await {
+            if let Some(secret) = &secret {
+                call = call.header(VENDOR_SECRET, secret);
+            }
+            match client.send(&self.world, self.instance, call).await {
                 Ok(answer) if answer.status.is_success() => return answer,
                 // Older scripts report once while they boot, and go on.
                 Ok(answer) if !self.plan.claims && answer.status == StatusCode::FORBIDDEN => {
                     return answer;
                 }
-                Ok(answer) => debug!(
-                    name = self.name,
-                    what,
-                    status = answer.status.as_u16(),
-                    answer = %String::from_utf8_lossy(&answer.body),
-                    "a guest was refused"
-                ),
+                Ok(answer) => {
+                    debug!(
+                        name = self.name,
+                        what,
+                        status = answer.status.as_u16(),
+                        answer = %String::from_utf8_lossy(&answer.body),
+                        "a guest was refused"
+                    );
+                    if with_token && answer.status == StatusCode::FORBIDDEN {
+                        secret = self.vendor_secret(true).await;
+                    }
+                }
                 Err(error) => debug!(name = self.name, what, %error, "a guest got no answer"),
             }
             self.world.clock.sleep(pause).await;

@@ -4,9 +4,9 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use super::api::Api;
+use super::line::Line;
 use super::node::Node;
 use super::user_data::{Role, variables};
-use crate::base::http::client::HttpClient;
 
 /// With which nodes join, by role.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ impl Node<'_> {
         self.bundle.text("daemon.json").is_ok()
     }
 
-    pub(super) async fn found_or_join(&mut self, client: &HttpClient) -> Result<String, String> {
+    pub(super) async fn found_or_join(&mut self, client: &Line) -> Result<String, String> {
         let env = variables(self.bundle.text("env")?)?;
         let value = |key: &str| env.get(key).map(String::as_str).unwrap_or_default();
         if value("MASTER_INDEX") == "0" {
@@ -57,7 +57,7 @@ impl Node<'_> {
 
     /// The daemon of a manager listens, with a certificate that magnumd has signed or, without
     /// TLS, for everybody.
-    pub(super) async fn start_docker(&mut self, client: &HttpClient) -> Result<String, String> {
+    pub(super) async fn start_docker(&mut self, client: &Line) -> Result<String, String> {
         let env = variables(self.bundle.text("env")?)?;
         let port = env.get("API_PORT").map(String::as_str).unwrap_or_default();
         let Ok(port) = port.parse() else { return Ok(String::new()) };

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 /// What `node.env` tells a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Plan {
+pub(in crate::lab) struct Plan {
     pub url: String,
     pub token: String,
     /// Magnum's id of the cluster.
@@ -23,7 +23,7 @@ pub(super) struct Plan {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
+pub(in crate::lab) enum Role {
     Master,
     Worker,
 }
@@ -122,7 +122,7 @@ fn data_url(url: &str) -> Option<String> {
 }
 
 /// Reads user data; the error says why the machine is no node.
-pub(super) fn parse(text: &str) -> Result<Plan, String> {
+pub(in crate::lab) fn parse(text: &str) -> Result<Plan, String> {
     let files = written(text)?;
     let file = |path: &str| files.get(path).map(String::as_str);
     let env = file("/etc/magnumd/node.env").ok_or("it has no /etc/magnumd/node.env")?;
@@ -151,7 +151,7 @@ pub(super) fn parse(text: &str) -> Result<Plan, String> {
 }
 
 /// `KEY='value'` lines as a shell reads them; `'\''` is a quote inside.
-pub(super) fn variables(text: &str) -> Result<HashMap<String, String>, String> {
+pub(in crate::lab) fn variables(text: &str) -> Result<HashMap<String, String>, String> {
     let mut values = HashMap::new();
     for line in text.lines().map(str::trim) {
         if line.is_empty() || line.starts_with('#') {

@@ -66,6 +66,7 @@ impl<S: Services> Engine<S> {
         for name in running {
             if self.look(world, stack, &name)? {
                 let action = stack.resources[&name].action;
+                stack.resources.get_mut(&name).expect("it was just there").before = None;
                 self.set(stack, &name, (action, Status::Complete), "state changed");
                 moved = true;
             }
@@ -141,7 +142,7 @@ impl<S: Services> Engine<S> {
         let resource = &stack.resources[name];
         let definition = &stack.plan.definitions[name];
         let target = stack.plan.environment.target(&definition.kind, &stack.plan.files);
-        let broken = resource.status == Status::Failed && !resource.is_nested();
+        let broken = resource.status == Status::Failed && self.is_to_be_replaced(resource);
         if target.as_ref() != Ok(&resource.target) || broken || resource.physical.is_none() {
             return self.replace(world, stack, name);
         }
@@ -153,10 +154,18 @@ impl<S: Services> Engine<S> {
         let changed: Vec<String> = schema
             .properties
             .keys()
-            .filter(|key| properties.get(*key) != resource.properties.get(*key))
+            .filter(|key| {
+                let before = resource.before.as_ref().unwrap_or(&resource.properties);
+                properties.get(*key) != before.get(*key)
+            })
             .cloned()
             .collect();
         if changed.is_empty() {
+            if resource.status == Status::Failed {
+                let complete = (Action::Update, Status::Complete);
+                stack.resources.get_mut(name).expect("it was just there").before = None;
+                self.set(stack, name, complete, "state changed");
+            }
             return Ok(());
         }
         let of = |key: &String| &schema.properties[key];
@@ -170,7 +179,8 @@ impl<S: Services> Engine<S> {
         }
         self.set(stack, name, (Action::Update, Status::InProgress), "state changed");
         let resource = stack.resources.get_mut(name).expect("it was just there");
-        resource.properties = properties;
+        let last = std::mem::replace(&mut resource.properties, properties);
+        resource.before.get_or_insert(last);
         if !is_own(&kind) {
             let id = resource.physical.clone().unwrap_or_default();
             let all = Value::Object(resource.properties.clone());
@@ -181,6 +191,16 @@ impl<S: Services> Engine<S> {
             super::own::updated(resource);
         }
         Ok(())
+    }
+
+    /// Of what failed: Heat keeps a server that Nova has and that is not in error.
+    fn is_to_be_replaced(&self, resource: &Resource) -> bool {
+        match (&resource.target, &resource.physical) {
+            (Target::Builtin(kind), Some(id)) if kind == "OS::Nova::Server" => {
+                matches!(self.services.state(kind, id), State::Error(_) | State::Gone)
+            }
+            _ => !resource.is_nested(),
+        }
     }
 
     /// The old one is retired, and a new one takes its name.
@@ -203,6 +223,7 @@ impl<S: Services> Engine<S> {
             external: definition.external_id.is_some(),
             description: definition.description.clone(),
             properties: Map::new(),
+            before: None,
             due: false,
             data: Value::Null,
             ..old.clone()

@@ -291,6 +291,7 @@ impl<S: Services> Engine<S> {
                 description: definition.description.clone(),
                 metadata: Value::Null,
                 properties: Map::new(),
+                before: None,
                 due: true,
                 data: Value::Null,
             };

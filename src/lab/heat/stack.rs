@@ -73,8 +73,10 @@ pub struct Resource {
     pub external: bool,
     pub description: String,
     pub metadata: Value,
-    /// As last applied.
+    /// As last asked for.
     pub properties: Map<String, Value>,
+    /// As they were before an update that has not succeeded: what differs is tried again.
+    pub before: Option<Map<String, Value>>,
     /// Not yet looked at since the stack's last change.
     pub due: bool,
     /// What Heat's own types remember: signals, drawn texts, removed members.

@@ -220,3 +220,55 @@ async fn a_restricted_credential_makes_no_trust() {
         assert_eq!(made.status, status, "{}", made.text);
     }
 }
+
+/// Regression: tokens outlived the role that they were given for, and their disabled owner logged
+/// in with an application credential or through a trust.
+#[tokio::test]
+async fn what_a_token_rests_on_may_be_taken_away() {
+    let t = Tenant::quick().await;
+    let admin = t.token("admin", "admin").await;
+    let demo = t.token("demo", "demo").await;
+    let owner = t.whose(&demo).await;
+    let id = |value: &Value| value["id"].as_str().unwrap().to_owned();
+    let (user, project) = (id(&owner["user"]), id(&owner["project"]));
+    let trustee = t.trustee("cluster-3").await;
+    let trust = t.make_trust(&demo, &user, &trustee, &project, "member").await;
+    let trust = id(&trust.body["trust"]);
+    let url = t.url("identity", &format!("/users/{user}/application_credentials"));
+    let body = json!({"application_credential": {"name": "c", "unrestricted": true}});
+    let made = t.send("POST", url, &demo, body).await.body;
+    let credential = &made["application_credential"];
+    let by_credential = || {
+        let login = json!({"auth": {"identity": {"methods": ["application_credential"],
+            "application_credential": {"id": credential["id"], "secret": credential["secret"]}}}});
+        t.send("POST", t.url("identity", "/auth/tokens"), "", login)
+    };
+    let by_trust = || {
+        t.login(json!({"id": trustee, "password": "pw"}), json!({"OS-TRUST:trust": {"id": trust}}))
+    };
+    let by_password = || {
+        let demo = json!({"name": "demo", "domain": domain(), "password": "secret"});
+        t.login(demo, json!({"project": {"name": "demo", "domain": domain()}}))
+    };
+    let held = by_trust().await.subject;
+    let enable = async |enabled: bool| {
+        let url = t.url("identity", &format!("/users/{user}"));
+        let told = t.send("PATCH", url, &admin, json!({"user": {"enabled": enabled}})).await;
+        assert_eq!(told.body["user"]["enabled"], enabled, "{}", told.text);
+    };
+    enable(false).await;
+    assert_eq!(by_password().await.status, 401);
+    assert_eq!(by_credential().await.status, 401);
+    assert_eq!(by_trust().await.status, 403);
+    assert!(t.whose(&demo).await.is_null() && t.whose(&held).await.is_null());
+    enable(true).await;
+    assert!(t.whose(&demo).await.is_null(), "a token that was revoked stays so");
+    let demo = by_password().await.subject;
+    assert_eq!(by_credential().await.status, 201);
+
+    let path = format!("/projects/{project}/users/{user}/roles/member");
+    assert_eq!(t.delete(t.url("identity", &path), &admin).await, 204);
+    assert!(t.whose(&demo).await.is_null());
+    assert_eq!(by_credential().await.status, 401);
+    assert_eq!(by_trust().await.status, 403);
+}

@@ -115,7 +115,7 @@ fn answers(store: &Store) -> Answers {
         ("each of p", shown(each(p))),
         ("each", shown(each(Scope::Everyone))),
         ("templates", shown(store.read(|v| v.templates(Scope::Everyone, Page::ALL)))),
-        ("public", shown(store.read(|v| v.public_templates(Page::ALL)))),
+        ("public", shown(store.read(|v| v.templates_for("", Page::ALL)))),
         ("operations", shown(store.read(|v| v.operations()))),
         ("quotas", shown(store.read(|v| v.quotas()))),
         ("keyring", shown(store.read(|v| v.keyring("enrolment")))),

@@ -108,6 +108,10 @@ pub async fn full(place: &Place) -> Store {
             max_batch_size: 1,
             masters: [(0, "i".to_owned())].into(),
             workers: Default::default(),
+            flavors: Default::default(),
+            master_flavors: Default::default(),
+            worker_flavors: Default::default(),
+            resizing: Default::default(),
         });
     let password = |text: &[u8]| sealer.seal(&Credential::owner(id()), text);
     change = change

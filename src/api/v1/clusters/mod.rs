@@ -14,7 +14,7 @@ use view::{ClusterList, Shown, full_view, short_view};
 use super::super::coerce::Fields;
 use super::super::context::{Context, concerns, find_cluster};
 use super::super::error::{ApiError, Outcome};
-use super::super::page::{LIST_ARGUMENTS, Listing, Marker};
+use super::super::page::{self, LIST_ARGUMENTS, Listing, Marker};
 use super::super::reply::Reply;
 use super::super::version::Version;
 use crate::model::cluster::Cluster;
@@ -33,30 +33,27 @@ pub async fn list(cx: &Context<'_>, detail: bool) -> Outcome<Reply> {
     cx.allow(rule)?;
     let scope = cx.reach(Some(everywhere))?.scope().ok_or_else(|| ApiError::policy(rule))?;
     let listing = Listing::read::<Cluster>(query, cx.api.settings.max_limit)?;
-    let found = match listing.is_by_making() {
-        true => cx.read(|view| Found::read(view, &listing, scope, detail))?,
-        false => {
-            let look =
-                move |view: &View, scope: Scope<'_>| Found::read(view, &listing, scope, detail);
-            cx.scan(scope, look).await?
-        }
-    };
-    let none = Labels::default();
-    let clusters = found.clusters.iter().zip(&found.groups).map(|(cluster, groups)| {
-        let shown = Shown { cluster, groups };
-        match detail {
-            false => short_view(shown, cx.base, cx.asked.version),
-            true => {
-                let parent = found.parents.get(&cluster.template_id).unwrap_or(&none);
-                full_view(shown, parent, cx.base, cx.asked.version)
+    let (base, version) = (cx.base.to_owned(), cx.asked.version);
+    cx.scan(scope, move |view, scope| {
+        let found = Found::read(view, &listing, scope, detail)?;
+        let none = Labels::default();
+        let clusters = found.clusters.iter().zip(&found.groups).map(|(cluster, groups)| {
+            let shown = Shown { cluster, groups };
+            match detail {
+                false => short_view(shown, &base, version),
+                true => {
+                    let parent = found.parents.get(&cluster.template_id).unwrap_or(&none);
+                    full_view(shown, parent, &base, version)
+                }
             }
-        }
-    });
-    let last = found.clusters.last().map(|cluster| cluster.id);
-    Reply::shown(&ClusterList {
-        clusters: clusters.collect(),
-        next: listing.next(cx.base, path, found.clusters.len(), last),
+        });
+        let last = found.clusters.last().map(|cluster| cluster.id);
+        Reply::shown(&ClusterList {
+            clusters: clusters.collect(),
+            next: listing.next(&base, path, found.shown, last),
+        })
     })
+    .await
 }
 
 /// One page, read at one moment.
@@ -66,6 +63,7 @@ struct Found {
     groups: Vec<Vec<NodeGroup>>,
     /// The labels of their templates, for details.
     parents: HashMap<TemplateId, Labels>,
+    shown: page::Shown,
 }
 
 impl Found {
@@ -73,7 +71,8 @@ impl Found {
         let marker = match listing.marker.map(ClusterId::new) {
             None => None,
             Some(id) => {
-                let found = view.cluster(id)?.filter(|c| scope.covers(&c.project_id));
+                let found = view.clusters_of(&[id], usize::MAX)?.pop();
+                let found = found.filter(|c| scope.covers(&c.project_id));
                 let departed = || listing.departed(id.uuid()).map(Marker::Departed);
                 let marker = found.map(|c| Marker::Here(c.record)).or_else(departed);
                 Some(marker.ok_or_else(|| ApiError::missing("Cluster", id))?)
@@ -92,17 +91,19 @@ impl Found {
             let marker = marker.map(|marker| marker.by(|cluster| cluster.id));
             let mut ranked = Vec::new();
             view.each_cluster(scope, |c| ranked.push(listing.rank(c, c.sequence, c.id)))?;
-            view.clusters_of(&listing.pick(ranked, marker.as_ref(), |id| id.uuid()))?
+            let picked = listing.pick(ranked, marker.as_ref(), |id| id.uuid());
+            view.clusters_of(&picked, page::PAGE_BYTES)?
         };
+        let shown = page::Shown::of(stored.len(), stored.iter().map(|c| c.size).sum());
         let clusters: Vec<Cluster> = stored.into_iter().map(|c| c.record).collect();
         let groups = view.nodegroups_of(clusters.iter().map(|c| &c.id))?;
         let mut parents = HashMap::new();
         for cluster in clusters.iter().filter(|_| detail) {
             if let Entry::Vacant(place) = parents.entry(cluster.template_id) {
-                place.insert(parent_labels(view, cluster.template_id)?);
+                place.insert(parent_labels(view, cluster)?);
             }
         }
-        Ok(Self { clusters, groups, parents })
+        Ok(Self { clusters, groups, parents, shown })
     }
 }
 
@@ -113,7 +114,7 @@ pub fn show(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
     let (cluster, groups, parent, keys) = cx.read(|view| {
         let cluster = find_cluster(view, id, reach)?;
         let groups = groups(view, cluster.id)?;
-        let parent = parent_labels(view, cluster.template_id)?;
+        let parent = parent_labels(view, &cluster)?;
         let keys =
             view.node_keys(cluster.id)?.into_iter().map(|key| key.record).collect::<Vec<_>>();
         Ok((cluster, groups, parent, keys))
@@ -173,7 +174,7 @@ fn groups(view: &View, id: ClusterId) -> Outcome<Vec<NodeGroup>> {
 }
 
 /// The labels of a cluster's template. Templates in use cannot be deleted, but should one be
-/// missing the cluster is still shown.
-fn parent_labels(view: &View, id: TemplateId) -> Outcome<Labels> {
-    Ok(view.template(id)?.map(|t| t.record.labels).unwrap_or_default())
+/// missing or damaged the cluster is still shown.
+fn parent_labels(view: &View, cluster: &Cluster) -> Outcome<Labels> {
+    Ok(view.template_of(cluster)?.map(|t| t.record.labels).unwrap_or_default())
 }

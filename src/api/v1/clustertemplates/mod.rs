@@ -10,13 +10,13 @@ use form::{KNOWN, Origin, READ_ONLY};
 use view::{TemplateList, template_view};
 
 use super::super::coerce::Fields;
-use super::super::context::{Context, Reach, body_first};
+use super::super::context::{Context, Reach, body_first, template_of};
 use super::super::error::{ApiError, Outcome};
-use super::super::page::{LIST_ARGUMENTS, Listing, Marker};
+use super::super::page::{LIST_ARGUMENTS, Listing, Marker, PAGE_BYTES, Shown};
 use super::super::patch::{Patch, Rules};
 use super::super::reply::Reply;
 use crate::model::cluster_template::ClusterTemplate;
-use crate::model::{TemplateId, name};
+use crate::model::{Sequence, TemplateId, name};
 use crate::store::{Change, Page, Scope, StoreError, Stored, View};
 
 const PATCH_RULES: Rules = Rules {
@@ -37,7 +37,7 @@ const PATCH_RULES: Rules = Rules {
 };
 
 /// `GET /v1/clustertemplates` and `/detail`, which show the same.
-pub fn list(cx: &Context<'_>, detail: bool) -> Outcome<Reply> {
+pub async fn list(cx: &Context<'_>, detail: bool) -> Outcome<Reply> {
     let query = cx.query(&LIST_ARGUMENTS)?;
     let (rule, everywhere, path) = match detail {
         false => {
@@ -52,59 +52,88 @@ pub fn list(cx: &Context<'_>, detail: bool) -> Outcome<Reply> {
     cx.allow(rule)?;
     let reach = cx.reach(Some(everywhere))?;
     let listing = Listing::read::<ClusterTemplate>(query, cx.api.settings.max_limit)?;
-    let templates = cx.read(|view| page(view, &listing, reach))?;
-    let last = templates.last().map(|t| t.id.uuid());
-    Reply::shown(&TemplateList {
-        next: listing.next(cx.base, path, templates.len(), last),
-        clustertemplates: templates.iter().map(|t| template_view(t, cx.base)).collect(),
+    let Some(scope) = reach.scope() else {
+        // A trustee sees none.
+        return Reply::shown(&TemplateList { clustertemplates: Vec::new(), next: None });
+    };
+    let base = cx.base.to_owned();
+    cx.scan(scope, move |view, scope| {
+        let (templates, shown) = page(view, &listing, scope)?;
+        let last = templates.last().map(|t| t.id.uuid());
+        Reply::shown(&TemplateList {
+            next: listing.next(&base, path, shown, last),
+            clustertemplates: templates.iter().map(|t| template_view(t, &base)).collect(),
+        })
     })
+    .await
 }
 
-fn page(view: &View, listing: &Listing, reach: Reach<'_>) -> Outcome<Vec<ClusterTemplate>> {
+fn page(
+    view: &View,
+    listing: &Listing,
+    scope: Scope<'_>,
+) -> Outcome<(Vec<Stored<ClusterTemplate>>, Shown)> {
+    let reach = match scope {
+        Scope::Everyone => Reach::Everyone,
+        Scope::Project(project) => Reach::Project(project),
+    };
     let marker = match listing.marker {
         None => None,
         Some(id) => {
-            let found = view.template(TemplateId::new(id))?.filter(|t| reach.sees(t));
+            let found = template_of(view, TemplateId::new(id), reach)?.filter(|t| reach.sees(t));
             let departed = || listing.departed(id).map(Marker::Departed);
             let marker = found.map(|t| Marker::Here(t.record)).or_else(departed);
             Some(marker.ok_or_else(|| ApiError::missing("ClusterTemplate", id))?)
         }
     };
-    let page = match (listing.is_by_making(), &marker) {
-        (false, _) => Page::ALL,
-        (true, None) => listing.page(None),
-        (true, Some(Marker::Here(template))) => listing.page(Some(template.sequence)),
-        (true, Some(Marker::Departed(gone))) => {
-            let scope = reach.scope().unwrap_or(Scope::Everyone);
-            listing.page(view.template_place(scope, gone.drawn, listing.descending)?)
+    let templates = match listing.is_by_making() {
+        true => {
+            let after = match &marker {
+                None => None,
+                Some(Marker::Here(template)) => Some(template.sequence),
+                Some(Marker::Departed(gone)) => {
+                    view.template_place(scope, gone.drawn, listing.descending)?
+                }
+            };
+            by_making(view, scope, listing.page(after))?
+        }
+        false => {
+            let marker = marker.map(|marker| marker.by(|template| template.id));
+            let mut ranked = Vec::new();
+            view.each_template(scope, |t| ranked.push(listing.rank(t, t.sequence, t.id)))?;
+            let picked = listing.pick(ranked, marker.as_ref(), |id| id.uuid());
+            view.templates_of(&picked, PAGE_BYTES)?
         }
     };
-    let records = |found: Vec<Stored<ClusterTemplate>>| found.into_iter().map(|t| t.record);
-    let mut templates: Vec<ClusterTemplate> = match reach {
-        Reach::Everyone => records(view.templates(Scope::Everyone, page)?).collect(),
-        Reach::Trustee(_) => Vec::new(),
-        Reach::Project(project) => {
-            let own = view.templates(Scope::Project(project), page)?;
-            // Hidden ones and our own are among them: the page is cut afterwards.
-            let public = view.public_templates(Page { limit: usize::MAX, ..page })?;
-            let others = records(public).filter(|t| t.project_id != project && !t.hidden);
-            records(own).chain(others).collect()
-        }
+    let shown = Shown::of(templates.len(), templates.iter().map(|t| t.size).sum());
+    Ok((templates, shown))
+}
+
+/// A page in order of making. A project's own templates and what others show it are two lists,
+/// each of which may have ended early.
+fn by_making(view: &View, scope: Scope<'_>, page: Page) -> Outcome<Vec<Stored<ClusterTemplate>>> {
+    let Scope::Project(project) = scope else { return Ok(view.templates(scope, page)?) };
+    let (own, others) = (view.templates(scope, page)?, view.templates_for(project, page)?);
+    let sign = |sequence: Sequence| match page.descending {
+        true => u64::MAX - sequence.0,
+        false => sequence.0,
     };
-    if !listing.is_by_making() {
-        let ranked = templates.iter().enumerate();
-        let ranked = ranked.map(|(at, t)| listing.rank(t, t.sequence, at)).collect();
-        let place = |marker: ClusterTemplate| templates.iter().position(|t| t.id == marker.id);
-        let marker = marker.map(|marker| marker.by(|t| place(t).unwrap_or(templates.len())));
-        let picked = listing.pick(ranked, marker.as_ref(), |at| templates[*at].id.uuid());
-        return Ok(picked.into_iter().map(|at| templates[at].clone()).collect());
-    }
-    templates.sort_by_key(|t| t.sequence);
-    if listing.descending {
-        templates.reverse();
-    }
-    templates.truncate(listing.limit);
-    Ok(templates)
+    // Behind the end of a list that has ended early there may be more of it.
+    let end = |list: &[Stored<ClusterTemplate>]| {
+        let is_cut = list.iter().map(|t| t.size).sum::<usize>() >= page.bytes;
+        list.last().filter(|_| is_cut).map_or(u64::MAX, |last| sign(last.sequence))
+    };
+    let end = end(&own).min(end(&others));
+    let mut both: Vec<_> = own.into_iter().chain(others).collect();
+    both.retain(|t| sign(t.sequence) <= end);
+    both.sort_by_key(|t| sign(t.sequence));
+    let mut bytes = 0;
+    let fits = |t: &Stored<ClusterTemplate>| {
+        let fits = bytes < page.bytes;
+        bytes += t.size;
+        fits
+    };
+    Ok(both.into_iter().take(page.limit).take_while(fits).collect())
 }
 
 /// `GET /v1/clustertemplates/{id}`
@@ -138,9 +167,19 @@ pub async fn create(cx: &Context<'_>) -> Outcome<Reply> {
         may_publish(cx)?;
     }
     check_with_cloud(cx, &mut template).await?;
-    let change = Change::new().expect_absent(&template).put(&template);
+    let mut change = Change::new().expect_absent(&template).put(&template);
+    if !cx.is_admin {
+        let limit = cx.api.settings.max_templates_per_project;
+        change = change.expect_fewer_templates(&template.project_id, limit);
+    }
     match cx.api.store.commit(change).await {
         Ok(()) => {}
+        Err(StoreError::Limit { limit }) => {
+            return Err(ApiError::forbidden(format!(
+                "Resource limit exceeded: You have reached the maximum cluster templates per \
+                 project, {limit}. You may delete a cluster template to make room for a new one."
+            )));
+        }
         Err(StoreError::Stale) => {
             return Err(ApiError::conflict(format!(
                 "A ClusterTemplate with UUID {} already exists.",

@@ -243,7 +243,7 @@ fn taint(item: &Value) -> Outcome<Taint> {
     };
     let invalid = |why: &str| {
         let shown: String = shown(item).chars().take(300).collect();
-        ApiError::conflict(format!("node_taints for the nodegroup is invalid ({shown}). {why}"))
+        ApiError::field("node_taints", shown, why)
     };
     if map.keys().any(|key| !matches!(key.as_str(), "key" | "effect" | "value")) {
         return Err(invalid("A taint has key, effect and value, and nothing else."));
@@ -406,7 +406,9 @@ mod tests {
             json!([{ "key": "a", "effect": "NoSchedule", "colour": "red" }]),
             json!([{ "key": "a", "effect": "NoSchedule", "value": "a;b" }]),
         ] {
-            assert_eq!(taints(odd.clone()).unwrap_err().status(), 409, "{odd}");
+            let refused = taints(odd.clone()).unwrap_err();
+            assert_eq!(refused.status(), 400, "{odd}");
+            assert!(refused.detail().contains("attribute node_taints. Value: '{"), "{odd}");
         }
     }
 

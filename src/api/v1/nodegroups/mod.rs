@@ -13,7 +13,7 @@ use super::super::coerce::Fields;
 use super::super::context::{Context, body_first, find_cluster, only};
 use super::super::error::{ApiError, Outcome};
 use super::super::link::{Link, links};
-use super::super::page::{LIST_ARGUMENTS, Listing, Marker, encoded};
+use super::super::page::{LIST_ARGUMENTS, Listing, Marker, Shown, encoded};
 use super::super::patch::{Patch, Rules};
 use super::super::reply::Reply;
 use super::super::version::Version;
@@ -199,7 +199,7 @@ pub fn list(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
     let shown: Vec<NodeGroup> = picked.iter().filter_map(|id| groups.remove(id)).collect();
     let path = format!("clusters/{}/nodegroups", cluster.id);
     let last = shown.last().map(|g| g.id.uuid());
-    let mut next = listing.next(cx.base, &path, shown.len(), last);
+    let mut next = listing.next(cx.base, &path, Shown::Whole(shown.len()), last);
     if let (Some(next), Some(role)) = (&mut next, role) {
         next.push_str(&format!("&role={}", encoded(role)));
     }

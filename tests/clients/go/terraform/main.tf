@@ -28,8 +28,8 @@ variable "upgraded" {
 }
 
 variable "spare" {
-  type    = object({ lb = bool, dns = string, labels = map(string), volume = number })
-  default = { lb = true, dns = "192.0.2.53", labels = { a = "1", b = "two" }, volume = 5 }
+  type    = object({ lb = bool, registry = bool, dns = string, labels = map(string), volume = number })
+  default = { lb = false, registry = true, dns = "192.0.2.53", labels = { a = "1", b = "two" }, volume = null }
 }
 
 locals {
@@ -61,7 +61,7 @@ resource "openstack_containerinfra_clustertemplate_v1" "spare" {
   dns_nameserver      = var.spare.dns
   docker_volume_size  = var.spare.volume
   master_lb_enabled   = var.spare.lb
-  registry_enabled    = var.spare.lb
+  registry_enabled    = var.spare.registry
   labels              = var.spare.labels
 }
 

@@ -1,0 +1,193 @@
+//! The first contact of a server: is it the node that it says it is?
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tracing::warn;
+use uuid::Uuid;
+
+use super::{Conductor, Refusal};
+use crate::base::clock::Timestamp;
+use crate::base::secret::Secret;
+use crate::model::ClusterId;
+use crate::model::first_contact::{Guarantee, Unproven, Vendor};
+
+/// Somebody whom we know as nothing but the bearer of a token.
+#[derive(Clone, Copy, Debug)]
+pub struct Visitor<'v> {
+    pub cluster: ClusterId,
+    /// The node that it says it is.
+    pub node: &'v str,
+    /// The Nova server that it says it is.
+    pub instance: &'v str,
+    pub source: IpAddr,
+    /// What it says Nova has given it as our secret.
+    pub vendor_secret: Option<&'v str>,
+}
+
+/// Why somebody is not let in.
+#[derive(Debug, thiserror::Error)]
+pub enum NotLetIn {
+    /// It is not who it says, or cannot show it; the sentence is for whoever asks.
+    #[error("{0}")]
+    Refused(String),
+    /// It could not be judged.
+    #[error(transparent)]
+    Unclear(#[from] Refusal),
+}
+
+impl Conductor {
+    /// Whether a visitor is the server that Nova has under this name in the cluster's project,
+    /// and by which proof. What cannot be asked for now lets nobody in.
+    pub async fn first_contact(&self, visitor: Visitor<'_>) -> Result<Guarantee, NotLetIn> {
+        let Visitor { cluster, node, instance, source, vendor_secret } = visitor;
+        let (moment, cloud) = (self.moment(cluster)?, &self.inner.cloud);
+        if !self.is_server_of(visitor).await? {
+            return Err(NotLetIn::Refused(format!(
+                "Nova knows no server {instance} called {node} in the cluster's project."
+            )));
+        }
+        let rules = &self.inner.settings.first_contact;
+        let vendor = match vendor_secret {
+            None => Vendor::Absent,
+            Some(secret) if self.inner.vendor.verifies(instance, secret) => Vendor::Right,
+            Some(_) => Vendor::Wrong,
+        };
+        let judged = match rules.at_once(source, vendor) {
+            Some(judged) => judged,
+            None => {
+                let project = &moment.cluster.project_id;
+                let seen = cloud.reach(project, instance).await.map_err(Refusal::from)?;
+                let seen = seen.ok_or_else(|| {
+                    warn!(%cluster, node, instance, "Neutron shows magnumd no port of this server");
+                    Refusal::Unavailable("Neutron shows no port of this server.".to_owned())
+                })?;
+                let judged = rules.by_address(source, &seen.reach);
+                if judged.is_err() {
+                    cloud.forget_exits(&seen.networks).await.map_err(Refusal::from)?;
+                }
+                judged
+            }
+        };
+        let now = self.inner.clock.now();
+        match judged {
+            Ok(guarantee) => {
+                self.inner.doorstep.leave(cluster, node);
+                Ok(guarantee)
+            }
+            Err(unproven) => {
+                warn!(%cluster, node, instance, %source, reason = %unproven, "refused at first contact");
+                let told = unproven.told();
+                self.inner.doorstep.wait(cluster, node, unproven, now);
+                Err(NotLetIn::Refused(told))
+            }
+        }
+    }
+
+    /// Whether Nova has such a server of this name in the cluster's project.
+    pub async fn is_server_of(&self, visitor: Visitor<'_>) -> Result<bool, Refusal> {
+        let Visitor { cluster, node, instance, source, .. } = visitor;
+        let moment = self.moment(cluster)?;
+        let actor = self.reader(&moment).await?;
+        let is_there = self.inner.cloud.has_server(&actor, node, instance).await?;
+        if !is_there {
+            warn!(%cluster, node, instance, %source, "not a server of this cluster");
+        }
+        Ok(is_there)
+    }
+
+    /// What Nova is to give a server, by which it can show that it is that server.
+    pub fn vendor_secret(&self, server: Uuid) -> Secret<String> {
+        self.inner.vendor.secret(server)
+    }
+
+    /// A sentence about progress or failure, with what is to be said of nodes that were refused.
+    pub(super) fn with_refused(&self, cluster: ClusterId, sentence: String) -> String {
+        match self.inner.doorstep.sentence(cluster, self.inner.clock.now()) {
+            Some(more) => format!("{} {more}", sentence.trim_end()),
+            None => sentence,
+        }
+    }
+}
+
+/// How long a refusal is told of after the last: nodes come again every minute and a half.
+const FRESH: Duration = Duration::from_secs(300);
+/// How many nodes a sentence names.
+const NAMED: usize = 3;
+
+/// Nodes that were refused, so that their tenants can see what they wait for. In memory: who is
+/// still refused comes again.
+#[derive(Debug, Default)]
+pub(super) struct Doorstep {
+    waiting: Mutex<HashMap<ClusterId, Waiting>>,
+}
+
+/// When a cluster's nodes were refused last, and why, by name.
+type Waiting = BTreeMap<String, (Timestamp, Unproven)>;
+
+impl Doorstep {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ClusterId, Waiting>> {
+        // Nothing panics while holding it; if something did, what is in it is still whole.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait(&self, cluster: ClusterId, node: &str, why: Unproven, now: Timestamp) {
+        let mut waiting = self.lock();
+        waiting.retain(|_, nodes| {
+            nodes.retain(|_, (at, _)| now.since(*at) < FRESH);
+            !nodes.is_empty()
+        });
+        waiting.entry(cluster).or_default().insert(node.to_owned(), (now, why));
+    }
+
+    fn leave(&self, cluster: ClusterId, node: &str) {
+        if let Some(nodes) = self.lock().get_mut(&cluster) {
+            nodes.remove(node);
+        }
+    }
+
+    fn sentence(&self, cluster: ClusterId, now: Timestamp) -> Option<String> {
+        let waiting = self.lock();
+        let nodes = waiting.get(&cluster)?;
+        let fresh: Vec<_> = nodes.iter().filter(|(_, (at, _))| now.since(*at) < FRESH).collect();
+        let (_, (_, first)) = fresh.first()?;
+        let named: Vec<&str> = fresh.iter().take(NAMED).map(|(name, _)| name.as_str()).collect();
+        let more = match fresh.len().saturating_sub(NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        Some(format!(
+            "Refused at first contact: {}{more}, because {}; the operator finds the cure in \
+             magnumd's log.",
+            named.join(", "),
+            first.because()
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenant_sees_who_is_refused_until_it_is_let_in() {
+        let (one, two) = (ClusterId::new(Uuid::from_u128(1)), ClusterId::new(Uuid::from_u128(2)));
+        let at = |seconds| Timestamp::EPOCH.plus(Duration::from_secs(seconds));
+        let doorstep = Doorstep::default();
+        assert_eq!(doorstep.sentence(one, at(0)), None);
+        for node in ["n-0", "n-1", "n-2", "n-3", "n-4"] {
+            doorstep.wait(one, node, Unproven::NoSecret, at(0));
+        }
+        let said = doorstep.sentence(one, at(1)).unwrap();
+        assert!(said.contains("n-0, n-1, n-2 and 2 more, because Nova has given"), "{said}");
+        assert_eq!(doorstep.sentence(two, at(1)), None, "another cluster");
+        (0..4).for_each(|n| doorstep.leave(one, &format!("n-{n}")));
+        let said = doorstep.sentence(one, at(1)).unwrap();
+        assert!(said.starts_with("Refused at first contact: n-4, because"), "{said}");
+        assert_eq!(doorstep.sentence(one, at(300)), None, "it has not come again");
+        doorstep.wait(two, "m-0", Unproven::WrongSecret, at(300));
+        assert_eq!(doorstep.lock().len(), 1, "what is over is forgotten");
+    }
+}
