@@ -266,7 +266,7 @@ impl Bootstrap {
                         since,
                     };
                     let certificate =
-                        identity.issue(&self.authority, request, now, &self.entropy)?;
+                        identity.issue(&self.authority, request, &self.entropy)?;
                     let node = self.claimed(caller, seen.node.as_ref().map(|n| &n.record));
                     let answer = given(&certificate);
                     let (instance, key) = (instance.clone(), key.clone());

@@ -2,7 +2,7 @@
 
 use crate::base::metrics::{Counter, EncodeLabelSet, Family, Figures, Registry};
 
-const OUTCOMES: [&str; 4] = ["first", "again", "disputed", "refused"];
+const OUTCOMES: [&str; 5] = ["first", "again", "disputed", "refused", "restored"];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Ended {
@@ -24,7 +24,7 @@ impl Figures for BootstrapFigures {
         registry.register(
             "bootstrap_claims",
             "Claims of nodes' names by outcome: first, again, disputed (by another server or key \
-             than has it), refused",
+             than has it), refused, restored (bound again by a later certificate)",
             self.claims.clone(),
         );
     }

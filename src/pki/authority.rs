@@ -20,6 +20,7 @@ use crate::base::secret::Secret;
 #[derive(Debug)]
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
+    begins_at: Timestamp,
     ends_at: Timestamp,
 }
 
@@ -38,8 +39,13 @@ pub struct Leaf {
 impl Authority {
     pub fn load(certificate: &str, key: &Secret<String>) -> Result<Self, PkiError> {
         let key = KeyPair::from_pem(key.expose())?;
-        let ends_at = ends_at(certificate)?;
-        Ok(Self { issuer: Issuer::from_ca_cert_pem(certificate, key)?, ends_at })
+        let (begins_at, ends_at) = validity(certificate)?;
+        Ok(Self { issuer: Issuer::from_ca_cert_pem(certificate, key)?, begins_at, ends_at })
+    }
+
+    /// From when on its certificate is valid.
+    pub const fn begins_at(&self) -> Timestamp {
+        self.begins_at
     }
 
     /// When its certificate expires; nothing that it signs is valid for longer.
@@ -130,11 +136,14 @@ impl Authority {
     }
 }
 
-fn ends_at(certificate: &str) -> Result<Timestamp, PkiError> {
+/// From when to when.
+fn validity(certificate: &str) -> Result<(Timestamp, Timestamp), PkiError> {
     let broken = || PkiError::Material("a CA's certificate cannot be read".to_owned());
     let der = csr::pem_body(certificate, "CERTIFICATE").ok_or_else(broken)?;
     let (_, certificate) = X509Certificate::from_der(&der).map_err(|_| broken())?;
-    Ok(Timestamp::from_micros(certificate.validity().not_after.timestamp() * 1_000_000))
+    let at = |seconds: i64| Timestamp::from_micros(seconds * 1_000_000);
+    let validity = certificate.validity();
+    Ok((at(validity.not_before.timestamp()), at(validity.not_after.timestamp())))
 }
 
 fn public_key(spki: &[u8]) -> Result<SubjectPublicKeyInfo, PkiError> {

@@ -33,12 +33,12 @@ pub fn key_of_request(request: &str) -> Result<String, PkiError> {
 }
 
 impl Identity {
-    /// A certificate for a request's key, valid as long as the CA: a node asks only once.
+    /// A certificate for a request's key. It is valid whenever the CA is: a node asks only once,
+    /// and a clock that is set back must not lock it out.
     pub fn issue(
         &self,
         authority: &KeyPairPem,
         request: &str,
-        now: Timestamp,
         entropy: &Entropy,
     ) -> Result<String, PkiError> {
         let authority = Authority::load(&authority.pem, &authority.key)?;
@@ -55,7 +55,8 @@ impl Identity {
             client: true,
             ..Leaf::default()
         };
-        authority.issue(request, &leaf, authority.ends_at().since(now), now, entropy)
+        let (begin, end) = (authority.begins_at(), authority.ends_at());
+        authority.issue(request, &leaf, end.since(begin), begin, entropy)
     }
 
     /// Whose a certificate is, and its key's digest as [`key_of_request`] gives it. Whoever calls
@@ -107,7 +108,7 @@ mod tests {
             instance: Uuid::from_u128(9).to_string(),
             since: now,
         };
-        let pem = identity.issue(&ca, &request, now, &entropy).unwrap();
+        let pem = identity.issue(&ca, &request, &entropy).unwrap();
         let der = csr::pem_body(&pem, "CERTIFICATE").unwrap();
         let read = Identity::read(&der).unwrap();
         assert_eq!(read, (identity, key_of_request(&request).unwrap()));

@@ -1,10 +1,15 @@
 //! First contact, and what a token opens after it.
 
+use std::time::Duration;
+
 use hyper::Method;
 use hyper::header::HeaderName;
+use magnumd::base::clock::Timestamp;
 use magnumd::base::http::client::Answer;
-use magnumd::model::ClusterId;
+use magnumd::model::duty::{Duty, DutyKind, DutyState};
+use magnumd::model::node::{Phase, PhaseState};
 use magnumd::model::node_key::NodeKey;
+use magnumd::model::{ClusterId, Sequence};
 use magnumd::store::Change;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -61,7 +66,8 @@ async fn a_token_opens_nothing_for_a_node_that_has_its_certificate() {
             let expected = match errand {
                 "artifact/" => 404,
                 "join" => 403,
-                "bundle" | "csr" => 200,
+                // The node is not ready on record: it is asked whether it is.
+                "bundle" | "csr" | "duty" => 200,
                 _ => 204,
             };
             assert_eq!(status, expected, "{errand}");
@@ -79,7 +85,7 @@ async fn the_same_claim_again_has_the_same_answer_and_any_other_is_refused() {
         let asked = rcgen::CertificateParams::new(Vec::new()).unwrap();
         asked.serialize_request(key).unwrap().pem().unwrap()
     };
-    let holder = place.hold(place.cluster.id, &m0, &key);
+    let holder = place.hold(place.cluster.id, &m0, &key, place.clock.now());
     let known =
         NodeKey { holder: Some(holder.clone()), ..NodeKey::free(place.cluster.id, m0.clone()) };
     place.store.commit(Change::new().put(&known)).await.unwrap();
@@ -130,21 +136,30 @@ async fn a_certificate_is_good_for_its_node_its_cluster_and_its_time() {
     assert_eq!(refusal(&place.send_as(&m0, bundle(&m0)).await), 200);
     assert_eq!(refusal(&place.send_as(&m0, bundle(&m1)).await), 403, "another master's");
     assert_eq!(refusal(&place.send_as(&w0, bundle(&m0)).await), 403, "a worker's");
-    // The listener's CA has signed it, and the name is right; the key is not the one on record,
-    // as after a rebuild.
+    // The listener's CA has signed it, and the name is right; the key is not the one on record.
     let fresh = rcgen::KeyPair::generate().unwrap();
-    place.hold(place.cluster.id, &m0, &fresh);
+    let minute = Duration::from_secs(60);
+    let before = Timestamp::from_micros(place.clock.now().micros() - 60_000_000);
+    place.hold(place.cluster.id, &m0, &fresh, before);
     assert_eq!(refusal(&place.send(bundle(&m0)).await), 403, "of before");
+    // One that is later than the record, as after a restore: Nova has a say, and is silent here.
+    place.hold(place.cluster.id, &m0, &fresh, place.clock.now().plus(minute));
+    assert_eq!(refusal(&place.send(bundle(&m0)).await), 503, "of afterwards");
     let elsewhere = ClusterId::new(Uuid::from_u128(8));
-    place.hold(elsewhere, &m1, &fresh);
+    place.hold(elsewhere, &m1, &fresh, place.clock.now());
     assert_eq!(refusal(&place.send(bundle(&m1)).await), 404, "of a cluster that is gone");
     // Rebuilt: nobody has the name, and who had it is nobody.
     let record = place.node(&w0).unwrap();
-    let forget = Change::new().delete(&record).delete(&NodeKey::of(&record));
-    place.store.commit(forget).await.unwrap();
+    let (cluster, now) = (place.cluster.id, place.clock.now());
+    let rebuilt = NodeKey::of_rebuilt(cluster, w0.clone(), now);
+    place.store.commit(Change::new().delete(&record).put(&rebuilt)).await.unwrap();
     for errand in ERRANDS {
         assert_eq!(refusal(&ask(&place, &w0, errand, "", false).await), 403, "{errand}");
     }
+    // Not on record at all: the state is older than the certificate.
+    place.store.commit(Change::new().delete(&rebuilt)).await.unwrap();
+    assert_eq!(refusal(&place.send(bundle(&w0)).await), 503, "restored");
+    assert!(place.node(&w0).is_none());
 }
 
 /// A node of a magnumd that knew tokens only: it is shown how to make its first contact by key,
@@ -162,13 +177,30 @@ async fn a_node_of_before_works_on_and_is_shown_how_to_have_a_key() {
         );
         assert!(!kit.body.windows(11).any(|w| w == b"PRIVATE KEY"), "{errand}");
     }
-    for (errand, expected) in [("status", 204), ("duty answer", 204), ("csr", 200)] {
+    // In its first boot it must prove itself, and Nova cannot be asked here; what it says of a
+    // duty is not listened to.
+    for (errand, expected) in [("status", 503), ("duty answer", 204), ("csr", 503)] {
         assert_eq!(refusal(&ask(&place, &m0, errand, &token, true).await), expected, "{errand}");
     }
-    assert_eq!(place.status(&m0, &token, "ready", "done").await, 204);
+    let mut ready = place.node(&m0).unwrap();
+    (ready.phase, ready.state) = (Phase::Ready, PhaseState::Done);
+    let duty = Duty {
+        cluster_id: place.cluster.id,
+        node: m0.clone(),
+        number: Sequence(1),
+        operation: Sequence(1),
+        kind: DutyKind::TrustAuthorities,
+        targets: Vec::new(),
+        state: DutyState::Given,
+        message: String::new(),
+        given_at: place.clock.now(),
+    };
+    place.store.commit(Change::new().put(&ready).put(&duty)).await.unwrap();
     for (errand, expected) in [("status", 204), ("duty answer", 204), ("csr", 403), ("join", 403)] {
         assert_eq!(refusal(&ask(&place, &m0, errand, &token, true).await), expected, "{errand}");
     }
+    let given = place.store.read(|view| view.duty(place.cluster.id, &m0)).unwrap().unwrap();
+    assert!(given.is_open(), "whoever has read the token cannot fail it");
     let instance = HeaderName::from_static("x-magnumd-instance");
     let other = place.ask(&m0, "duty", &token).header(instance, OTHER);
     assert_eq!(refusal(&place.send_bare(other).await), 409);
@@ -187,10 +219,22 @@ async fn before_first_contact_a_token_opens_nothing_but_the_claim() {
         let answer = ask(&place, &m0, errand, &token, true).await;
         match errand {
             // For user data of before; there is no secret in it.
-            "bundle" => assert_eq!(names(&answer)[0], "claim.sh"),
-            "duty" => assert_eq!(answer.status.as_u16(), 204),
+            "bundle" | "duty" => assert_eq!(names(&answer)[0], "claim.sh"),
             _ => assert_eq!(refusal(&answer), 403, "{errand}"),
         }
     }
     assert!(place.node(&m0).is_none());
+}
+
+/// Whoever is ready on record has no duty; whoever is not is asked whether it is, as after a
+/// restore from before.
+#[tokio::test]
+async fn a_node_that_is_not_ready_on_record_is_asked_whether_it_is() {
+    let place = Place::new().await;
+    let m0 = place.master(0);
+    place.bind(&m0, "master").await;
+    let asked = place.send(place.ask(&m0, "duty", "")).await;
+    assert_eq!((refusal(&asked), names(&asked)), (200, vec!["duty.sh".to_owned()]));
+    assert_eq!(place.status(&m0, "", "ready", "done").await, 204);
+    assert_eq!(place.send(place.ask(&m0, "duty", "")).await.status.as_u16(), 204);
 }

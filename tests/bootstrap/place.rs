@@ -150,26 +150,32 @@ impl Place {
     pub async fn bind(&self, name: &str, role: &str) {
         self.bind_former(name, role).await;
         let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
-        let holder = self.hold(self.cluster.id, name, &key);
-        let (cluster_id, node) = (self.cluster.id, name.to_owned());
-        let key = NodeKey { cluster_id, node, holder: Some(holder), dispute: None };
+        let holder = self.hold(self.cluster.id, name, &key, self.clock.now());
+        let free = NodeKey::free(self.cluster.id, name.to_owned());
+        let key = NodeKey { holder: Some(holder), ..free };
         self.store.commit(Change::new().put(&key)).await.unwrap();
     }
 
-    /// Speaks for the node with this key from now on, whatever is on record.
-    pub fn hold(&self, cluster: ClusterId, name: &str, key: &rcgen::KeyPair) -> Holder {
+    /// Speaks for the node with this key from now on, whatever is on record, and with a
+    /// certificate that says it was given at `since`.
+    pub fn hold(
+        &self,
+        cluster: ClusterId,
+        name: &str,
+        key: &rcgen::KeyPair,
+        since: Timestamp,
+    ) -> Holder {
         let asked = rcgen::CertificateParams::new(Vec::new()).unwrap();
         let request = asked.serialize_request(key).unwrap().pem().unwrap();
-        let identity =
-            NodeIdentity { cluster, node: name.to_owned(), instance: INSTANCE.to_owned() };
-        let now = self.clock.now();
-        let pem = identity.issue(&self.authority, &request, now, &Entropy::new()).unwrap();
+        let (node, instance) = (name.to_owned(), INSTANCE.to_owned());
+        let identity = NodeIdentity { cluster, node, instance, since };
+        let pem = identity.issue(&self.authority, &request, &Entropy::new()).unwrap();
         let secret = Secret::new(key.serialize_pem());
         let tls = mutual_client_config(&self.authority.pem, &pem, &secret).unwrap();
         let client = HttpClient::new(tls, Duration::from_secs(5));
         self.holders.lock().unwrap().insert(name.to_owned(), client);
         let key = key_of_request(&request).unwrap();
-        Holder { instance: INSTANCE.to_owned(), key, certificate: pem, since: now }
+        Holder { instance: INSTANCE.to_owned(), key, certificate: pem, since }
     }
 
     /// As a magnumd did that knew no keys of nodes.

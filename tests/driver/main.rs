@@ -6,6 +6,7 @@
 mod addons;
 mod golden;
 mod matrix;
+mod metadata;
 mod refusals;
 mod schema;
 mod scripts;

@@ -17,6 +17,7 @@ mod hangups;
 mod harness;
 mod health;
 mod inline;
+mod keys;
 mod keeping;
 mod late;
 mod members;

@@ -75,6 +75,12 @@ pub(in super::super) struct Identity {
     certificate: Option<String>,
 }
 
+impl Identity {
+    pub(in super::super) fn without_certificate(self) -> Self {
+        Self { certificate: None, ..self }
+    }
+}
+
 /// The boot ends here: the sentence was reported, or there is nobody to report to.
 struct Ended;
 
