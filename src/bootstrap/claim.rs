@@ -151,7 +151,9 @@ impl Bootstrap {
         let is_here = self.conductor.is_server_of(caller.visitor()).await?
             && self.conductor.is_rebuilt(cluster, node, instance).await?;
         if !is_here {
-            return Err(Fault::forbidden("The certificate is of a server that is gone or rebuilt."));
+            return Err(Fault::forbidden(
+                "The certificate is of a server that is gone or rebuilt.",
+            ));
         }
         for _ in 0..TRIES {
             let seen = self.look(cluster, node)?;
@@ -212,11 +214,7 @@ impl Bootstrap {
 
     /// Binds the node's name to the caller's server and to its key. The same again is answered
     /// with the same; whoever else claims the name is told of, and gets nothing.
-    pub(super) async fn claim(
-        &self,
-        caller: &Caller,
-        request: &str,
-    ) -> Result<Response, Fault> {
+    pub(super) async fn claim(&self, caller: &Caller, request: &str) -> Result<Response, Fault> {
         let Caller { guest, cluster, instance, source, .. } = caller;
         let key = key_of_request(request)?;
         let mut proof = None;
@@ -265,8 +263,7 @@ impl Bootstrap {
                         instance: instance.clone(),
                         since,
                     };
-                    let certificate =
-                        identity.issue(&self.authority, request, &self.entropy)?;
+                    let certificate = identity.issue(&self.authority, request, &self.entropy)?;
                     let node = self.claimed(caller, seen.node.as_ref().map(|n| &n.record));
                     let answer = given(&certificate);
                     let (instance, key) = (instance.clone(), key.clone());

@@ -16,7 +16,12 @@ const DRIVERS_AND_NETWORKS: [(&str, &[&str]); 3] = [
 ];
 
 /// A node's files by path.
-fn files(name: &str, network: &str, given: &[(&str, &str)], index: Option<u32>) -> Vec<(String, String)> {
+fn files(
+    name: &str,
+    network: &str,
+    given: &[(&str, &str)],
+    index: Option<u32>,
+) -> Vec<(String, String)> {
     let driver = DRIVERS.with(|all| all.by_name(name)).unwrap();
     let labels = labels(given.iter().copied());
     let mut plan = Sample { labels, ..Sample::default() }.plan(&driver);
@@ -52,6 +57,27 @@ fn every_node_of_every_network_driver_closes_it_unless_the_label_opens_it() {
         }
     }
     assert_eq!(scripts.len(), 1, "a driver's folder stands alone, but all say the same");
+}
+
+/// Those that put all into user data, and know flannel alone.
+#[test]
+fn so_do_the_drivers_whose_nodes_fetch_nothing() {
+    for name in ["k8s_coreos_v1", "k8s_fedora_atomic_v1"] {
+        let driver = DRIVERS.with(|all| all.by_name(name)).unwrap();
+        for (given, access) in [(&[][..], "False"), (&[(LABEL, "true")][..], "True")] {
+            let labels = labels(given.iter().copied());
+            let plan = Sample { labels, ..Sample::default() }.plan(&driver);
+            let files = driver.bundle(&plan).unwrap().files;
+            let user_data: Vec<_> =
+                files.iter().filter(|(_, text)| text.contains("METADATA_ACCESS=")).collect();
+            assert!(user_data.len() >= 2, "{name}: masters and workers");
+            for (path, text) in user_data {
+                assert!(text.contains(&format!("METADATA_ACCESS='{access}'")), "{name} {path}");
+                assert!(text.contains("step metadata close_metadata"), "{name} {path}");
+                assert!(text.contains("-t raw -I PREROUTING -d 169.254.169.254"), "{name} {path}");
+            }
+        }
+    }
 }
 
 /// The script itself, with programs that write down what they are told.

@@ -368,7 +368,8 @@ fn a_node_finds_what_nova_gave_it() {
     for name in ["k8s_kubeadm_v1", "k8s_fedora_coreos_v1", "swarm_mode_v1"] {
         let library = templates.join(name).join("lib.sh");
         let header = || {
-            let script = "set -euo pipefail; shopt -s inherit_errexit; . \"$0\"; identify; claim_headers";
+            let script =
+                "set -euo pipefail; shopt -s inherit_errexit; . \"$0\"; identify; claim_headers";
             let done = Command::new("bash")
                 .args(["-c", script])
                 .arg(&library)

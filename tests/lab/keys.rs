@@ -26,9 +26,11 @@ fn errands() -> Vec<(Method, &'static str, Option<Value>)> {
         (Method::POST, "csr", Some(csr)),
         (Method::POST, "status", Some(failed)),
     ];
-    all.extend((1..4).map(|number| {
-        (Method::POST, "duty", Some(json!({"number": number, "state": "failed"})))
-    }));
+    all.extend(
+        (1..4).map(|number| {
+            (Method::POST, "duty", Some(json!({"number": number, "state": "failed"})))
+        }),
+    );
     all
 }
 
@@ -172,7 +174,8 @@ async fn whoever_lost_the_answer_claims_again_and_whoever_lost_the_key_is_replac
     let lab = Lab::new().await;
     let daemon = lab.daemon().await;
     let token = lab.token("demo").await;
-    let (status, body) = daemon.post(&token, "/v1/clustertemplates", crate::harness::template()).await;
+    let (status, body) =
+        daemon.post(&token, "/v1/clustertemplates", crate::harness::template()).await;
     assert_eq!(status, StatusCode::CREATED, "{body}");
     let asked = json!({"name": "k1", "cluster_template_id": "k8s", "node_count": 2});
     let (_, body) = daemon.post(&token, "/v1/clusters", asked).await;
@@ -185,7 +188,10 @@ async fn whoever_lost_the_answer_claims_again_and_whoever_lost_the_key_is_replac
     lab.cloud.restart("-node-1", Lost::Key);
     let disputed = |c: &Value| c["faults"].as_object().is_some_and(|f| f.len() == 1);
     let told = daemon.until(&token, &uuid, disputed).await["faults"].to_string();
-    assert!(told.contains("-node-1 was claimed twice") && told.contains("nodes-to-remove"), "{told}");
+    assert!(
+        told.contains("-node-1 was claimed twice") && told.contains("nodes-to-remove"),
+        "{told}"
+    );
     let nova = lab.cloud.endpoint("compute");
     let url = format!("{nova}/servers/detail?name=-node-1");
     let (_, listed) = lab.cloud_call(Method::GET, &url, &token, None).await;

@@ -94,7 +94,19 @@ impl<'i> Node<'i> {
     ) -> Self {
         let (log, bundle, services) = (Vec::new(), Bundle::default(), JoinSet::new());
         let (own, vendor_data, issued) = (OnceCell::new(), OnceLock::new(), None);
-        Self { world, instance, name, address, plan, own, log, vendor_data, bundle, issued, services }
+        Self {
+            world,
+            instance,
+            name,
+            address,
+            plan,
+            own,
+            log,
+            vendor_data,
+            bundle,
+            issued,
+            services,
+        }
     }
 
     /// Boots until ready or failed, then serves; until switched off (this future is dropped).

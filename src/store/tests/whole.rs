@@ -175,6 +175,7 @@ pub async fn full(place: &Place) -> Store {
                 at: NOW,
                 times: 2,
             }),
+            rebuilt_at: Some(NOW),
         })
         .put(&Vigil { cluster_id: id(), since: NOW })
         .put(&Service {
