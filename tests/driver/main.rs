@@ -5,6 +5,7 @@
 
 mod addons;
 mod golden;
+mod kit;
 mod matrix;
 mod metadata;
 mod refusals;
