@@ -45,6 +45,9 @@ impl Root {
             "MAGNUMD_ENROLMENT_TOKEN='t'\nMAGNUMD_BOOTSTRAP_URL='https://m'\n",
         );
         root.put("var/lib/cloud/data/instance-id", id);
+        // Where there is no cloud-init, what its config drive said.
+        let told = r#"{"uuid": "11111111-2222-3333-4444-555555555555", "hostname": "n0"}"#;
+        root.put("var/lib/magnumd/meta_data.json", told);
         root.put("var/log/magnumd-bootstrap.log", "");
         root.put("bin/curl", CURL);
         root.put("bin/mount", "#!/bin/bash\nexit 32\n");
