@@ -90,7 +90,7 @@ async fn a_reader_gets_nothing_from_creation_to_upgrade() {
     .await;
     let daemon = lab.daemon().await;
     let token = lab.token("demo").await;
-    daemon.template_of(&token, "old", "ubuntu-v1.31.4", json!({})).await;
+    daemon.template_of(&token, "old", "ubuntu-v1.31.4", json!({"etcd_volume_size": "5"})).await;
     let asked = json!({"name": "k1", "cluster_template_id": "old", "node_count": 1});
     let (status, body) = daemon.post(&token, "/v1/clusters", asked).await;
     assert_eq!(status, StatusCode::ACCEPTED, "{body}");
@@ -128,7 +128,7 @@ async fn a_reader_gets_nothing_from_creation_to_upgrade() {
     let rotated = shown(&daemon, &token, &uuid).await;
     assert_eq!(rotated["status"], "UPDATE_COMPLETE", "no answer of his counts: {rotated}");
 
-    daemon.template_of(&token, "new", "ubuntu-v1.32.1", json!({})).await;
+    daemon.template_of(&token, "new", "ubuntu-v1.32.1", json!({"etcd_volume_size": "5"})).await;
     let path = format!("/v1/clusters/{uuid}/actions/upgrade");
     let order = json!({"cluster_template": "new"});
     let (status, body) = daemon.ask(&token, Method::POST, &path, Some(order)).await;
@@ -249,7 +249,7 @@ async fn nodes_of_an_earlier_magnumd_change_over_by_themselves() {
             std::fs::read(lab.folder().join("sealing.key")).unwrap().try_into().unwrap();
         let store = Store::open(&lab.state(), Sealer::new(&key)).unwrap();
         let keys = store.read(|view| view.node_keys(cluster)).unwrap();
-        assert_eq!(keys.len(), 2);
+        assert!(keys.len() > 1 && keys.iter().all(|key| key.record.holder.is_some()));
         let forget = keys.iter().fold(Change::new(), |change, key| change.delete(&key.record));
         store.commit(forget).await.unwrap();
     }
