@@ -90,8 +90,9 @@ async fn a_reader_gets_nothing_from_creation_to_upgrade() {
     .await;
     let daemon = lab.daemon().await;
     let token = lab.token("demo").await;
-    daemon.template_of(&token, "old", "ubuntu-v1.31.4", json!({"etcd_volume_size": "5"})).await;
-    let asked = json!({"name": "k1", "cluster_template_id": "old", "node_count": 1});
+    daemon.template_of(&token, "old", "ubuntu-v1.31.4", json!({})).await;
+    let asked = json!({"name": "k1", "cluster_template_id": "old", "node_count": 1,
+                       "master_count": 3});
     let (status, body) = daemon.post(&token, "/v1/clusters", asked).await;
     assert_eq!(status, StatusCode::ACCEPTED, "{body}");
     let uuid = body["uuid"].as_str().unwrap().to_owned();
@@ -128,7 +129,7 @@ async fn a_reader_gets_nothing_from_creation_to_upgrade() {
     let rotated = shown(&daemon, &token, &uuid).await;
     assert_eq!(rotated["status"], "UPDATE_COMPLETE", "no answer of his counts: {rotated}");
 
-    daemon.template_of(&token, "new", "ubuntu-v1.32.1", json!({"etcd_volume_size": "5"})).await;
+    daemon.template_of(&token, "new", "ubuntu-v1.32.1", json!({})).await;
     let path = format!("/v1/clusters/{uuid}/actions/upgrade");
     let order = json!({"cluster_template": "new"});
     let (status, body) = daemon.ask(&token, Method::POST, &path, Some(order)).await;
