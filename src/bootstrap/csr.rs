@@ -87,6 +87,7 @@ impl Purpose {
             server: true,
             // Docker gives all that it has to whoever calls with a certificate of this CA.
             client: !matches!(self, Self::KubeApiserver | Self::DockerServer),
+            uris: Vec::new(),
         };
         for name in api_names.iter().filter(|_| self.is_the_api()) {
             match name.parse() {

@@ -15,6 +15,8 @@ use crate::store::StoreError;
 /// What a node wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Errand<'r> {
+    /// This server is the node, and has this key.
+    Claim,
     Bundle,
     /// A file of the operator's, by its SHA-256.
     Artifact(&'r str),
@@ -34,6 +36,7 @@ pub enum Errand<'r> {
 pub fn route(request: &Request) -> Result<(&str, Errand<'_>), Fault> {
     let path: Vec<&str> = request.path.split('/').collect();
     let (node, get, post) = match *path {
+        ["", "bootstrap", "v1", node, "claim"] => (node, None, Some(Errand::Claim)),
         ["", "bootstrap", "v1", node, "bundle"] => (node, Some(Errand::Bundle), None),
         ["", "bootstrap", "v1", node, "artifact", digest] => {
             (node, Some(Errand::Artifact(digest)), None)

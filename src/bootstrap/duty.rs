@@ -6,7 +6,8 @@ use tracing::{info, warn};
 
 use super::door::Fault;
 use super::report::line;
-use super::{Bootstrap, Caller, TRIES};
+use super::{Bootstrap, Caller, TRIES, claim};
+use crate::base::archive::File;
 use crate::base::http::server::{Response, empty};
 use crate::model::Sequence;
 use crate::model::duty::{Duty, DutyKind, DutyState};
@@ -44,14 +45,12 @@ impl TryFrom<DutyRequest> for DutyAnswer {
 }
 
 impl Bootstrap {
-    /// The files of the node's duty; 204 when there is nothing to do.
-    pub(super) async fn duty(&self, caller: &Caller) -> Result<Response, Fault> {
-        let Some(duty) = self.given(caller)?.filter(|d| d.is_open()) else {
-            return Ok(empty(StatusCode::NO_CONTENT));
-        };
+    /// The files of the node's duty; None when there is nothing to do.
+    pub(super) async fn duty(&self, caller: &Caller) -> Result<Option<Vec<File>>, Fault> {
+        let Some(duty) = self.given(caller)?.filter(|d| d.is_open()) else { return Ok(None) };
         let files = self.conductor.duty_files(caller.cluster, &caller.guest.name, &duty).await?;
         info!(cluster = %caller.cluster, node = caller.guest.name, duty = %duty.kind, "duty fetched");
-        self.packed(caller, files.into_iter().map(|f| (f.path, f.mode, f.content)).collect()).await
+        Ok(Some(files.into_iter().map(|f| (f.path, f.mode, f.content)).collect()))
     }
 
     /// The last word counts once; said again, or about an earlier duty, it changes nothing.
@@ -100,10 +99,7 @@ impl Bootstrap {
             self.store.read(|view| Ok((view.node(cluster, name)?, view.duty(cluster, name)?)))?;
         match node.and_then(|n| n.record.instance) {
             Some(owner) if owner == caller.instance => Ok(duty),
-            Some(_) => Err(Fault::new(
-                StatusCode::CONFLICT,
-                "Another server has claimed this node's name before.",
-            )),
+            Some(_) => Err(claim::taken()),
             // A server that is about to be rebuilt still asks once or twice.
             None => Ok(None),
         }

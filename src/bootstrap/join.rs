@@ -73,7 +73,7 @@ impl Bootstrap {
             worker: sealed("worker", &given.worker),
             renewal: sealed("renewal", &given.renewal),
         };
-        let node = self.claim(caller).await?;
+        let node = self.node(caller)?;
         for _ in 0..TRIES {
             let seen = self.look(cluster, &caller.guest.name)?;
             let known = self.store.read(|view| view.join_secrets(cluster))?;
@@ -84,7 +84,7 @@ impl Bootstrap {
                 }
                 None => false,
             };
-            // What is in a server's user data opens nothing any more once it is ready.
+            // Other secrets are for whoever founded: the certificate tells the node, not that.
             if !renews {
                 still_booting(&node)?;
             }

@@ -1,15 +1,19 @@
 //! The node bootstrap door: servers fetch their files, get certificates and report progress.
 //!
 //! A server proves by its enrolment token which node it may be, and by Nova that it is that
-//! server; the first to do so keeps the name. Key material leaves only through here, only to
+//! server; the first to do so keeps the name, and has a certificate for a key of its own from
+//! then on, without which it gets nothing else. Key material leaves only through here, only to
 //! such a server, and only until the node has reported ready.
 
 mod admission;
 mod artifact;
+mod claim;
 mod csr;
 mod door;
 mod duty;
+mod figures;
 mod join;
+mod kit;
 mod pace;
 mod report;
 
@@ -28,23 +32,27 @@ use crate::base::http::server::{
 };
 use crate::base::id::Entropy;
 use crate::base::party::Party;
-use crate::conductor::{Conductor, NotLetIn, Visitor};
+use crate::conductor::{Conductor, Visitor};
 use crate::model::ClusterId;
 use crate::model::certificate::Purpose;
 use crate::model::cluster::Cluster;
-use crate::model::first_contact::Guarantee;
-use crate::model::node::{Node, Phase, PhaseState};
+use crate::model::node::{Node, PhaseState};
+use crate::model::node_key::NodeKey;
 use crate::model::nodegroup::NodeGroup;
+use crate::pki::KeyPairPem;
 use crate::pki::authority::Authority;
 use crate::pki::desk::Desk;
-use crate::pki::enrolment::{Enrolment, EnrolmentKey};
+use crate::pki::enrolment::EnrolmentKey;
 use crate::store::{Change, Store, StoreError, Stored};
 use admission::Guest;
 use artifact::Artifacts;
+use claim::{ClaimRequest, Proof};
 use csr::CsrRequest;
 use door::{Errand, Fault};
 use duty::{DutyAnswer, DutyRequest};
+pub use figures::BootstrapFigures;
 use join::HandOver;
+pub use kit::CLAIM;
 use pace::Pace;
 use report::{Report, StatusRequest};
 
@@ -57,6 +65,8 @@ pub struct Parts {
     pub conductor: Conductor,
     /// The key that minted the tokens in the servers' user data.
     pub enrolment: EnrolmentKey,
+    /// The listener's CA, which signs what nodes show from their first contact on.
+    pub authority: KeyPairPem,
     pub clock: Clock,
     pub entropy: Entropy,
     /// Where files lie that nodes may ask for by their digest.
@@ -68,9 +78,11 @@ pub struct Bootstrap {
     store: Store,
     conductor: Conductor,
     enrolment: EnrolmentKey,
+    authority: KeyPairPem,
     clock: Clock,
     entropy: Entropy,
     desk: Desk,
+    figures: BootstrapFigures,
     artifacts: Artifacts,
     pace: Pace,
 }
@@ -85,14 +97,16 @@ struct Seen {
     cluster: Stored<Cluster>,
     groups: Vec<NodeGroup>,
     node: Option<Stored<Node>>,
+    key: Option<Stored<NodeKey>>,
 }
 
-/// A caller whose token and name fit together.
+/// A caller whose proof and name fit together.
 struct Caller {
     guest: Guest,
     cluster: ClusterId,
     /// The Nova server it says it is; believed once the name is claimed.
     instance: String,
+    proof: Proof,
     source: IpAddr,
     vendor_secret: Option<String>,
 }
@@ -107,14 +121,40 @@ impl Caller {
             vendor_secret: self.vendor_secret.as_deref(),
         }
     }
+
+    /// Whether the name is on record as that of the server which asks. Whoever shows a token may
+    /// name any server, so its word alone is nobody's.
+    const fn is_bound(&self) -> bool {
+        matches!(self.proof, Proof::Key | Proof::Former)
+    }
+
+    /// Whether it has shown the certificate of its first contact.
+    const fn has_key(&self) -> bool {
+        matches!(self.proof, Proof::Key | Proof::Later(_))
+    }
 }
 
 impl Bootstrap {
     pub fn new(parts: Parts) -> Self {
-        let Parts { store, conductor, enrolment, clock, entropy, artifact_dir } = parts;
-        let artifacts = Artifacts::new(artifact_dir);
-        let (desk, pace) = (Desk::default(), Pace::new(clock.clone()));
-        Self { store, conductor, enrolment, clock, entropy, desk, artifacts, pace }
+        let Parts { store, conductor, enrolment, authority, clock, entropy, artifact_dir } = parts;
+        let (artifacts, desk) = (Artifacts::new(artifact_dir), Desk::default());
+        let (figures, pace) = (BootstrapFigures::default(), Pace::new(clock.clone()));
+        Self {
+            store,
+            conductor,
+            enrolment,
+            authority,
+            clock,
+            entropy,
+            desk,
+            figures,
+            artifacts,
+            pace,
+        }
+    }
+
+    pub const fn figures(&self) -> &BootstrapFigures {
+        &self.figures
     }
 
     /// Reads the operator's files, so that their digests are known when the first node asks.
@@ -124,12 +164,10 @@ impl Bootstrap {
 
     async fn answer(&self, request: &Request) -> Result<Response, Fault> {
         let (node, errand) = door::route(request)?;
-        let claims = self.authenticate(request)?;
-        Span::current().record("cluster", field::display(claims.cluster));
-        let (caller, seen) = self.caller(&claims, node, request)?;
+        let (caller, seen) = self.caller(request, node, errand)?;
+        Span::current().record("cluster", field::display(caller.cluster));
         let nodes = seen.groups.iter().map(|group| group.node_count).sum();
-        let bound = seen.node.as_ref().and_then(|node| node.instance.as_ref());
-        let _place = self.pace.admit(&caller, bound == Some(&caller.instance), nodes).await?;
+        let _place = self.pace.admit(&caller, caller.is_bound(), nodes).await?;
         let guests = Party::Guests(caller.cluster.uuid());
         guests.scope(Box::pin(self.run(request, errand, &caller))).await
     }
@@ -141,42 +179,59 @@ impl Bootstrap {
         errand: Errand<'_>,
         caller: &Caller,
     ) -> Result<Response, Fault> {
-        // The body is read before the name is claimed: nonsense costs no call to Nova.
+        if let Proof::Later(holder) = &caller.proof {
+            self.bind_again(caller, holder).await?;
+        }
+        let has_key = caller.has_key();
+        if caller.proof == Proof::Former && self.asks_as_first(caller, errand)? {
+            self.prove(caller).await?;
+        }
         match errand {
+            // The body is read before the name is claimed: nonsense costs no call to Nova.
+            Errand::Claim => {
+                let asked: ClaimRequest = door::body(request)?;
+                self.claim(caller, &asked.csr).await
+            }
+            Errand::Bundle | Errand::Duty if !has_key => self.packed(caller, kit::kit()).await,
             Errand::Bundle => {
-                still_booting(&self.claim(caller).await?)?;
+                still_booting(&self.node(caller)?)?;
                 self.bundle(caller).await
             }
-            Errand::Artifact(digest) => {
-                let digest = artifact::digest(digest)?;
-                self.claim(caller).await?;
-                self.artifacts.answer(digest).await
-            }
+            Errand::Artifact(digest) => self.artifacts.answer(artifact::digest(digest)?).await,
             Errand::Csr => {
                 let asked: CsrRequest = door::body(request)?;
                 let is_master = caller.guest.master_index.is_some();
                 let allowed = self.conductor.purposes(caller.cluster, is_master)?;
                 let purpose = Purpose::of(&asked.purpose, &caller.guest, &allowed)?;
-                let node = self.claim(caller).await?;
-                let renews = self.renews(caller)?;
+                let renews = has_key && self.renews(caller)?;
                 if !renews {
-                    still_booting(&node)?;
+                    still_booting(&self.node(caller)?)?;
                 }
                 self.certificate(caller, purpose, asked.csr, renews).await
             }
             Errand::Status => {
                 let report = Report::try_from(door::body::<StatusRequest>(request)?)?;
-                self.claim(caller).await?;
                 self.report(caller, &report).await
             }
-            Errand::Duty => self.duty(caller).await,
+            Errand::Duty => {
+                let is_ready = self.node(caller)?.is_ready();
+                match self.duty(caller).await? {
+                    // It is asked by a timer that starts when the boot is nearly over.
+                    Some(files) => self.packed(caller, files).await,
+                    None if !is_ready => self.packed(caller, kit::ask_again()).await,
+                    None => Ok(empty(StatusCode::NO_CONTENT)),
+                }
+            }
+            // Anybody may say so who has the token. The node has a key soon, is given the duty once
+            // more, and says it then.
+            Errand::DutyAnswer if !has_key => Ok(empty(StatusCode::NO_CONTENT)),
             Errand::DutyAnswer => {
                 let answer = DutyAnswer::try_from(door::body::<DutyRequest>(request)?)?;
                 self.take_duty_answer(caller, answer).await
             }
             Errand::Join => {
                 self.joins_by_secrets(caller)?;
-                still_booting(&self.claim(caller).await?)?;
+                still_booting(&self.node(caller)?)?;
                 self.join_secret(caller)
             }
             Errand::HandOver => {
@@ -189,34 +244,12 @@ impl Bootstrap {
         }
     }
 
-    fn authenticate(&self, request: &Request) -> Result<Enrolment, Fault> {
-        let unauthorized = |sentence: &str| Fault::new(StatusCode::UNAUTHORIZED, sentence);
-        let token = door::token(request).ok_or_else(|| {
-            unauthorized("An enrolment token is missing: send it as Authorization: Bearer TOKEN.")
-        })?;
-        self.enrolment
-            .verify(token, self.clock.now())
-            .ok_or_else(|| unauthorized("The enrolment token is not valid, or has expired."))
-    }
-
-    fn caller(
-        &self,
-        claims: &Enrolment,
-        node: &str,
-        request: &Request,
-    ) -> Result<(Caller, Seen), Fault> {
-        let instance = door::instance(request)?.to_string();
-        let seen = self.look(claims.cluster, node)?;
-        let guest = admission::admit(claims, &seen.cluster, &seen.groups, node)?;
-        let (source, vendor_secret) = (request.peer.ip(), door::vendor_secret(request));
-        Ok((Caller { guest, cluster: claims.cluster, instance, source, vendor_secret }, seen))
-    }
-
     fn look(&self, cluster: ClusterId, node: &str) -> Result<Seen, Fault> {
         let seen = self.store.read(|view| {
             let Some(found) = view.cluster(cluster)? else { return Ok(None) };
             let groups = view.nodegroups(cluster)?.into_iter().map(|g| g.record).collect();
-            Ok(Some(Seen { cluster: found, groups, node: view.node(cluster, node)? }))
+            let (key, node) = (view.node_key(cluster, node)?, view.node(cluster, node)?);
+            Ok(Some(Seen { cluster: found, groups, node, key }))
         })?;
         seen.ok_or_else(Fault::gone)
     }
@@ -228,82 +261,22 @@ impl Bootstrap {
         }
     }
 
-    /// Binds the node's name to the caller's server, or confirms that it is bound to it.
-    async fn claim(&self, caller: &Caller) -> Result<Node, Fault> {
-        let Caller { guest, cluster, instance, .. } = caller;
-        let mut proof = None;
-        for _ in 0..TRIES {
-            let seen = self.look(*cluster, &guest.name)?;
-            let bound = seen.node.as_ref().and_then(|n| n.instance.as_deref());
-            match (seen.node.as_ref(), bound) {
-                (Some(node), Some(owner)) if owner == instance => return Ok(node.record.clone()),
-                (_, Some(owner)) => {
-                    warn!(
-                        %cluster, node = guest.name, owner, instance,
-                        "another server claims the name of a node"
-                    );
-                    let sentence = "Another server has claimed this node's name before.";
-                    return Err(Fault::new(StatusCode::CONFLICT, sentence));
-                }
-                (_, None) => {}
-            }
-            // The cloud is asked once; the loop is for the commit.
-            let guarantee = match proof {
-                Some(guarantee) => guarantee,
-                None => self.first_contact(caller).await?,
-            };
-            proof = Some(guarantee);
-            let claimed = self.claimed(caller, seen.node.as_ref().map(|n| &n.record));
-            let change = Change::new().expect_exists(&seen.cluster.record);
-            let change = match &seen.node {
-                Some(node) => change.expect(node),
-                None => change.expect_absent(&claimed),
-            };
-            match self.store.commit(change.put(&claimed)).await {
-                Ok(()) => {
-                    let (node, source) = (&guest.name, caller.source);
-                    info!(%cluster, node, instance, %source, %guarantee, "node claimed");
-                }
-                Err(StoreError::Stale) => {}
-                Err(e) => return Err(e.into()),
-            }
-        }
-        Err(Fault::later("The node's record is being changed by others; try again."))
+    /// Whether a node without a key has to prove on this errand, again, who it is.
+    fn asks_as_first(&self, caller: &Caller, errand: Errand<'_>) -> Result<bool, Fault> {
+        Ok(match errand {
+            // There is no secret in the kit, nothing in an answer, and a claim proves for itself.
+            Errand::Bundle | Errand::Duty | Errand::DutyAnswer | Errand::Claim => false,
+            // Afterwards only the time is kept, and what is handed over needs a secret.
+            Errand::Status | Errand::HandOver => !self.node(caller)?.is_ready(),
+            Errand::Csr | Errand::Join | Errand::Artifact(_) => true,
+        })
     }
 
-    /// What the caller proves of itself. Whoever was refused a moment ago, and brings no secret, is
-    /// refused without a call.
-    async fn first_contact(&self, caller: &Caller) -> Result<Guarantee, Fault> {
-        if self.pace.is_refused(caller) {
-            // Nobody has judged this request: it may be let in later, and the node comes again.
-            let sentence = "This server was refused a moment ago; try again later.";
-            return Err(Fault::new(StatusCode::TOO_MANY_REQUESTS, sentence));
-        }
-        let judged = self.conductor.first_contact(caller.visitor()).await;
-        if matches!(judged, Err(NotLetIn::Refused(_))) {
-            self.pace.refused(caller);
-        }
-        Ok(judged?)
-    }
-
-    fn claimed(&self, caller: &Caller, known: Option<&Node>) -> Node {
-        let now = self.clock.now();
-        let fresh = || Node {
-            cluster_id: caller.cluster,
-            name: caller.guest.name.clone(),
-            nodegroup: caller.guest.nodegroup.clone(),
-            role: caller.guest.role().to_owned(),
-            instance: None,
-            phase: Phase::Booted,
-            state: PhaseState::Started,
-            message: String::new(),
-            log_tail: String::new(),
-            first_seen: now,
-            last_seen: now,
-        };
-        let mut node = known.cloned().unwrap_or_else(fresh);
-        node.instance = Some(caller.instance.clone());
-        node
+    /// What is on record of the caller, who has claimed the name before.
+    fn node(&self, caller: &Caller) -> Result<Node, Fault> {
+        // Looked up when the caller was let in, so only a deletion can have taken it away.
+        let seen = self.look(caller.cluster, &caller.guest.name)?;
+        Ok(seen.node.ok_or_else(Fault::gone)?.record)
     }
 
     async fn bundle(&self, caller: &Caller) -> Result<Response, Fault> {
@@ -311,7 +284,8 @@ impl Bootstrap {
         self.packed(caller, files.into_iter().map(|f| (f.path, f.mode, f.content)).collect()).await
     }
 
-    async fn packed(&self, caller: &Caller, files: Vec<File>) -> Result<Response, Fault> {
+    async fn packed(&self, caller: &Caller, mut files: Vec<File>) -> Result<Response, Fault> {
+        kit::complete(&mut files);
         // The cluster's age stands for every file's: fetched again, the bytes are the same.
         let created_at = self.look(caller.cluster, &caller.guest.name)?.cluster.created_at;
         let mtime = u64::try_from(created_at.micros() / 1_000_000).unwrap_or(0);
@@ -412,6 +386,7 @@ fn still_booting(node: &Node) -> Result<(), Fault> {
 impl Service for Bootstrap {
     fn route(&self, request: &Request) -> &'static str {
         match door::route(request) {
+            Ok((_, Errand::Claim)) => "claim",
             Ok((_, Errand::Bundle)) => "bundle",
             Ok((_, Errand::Artifact(_))) => "artifact",
             Ok((_, Errand::Csr)) => "csr",

@@ -43,11 +43,8 @@ impl Conductor {
     /// and by which proof. What cannot be asked for now lets nobody in.
     pub async fn first_contact(&self, visitor: Visitor<'_>) -> Result<Guarantee, NotLetIn> {
         let Visitor { cluster, node, instance, source, vendor_secret } = visitor;
-        let moment = self.moment(cluster)?;
-        let actor = self.reader(&moment).await.map_err(Refusal::from)?;
-        let cloud = &self.inner.cloud;
-        if !cloud.has_server(&actor, node, instance).await.map_err(Refusal::from)? {
-            warn!(%cluster, node, instance, %source, "not a server of this cluster");
+        let (moment, cloud) = (self.moment(cluster)?, &self.inner.cloud);
+        if !self.is_server_of(visitor).await? {
             return Err(NotLetIn::Refused(format!(
                 "Nova knows no server {instance} called {node} in the cluster's project."
             )));
@@ -87,6 +84,18 @@ impl Conductor {
                 Err(NotLetIn::Refused(told))
             }
         }
+    }
+
+    /// Whether Nova has such a server of this name in the cluster's project.
+    pub async fn is_server_of(&self, visitor: Visitor<'_>) -> Result<bool, Refusal> {
+        let Visitor { cluster, node, instance, source, .. } = visitor;
+        let moment = self.moment(cluster)?;
+        let actor = self.reader(&moment).await?;
+        let is_there = self.inner.cloud.has_server(&actor, node, instance).await?;
+        if !is_there {
+            warn!(%cluster, node, instance, %source, "not a server of this cluster");
+        }
+        Ok(is_there)
     }
 
     /// What Nova is to give a server, by which it can show that it is that server.

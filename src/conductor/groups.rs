@@ -11,6 +11,7 @@ use super::update::{concerned, for_group, nodes_of};
 use super::{Conductor, Progress, StepError};
 use crate::model::facts::Foundation;
 use crate::model::name;
+use crate::model::node_key::NodeKey;
 use crate::model::nodegroup::NodeGroup;
 use crate::model::operation::{Operation, Step};
 use crate::model::stack::Stack;
@@ -180,7 +181,7 @@ impl Conductor {
         }
         let mut change = Change::new().expect(operation).delete(&operation.record);
         for node in nodes_of(moment, group) {
-            change = change.delete(node);
+            change = change.delete(node).delete(&NodeKey::of(node));
         }
         self.commit(self.with_cluster(moment, change, &[], Some(group), None)).await?;
         info!(group = group.name, "node group deleted");

@@ -9,12 +9,28 @@ use crate::model::ClusterId;
 use crate::model::certificate::{Certificate, CertificateKind};
 use crate::model::facts::CloudFacts;
 use crate::model::name;
+use crate::model::nodegroup::NodeGroup;
 use crate::model::operation::OperationKind;
 use crate::pki::PkiError;
 use crate::pki::authority::{Authority, Leaf};
 use crate::store::Change;
 
 impl Conductor {
+    /// Whether the server of a name that is new runs from the disk that it is to have. While an
+    /// upgrade is about to rebuild it, what still runs on it is the node that goes.
+    pub async fn is_rebuilt(
+        &self,
+        cluster: ClusterId,
+        name: &str,
+        instance: &str,
+    ) -> Result<bool, Refusal> {
+        let moment = self.moment(cluster)?;
+        let Some(wanted) = image_to_come(&moment, name) else { return Ok(true) };
+        let actor = self.reader(&moment).await?;
+        let present = self.inner.cloud.image_of_server(&actor, instance).await?;
+        Ok(present.is_none_or(|present| present == wanted))
+    }
+
     /// The private addresses of the masters by index, asked of Heat until they are known.
     pub async fn master_addresses(&self, cluster: ClusterId) -> Result<Vec<String>, Refusal> {
         let moment = self.moment(cluster)?;
@@ -172,4 +188,29 @@ impl Conductor {
             bootstrap: None,
         })
     }
+}
+
+/// From which image an upgrade that is on its way has a node's server rebuilt.
+fn image_to_come(moment: &Moment, node: &str) -> Option<String> {
+    let upgrade = moment.operation.as_ref().filter(|o| o.kind == OperationKind::Upgrade)?;
+    let ordered = moment.group(upgrade.detail.nodegroup?)?;
+    let stack = moment.cluster.stack_name();
+    let master = (0..moment.counts().0).find(|i| name::master_node(&stack, *i) == node);
+    let index = |group: &NodeGroup| {
+        let prefix = name::worker_node_prefix(&group.stack_name(&moment.cluster));
+        node.strip_prefix(&prefix)?.parse::<u32>().ok()
+    };
+    let group = moment.groups.iter().find(|g| match master {
+        Some(_) => g.is_master(),
+        None => !g.is_master() && index(g).is_some(),
+    })?;
+    if group.id != ordered.id && !(group.is_default && ordered.is_default) {
+        return None;
+    }
+    let behind = moment.rollout(group)?;
+    let own = match master {
+        Some(index) => behind.masters.get(&index),
+        None => behind.workers.get(&index(group)?),
+    };
+    own.map(String::as_str).or_else(|| moment.image_of(group)).map(str::to_owned)
 }

@@ -15,6 +15,7 @@ use crate::driver::ClusterPlan;
 use crate::model::cluster::Cluster;
 use crate::model::name;
 use crate::model::node::Node;
+use crate::model::node_key::NodeKey;
 use crate::model::nodegroup::NodeGroup;
 use crate::model::operation::{Operation, OperationKind, Step};
 use crate::model::stack::Stack;
@@ -426,7 +427,8 @@ pub(super) fn forget_departed(moment: &Moment, group: &NodeGroup, stack: &Stack)
     let prefix = name::worker_node_prefix(&group.stack_name(&moment.cluster));
     let nodes = nodes_of(moment, group);
     let departed = departed(&nodes, &prefix, &servers(stack)?);
-    let change = departed.iter().fold(Change::new(), |change, node| change.delete(*node));
+    let forget = |change: Change, node: &&Node| change.delete(*node).delete(&NodeKey::of(node));
+    let change = departed.iter().fold(Change::new(), forget);
     (!change.is_empty()).then_some(change)
 }
 

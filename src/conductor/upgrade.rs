@@ -30,6 +30,7 @@ use super::{
 use crate::model::cluster::Cluster;
 use crate::model::duty::DutyKind;
 use crate::model::node::Node;
+use crate::model::node_key::NodeKey;
 use crate::model::nodegroup::{DEFAULT_WORKER, NodeGroup};
 use crate::model::operation::{Detail, Operation, OperationKind, Step};
 use crate::model::rollout::{Batch, Disk, RoleFlavors, Rollout};
@@ -289,9 +290,13 @@ impl Conductor {
             }
             rebuilt.extend(is_rebuilt.then_some(name));
         }
-        // Whoever boots next under these names is new; who is only resized stays who it is.
+        // Whoever boots next under these names is new, and has another key; who is only resized
+        // keeps its disk and stays who it is.
         let stale = moment.nodes.iter().filter(|n| rebuilt.contains(&&n.name));
         let change = stale.fold(Change::new(), |change, node| change.delete(node));
+        let now = self.inner.clock.now();
+        let open = |name: &&String| NodeKey::of_rebuilt(moment.id(), (*name).clone(), now);
+        let change = rebuilt.iter().map(open).fold(change, |change, key| change.put(&key));
         let next = operation.at(Step::RebuildNodes);
         let change = change.expect(operation).expect(rollout).put(&handed);
         self.commit(change.put(&next)).await?;

@@ -137,6 +137,14 @@ impl Config {
             return wrong("discovery.advertise_url", reason);
         }
         url("bootstrap.advertise_url", &self.bootstrap.advertise_url)?;
+        if !self.bootstrap.advertise_url.starts_with("https") {
+            let reason = format!(
+                "must be an https URL, not '{}': nodes show magnumd a certificate there, and are \
+                 given keys; magnumd makes its own certificate for it, which nodes pin",
+                self.bootstrap.advertise_url
+            );
+            return wrong("bootstrap.advertise_url", &reason);
+        }
         if !self.api.advertise_url.is_empty() {
             url("api.advertise_url", &self.api.advertise_url)?;
         }
@@ -260,6 +268,13 @@ mod tests {
         assert_eq!(config.api.listen.port(), 9511);
         assert_eq!(config.keystone.token_cache.0, Duration::from_secs(300));
         assert_eq!(config.keystone.password.expose(), "secret");
+    }
+
+    #[test]
+    fn nodes_are_given_keys_over_tls_only() {
+        let plain = LEAST.replace("https://192.0.2.1:9513", "http://192.0.2.1:9513");
+        let refused = parse(&plain).unwrap_err();
+        assert!(refused.contains("bootstrap.advertise_url must be an https URL"), "{refused}");
     }
 
     #[test]

@@ -154,24 +154,20 @@ impl Daemon {
             doors.api = doors.api.with_tls(own.settings());
         }
         let url = settings::with_port(&config.bootstrap.advertise_url, addresses.bootstrap.port());
-        let bootstrap_ca = match url.starts_with("https") {
-            true => {
-                let now = clock.now();
-                let ca = keys::bootstrap_authority(&store, now, &entropy).await?;
-                let own = listener::certificate(&ca, &settings::host_of(&url), now, &entropy)?;
-                let tls = tls::server_config(&own.pem, own.key.expose())?;
-                doors.bootstrap = doors.bootstrap.with_tls(watch::channel(Arc::new(tls)).1);
-                ca.pem
-            }
-            false => String::new(),
-        };
+        let now = clock.now();
+        let authority = keys::bootstrap_authority(&store, now, &entropy).await?;
+        let own = listener::certificate(&authority, &settings::host_of(&url), now, &entropy)?;
+        // A node has no certificate before its first contact, and shows one afterwards.
+        let nodes = tls::optional_client_verifier(&authority.pem)?;
+        let tls = tls::server_config_for(&own.pem, own.key.expose(), nodes)?;
+        doors.bootstrap = doors.bootstrap.with_tls(watch::channel(Arc::new(tls)).1);
         let advertised = Advertised {
             discovery: settings::with_port(
                 &config.discovery.advertise_url,
                 addresses.discovery.port(),
             ),
             bootstrap: url,
-            bootstrap_ca,
+            bootstrap_ca: authority.pem.clone(),
             api: settings::advertised_api(config, addresses.api.port()),
             openstack_ca: settings::openstack_ca(config)?,
         };
@@ -239,6 +235,7 @@ impl Daemon {
             store: store.clone(),
             conductor: conductor.clone(),
             enrolment,
+            authority,
             clock: clock.clone(),
             entropy,
             artifact_dir: config.bootstrap.artifact_dir.clone(),
@@ -274,6 +271,7 @@ impl Daemon {
                 cloud.figures(),
                 tokens.figures(),
                 discovery.figures(),
+                bootstrap.figures(),
             ],
         });
         let ops = Arc::new(Ops::new(health, metrics));

@@ -192,6 +192,7 @@ mod tests {
             path: path.to_owned(),
             query: (!query.is_empty()).then(|| query.to_owned()),
             headers,
+            certificate: None,
             peer: ([192, 0, 2, 1], 40000).into(),
             since: std::time::Instant::now(),
             body: Ok(Bytes::copy_from_slice(body)),

@@ -7,8 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::base::clock::Timestamp;
 
-use super::guest::Disk;
 use super::guest::swarm::Tokens;
+use super::guest::{Disk, Identity};
 use super::heat::services::Refused;
 use super::refusal::Answer;
 
@@ -72,6 +72,10 @@ pub(super) struct Server {
     pub unresized: bool,
     /// What the guest has written since it was ready; empty after building and rebuilding.
     pub disk: Option<Disk>,
+    /// The guest's key, and its certificate once it has one; empty like the disk.
+    pub identity: Option<Identity>,
+    /// Whether its scripts know no first contact by key.
+    pub is_of_before: bool,
     /// When a deletion that has begun ends.
     pub gone_at: Option<Timestamp>,
     /// The authority of the Kubernetes cluster in which the guest is a ready node.

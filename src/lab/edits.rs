@@ -3,9 +3,22 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use super::LabCloud;
+use super::guest::Identity as Own;
 use super::guest::line::outside;
 use super::identity::{Credential, Grant, Identity, Scope, User};
+
+/// What a server has not any more when it starts again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// It was cut off before that was written.
+    Certificate,
+    Key,
+    /// It never had a key, nor knows how to get one.
+    Knowledge,
+}
 
 impl LabCloud {
     /// How much Keystone's clock is ahead of ours.
@@ -27,6 +40,25 @@ impl LabCloud {
     /// From which address a server is seen outside.
     pub fn seen_from(&self, server: &str) -> Option<Ipv4Addr> {
         outside(&self.world.lock(), server)
+    }
+
+    /// Switches all servers of this name off and on. What they have lost of who they are, and
+    /// whether their scripts are of a time before nodes had keys, is the test's to say.
+    pub fn restart(&self, server: &str, lost: Lost) {
+        let mut state = self.world.lock();
+        let named = state.compute.servers.values_mut().filter(|s| s.name.contains(server));
+        for server in named {
+            server.power.cancel();
+            server.power = CancellationToken::new();
+            match lost {
+                Lost::Certificate => {
+                    server.identity = server.identity.take().map(Own::without_certificate);
+                }
+                Lost::Key => server.identity = None,
+                Lost::Knowledge => (server.identity, server.is_of_before) = (None, true),
+            }
+            let _unattended = self.world.births.send(server.id.clone());
+        }
     }
 
     /// Removes a service from the catalogue, named as there.

@@ -112,6 +112,8 @@ impl World {
             resizes: Vec::new(),
             unresized: false,
             disk: None,
+            identity: None,
+            is_of_before: false,
             gone_at: None,
             joined: None,
             kubelet: None,
@@ -202,6 +204,7 @@ impl World {
         server.rebuilt = true;
         server.joined = None;
         server.disk = None;
+        server.identity = None;
         let _unattended = self.births.send(id.to_owned());
         Ok(())
     }

@@ -56,6 +56,7 @@ use http::{Front, Part};
 use range::Range;
 use world::World;
 
+pub use edits::Lost;
 pub use fault::{Fault, FaultError};
 
 /// How the lab shall be.

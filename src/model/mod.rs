@@ -18,6 +18,7 @@ pub mod join;
 pub mod labels;
 pub mod name;
 pub mod node;
+pub mod node_key;
 pub mod nodegroup;
 pub mod operation;
 pub mod quota;

@@ -195,6 +195,19 @@ impl Cloud {
         Ok(servers.any(|server| server["id"] == id && server["name"] == name))
     }
 
+    /// The image that a server has been built from, or is being rebuilt from; None where it boots
+    /// from a volume.
+    pub async fn image_of_server(
+        &self,
+        actor: &Actor,
+        id: &str,
+    ) -> Result<Option<String>, CloudError> {
+        let base = self.url(Service::Nova, &actor.project_id).await?;
+        let url = format!("{base}/servers/{}", encode(id));
+        let body = self.get(Service::Nova, url, actor, "the server").await?;
+        Ok(body["server"]["image"]["id"].as_str().map(str::to_owned))
+    }
+
     async fn neutron(
         &self,
         actor: &Actor,

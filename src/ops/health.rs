@@ -127,6 +127,7 @@ mod tests {
             path: "/readyz".to_owned(),
             query: query.map(str::to_owned),
             headers,
+            certificate: None,
             peer: ([127, 0, 0, 1], 1).into(),
             since: std::time::Instant::now(),
             body: Ok(bytes::Bytes::new()),

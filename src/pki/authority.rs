@@ -20,6 +20,7 @@ use crate::base::secret::Secret;
 #[derive(Debug)]
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
+    begins_at: Timestamp,
     ends_at: Timestamp,
 }
 
@@ -30,6 +31,7 @@ pub struct Leaf {
     pub organization: Option<String>,
     pub dns: Vec<String>,
     pub addresses: Vec<IpAddr>,
+    pub uris: Vec<String>,
     pub server: bool,
     pub client: bool,
 }
@@ -37,8 +39,13 @@ pub struct Leaf {
 impl Authority {
     pub fn load(certificate: &str, key: &Secret<String>) -> Result<Self, PkiError> {
         let key = KeyPair::from_pem(key.expose())?;
-        let ends_at = ends_at(certificate)?;
-        Ok(Self { issuer: Issuer::from_ca_cert_pem(certificate, key)?, ends_at })
+        let (begins_at, ends_at) = validity(certificate)?;
+        Ok(Self { issuer: Issuer::from_ca_cert_pem(certificate, key)?, begins_at, ends_at })
+    }
+
+    /// From when on its certificate is valid.
+    pub const fn begins_at(&self) -> Timestamp {
+        self.begins_at
     }
 
     /// When its certificate expires; nothing that it signs is valid for longer.
@@ -118,16 +125,25 @@ impl Authority {
             })?;
             params.subject_alt_names.push(SanType::DnsName(dns));
         }
+        for uri in &leaf.uris {
+            let uri = uri.as_str().try_into().map_err(|_| {
+                PkiError::Request(format!("'{uri}' cannot be a URI in a certificate."))
+            })?;
+            params.subject_alt_names.push(SanType::URI(uri));
+        }
         params.subject_alt_names.extend(leaf.addresses.iter().copied().map(SanType::IpAddress));
         Ok(params.signed_by(key, &self.issuer)?.pem().trim_end().to_owned())
     }
 }
 
-fn ends_at(certificate: &str) -> Result<Timestamp, PkiError> {
+/// From when to when.
+fn validity(certificate: &str) -> Result<(Timestamp, Timestamp), PkiError> {
     let broken = || PkiError::Material("a CA's certificate cannot be read".to_owned());
     let der = csr::pem_body(certificate, "CERTIFICATE").ok_or_else(broken)?;
     let (_, certificate) = X509Certificate::from_der(&der).map_err(|_| broken())?;
-    Ok(Timestamp::from_micros(certificate.validity().not_after.timestamp() * 1_000_000))
+    let at = |seconds: i64| Timestamp::from_micros(seconds * 1_000_000);
+    let validity = certificate.validity();
+    Ok((at(validity.not_before.timestamp()), at(validity.not_after.timestamp())))
 }
 
 fn public_key(spki: &[u8]) -> Result<SubjectPublicKeyInfo, PkiError> {
@@ -203,6 +219,7 @@ mod tests {
             organization: Some("system:nodes".to_owned()),
             dns: vec!["n1".to_owned()],
             addresses: vec!["10.0.0.5".parse().unwrap()],
+            uris: Vec::new(),
             server: true,
             client: true,
         };

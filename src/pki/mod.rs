@@ -9,6 +9,7 @@ pub mod desk;
 pub mod enrolment;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+pub mod identity;
 pub mod listener;
 pub mod material;
 pub mod mill;

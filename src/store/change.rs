@@ -140,6 +140,7 @@ impl Change {
             table::CREDENTIAL,
             table::FACTS,
             table::NODE,
+            table::NODE_KEY,
             table::VIGIL,
             table::DUTY,
             table::JOIN,

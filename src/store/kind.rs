@@ -18,6 +18,7 @@ use crate::model::duty::Duty;
 use crate::model::facts::CloudFacts;
 use crate::model::join::JoinSecrets;
 use crate::model::node::Node;
+use crate::model::node_key::NodeKey;
 use crate::model::nodegroup::NodeGroup;
 use crate::model::operation::Operation;
 use crate::model::quota::Quota;
@@ -38,6 +39,7 @@ pub static KINDS: &[Kind] = &[
     Kind::of::<Operation>(),
     Kind::of::<DiscoveryToken>(),
     Kind::of::<Node>(),
+    Kind::of::<NodeKey>(),
     Kind::of::<Duty>(),
     Kind::of::<JoinSecrets>(),
     Kind::of::<Rollout>(),

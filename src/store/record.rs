@@ -21,6 +21,7 @@ use crate::model::duty::Duty;
 use crate::model::facts::CloudFacts;
 use crate::model::join::JoinSecrets;
 use crate::model::node::Node;
+use crate::model::node_key::NodeKey;
 use crate::model::nodegroup::NodeGroup;
 use crate::model::operation::Operation;
 use crate::model::quota::Quota;
@@ -402,6 +403,18 @@ impl Record for Node {
 
     fn key(&self) -> Key {
         Key::new().uuid(self.cluster_id.uuid()).text(&self.name)
+    }
+
+    fn needs(&self) -> Vec<(&'static str, Key)> {
+        vec![of_cluster(self.cluster_id)]
+    }
+}
+
+impl Record for NodeKey {
+    const TABLE: &'static str = table::NODE_KEY;
+
+    fn key(&self) -> Key {
+        Key::new().uuid(self.cluster_id.uuid()).text(&self.node)
     }
 
     fn needs(&self) -> Vec<(&'static str, Key)> {

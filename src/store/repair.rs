@@ -180,6 +180,7 @@ fn is_of_clusters(table: &str) -> bool {
             | table::CREDENTIAL
             | table::FACTS
             | table::NODE
+            | table::NODE_KEY
             | table::VIGIL
             | table::DUTY
             | table::JOIN

@@ -29,6 +29,8 @@ pub const FACTS: &str = "facts";
 pub const OPERATION: &str = "operation";
 pub const DISCOVERY: &str = "discovery";
 pub const NODE: &str = "node";
+/// With which key a node speaks.
+pub const NODE_KEY: &str = "node_key";
 pub const DUTY: &str = "duty";
 /// What nodes need to join, sealed.
 pub const JOIN: &str = "join";

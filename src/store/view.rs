@@ -24,6 +24,7 @@ use crate::model::duty::Duty;
 use crate::model::facts::CloudFacts;
 use crate::model::join::JoinSecrets;
 use crate::model::node::Node;
+use crate::model::node_key::NodeKey;
 use crate::model::nodegroup::NodeGroup;
 use crate::model::operation::Operation;
 use crate::model::quota::Quota;
@@ -429,6 +430,14 @@ impl<'t> View<'t> {
     }
 
     pub fn nodes(&self, cluster: ClusterId) -> Reads<Vec<Stored<Node>>> {
+        self.all(&Key::new().uuid(cluster.uuid()))
+    }
+
+    pub fn node_key(&self, cluster: ClusterId, name: &str) -> Reads<Option<Stored<NodeKey>>> {
+        self.get(&Key::new().uuid(cluster.uuid()).text(name))
+    }
+
+    pub fn node_keys(&self, cluster: ClusterId) -> Reads<Vec<Stored<NodeKey>>> {
         self.all(&Key::new().uuid(cluster.uuid()))
     }
 

@@ -12,7 +12,6 @@ chmod 600 "$LOG"
 exec > >(tee -a "$LOG") 2>&1
 
 identify
-prove
 log "$NODE, $MAGNUMD_NODE_ROLE of cluster $MAGNUMD_CLUSTER_UUID, instance $INSTANCE"
 [ -e "$STATE/bundle/setup.sh" ] || report started 'The server has booted.'
 

@@ -29,12 +29,11 @@ identify() { # sets NODE and INSTANCE
   ????????-????-????-????-????????????) ;;
   *) INSTANCE=$(tr -d '[:space:]' <"$ROOT/sys/class/dmi/id/product_uuid" | tr '[:upper:]' '[:lower:]') ;;
   esac
-  (
-    umask 077
-    printf 'Authorization: Bearer %s\nX-Magnumd-Instance: %s\n' \
-      "$MAGNUMD_ENROLMENT_TOKEN" "$INSTANCE" >"$STATE/headers"
-  )
 }
+
+# First contact: the token of the user data opens nothing but a certificate for a key that is made
+# here and never leaves. Everything else is asked for with that certificate.
+IDENTITY=$STATE/identity
 
 secret_in() { # vendor_data2.json on stdin, of one line or several
   tr -d '\n' | sed -n 's/.*"magnumd": *{ *"secret": *"\([A-Za-z0-9_-]*\)".*/\1/p'
@@ -56,22 +55,69 @@ vendor_secret() { # what Nova gave this server for magnumd: on its config drive,
   printf '%s' "$found"
 }
 
-prove() { # adds to the headers of the first request what shows that this server sends it
+claim_headers() { # what shows that this server sends the claim
   local secret
   secret=$(vendor_secret)
-  identify
+  printf 'Authorization: Bearer %s\nX-Magnumd-Instance: %s\n' "$MAGNUMD_ENROLMENT_TOKEN" "$INSTANCE"
   # An empty one would be a wrong one.
-  [ -z "$secret" ] || printf 'X-Magnumd-Vendor-Secret: %s\n' "$secret" >>"$STATE/headers"
+  [ -z "$secret" ] || printf 'X-Magnumd-Vendor-Secret: %s\n' "$secret"
 }
 
-# METHOD WHAT ANSWER-FILE [BODY-FILE]: one attempt; sets CODE, 000 when nobody answered.
-# The token is in a file because everybody may read a command line.
-call() {
+# Says who this server is, once; answered again and again until it is known. A lost answer is
+# given once more for the same key, so the key must be on the disk before it is shown.
+claim() {
+  [ ! -s "$IDENTITY/certificate.pem" ] || return 0
+  (
+    umask 077
+    mkdir -p "$IDENTITY" || exit 1
+    if [ ! -s "$IDENTITY/key.pem" ]; then
+      openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$IDENTITY/key.new" &&
+        mv "$IDENTITY/key.new" "$IDENTITY/key.pem" && sync || exit 1
+    fi
+    openssl req -new -key "$IDENTITY/key.pem" -subj "/CN=$NODE" -out "$IDENTITY/request.pem" &&
+      claim_headers >"$IDENTITY/token" &&
+      awk 'BEGIN { printf "{\"csr\":\"" } { printf "%s\\n", $0 } END { printf "\"}" }' \
+        "$IDENTITY/request.pem" >"$IDENTITY/claim.json"
+  ) || {
+    CODE=000
+    log 'no key can be made for this node'
+    return 1
+  }
+  ask POST claim "$IDENTITY/answer" "$IDENTITY/claim.json" --header "@$IDENTITY/token"
+  case $CODE in
+  2??) ;;
+  *)
+    log "POST claim: $CODE $(head -c 300 "$IDENTITY/answer" 2>/dev/null)"
+    return 1
+    ;;
+  esac
+  if ! tr -d '\n' <"$IDENTITY/answer" | sed -n 's/.*"certificate" *: *"\([^"]*\)".*/\1/p' |
+    sed 's/\\n/\n/g' | awk NF >"$IDENTITY/certificate.new" ||
+    ! openssl x509 -in "$IDENTITY/certificate.new" -noout; then
+    CODE=000
+    return 1
+  fi
+  sync
+  mv "$IDENTITY/certificate.new" "$IDENTITY/certificate.pem"
+  rm -f "$IDENTITY/token" "$IDENTITY/request.pem" "$IDENTITY/claim.json" "$IDENTITY/answer" \
+    "$STATE/headers"
+  log 'this node has its own certificate now'
+}
+
+# METHOD WHAT ANSWER-FILE BODY-FILE OPTION…: one attempt; sets CODE, 000 when nobody answered.
+# Secrets are in files because everybody may read a command line.
+ask() {
   local options=(--silent --show-error --noproxy '*' --connect-timeout 20 --max-time 60
-    --request "$1" --header "@$STATE/headers" --output "$3" --write-out '%{http_code}')
+    --request "$1" --output "$3" --write-out '%{http_code}')
   [ ! -s "$CA" ] || options+=(--cacert "$CA")
-  [ -z "${4:-}" ] || options+=(--header 'Content-Type: application/json' --data-binary "@$4")
-  CODE=$(curl "${options[@]}" "$MAGNUMD_BOOTSTRAP_URL/bootstrap/v1/$NODE/$2") || CODE=000
+  [ -z "$4" ] || options+=(--header 'Content-Type: application/json' --data-binary "@$4")
+  CODE=$(curl "${options[@]}" "${@:5}" "$MAGNUMD_BOOTSTRAP_URL/bootstrap/v1/$NODE/$2") || CODE=000
+}
+
+# METHOD WHAT ANSWER-FILE [BODY-FILE]: the same as the node that this is.
+call() {
+  claim || return 0
+  ask "$1" "$2" "$3" "${4:-}" --cert "$IDENTITY/certificate.pem" --key "$IDENTITY/key.pem"
 }
 
 # The same until it is answered with success.
@@ -87,7 +133,6 @@ call_surely() {
       ;;
     *) # refused: only time or an operator can change that
       log "$1 $2: refused with $CODE: $(head -c 300 "$3" 2>/dev/null || true)"
-      [ "$PHASE" != booted ] || prove # Nova may have more to give by now
       wait=60
       ;;
     esac

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hyper::Method;
@@ -11,7 +11,9 @@ use hyper::header::{AUTHORIZATION, HeaderName};
 use magnumd::base::clock::{Clock, Timestamp};
 use magnumd::base::http::client::{Answer, HttpClient, HttpError, Outgoing};
 use magnumd::base::http::server::Door;
-use magnumd::base::http::tls::{Trust, pinned_client_config};
+use magnumd::base::http::tls::{
+    Trust, mutual_client_config, optional_client_verifier, pinned_client_config, server_config_for,
+};
 use magnumd::base::id::Entropy;
 use magnumd::base::points::Points;
 use magnumd::base::secret::{Sealer, Secret};
@@ -24,15 +26,17 @@ use magnumd::model::cluster_template::{ClusterTemplate, Coe};
 use magnumd::model::credential::Credential;
 use magnumd::model::facts::CloudFacts;
 use magnumd::model::node::{Node, Phase, PhaseState};
+use magnumd::model::node_key::{Holder, NodeKey};
 use magnumd::model::nodegroup::{DEFAULT_MASTER, DEFAULT_WORKER, MASTER, NodeGroup, WORKER};
 use magnumd::model::{ClusterId, NodeGroupId, TemplateId};
 use magnumd::openstack::{Accounts, Cloud, CloudSettings, Identity, Service, ServiceSettings};
 use magnumd::pki::enrolment::{Enrolment, EnrolmentKey};
+use magnumd::pki::identity::{Identity as NodeIdentity, key_of_request};
 use magnumd::pki::mill::{Keys, Mill};
-use magnumd::pki::{KeyPairPem, material};
+use magnumd::pki::{KeyPairPem, listener, material};
 use magnumd::store::{Change, Store};
 use serde_json::json;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
@@ -47,7 +51,12 @@ pub struct Place {
     pub store: Store,
     pub clock: Clock,
     pub address: SocketAddr,
+    /// Shows no certificate.
     client: HttpClient,
+    scheme: &'static str,
+    authority: KeyPairPem,
+    /// Of nodes that have made their first contact.
+    holders: Mutex<HashMap<String, HttpClient>>,
     pub cluster: Cluster,
 }
 
@@ -58,26 +67,56 @@ impl Place {
 
     /// With files that nodes may fetch.
     pub async fn offering(artifact_dir: Option<PathBuf>) -> Self {
+        Self::open(artifact_dir, "https").await
+    }
+
+    /// Without TLS, for whoever writes to the wire himself: nodes have their tokens only.
+    #[allow(dead_code, reason = "not every test that uses this file has one")]
+    pub async fn plain() -> Self {
+        Self::open(None, "http").await
+    }
+
+    async fn open(artifact_dir: Option<PathBuf>, scheme: &'static str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("state.redb"), Sealer::new(&[1; 32])).unwrap();
-        let clock = Clock::real();
+        let (clock, entropy) = (Clock::real(), Entropy::new());
         let conductor = conductor(&store, &clock);
         let stop = CancellationToken::new();
-        let door = Door::bind(([127, 0, 0, 1], 0).into(), limits()).await.unwrap();
+        let mut door = Door::bind(([127, 0, 0, 1], 0).into(), limits()).await.unwrap();
         let address = door.address().unwrap();
+        let authority = listener::authority(clock.now(), &entropy).unwrap();
+        if scheme == "https" {
+            let own = listener::certificate(&authority, "127.0.0.1", clock.now(), &entropy);
+            let (own, nodes) = (own.unwrap(), optional_client_verifier(&authority.pem).unwrap());
+            let tls = server_config_for(&own.pem, own.key.expose(), nodes).unwrap();
+            door = door.with_tls(watch::channel(Arc::new(tls)).1);
+        }
         let service = Bootstrap::new(Parts {
             store: store.clone(),
             conductor,
             enrolment: EnrolmentKey::new(&KEY),
+            authority: authority.clone(),
             clock: clock.clone(),
-            entropy: Entropy::new(),
+            entropy,
             artifact_dir,
         });
         tokio::spawn(door.serve(Arc::new(service), stop.clone()));
-        let client = HttpClient::new(pinned_client_config("").unwrap(), Duration::from_secs(5));
+        let tls = pinned_client_config(&authority.pem).unwrap();
+        let client = HttpClient::new(tls, Duration::from_secs(5));
         let cluster = add_cluster(&store, 7, clock.now()).await;
-        let _open = stop.drop_guard();
-        Self { _folder: folder, _open, store, clock, address, client, cluster }
+        let (_open, holders) = (stop.drop_guard(), Mutex::default());
+        Self {
+            _folder: folder,
+            _open,
+            store,
+            clock,
+            address,
+            client,
+            scheme,
+            authority,
+            holders,
+            cluster,
+        }
     }
 
     pub fn master(&self, index: u32) -> String {
@@ -107,8 +146,40 @@ impl Place {
         EnrolmentKey::new(&KEY).mint(&claims).expose().clone()
     }
 
-    /// As if Nova had confirmed it before.
+    /// As if Nova had confirmed it before, and it had been given its certificate.
     pub async fn bind(&self, name: &str, role: &str) {
+        self.bind_former(name, role).await;
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+        let holder = self.hold(self.cluster.id, name, &key, self.clock.now());
+        let free = NodeKey::free(self.cluster.id, name.to_owned());
+        let key = NodeKey { holder: Some(holder), ..free };
+        self.store.commit(Change::new().put(&key)).await.unwrap();
+    }
+
+    /// Speaks for the node with this key from now on, whatever is on record, and with a
+    /// certificate that says it was given at `since`.
+    pub fn hold(
+        &self,
+        cluster: ClusterId,
+        name: &str,
+        key: &rcgen::KeyPair,
+        since: Timestamp,
+    ) -> Holder {
+        let asked = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        let request = asked.serialize_request(key).unwrap().pem().unwrap();
+        let (node, instance) = (name.to_owned(), INSTANCE.to_owned());
+        let identity = NodeIdentity { cluster, node, instance, since };
+        let pem = identity.issue(&self.authority, &request, &Entropy::new()).unwrap();
+        let secret = Secret::new(key.serialize_pem());
+        let tls = mutual_client_config(&self.authority.pem, &pem, &secret).unwrap();
+        let client = HttpClient::new(tls, Duration::from_secs(5));
+        self.holders.lock().unwrap().insert(name.to_owned(), client);
+        let key = key_of_request(&request).unwrap();
+        Holder { instance: INSTANCE.to_owned(), key, certificate: pem, since }
+    }
+
+    /// As a magnumd did that knew no keys of nodes.
+    pub async fn bind_former(&self, name: &str, role: &str) {
         let now = self.clock.now();
         let node = Node {
             cluster_id: self.cluster.id,
@@ -137,21 +208,40 @@ impl Place {
     }
 
     pub fn ask(&self, node: &str, errand: &str, token: &str) -> Outgoing {
-        let is_read = errand == "bundle" || errand.starts_with("artifact/");
+        let is_read = errand == "bundle" || errand == "duty" || errand.starts_with("artifact/");
         let method = if is_read { Method::GET } else { Method::POST };
-        let url = format!("http://{}/bootstrap/v1/{node}/{errand}", self.address);
+        let url = self.url(&format!("/bootstrap/v1/{node}/{errand}"));
         Outgoing::new(method, url)
             .header(AUTHORIZATION, &format!("Bearer {token}"))
             .header(HeaderName::from_static("x-magnumd-instance"), INSTANCE)
             .deadline(Duration::from_secs(20))
     }
 
+    pub fn url(&self, path: &str) -> String {
+        format!("{}://{}{path}", self.scheme, self.address)
+    }
+
+    /// With the certificate of the node that the path names, if it has one.
     pub async fn send(&self, ask: Outgoing) -> Answer {
         self.try_send(ask).await.unwrap()
     }
 
+    /// Without a certificate.
+    pub async fn send_bare(&self, ask: Outgoing) -> Answer {
+        self.client.send(ask).await.unwrap()
+    }
+
+    /// With the certificate of another node.
+    #[allow(dead_code, reason = "not every test that uses this file has one")]
+    pub async fn send_as(&self, node: &str, ask: Outgoing) -> Answer {
+        let client = self.holders.lock().unwrap()[node].clone();
+        client.send(ask).await.unwrap()
+    }
+
     pub async fn try_send(&self, ask: Outgoing) -> Result<Answer, HttpError> {
-        self.client.send(ask).await
+        let node = ask.url.split("/bootstrap/v1/").nth(1).and_then(|rest| rest.split('/').next());
+        let held = node.and_then(|node| self.holders.lock().unwrap().get(node).cloned());
+        held.unwrap_or_else(|| self.client.clone()).send(ask).await
     }
 
     /// Reports; answers the status.

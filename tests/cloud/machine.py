@@ -159,7 +159,9 @@ class Machine(threading.Thread):
         self.address = next((a["addr"] for net in server["addresses"].values() for a in net
                              if a.get("OS-EXT-IPS:type") != "floating"), "127.0.0.1")
         self.is_master = environment["MAGNUMD_NODE_ROLE"] == "master"
-        self.tls = ssl.create_default_context(cadata=ca) if ca else None
+        self.ca = ca
+        # The key and the certificate of the first contact, kept as on the machine's disk.
+        self.identity = play.disk(key)
         self.gone = threading.Event()
         self.resumed = resumed  # before this program was started
         self.asks_for_all = False  # whether every certificate is asked for, not only etcd's
@@ -175,21 +177,70 @@ class Machine(threading.Thread):
         if self.gone.wait(seconds):
             raise Gone
 
-    def once(self, method, call, body=None, node=None, token=None):
-        """One call of the bootstrap interface; its body."""
+    def tls(self, own):
+        """With its own certificate, or without."""
+        context = ssl.create_default_context(cadata=self.ca)
+        if own:
+            context.load_cert_chain(self.identity / "certificate.pem", self.identity / "key.pem")
+        return context
+
+    def claim(self):
+        """First contact: a certificate for a key that is on the disk before it is shown."""
+        if (self.identity / "certificate.pem").exists():
+            return
+        key, request = self.identity / "key.pem", self.identity / "request.pem"
+        if not key.exists():
+            openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", key)
+            key.chmod(0o600)
+        openssl("req", "-new", "-key", key, "-subj", f"/CN={self.node}", "-out", request)
+        asked = {"csr": request.read_text()}
+        certificate = json.loads(self.call("POST", "claim", asked, by="token"))["certificate"]
+        insist(openssl("x509", "-noout", "-pubkey", text=certificate)
+               == openssl("pkey", "-in", key, "-pubout"),
+               "the claim was answered with a certificate for another key")
+        insist(json.loads(self.call("POST", "claim", asked, by="token"))["certificate"]
+               == certificate, "the same claim again has another answer")
+        (self.identity / "certificate.pem").write_text(certificate)
+        self.must_not_open()
+
+    def must_not_open(self):
+        """What the token opens no more, and the certificate does not open."""
+        for what, method, call, body, how, statuses in (
+                ("the bundle by its token", "GET", "bundle", None, {"by": "token"}, (403,)),
+                ("a duty by its token", "GET", "duty", None, {"by": "token"}, (403,)),
+                ("another node's bundle", "GET", "bundle", None, {"node": "no-such-node"}, (403,)),
+                ("a bundle for nothing", "GET", "bundle", None, {"by": "nothing"}, (401,))):
+            self.refused(what, method, call, body, statuses, **how)
+
+    def refused(self, what, method, call, body, statuses, **how):
+        try:
+            self.call(method, call, body, **how)
+        except Refused as refusal:
+            insist(refusal.status in statuses,
+                   f"{what} was refused with {refusal}, expected {statuses}")
+        else:
+            raise Wrong(f"{self.node} was given {what}")
+
+    def once(self, method, call, body=None, node=None, token=None, by="key"):
+        """One call of the bootstrap interface; its body. By its own key, its token or nothing."""
         url = f"{self.environment['MAGNUMD_BOOTSTRAP_URL']}/bootstrap/v1/{node or self.node}/{call}"
-        token = token or self.environment["MAGNUMD_ENROLMENT_TOKEN"]
-        headers = {"Authorization": f"Bearer {token}", "X-Magnumd-Instance": self.instance}
+        headers = {}
+        if by == "token":
+            token = token or self.environment["MAGNUMD_ENROLMENT_TOKEN"]
+            headers = {"Authorization": f"Bearer {token}", "X-Magnumd-Instance": self.instance}
         if body is not None:
             headers["Content-Type"] = "application/json"
             body = json.dumps(body).encode()
-        handlers = [urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=self.tls)]
+        handlers = [urllib.request.ProxyHandler({}),
+                    urllib.request.HTTPSHandler(context=self.tls(by == "key"))]
         request = urllib.request.Request(url, body, headers, method=method)
         with urllib.request.build_opener(*handlers).open(request, timeout=60) as answer:
             return answer.read()
 
     def call(self, method, call, body=None, **other):
         """The same, asked again for as long as magnumd is away or not ready to answer."""
+        if other.get("by", "key") == "key":
+            self.claim()
         said = None
         while True:
             delay = 1.0
@@ -289,17 +340,12 @@ class Machine(threading.Thread):
         """What a worker must be refused: a master's certificate, another node's name, no token."""
         wish = {"purpose": "etcd-client", "csr": self.request(directory)}
         own = {"purpose": "kubelet", "csr": wish["csr"]}
-        for what, body, other, status in (
+        for what, body, how, status in (
                 ("a master's certificate", wish, {}, 403),
                 ("a certificate for a node that is not ours", own, {"node": "no-such-node"}, 403),
-                ("a certificate with a forged token", own, {"token": "forged"}, 401)):
-            try:
-                self.call("POST", "csr", body, **other)
-            except Refused as refusal:
-                insist(refusal.status == status,
-                       f"{what} was refused with {refusal}, expected {status}")
-            else:
-                raise Wrong(f"a worker was given {what}")
+                ("a certificate by its token", own, {"by": "token"}, 403),
+                ("a certificate with a forged token", own, {"by": "token", "token": "forged"}, 401)):
+            self.refused(what, "POST", "csr", body, (status,), **how)
 
     def etcd(self):
         url = self.environment.get("MAGNUMD_ETCD_DISCOVERY_URL")
@@ -373,6 +419,10 @@ class Machine(threading.Thread):
             if not (data := self.call("GET", "duty")):
                 continue
             files = unpacked(data)
+            if sorted(files) == ["duty.sh"]:
+                # magnumd was restored from before the end of the first boot.
+                self.report("ready", "done")
+                continue
             insist("work.sh" in files and "duty.env" in files, f"a duty has only {sorted(files)}")
             said = variables(files["duty.env"])
             kind, number = said["DUTY_KIND"], int(said["DUTY_NUMBER"])

@@ -5,7 +5,9 @@
 
 mod addons;
 mod golden;
+mod kit;
 mod matrix;
+mod metadata;
 mod refusals;
 mod schema;
 mod scripts;

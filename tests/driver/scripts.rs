@@ -237,9 +237,13 @@ fn first_boot_reports_and_fetches_its_bundle() {
     header.set_mode(0o755);
     header.set_cksum();
     tar.append_data(&mut header, "setup.sh", &setup[..]).unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["k1".to_owned()]).unwrap();
+    let claimed = serde_json::json!({ "certificate": made.cert.pem().trim_end() });
+    let claimed = claimed.to_string().into_bytes();
     let server = serve(
         listener,
         vec![
+            ("200 OK", claimed),
             ("204 No Content", Vec::new()),
             ("503 Service Unavailable", b"{}".to_vec()),
             ("200 OK", tar.into_inner().unwrap()),
@@ -292,27 +296,55 @@ fn first_boot_reports_and_fetches_its_bundle() {
     assert_eq!(
         lines,
         [
+            format!("POST {node}/claim HTTP/1.1"),
             format!("POST {node}/status HTTP/1.1"),
             format!("GET {node}/bundle HTTP/1.1"),
             format!("GET {node}/bundle HTTP/1.1"),
             format!("POST {node}/status HTTP/1.1"),
         ]
     );
-    for request in &seen {
-        assert!(request.head.contains("Authorization: Bearer token-worker"), "{}", request.head);
-        assert!(request.head.contains(&format!("X-Magnumd-Instance: {instance}")));
+    let claim = &seen[0];
+    assert!(claim.head.contains("Authorization: Bearer token-worker"), "{}", claim.head);
+    assert!(claim.head.contains(&format!("X-Magnumd-Instance: {instance}")));
+    let asked: serde_json::Value = serde_json::from_str(&claim.body).unwrap();
+    assert!(asked["csr"].as_str().unwrap().starts_with("-----BEGIN CERTIFICATE REQUEST-----\n"));
+    for request in &seen[1..] {
+        assert!(!request.head.contains("Authorization"), "the token's time is over");
     }
     // Where it is asked who the node is, and no longer than that.
     let proves = |s: &Seen| s.head.contains("X-Magnumd-Vendor-Secret: a_B-9\r\n");
-    assert_eq!(seen.iter().map(proves).collect::<Vec<_>>(), [true, true, true, false]);
+    assert_eq!(seen.iter().map(proves).collect::<Vec<_>>(), [true, false, false, false, false]);
     assert!(!log.contains("a_B-9"), "the secret stays out of the log");
-    let first: serde_json::Value = serde_json::from_str(&seen[0].body).unwrap();
+    let identity = root.path().join("var/lib/magnumd/identity");
+    let kept = fs::read_to_string(identity.join("certificate.pem")).unwrap();
+    assert_eq!(kept.trim_end(), made.cert.pem().trim_end());
+    let mode = fs::metadata(identity.join("key.pem")).unwrap();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode.permissions()) & 0o777, 0o600);
+    let left = fs::read_dir(&identity).unwrap().map(|e| e.unwrap().file_name());
+    let mut left: Vec<String> = left.map(|name| name.into_string().unwrap()).collect();
+    left.sort();
+    assert_eq!(left, ["certificate.pem", "key.pem"], "neither token nor vendor secret stays");
+    let first: serde_json::Value = serde_json::from_str(&seen[1].body).unwrap();
     assert_eq!((&first["phase"], &first["state"]), (&"booted".into(), &"started".into()));
-    let last: serde_json::Value = serde_json::from_str(&seen[3].body).unwrap();
+    let last: serde_json::Value = serde_json::from_str(&seen[4].body).unwrap();
     assert_eq!((&last["phase"], &last["state"]), (&"ready".into(), &"done".into()));
     assert_eq!(last["message"], "a \"b\"");
     assert!(last["log_tail"].as_str().unwrap().contains("GET bundle: 503, trying again"));
     assert!(!log.contains("token-worker"), "the token stays out of the log");
+}
+
+/// Every driver whose nodes show the token makes first contact as magnumd's kit does for older ones.
+#[test]
+fn every_library_makes_first_contact_alike() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("templates");
+    let mut seen = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path().join("lib.sh");
+        let Ok(text) = fs::read_to_string(&path) else { continue };
+        assert!(text.contains(magnumd::bootstrap::CLAIM), "{}", path.display());
+        seen += 1;
+    }
+    assert!(seen >= 3, "{seen}");
 }
 
 /// The vendor secret as the scripts of every driver find it: on the config drive, else at the
@@ -336,7 +368,8 @@ fn a_node_finds_what_nova_gave_it() {
     for name in ["k8s_kubeadm_v1", "k8s_fedora_coreos_v1", "swarm_mode_v1"] {
         let library = templates.join(name).join("lib.sh");
         let header = || {
-            let script = "set -euo pipefail; shopt -s inherit_errexit; . \"$0\"; prove; prove";
+            let script =
+                "set -euo pipefail; shopt -s inherit_errexit; . \"$0\"; identify; claim_headers";
             let done = Command::new("bash")
                 .args(["-c", script])
                 .arg(&library)
@@ -345,7 +378,8 @@ fn a_node_finds_what_nova_gave_it() {
                 .output()
                 .unwrap();
             assert!(done.status.success(), "{name}: {}", String::from_utf8_lossy(&done.stderr));
-            let headers = fs::read_to_string(root.path().join("var/lib/magnumd/headers")).unwrap();
+            let headers = String::from_utf8(done.stdout).unwrap();
+            assert!(headers.starts_with("Authorization: Bearer t\n"), "{name}: {headers}");
             let lines = headers.lines().filter_map(|l| l.strip_prefix("X-Magnumd-Vendor-Secret: "));
             lines.map(str::to_owned).collect::<Vec<_>>()
         };

@@ -126,7 +126,7 @@ fn bootstrap() {
 }
 
 async fn fuzz_bootstrap(mut run: Run) {
-    let place = Place::new().await;
+    let place = Place::plain().await;
     let corpus = Corpus::read(&Names { template: "t", cluster: "c", project: "p" });
     let (master, worker) = (place.master(0), place.worker(0));
     let mut wire = Wire::to(place.address);
@@ -134,8 +134,8 @@ async fn fuzz_bootstrap(mut run: Run) {
     while let Some((case, mut dice)) = run.next() {
         if case % 100 == 0 {
             // As good as new: a node that is ready is refused all it has had.
-            place.bind(&master, "master").await;
-            place.bind(&worker, "worker").await;
+            place.bind_former(&master, "master").await;
+            place.bind_former(&worker, "worker").await;
         }
         let (node, token) = match dice.below(2) {
             0 => (&master, place.master_token(0)),

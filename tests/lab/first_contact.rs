@@ -12,11 +12,13 @@ use serde_json::{Value, json};
 
 use crate::harness::{Lab, PATIENCE, Running};
 
-/// What a reader found out about a master that boots.
-struct Loot {
-    node: String,
-    token: String,
-    server: String,
+/// What a reader found out about a master.
+pub struct Loot {
+    pub node: String,
+    pub token: String,
+    pub server: String,
+    /// A request for a key of his own.
+    csr: String,
 }
 
 /// All texts in a document.
@@ -30,7 +32,7 @@ fn texts(value: &Value) -> Vec<&str> {
 }
 
 /// Reads Heat and Nova until they show all that user data say of the master.
-async fn loot(lab: &Lab, daemon: &Running, uuid: &str) -> Loot {
+pub async fn loot(lab: &Lab, daemon: &Running, uuid: &str) -> Loot {
     let reader = lab.token("reader").await;
     let cluster = daemon.until(&reader, uuid, |c| !c["stack_id"].is_null()).await;
     let (stack, _) = lab.stack(&reader, &cluster).await;
@@ -53,35 +55,59 @@ async fn loot(lab: &Lab, daemon: &Running, uuid: &str) -> Loot {
         let server = &shown["servers"][0];
         if let (Some(token), Some(id)) = (token, server["id"].as_str()) {
             let node = server["name"].as_str().unwrap().to_owned();
-            return Loot { node, token, server: id.to_owned() };
+            return Loot { node, token, server: id.to_owned(), csr: request() };
         }
         assert!(began.elapsed() < PATIENCE, "a reader is shown no token: {shown}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
+/// PEM, for a key that is drawn for it.
+pub fn request() -> String {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let asked = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    asked.serialize_request(&key).unwrap().pem().unwrap()
+}
+
 impl Loot {
-    /// Asks for the master's bundle, in its name.
-    async fn bundle(&self, daemon: &Running, from: Ipv4Addr, secret: Option<&str>) -> Answer {
+    /// Claims the master's name.
+    pub async fn claim(&self, daemon: &Running, from: Ipv4Addr, secret: Option<&str>) -> Answer {
+        let body = json!({ "csr": self.csr });
+        self.ask(daemon, from, Method::POST, "claim", Some(body), secret).await
+    }
+
+    /// Asks in the master's name.
+    pub async fn ask(
+        &self,
+        daemon: &Running,
+        from: Ipv4Addr,
+        method: Method,
+        errand: &str,
+        body: Option<Value>,
+        secret: Option<&str>,
+    ) -> Answer {
         let anyone = Trust { ca_files: Vec::new(), insecure: true };
         let tls = tls::client_config(&anyone).unwrap();
         let source = Some(IpAddr::V4(from));
         let client = HttpClient::from_source(tls, Duration::from_secs(5), source);
         let url =
-            format!("https://{}/bootstrap/v1/{}/bundle", daemon.addresses.bootstrap, self.node);
-        let mut asked = Outgoing::new(Method::GET, url)
+            format!("https://{}/bootstrap/v1/{}/{errand}", daemon.addresses.bootstrap, self.node);
+        let mut asked = Outgoing::new(method, url)
             .header(AUTHORIZATION, &format!("Bearer {}", self.token))
             .header(HeaderName::from_static("x-magnumd-instance"), &self.server);
         if let Some(secret) = secret {
             asked = asked.header(HeaderName::from_static("x-magnumd-vendor-secret"), secret);
         }
+        if let Some(body) = &body {
+            asked = asked.json(body);
+        }
         client.send(asked).await.unwrap()
     }
 }
 
-const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 99);
+pub const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 99);
 
-fn said(answer: &Answer) -> String {
+pub fn said(answer: &Answer) -> String {
     let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     body["error"]["message"].as_str().unwrap_or_default().to_owned()
 }
@@ -112,7 +138,7 @@ async fn a_reader_is_no_master_and_the_master_is() {
     let own =
         lab.cloud.seen_from(&loot.server).expect("the lab's public network is on this machine");
     let forged = "A".repeat(43);
-    let answer = loot.bundle(&daemon, ELSEWHERE, None).await;
+    let answer = loot.claim(&daemon, ELSEWHERE, None).await;
     assert_eq!(answer.status, StatusCode::FORBIDDEN, "{answer:?}");
     assert!(said(&answer).contains("comes from 127.0.0.99"), "{}", said(&answer));
     assert!(!said(&answer).contains(&own.to_string()), "not for whoever asks: {}", said(&answer));
@@ -122,8 +148,8 @@ async fn a_reader_is_no_master_and_the_master_is() {
     assert_eq!(again.header("retry-after"), Some("5"));
     // Not from beside it, nor from the right place with the wrong secret.
     let beside = Ipv4Addr::from_bits(own.to_bits() ^ 1);
-    assert_eq!(loot.bundle(&daemon, beside, None).await.status, StatusCode::FORBIDDEN);
-    let answer = loot.bundle(&daemon, own, Some(&forged)).await;
+    assert_eq!(loot.claim(&daemon, beside, None).await.status, StatusCode::FORBIDDEN);
+    let answer = loot.claim(&daemon, own, Some(&forged)).await;
     assert_eq!(answer.status, StatusCode::FORBIDDEN, "{}", said(&answer));
     let refused = |c: &Value| {
         c["status_reason"]
@@ -152,15 +178,15 @@ async fn several_readers_at_once_claim_nothing() {
     let from = |n: u8| Ipv4Addr::new(127, 0, 0, n);
     let forged = "A".repeat(43);
     let (a, b, c, d) = tokio::join!(
-        loot.bundle(&daemon, from(91), None),
-        loot.bundle(&daemon, from(92), None),
-        loot.bundle(&daemon, from(92), Some(&forged)),
-        loot.bundle(&daemon, own, Some(&forged)),
+        loot.claim(&daemon, from(91), None),
+        loot.claim(&daemon, from(92), None),
+        loot.claim(&daemon, from(92), Some(&forged)),
+        loot.claim(&daemon, own, Some(&forged)),
     );
     for answer in [a, b, c, d] {
         assert_eq!(answer.status, StatusCode::FORBIDDEN, "{}", said(&answer));
     }
-    let master = loot.bundle(&daemon, own, None).await;
+    let master = loot.claim(&daemon, own, None).await;
     assert_eq!(master.status, StatusCode::OK, "{}", said(&master));
     daemon.end().await;
 }
@@ -175,7 +201,7 @@ async fn nobody_is_let_in_while_the_cloud_cannot_be_asked() {
     let own = lab.cloud.seen_from(&loot.server).unwrap();
     for service in ["nova", "neutron"] {
         lab.cloud.stop_service(service);
-        let answer = loot.bundle(&daemon, own, None).await;
+        let answer = loot.claim(&daemon, own, None).await;
         assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{service}: {}", said(&answer));
         assert_eq!(answer.header("retry-after"), Some("5"));
         lab.cloud.start_service(service);
@@ -183,7 +209,7 @@ async fn nobody_is_let_in_while_the_cloud_cannot_be_asked() {
     }
     let began = Instant::now();
     loop {
-        let answer = loot.bundle(&daemon, own, None).await;
+        let answer = loot.claim(&daemon, own, None).await;
         if answer.status == StatusCode::OK {
             break;
         }
@@ -229,7 +255,7 @@ async fn vendor_data_are_enough_and_can_be_required() {
     let token = lab.token("demo").await;
     let uuid = daemon.create(&token, "k1").await;
     let loot = loot(&lab, &daemon, &uuid).await;
-    let answer = loot.bundle(&daemon, ELSEWHERE, None).await;
+    let answer = loot.claim(&daemon, ELSEWHERE, None).await;
     assert_eq!(answer.status, StatusCode::FORBIDDEN, "{answer:?}");
     assert!(said(&answer).contains("vendor data"), "{}", said(&answer));
     let nova = service_token(&lab).await;
@@ -237,7 +263,7 @@ async fn vendor_data_are_enough_and_can_be_required() {
     let (status, given) = vendor_data(&lab, &daemon, &nova, other).await;
     assert_eq!(status, StatusCode::OK, "{given}");
     let theirs = given["secret"].as_str().unwrap();
-    let answer = loot.bundle(&daemon, ELSEWHERE, Some(theirs)).await;
+    let answer = loot.claim(&daemon, ELSEWHERE, Some(theirs)).await;
     assert_eq!(answer.status, StatusCode::FORBIDDEN, "the secret of another server: {answer:?}");
     // The worker booted when Nova did not ask yet; the metadata service has it by now.
     lab.cloud.give_vendor_data(true);

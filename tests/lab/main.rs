@@ -18,6 +18,7 @@ mod harness;
 mod health;
 mod inline;
 mod keeping;
+mod keys;
 mod late;
 mod members;
 mod nodegroups;

@@ -32,7 +32,7 @@ esac
 exec /usr/bin/mount "$@"
 """
 # What would reach through to the kernel that all machines share.
-HARMLESS = ("modprobe", "swapoff")
+HARMLESS = ("modprobe", "swapoff", "nft")
 UNITS = {
     "containerd": "[Service]\nExecStart=/usr/local/bin/containerd\nRestart=always\nRestartSec=5\n",
     # As kubeadm's package has it, and images made for it.

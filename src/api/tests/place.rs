@@ -267,6 +267,7 @@ pub fn request(method: Method, path: &str, how: &[(&str, &str)], body: &[u8]) ->
         path: path.to_owned(),
         query,
         headers,
+        certificate: None,
         peer: "127.0.0.1:1".parse().unwrap(),
         since: std::time::Instant::now(),
         body: Ok(Bytes::copy_from_slice(body)),

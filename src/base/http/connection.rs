@@ -130,7 +130,7 @@ impl<S: Service> Connection<S> {
         let pace = Pace::new(Arc::clone(&self.crowd));
         let wire = |stream| Wire::new(stream, Arc::clone(&pace));
         let Some(config) = self.tls.take() else {
-            return self.speak(wire(stream), begins == PREFACE, pace).await;
+            return self.speak(wire(stream), begins == PREFACE, None, pace).await;
         };
         if begins.first() != Some(&HANDSHAKE) {
             return refuse_plaintext(stream, peer).await;
@@ -138,8 +138,11 @@ impl<S: Service> Connection<S> {
         let handshake = TlsAcceptor::from(config).accept(wire(stream));
         match timeout(self.limits.header_time, handshake).await {
             Ok(Ok(stream)) => {
-                let is_two = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                self.speak(stream, is_two, pace).await;
+                let session = stream.get_ref().1;
+                let is_two = session.alpn_protocol() == Some(b"h2");
+                let shown = session.peer_certificates().and_then(|chain| chain.first());
+                let certificate = shown.map(|leaf| Arc::from(leaf.as_ref()));
+                self.speak(stream, is_two, certificate, pace).await;
             }
             Ok(Err(error)) => debug!(%peer, %error, "TLS handshake failed"),
             Err(_) => debug!(%peer, "TLS handshake timed out"),
@@ -150,6 +153,7 @@ impl<S: Service> Connection<S> {
         self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         is_two: bool,
+        certificate: Option<Arc<[u8]>>,
         pace: Arc<Pace>,
     ) {
         let Self { service, limits, peer, accepted, protocols, closing, .. } = self;
@@ -167,7 +171,7 @@ impl<S: Service> Connection<S> {
             used.cancel();
             asking.notify_one();
             let (service, figures) = (Arc::clone(&service), counted.clone());
-            let stop = stop.clone();
+            let (stop, certificate) = (stop.clone(), certificate.clone());
             // On its own in the heap: HTTP/2 keeps the place of what answers a request for as
             // long as the answer waits to be taken, and this is several times as large.
             Box::pin(async move {
@@ -177,7 +181,8 @@ impl<S: Service> Connection<S> {
                     Some(route) => (route, service.stream(request, origin).await),
                     None => {
                         let mut reserved = reserved;
-                        let request = read(request, &limits, origin, &mut reserved).await;
+                        let mut request = read(request, &limits, origin, &mut reserved).await;
+                        request.certificate = certificate;
                         began = Instant::now();
                         (service.route(&request), service.handle(request).await)
                     }
@@ -321,6 +326,7 @@ async fn read(
         query: parts.uri.query().map(ToOwned::to_owned),
         headers: parts.headers,
         peer: origin.peer,
+        certificate: None,
         since: origin.since,
         body,
     }

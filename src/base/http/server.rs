@@ -33,6 +33,9 @@ pub struct Request {
     pub query: Option<String>,
     pub headers: HeaderMap,
     pub peer: SocketAddr,
+    /// The client's certificate in DER, if it showed one: signed by an authority that the door
+    /// believes, and its key is the client's.
+    pub certificate: Option<Arc<[u8]>>,
     /// When the connection was made, or the request before this one had been read.
     pub since: Instant,
     pub body: Result<Bytes, BodyError>,

@@ -131,6 +131,15 @@ pub fn client_verifier(pem: &str) -> Result<Arc<dyn ClientCertVerifier>, TlsErro
     WebPkiClientVerifier::builder_with_provider(roots, provider()).build().map_err(settings)
 }
 
+/// Accepts clients that show no certificate too; of those that show one, only of those in `pem`.
+pub fn optional_client_verifier(pem: &str) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let roots = Arc::new(pinned(pem)?);
+    WebPkiClientVerifier::builder_with_provider(roots, provider())
+        .allow_unauthenticated()
+        .build()
+        .map_err(settings)
+}
+
 /// Like [`server_config`], for clients that `clients` accepts.
 pub fn server_config_for(
     chain_pem: &str,

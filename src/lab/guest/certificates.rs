@@ -6,6 +6,7 @@ use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PublicKeyData
 use x509_parser::pem::parse_x509_pem;
 
 /// A key with the request for its certificate.
+#[derive(Debug)]
 pub(super) struct Wanted {
     key: KeyPair,
     pub csr: String,

@@ -34,8 +34,17 @@ impl Node<'_> {
             if answer.status == StatusCode::NO_CONTENT {
                 continue;
             }
-            let given = Bundle::unpack(&answer.body)
-                .and_then(|files| Ok((variables(files.text("duty.env")?)?, files)));
+            let given = Bundle::unpack(&answer.body);
+            if given.as_ref().is_ok_and(|files| self.learns(files)) {
+                self.plan.claims = true;
+                continue;
+            }
+            if given.as_ref().is_ok_and(|files| files.text("duty.env").is_err()) {
+                // There is nothing to do but to say where it stands.
+                self.report_ready(client).await;
+                continue;
+            }
+            let given = given.and_then(|files| Ok((variables(files.text("duty.env")?)?, files)));
             let (env, files) = match given {
                 Ok(given) => given,
                 Err(reason) => {

@@ -16,7 +16,7 @@ mod node;
 pub(super) mod swarm;
 pub(super) mod user_data;
 
-pub(super) use node::Disk;
+pub(super) use node::{Disk, Identity};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,7 +74,10 @@ async fn live(world: &Arc<World>, id: &str, power: &CancellationToken) {
         };
         let ports = state.network.ports.values().filter(|p| p.device_id == id);
         let address = ports.flat_map(|p| &p.fixed).map(|(_, address)| *address).next();
-        let plan = user_data::parse(&server.user_data);
+        let mut plan = user_data::parse(&server.user_data);
+        if let (true, Ok(plan)) = (server.is_of_before, &mut plan) {
+            plan.claims = false;
+        }
         (server.name.clone(), address, plan, server.disk.clone())
     };
     let node = |name, address, plan| {

@@ -7,12 +7,14 @@ use std::time::Duration;
 use hyper::header::{AUTHORIZATION, HeaderName};
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::base::http::client::{Answer, HttpClient, Outgoing};
-use crate::base::http::tls::{Trust, client_config, pinned_client_config};
+use crate::base::http::tls::{Trust, client_config, mutual_client_config, pinned_client_config};
+use crate::base::secret::Secret;
 
 use super::super::compute::Server;
 use super::super::fault::GuestHarm;
@@ -49,6 +51,8 @@ pub(super) struct Node<'i> {
     pub(super) name: String,
     pub(super) address: Option<Ipv4Addr>,
     pub(super) plan: Plan,
+    /// With the certificate of its first contact.
+    own: OnceCell<Line>,
     log: Vec<String>,
     /// `vendor_data2.json`, once it was read.
     vendor_data: OnceLock<Value>,
@@ -68,6 +72,19 @@ pub(in super::super) struct Disk {
     trusted: Vec<String>,
 }
 
+/// The key that a server has drawn, and what it was given for it.
+#[derive(Clone, Debug)]
+pub(in super::super) struct Identity {
+    wanted: Arc<Wanted>,
+    certificate: Option<String>,
+}
+
+impl Identity {
+    pub(in super::super) fn without_certificate(self) -> Self {
+        Self { certificate: None, ..self }
+    }
+}
+
 /// The boot ends here: the sentence was reported, or there is nobody to report to.
 struct Ended;
 
@@ -81,7 +98,7 @@ impl<'i> Node<'i> {
         plan: Plan,
     ) -> Self {
         let (log, bundle, services) = (Vec::new(), Bundle::default(), JoinSet::new());
-        let (vendor_data, issued) = (OnceLock::new(), None);
+        let (own, vendor_data, issued) = (OnceCell::new(), OnceLock::new(), None);
         Self {
             world,
             instance,
@@ -89,6 +106,7 @@ impl<'i> Node<'i> {
             name,
             address,
             plan,
+            own,
             log,
             vendor_data,
             bundle,
@@ -218,8 +236,15 @@ impl<'i> Node<'i> {
     }
 
     async fn fetch_bundle(&mut self, client: &Line) -> Result<String, String> {
-        let answer = self.call(client, Method::GET, "bundle", None).await;
-        self.bundle = Bundle::unpack(&answer.body)?;
+        self.bundle = Bundle::default();
+        while self.bundle.count() == 0 {
+            let answer = self.call(client, Method::GET, "bundle", None).await;
+            self.bundle = Bundle::unpack(&answer.body)?;
+            if self.learns(&self.bundle) {
+                self.plan.claims = true;
+                self.bundle = Bundle::default();
+            }
+        }
         Ok(format!("{} files", self.bundle.count()))
     }
 
@@ -314,6 +339,17 @@ impl<'i> Node<'i> {
         self.call(client, Method::POST, "status", Some(body)).await;
     }
 
+    /// Whether these files are no bundle and no duty, but how to make first contact by key: for
+    /// nodes whose user data is older than that.
+    pub(super) fn learns(&self, files: &Bundle) -> bool {
+        !self.plan.claims && files.text("claim.sh").is_ok()
+    }
+
+    /// Reports once more that it is ready, as [`Self::run`] ends with.
+    pub(super) async fn report_ready(&mut self, client: &Line) {
+        self.report(client, "ready", "done", "").await;
+    }
+
     /// What Nova gave the server for us: on its config drive, or, `again`, what the metadata
     /// service has by now.
     async fn vendor_secret(&self, again: bool) -> Option<String> {
@@ -327,7 +363,8 @@ impl<'i> Node<'i> {
         found
     }
 
-    /// Asks until the answer is a success, as the first-boot script does.
+    /// Asks until the answer is a success, as the first-boot script does; with a certificate,
+    /// which it asks for first.
     pub(super) async fn call(
         &self,
         client: &Line,
@@ -335,14 +372,84 @@ impl<'i> Node<'i> {
         what: &str,
         body: Option<Value>,
     ) -> Answer {
+        if !self.plan.claims {
+            return self.insist(client, true, method, what, body).await;
+        }
+        let own = self.own.get_or_init(|| self.claim(client)).await;
+        self.insist(own, false, method, what, body).await
+    }
+
+    /// First contact: the token for a certificate of a key that is drawn here, and is on the disk
+    /// before it is shown.
+    async fn claim(&self, client: &Line) -> Line {
+        loop {
+            match self.claimed(client).await {
+                Ok(own) => return own,
+                Err(reason) => warn!(name = self.name, reason, "a guest's first contact failed"),
+            }
+            self.world.clock.sleep(LONGEST_PAUSE).await;
+        }
+    }
+
+    async fn claimed(&self, client: &Line) -> Result<Line, String> {
+        let kept = self.kept(|identity| identity.clone()).flatten();
+        let Identity { wanted, certificate } = match kept {
+            Some(kept) => kept,
+            None => {
+                let wanted = certificates::request("claim", &self.name, None)?;
+                Identity { wanted: Arc::new(wanted), certificate: None }
+            }
+        };
+        let keep = |certificate: Option<String>| {
+            let wanted = Arc::clone(&wanted);
+            self.kept(|identity| *identity = Some(Identity { wanted, certificate }))
+        };
+        let certificate = match certificate {
+            Some(certificate) => certificate,
+            None => {
+                keep(None);
+                let body = json!({"csr": wanted.csr});
+                let answer = self.insist(client, true, Method::POST, "claim", Some(body)).await;
+                let body: Value = serde_json::from_slice(&answer.body)
+                    .map_err(|e| format!("the answer to a claim is not JSON: {e}"))?;
+                body["certificate"].as_str().unwrap_or_default().to_owned()
+            }
+        };
+        let ca = self.plan.ca.as_deref().ok_or("without TLS no certificate can be shown")?;
+        wanted.check(&certificate, ca)?;
+        let tls = mutual_client_config(ca, &certificate, &Secret::new(wanted.key_pem()));
+        let line = Line::new(tls.map_err(|e| e.to_string())?);
+        keep(Some(certificate));
+        Ok(line)
+    }
+
+    /// What is on the server's disk of who it is.
+    fn kept<T>(&self, look: impl FnOnce(&mut Option<Identity>) -> T) -> Option<T> {
+        let mut state = self.world.lock();
+        state.compute.servers.get_mut(self.instance).map(|server| look(&mut server.identity))
+    }
+
+    async fn insist(
+        &self,
+        client: &Line,
+        with_token: bool,
+        method: Method,
+        what: &str,
+        body: Option<Value>,
+    ) -> Answer {
         let url = format!("{}/bootstrap/v1/{}/{what}", self.plan.url, self.name);
         let mut pause = FIRST_PAUSE;
-        let mut secret = self.vendor_secret(false).await;
+        let mut secret = match with_token {
+            true => self.vendor_secret(false).await,
+            false => None,
+        };
         loop {
-            let mut call = Outgoing::new(method.clone(), url.clone())
-                .deadline(DEADLINE)
-                .header(AUTHORIZATION, &format!("Bearer {}", self.plan.token))
-                .header(INSTANCE, self.instance);
+            let mut call = Outgoing::new(method.clone(), url.clone()).deadline(DEADLINE);
+            if with_token {
+                call = call
+                    .header(AUTHORIZATION, &format!("Bearer {}", self.plan.token))
+                    .header(INSTANCE, self.instance);
+            }
             call.limit = 64 << 20;
             if let Some(body) = &body {
                 call = call.json(body);
@@ -352,6 +459,10 @@ impl<'i> Node<'i> {
             }
             match client.send(&self.world, self.instance, call).await {
                 Ok(answer) if answer.status.is_success() => return answer,
+                // Older scripts report once while they boot, and go on.
+                Ok(answer) if !self.plan.claims && answer.status == StatusCode::FORBIDDEN => {
+                    return answer;
+                }
                 Ok(answer) => {
                     debug!(
                         name = self.name,
@@ -361,7 +472,7 @@ impl<'i> Node<'i> {
                         "a guest was refused"
                     );
                     let unproven = [StatusCode::FORBIDDEN, StatusCode::TOO_MANY_REQUESTS];
-                    if unproven.contains(&answer.status) {
+                    if with_token && unproven.contains(&answer.status) {
                         secret = self.vendor_secret(true).await;
                     }
                 }

@@ -18,6 +18,8 @@ pub(in crate::lab) struct Plan {
     pub discovery: Option<String>,
     /// None when the URL is plain http.
     pub ca: Option<String>,
+    /// Whether its scripts have a key certified before they ask for anything.
+    pub claims: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,6 +146,7 @@ pub(in crate::lab) fn parse(text: &str) -> Result<Plan, String> {
         role,
         discovery: value("MAGNUMD_ETCD_DISCOVERY_URL"),
         ca,
+        claims: files.values().any(|text| text.contains("\nclaim() {")),
     })
 }
 

@@ -12,6 +12,7 @@ use crate::model::duty::{Duty, DutyKind, DutyState};
 use crate::model::facts::CloudFacts;
 use crate::model::join::JoinSecrets;
 use crate::model::node::{Node, Phase, PhaseState};
+use crate::model::node_key::{Dispute, Holder, NodeKey};
 use crate::model::nodegroup::{DEFAULT_MASTER, MASTER, NodeGroup, WORKER};
 use crate::model::operation::{Operation, OperationKind, Step};
 use crate::model::quota::Quota;
@@ -163,6 +164,23 @@ pub async fn full(place: &Place) -> Store {
             log_tail: String::new(),
             first_seen: NOW,
             last_seen: NOW,
+        })
+        .put(&NodeKey {
+            cluster_id: id(),
+            node: "k1-master-0".to_owned(),
+            holder: Some(Holder {
+                instance: Uuid::from_u128(5).to_string(),
+                key: "ab".repeat(32),
+                certificate: "PEM".to_owned(),
+                since: NOW,
+            }),
+            dispute: Some(Dispute {
+                address: "192.0.2.9".to_owned(),
+                instance: Uuid::from_u128(6).to_string(),
+                at: NOW,
+                times: 2,
+            }),
+            rebuilt_at: Some(NOW),
         })
         .put(&Vigil { cluster_id: id(), since: NOW })
         .put(&Service {

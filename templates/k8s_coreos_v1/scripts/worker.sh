@@ -16,6 +16,7 @@ kubelet_is_healthy() {
 }
 
 prepare
+step metadata close_metadata
 step flannel-settings configure_flannel
 step docker-settings configure_docker
 step kubelet-settings write_kubelet_settings "$server"

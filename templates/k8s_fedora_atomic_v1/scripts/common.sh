@@ -55,6 +55,16 @@ find_address() { # a worker's is where it calls the API from
   [ -n "$KUBE_NODE_IP" ]
 }
 
+close_metadata() { # to pods, before there are any; the label metadata_access_enabled opens it
+  [ "$METADATA_ACCESS" = False ] || return 0
+  local unit=magnumd-metadata.service rule='-t raw -I PREROUTING -d 169.254.169.254 -j DROP'
+  printf '%s\n' '[Unit]' 'Description=Keeps the metadata service from pods' 'Before=docker.service' \
+    '[Service]' 'Type=oneshot' 'RemainAfterExit=yes' "ExecStart=/usr/sbin/iptables -w $rule" \
+    '[Install]' 'WantedBy=multi-user.target' >"/etc/systemd/system/$unit"
+  systemctl daemon-reload
+  systemctl enable --now "$unit"
+}
+
 trust_openstack() { # its own authority, where it has one
   [ -s /etc/magnumd/openstack-ca.pem ] || return 0
   cp /etc/magnumd/openstack-ca.pem /etc/pki/ca-trust/source/anchors/openstack-ca.pem

@@ -129,6 +129,7 @@ step etcd-start start_programs etcd
 step etcd-health wait_for "$WAIT_CONDITION_TIMEOUT" etcd_is_healthy
 step account-key wait_for 300 share_account_key
 step flannel-network wait_for 300 plan_flannel
+step metadata close_metadata
 step flannel-settings configure_flannel
 step control-plane-settings configure_control_plane
 step node-settings write_node_settings http://127.0.0.1:8080

@@ -19,6 +19,7 @@ kubelet_is_healthy() {
 prepare
 [ "$TLS_DISABLED" != False ] || step certificates node_certificates
 step settings write_node_settings "$server"
+step metadata close_metadata
 step flannel-settings configure_flannel
 for program in kubelet proxy; do
   step "install-$program" install_program "kube-$program" "$IMAGE_PREFIX/kubernetes-$program:$KUBE_TAG"

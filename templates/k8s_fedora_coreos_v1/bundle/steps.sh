@@ -279,12 +279,24 @@ start_duties() { # from now on this node does what magnumd asks of it
   systemctl enable --now magnumd-duty.timer
 }
 
+close_metadata() { # to pods, before there are any; the label metadata_access_enabled opens it
+  [ -e "$BUNDLE/close-metadata.sh" ] || return 0
+  command -v nft >/dev/null || command -v iptables >/dev/null ||
+    give_up 'The image has neither nft nor iptables, with which the metadata service is closed to pods. Use an image that has one, or open it with the label metadata_access_enabled=true.'
+  install -D -m 755 "$BUNDLE/close-metadata.sh" "$ROOT/etc/magnumd/close-metadata.sh"
+  install -D -m 644 "$BUNDLE/magnumd-metadata.service" \
+    "$ROOT/etc/systemd/system/magnumd-metadata.service"
+  systemctl daemon-reload
+  systemctl enable --now magnumd-metadata.service
+}
+
 become_host() { # everything before certificates
   phase booted 'Looking at the image.'
   step preflight preflight
   phase_done 'The image fits.'
   phase network 'Preparing the network.'
   step system prepare_system
+  step metadata close_metadata
   await address 300 find_address
   phase_done "This node is $NODE_ADDRESS."
   phase runtime 'Starting the container runtime and fetching images.'

@@ -125,6 +125,17 @@ request_certificate() {
   mv "$PKI/$2.crt.new" "$PKI/$2.crt"
 }
 
+close_metadata() { # to containers, before there are any; the label metadata_access_enabled opens it
+  [ -e "$BUNDLE/close-metadata.sh" ] || return 0
+  command -v nft >/dev/null || command -v iptables >/dev/null ||
+    give_up 'The image has neither nft nor iptables, with which the metadata service is closed to containers. Use an image that has one, or open it with the label metadata_access_enabled=true.'
+  install -D -m 755 "$BUNDLE/close-metadata.sh" "$ROOT/etc/magnumd/close-metadata.sh"
+  install -D -m 644 "$BUNDLE/magnumd-metadata.service" \
+    "$ROOT/etc/systemd/system/magnumd-metadata.service"
+  systemctl daemon-reload
+  systemctl enable --now magnumd-metadata.service
+}
+
 become_host() { # everything before certificates and Docker
   phase booted 'Looking at the image.'
   FINDINGS=
@@ -132,6 +143,7 @@ become_host() { # everything before certificates and Docker
   phase_done "${FINDINGS:-The image fits.}"
   phase network 'Preparing the network.'
   step system prepare_system
+  step metadata close_metadata
   await address 300 find_address
   phase_done "This node is $NODE_ADDRESS."
 }

@@ -112,15 +112,17 @@ impl Found {
 pub fn show(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
     cx.query(&[])?;
     let reach = cx.reach(Some("cluster:get_one_all_projects"))?;
-    let (cluster, groups, parent) = cx.read(|view| {
+    let (cluster, groups, parent, keys) = cx.read(|view| {
         let cluster = find_cluster(view, id, reach)?;
         let groups = groups(view, cluster.id)?;
         let parent = parent_labels(view, &cluster)?;
-        Ok((cluster, groups, parent))
+        let keys =
+            view.node_keys(cluster.id)?.into_iter().map(|key| key.record).collect::<Vec<_>>();
+        Ok((cluster, groups, parent, keys))
     })?;
     cx.allow_cluster("cluster:get", &cluster)?;
     let shown = Shown { cluster: &cluster, groups: &groups, sealer: cx.api.store.sealer() };
-    Reply::shown(&full_view(shown, &parent, cx.base, cx.asked.version).with_faults(shown))
+    Reply::shown(&full_view(shown, &parent, cx.base, cx.asked.version).with_faults(shown, &keys))
 }
 
 /// `POST /v1/clusters`

@@ -1,5 +1,6 @@
 //! How a cluster is shown: short in lists, whole otherwise.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
@@ -11,6 +12,7 @@ use super::super::text;
 use crate::base::secret::Sealer;
 use crate::model::cluster::Cluster;
 use crate::model::labels::{LabelDiff, Labels};
+use crate::model::node_key::NodeKey;
 use crate::model::nodegroup::{NodeGroup, counts};
 use crate::model::{ClusterId, TemplateId};
 
@@ -58,7 +60,7 @@ struct Rest<'c> {
     node_addresses: Vec<&'c str>,
     master_addresses: Vec<&'c str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    faults: Option<BTreeMap<&'c str, &'c str>>,
+    faults: Option<BTreeMap<&'c str, Cow<'c, str>>>,
     fixed_network: Option<&'c str>,
     fixed_subnet: Option<&'c str>,
     floating_ip_enabled: bool,
@@ -156,15 +158,19 @@ pub fn full_view<'c>(
 }
 
 impl<'c> ShortView<'c> {
-    /// Adds why groups failed, if the cluster has failed.
-    pub fn with_faults(mut self, shown: Shown<'c>) -> Self {
-        if shown.cluster.status.is_failed()
-            && let Some(rest) = &mut self.rest
-        {
-            let failed = shown.groups.iter().filter(|g| g.status.is_failed());
-            let faults =
-                failed.map(|g| (g.name.as_str(), g.status_reason.as_deref().unwrap_or("")));
-            rest.faults = Some(faults.collect());
+    /// Adds why groups failed, if the cluster has failed, and whose name was claimed twice,
+    /// whatever its status: somebody may have that node's keys.
+    pub fn with_faults(mut self, shown: Shown<'c>, keys: &'c [NodeKey]) -> Self {
+        let has_failed = shown.cluster.status.is_failed();
+        let failed = shown.groups.iter().filter(|g| has_failed && g.status.is_failed());
+        let failed =
+            failed.map(|g| (g.name.as_str(), g.status_reason.as_deref().unwrap_or("").into()));
+        let disputed = keys.iter().filter_map(|key| {
+            Some((key.node.as_str(), key.dispute.as_ref()?.sentence(&key.node).into()))
+        });
+        let faults: BTreeMap<&str, Cow<'_, str>> = failed.chain(disputed).collect();
+        if let Some(rest) = self.rest.as_mut().filter(|_| has_failed || !faults.is_empty()) {
+            rest.faults = Some(faults);
         }
         self
     }

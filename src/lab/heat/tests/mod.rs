@@ -243,6 +243,7 @@ impl Lab {
             path: format!("/v1/p{path}"),
             query,
             headers,
+            certificate: None,
             peer: "127.0.0.1:1".parse().unwrap(),
             since: std::time::Instant::now(),
             body: Ok::<_, BodyError>(Bytes::from(body)),
