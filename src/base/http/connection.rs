@@ -130,16 +130,17 @@ impl<S: Service> Connection<S> {
         let pace = Pace::new(Arc::clone(&self.crowd));
         let wire = |stream| Wire::new(stream, Arc::clone(&pace));
         let Some(config) = self.tls.take() else {
-            return self.speak(wire(stream), begins == PREFACE, pace).await;
+            // In the heap, here and below: a connection that has said nothing yet costs little.
+            return Box::pin(self.speak(wire(stream), begins == PREFACE, pace)).await;
         };
         if begins.first() != Some(&HANDSHAKE) {
             return refuse_plaintext(stream, peer).await;
         }
-        let handshake = TlsAcceptor::from(config).accept(wire(stream));
+        let handshake = Box::pin(TlsAcceptor::from(config).accept(wire(stream)));
         match timeout(self.limits.header_time, handshake).await {
             Ok(Ok(stream)) => {
                 let is_two = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                self.speak(stream, is_two, pace).await;
+                Box::pin(self.speak(stream, is_two, pace)).await;
             }
             Ok(Err(error)) => debug!(%peer, %error, "TLS handshake failed"),
             Err(_) => debug!(%peer, "TLS handshake timed out"),
@@ -190,7 +191,8 @@ impl<S: Service> Connection<S> {
             })
         });
         let connection = protocols.of(is_two).serve_connection(TokioIo::new(stream), answer);
-        let mut connection = std::pin::pin!(connection);
+        // A place of its own: as a local it would have two, before and after it is pinned.
+        let mut connection = Box::pin(connection);
         let leaves = async {
             leave.cancelled().await;
             // hyper would close a connection that nobody has used yet, whatever is on its way.
