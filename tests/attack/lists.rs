@@ -20,8 +20,8 @@ use crate::records::stop;
 const LISTS: usize = 8;
 /// What one template may bring, nearly.
 const LABEL_BYTES: usize = 63 << 10;
-/// Where a page ends, and the template on top with which it does, escaped.
-const PAGE_BYTES: usize = (4 << 20) + (80 << 10);
+/// Where a page ends, the template with which it does, and what is around each in JSON.
+const PAGE_BYTES: usize = (4 << 20) + (256 << 10);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_largest_lists_stand_before_nobody() {

@@ -130,19 +130,20 @@ impl<S: Service> Connection<S> {
         let pace = Pace::new(Arc::clone(&self.crowd));
         let wire = |stream| Wire::new(stream, Arc::clone(&pace));
         let Some(config) = self.tls.take() else {
-            return self.speak(wire(stream), begins == PREFACE, None, pace).await;
+            // In the heap, here and below: a connection that has said nothing yet costs little.
+            return Box::pin(self.speak(wire(stream), begins == PREFACE, None, pace)).await;
         };
         if begins.first() != Some(&HANDSHAKE) {
             return refuse_plaintext(stream, peer).await;
         }
-        let handshake = TlsAcceptor::from(config).accept(wire(stream));
+        let handshake = Box::pin(TlsAcceptor::from(config).accept(wire(stream)));
         match timeout(self.limits.header_time, handshake).await {
             Ok(Ok(stream)) => {
                 let session = stream.get_ref().1;
                 let is_two = session.alpn_protocol() == Some(b"h2");
                 let shown = session.peer_certificates().and_then(|chain| chain.first());
                 let certificate = shown.map(|leaf| Arc::from(leaf.as_ref()));
-                self.speak(stream, is_two, certificate, pace).await;
+                Box::pin(self.speak(stream, is_two, certificate, pace)).await;
             }
             Ok(Err(error)) => debug!(%peer, %error, "TLS handshake failed"),
             Err(_) => debug!(%peer, "TLS handshake timed out"),
@@ -195,7 +196,8 @@ impl<S: Service> Connection<S> {
             })
         });
         let connection = protocols.of(is_two).serve_connection(TokioIo::new(stream), answer);
-        let mut connection = std::pin::pin!(connection);
+        // A place of its own: as a local it would have two, before and after it is pinned.
+        let mut connection = Box::pin(connection);
         let leaves = async {
             leave.cancelled().await;
             // hyper would close a connection that nobody has used yet, whatever is on its way.

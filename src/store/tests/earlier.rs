@@ -69,7 +69,7 @@ fn is_up_to_date(store: &Store) {
     let cluster = store.read(|v| v.cluster(id())).unwrap().unwrap();
     assert_eq!(cluster.open_discovery_url(store.sealer()).unwrap().as_deref(), Some(URL));
     let token = store.read(|v| v.discovery(TOKEN)).unwrap().unwrap();
-    assert_eq!((token.cluster_id, token.size), (id(), 1));
+    assert_eq!((token.cluster_id, token.record.size), (id(), 1));
     let of = store.read(|v| v.discovery_of(id())).unwrap();
     assert_eq!(of.iter().map(|t| &t.record).collect::<Vec<_>>(), [&token.record]);
 }
