@@ -73,18 +73,22 @@ async fn a_worker_that_floods_is_refused_and_stops_nobody() {
     let mut flooders = JoinSet::new();
     for n in 0..16 {
         let (stop, refused) = (Arc::clone(&stop), Arc::clone(&refused));
-        let url = format!("https://{}/bootstrap/v1/{node}{n}/bundle", daemon.addresses.bootstrap);
+        let url = format!("https://{}/bootstrap/v1/{node}{n}/claim", daemon.addresses.bootstrap);
         let enrolment = format!("Bearer {enrolment}");
         flooders.spawn(async move {
             let trust = Trust { ca_files: Vec::new(), insecure: true };
             let http = HttpClient::new(tls::client_config(&trust).unwrap(), Duration::from_secs(5));
-            while !stop.load(Ordering::Relaxed) {
-                let instance = uuid::Uuid::new_v4().to_string();
-                let asked = Outgoing::new(Method::GET, url.clone())
+            let key = rcgen::KeyPair::generate().unwrap();
+            let asked = rcgen::CertificateParams::new(Vec::new()).unwrap();
+            let claim = json!({ "csr": asked.serialize_request(&key).unwrap().pem().unwrap() });
+            for server in (0_u128..).take_while(|_| !stop.load(Ordering::Relaxed)) {
+                let instance = uuid::Uuid::from_u128(server * 16 + n).to_string();
+                let asked = Outgoing::new(Method::POST, url.clone())
+                    .json(&claim)
                     .header(AUTHORIZATION, &enrolment)
                     .header(HeaderName::from_static("x-magnumd-instance"), &instance);
                 if let Ok(answer) = http.send(asked).await {
-                    assert!(!answer.status.is_success(), "a bundle for a stranger");
+                    assert!(!answer.status.is_success(), "a certificate for a stranger");
                     if answer.status == StatusCode::TOO_MANY_REQUESTS {
                         refused.fetch_add(1, Ordering::Relaxed);
                     }

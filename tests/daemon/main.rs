@@ -7,6 +7,7 @@ mod disk;
 mod load;
 mod manners;
 mod ops;
+#[allow(dead_code, reason = "tests/attack has it too, and asks for more")]
 mod process;
 mod start;
 mod tls;

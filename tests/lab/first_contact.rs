@@ -143,7 +143,7 @@ async fn a_reader_is_no_master_and_the_master_is() {
     assert!(said(&answer).contains("comes from 127.0.0.99"), "{}", said(&answer));
     assert!(!said(&answer).contains(&own.to_string()), "not for whoever asks: {}", said(&answer));
     // Nobody has judged the second: it may be let in later.
-    let again = loot.bundle(&daemon, ELSEWHERE, None).await;
+    let again = loot.claim(&daemon, ELSEWHERE, None).await;
     assert_eq!(again.status, StatusCode::TOO_MANY_REQUESTS, "{}", said(&again));
     assert_eq!(again.header("retry-after"), Some("5"));
     // Not from beside it, nor from the right place with the wrong secret.
