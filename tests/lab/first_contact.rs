@@ -47,7 +47,9 @@ pub async fn loot(lab: &Lab, daemon: &Running, uuid: &str) -> Loot {
             let is_master = |text: &&str| text.contains("MAGNUMD_NODE_ROLE='master'");
             for text in texts(&shown).into_iter().filter(is_master) {
                 let found = text.split("MAGNUMD_ENROLMENT_TOKEN='").nth(1);
-                token = found.and_then(|rest| rest.split('\'').next()).map(str::to_owned).or(token);
+                // The first of several is that of master 0.
+                let found = found.and_then(|rest| rest.split('\'').next());
+                token = token.or(found.map(str::to_owned));
             }
         }
         let url = format!("{nova}/servers/detail?name=master-0&status=ACTIVE");
