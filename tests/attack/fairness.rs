@@ -14,6 +14,7 @@ use hyper::header::{AUTHORIZATION, HeaderName};
 use hyper::{Method, StatusCode};
 use magnumd::base::http::client::{HttpClient, Outgoing};
 use magnumd::base::http::tls::{self, Trust};
+use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::harness::Lab;
