@@ -46,13 +46,13 @@ async fn workers_token(lab: &Lab, token: &str, stack: &str) -> String {
     for part in ["files", "template"] {
         let (_, shown) = lab.cloud_call(Method::GET, &format!("{stack}/{part}"), token, None).await;
         let said = shown.to_string();
-        let after = |text: &str| {
-            let rest = text.split("MAGNUMD_ENROLMENT_TOKEN='").nth(1)?;
-            rest.split('\'').next().map(str::to_owned)
+        // The role stands behind the token.
+        let is_worker = |part: &&str| {
+            let role = part.split("MAGNUMD_NODE_ROLE='").nth(1);
+            role.is_some_and(|role| role.starts_with("worker"))
         };
-        let mut parts = said.split("MAGNUMD_NODE_ROLE='").skip(1);
-        if let Some(found) = parts.find(|text| text.starts_with("worker")).and_then(after) {
-            return found;
+        if let Some(found) = said.split("MAGNUMD_ENROLMENT_TOKEN='").skip(1).find(is_worker) {
+            return found.split('\'').next().unwrap_or_default().to_owned();
         }
     }
     panic!("Heat shows no worker's token");
