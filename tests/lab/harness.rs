@@ -345,8 +345,9 @@ impl Running {
 
     /// Makes a template, if there is none, and a cluster of 1 master and 2 workers from it.
     pub async fn create(&self, token: &str, name: &str) -> String {
-        let (status, _) = self.get(token, "/v1/clustertemplates/k8s").await;
-        if status == StatusCode::NOT_FOUND {
+        let (status, body) = self.get(token, "/v1/clustertemplates/k8s").await;
+        if status != StatusCode::OK {
+            assert_eq!(status, StatusCode::NOT_FOUND, "{body}");
             let (status, body) = self.post(token, "/v1/clustertemplates", template()).await;
             assert_eq!(status, StatusCode::CREATED, "{body}");
         }

@@ -113,6 +113,12 @@ async fn what_must_not_be_is_refused_in_one_sentence() {
     daemon.end().await;
     assert!(!lab.folder().join("control.sock").exists());
 
+    // It is closed when the last of the daemon's tasks has let go of it.
+    let began = Instant::now();
+    while lab.magnumd(&["compact"]).await.0 != 0 {
+        assert!(began.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     let state = std::fs::read(lab.state()).unwrap();
     let cut = lab.folder().join("cut");
     std::fs::write(&cut, &good[..good.len() / 2]).unwrap();
