@@ -252,7 +252,7 @@ class Machine(threading.Thread):
                     sentence = json.loads(text)["error"]["message"]
                 except (ValueError, KeyError, TypeError):
                     raise Wrong(f"{method} {call}: {error.code} with the body {text!r}") from None
-                if error.code != 503:
+                if error.code not in (429, 503):
                     raise Refused(error.code, sentence) from None
                 trouble = f"is told to wait: {sentence}"
                 delay = min(float(error.headers.get("Retry-After", 5)), 5)
@@ -416,7 +416,13 @@ class Machine(threading.Thread):
         """Until the server is gone."""
         while True:
             self.pause(BETWEEN)
-            if not (data := self.call("GET", "duty")):
+            try:
+                data = self.call("GET", "duty")
+            except Refused as refused:
+                if "which has this node's name now" not in str(refused):
+                    raise
+                continue  # this server is about to be rebuilt
+            if not data:
                 continue
             files = unpacked(data)
             if sorted(files) == ["duty.sh"]:
