@@ -57,6 +57,10 @@ class Gone(Exception):
     """The server was deleted, is rebuilt or resized: its machine stops where it stands."""
 
 
+# How magnumd speaks to a server that is its node no more.
+PARTED = ("which has this node's name now", "of a server that is gone or rebuilt")
+
+
 class Refused(Exception):
     """magnumd said no."""
 
@@ -419,9 +423,10 @@ class Machine(threading.Thread):
             try:
                 data = self.call("GET", "duty")
             except Refused as refused:
-                if "which has this node's name now" not in str(refused):
+                # It is about to be rebuilt or removed, and may not have heard of it.
+                if not any(end in str(refused) for end in PARTED):
                     raise
-                continue  # this server is about to be rebuilt
+                continue
             if not data:
                 continue
             files = unpacked(data)
