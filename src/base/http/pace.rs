@@ -75,8 +75,6 @@ struct State {
     /// Answers of which parts wait for the client.
     waiting: HashMap<u64, Wait>,
     last: u64,
-    /// Among those that wait on the whole door.
-    is_counted: bool,
     called_off: u32,
     is_cut: bool,
 }
@@ -154,9 +152,9 @@ impl Pace {
     fn given(&self, number: u64) {
         let mut state = self.state();
         let now = Instant::now();
+        let is_first = state.waiting.is_empty();
         state.waiting.entry(number).or_insert(Wait { parts: 0, since: now }).parts += 1;
-        if state.waiting.len() == 1 && !state.is_counted {
-            state.is_counted = true;
+        if is_first {
             self.crowd.waiting.fetch_add(1, Ordering::Relaxed);
             self.waits.notify_one();
         }
@@ -170,7 +168,6 @@ impl Pace {
             if wait.parts == 0 {
                 state.waiting.remove(&number);
                 if state.waiting.is_empty() {
-                    state.is_counted = false;
                     self.crowd.waiting.fetch_sub(1, Ordering::Relaxed);
                 }
             }
