@@ -35,6 +35,7 @@ use magnumd::pki::identity::{Identity as NodeIdentity, key_of_request};
 use magnumd::pki::mill::{Keys, Mill};
 use magnumd::pki::{KeyPairPem, listener, material};
 use magnumd::store::{Change, Store};
+use rustls::ClientConfig;
 use serde_json::json;
 use tokio::sync::{OnceCell, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -44,6 +45,19 @@ pub const INSTANCE: &str = "11111111-2222-3333-4444-555555555555";
 pub const KEY: [u8; 32] = [7; 32];
 pub const DAY: Duration = Duration::from_secs(86_400);
 
+/// As whom a client comes: with a certificate or without one.
+#[derive(Clone)]
+struct Guise {
+    tls: ClientConfig,
+    client: HttpClient,
+}
+
+impl Guise {
+    fn new(tls: ClientConfig) -> Self {
+        Self { client: HttpClient::new(tls.clone(), Duration::from_secs(5)), tls }
+    }
+}
+
 /// An open door before a cluster of two masters and a worker.
 pub struct Place {
     _folder: tempfile::TempDir,
@@ -51,12 +65,10 @@ pub struct Place {
     pub store: Store,
     pub clock: Clock,
     pub address: SocketAddr,
-    /// Shows no certificate.
-    client: HttpClient,
-    scheme: &'static str,
+    bare: Guise,
     authority: KeyPairPem,
     /// Of nodes that have made their first contact.
-    holders: Mutex<HashMap<String, HttpClient>>,
+    holders: Mutex<HashMap<String, Guise>>,
     pub cluster: Cluster,
 }
 
@@ -67,30 +79,18 @@ impl Place {
 
     /// With files that nodes may fetch.
     pub async fn offering(artifact_dir: Option<PathBuf>) -> Self {
-        Self::open(artifact_dir, "https").await
-    }
-
-    /// Without TLS, for whoever writes to the wire himself: nodes have their tokens only.
-    #[allow(dead_code, reason = "not every test that uses this file has one")]
-    pub async fn plain() -> Self {
-        Self::open(None, "http").await
-    }
-
-    async fn open(artifact_dir: Option<PathBuf>, scheme: &'static str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("state.redb"), Sealer::new(&[1; 32])).unwrap();
         let (clock, entropy) = (Clock::real(), Entropy::new());
         let conductor = conductor(&store, &clock);
         let stop = CancellationToken::new();
-        let mut door = Door::bind(([127, 0, 0, 1], 0).into(), limits()).await.unwrap();
+        let door = Door::bind(([127, 0, 0, 1], 0).into(), limits()).await.unwrap();
         let address = door.address().unwrap();
         let authority = listener::authority(clock.now(), &entropy).unwrap();
-        if scheme == "https" {
-            let own = listener::certificate(&authority, "127.0.0.1", clock.now(), &entropy);
-            let (own, nodes) = (own.unwrap(), optional_client_verifier(&authority.pem).unwrap());
-            let tls = server_config_for(&own.pem, own.key.expose(), nodes).unwrap();
-            door = door.with_tls(watch::channel(Arc::new(tls)).1);
-        }
+        let own = listener::certificate(&authority, "127.0.0.1", clock.now(), &entropy).unwrap();
+        let nodes = optional_client_verifier(&authority.pem).unwrap();
+        let tls = server_config_for(&own.pem, own.key.expose(), nodes).unwrap();
+        let door = door.with_tls(watch::channel(Arc::new(tls)).1);
         let service = Bootstrap::new(Parts {
             store: store.clone(),
             conductor,
@@ -101,22 +101,10 @@ impl Place {
             artifact_dir,
         });
         tokio::spawn(door.serve(Arc::new(service), stop.clone()));
-        let tls = pinned_client_config(&authority.pem).unwrap();
-        let client = HttpClient::new(tls, Duration::from_secs(5));
+        let bare = Guise::new(pinned_client_config(&authority.pem).unwrap());
         let cluster = add_cluster(&store, 7, clock.now()).await;
         let (_open, holders) = (stop.drop_guard(), Mutex::default());
-        Self {
-            _folder: folder,
-            _open,
-            store,
-            clock,
-            address,
-            client,
-            scheme,
-            authority,
-            holders,
-            cluster,
-        }
+        Self { _folder: folder, _open, store, clock, address, bare, authority, holders, cluster }
     }
 
     pub fn master(&self, index: u32) -> String {
@@ -172,8 +160,7 @@ impl Place {
         let pem = identity.issue(&self.authority, &request, &Entropy::new()).unwrap();
         let secret = Secret::new(key.serialize_pem());
         let tls = mutual_client_config(&self.authority.pem, &pem, &secret).unwrap();
-        let client = HttpClient::new(tls, Duration::from_secs(5));
-        self.holders.lock().unwrap().insert(name.to_owned(), client);
+        self.holders.lock().unwrap().insert(name.to_owned(), Guise::new(tls));
         let key = key_of_request(&request).unwrap();
         Holder { instance: INSTANCE.to_owned(), key, certificate: pem, since }
     }
@@ -218,7 +205,16 @@ impl Place {
     }
 
     pub fn url(&self, path: &str) -> String {
-        format!("{}://{}{path}", self.scheme, self.address)
+        format!("https://{}{path}", self.address)
+    }
+
+    /// What a client of its own needs that comes as `node`, or without a certificate.
+    #[allow(dead_code, reason = "not every test that uses this file has one")]
+    pub fn tls(&self, node: Option<&str>) -> ClientConfig {
+        match node {
+            Some(node) => self.holders.lock().unwrap()[node].tls.clone(),
+            None => self.bare.tls.clone(),
+        }
     }
 
     /// With the certificate of the node that the path names, if it has one.
@@ -228,20 +224,20 @@ impl Place {
 
     /// Without a certificate.
     pub async fn send_bare(&self, ask: Outgoing) -> Answer {
-        self.client.send(ask).await.unwrap()
+        self.bare.client.send(ask).await.unwrap()
     }
 
     /// With the certificate of another node.
     #[allow(dead_code, reason = "not every test that uses this file has one")]
     pub async fn send_as(&self, node: &str, ask: Outgoing) -> Answer {
-        let client = self.holders.lock().unwrap()[node].clone();
-        client.send(ask).await.unwrap()
+        let guise = self.holders.lock().unwrap()[node].clone();
+        guise.client.send(ask).await.unwrap()
     }
 
     pub async fn try_send(&self, ask: Outgoing) -> Result<Answer, HttpError> {
         let node = ask.url.split("/bootstrap/v1/").nth(1).and_then(|rest| rest.split('/').next());
         let held = node.and_then(|node| self.holders.lock().unwrap().get(node).cloned());
-        held.unwrap_or_else(|| self.client.clone()).send(ask).await
+        held.unwrap_or_else(|| self.bare.clone()).client.send(ask).await
     }
 
     /// Reports; answers the status.

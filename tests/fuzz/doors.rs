@@ -122,32 +122,64 @@ async fn fuzz_discovery(mut run: Run) {
 /// What nodes send while they boot.
 #[test]
 fn bootstrap() {
-    target("bootstrap", &[200, 204, 400, 401, 404], fuzz_bootstrap);
+    target("bootstrap", &[200, 204, 400, 401, 403, 404], fuzz_bootstrap);
+}
+
+/// Fewer questions than a node may ask at once: what is too much is held back for a second.
+const QUESTIONS: usize = 150;
+
+/// Two nodes at an open door, and the connections that are made to it.
+struct Nodes {
+    place: Place,
+    names: [String; 2],
+    tokens: [String; 2],
+    held: [Wire; 2],
+    bare: Wire,
+}
+
+impl Nodes {
+    async fn new() -> Self {
+        let place = Place::new().await;
+        let names = [place.master(0), place.worker(0)];
+        let tokens = [place.master_token(0), place.worker_token()];
+        for (name, role) in names.iter().zip(["master", "worker"]) {
+            place.bind(name, role).await;
+        }
+        let wire = |node| Wire::within(Arc::new(place.tls(node)), place.address);
+        let held = names.each_ref().map(|name| wire(Some(name)));
+        Self { bare: wire(None), place, names, tokens, held }
+    }
 }
 
 async fn fuzz_bootstrap(mut run: Run) {
-    let place = Place::plain().await;
     let corpus = Corpus::read(&Names { template: "t", cluster: "c", project: "p" });
-    let (master, worker) = (place.master(0), place.worker(0));
-    let mut wire = Wire::to(place.address);
     let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    let mut nodes = Nodes::new().await;
+    let mut asked_so_far = 0;
     while let Some((case, mut dice)) = run.next() {
-        if case % 100 == 0 {
-            // As good as new: a node that is ready is refused all it has had.
-            place.bind_former(&master, "master").await;
-            place.bind_former(&worker, "worker").await;
+        if asked_so_far == QUESTIONS {
+            (nodes, asked_so_far) = (Nodes::new().await, 0);
         }
-        let (node, token) = match dice.below(2) {
-            0 => (&master, place.master_token(0)),
-            _ => (&worker, place.worker_token()),
-        };
-        let errand = *dice.pick(&["status", "csr", "csr", "status", "bundle"]);
+        asked_so_far += 1;
+        if case % 30 == 0 {
+            // As good as new: a node that is ready is refused all it has had.
+            for (name, role) in nodes.names.iter().zip(["master", "worker"]) {
+                nodes.place.bind_former(name, role).await;
+            }
+        }
+        let which = dice.below(2);
+        let (node, token) = (&nodes.names[which], &nodes.tokens[which]);
+        let errand = *dice.pick(&["status", "csr", "csr", "status", "bundle", "duty", "claim"]);
         let mut body = match errand {
             "csr" => {
                 let purposes = ["kubelet", "etcd-peer", "etcd-server", "front-proxy-client"];
                 let csr = odd_request(&mut dice, &key).map(|der| written(&mut dice, der));
                 json!({ "purpose": dice.pick(&purposes), "csr": csr })
             }
+            "claim" => {
+                json!({ "csr": odd_request(&mut dice, &key).map(|der| written(&mut dice, der)) })
+            }
+            "duty" => json!({ "number": dice.below(3), "state": "done", "message": "m" }),
             _ => json!({
                 "phase": dice.pick(&["booted", "network", "runtime", "certs", "etcd", "ready"]),
                 "state": dice.pick(&["started", "done", "failed"]),
@@ -173,11 +205,18 @@ async fn fuzz_bootstrap(mut run: Run) {
             mutate::bytes(&mut dice, &mut instance);
         }
         let asked = path(&mut dice, &format!("/bootstrap/v1/{node}/{errand}"));
-        let sent = Sent::new(if errand == "bundle" { "GET" } else { "POST" }, &asked)
+        let reads = errand == "bundle" || errand == "duty" && dice.one_in(2);
+        let sent = Sent::new(if reads { "GET" } else { "POST" }, &asked)
             .header("authorization", token)
             .header("x-magnumd-instance", instance)
             .header("content-type", "application/json")
             .body(bytes);
+        // Without a certificate a token opens a claim and the kit; with another's, nothing.
+        let wire = match dice.below(8) {
+            0 | 1 => &mut nodes.bare,
+            2 => &mut nodes.held[1 - which],
+            _ => &mut nodes.held[which],
+        };
         let answer = wire.ask(&sent).await;
         run.check(&sent, &answer);
     }

@@ -1,11 +1,15 @@
 //! Requests as bytes, and what comes back: no client that would tidy them up.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 /// Longer than any answer takes, on the wall.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -73,16 +77,31 @@ impl Answer {
     }
 }
 
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
 /// A connection that is opened again when it is closed.
-#[derive(Debug)]
 pub struct Wire {
     address: SocketAddr,
-    stream: Option<TcpStream>,
+    tls: Option<TlsConnector>,
+    stream: Option<Box<dyn Stream>>,
 }
 
 impl Wire {
     pub const fn to(address: SocketAddr) -> Self {
-        Self { address, stream: None }
+        Self { address, tls: None, stream: None }
+    }
+
+    /// Within TLS, with the certificate that `tls` has, if any.
+    pub fn within(tls: Arc<ClientConfig>, address: SocketAddr) -> Self {
+        Self { tls: Some(TlsConnector::from(tls)), ..Self::to(address) }
+    }
+
+    async fn open(&self) -> Result<Box<dyn Stream>, String> {
+        let stream = TcpStream::connect(self.address).await.map_err(|e| e.to_string())?;
+        let Some(tls) = &self.tls else { return Ok(Box::new(stream)) };
+        let name = ServerName::from(self.address.ip());
+        Ok(Box::new(tls.connect(name, stream).await.map_err(|e| e.to_string())?))
     }
 
     /// Sends and reads; an error is a sentence about what did not come.
@@ -102,9 +121,9 @@ impl Wire {
             let is_used = self.stream.is_some();
             let mut stream = match self.stream.take() {
                 Some(stream) => stream,
-                None => TcpStream::connect(self.address).await.map_err(|e| e.to_string())?,
+                None => self.open().await?,
             };
-            let asking = exchange(&mut stream, &bytes, sent.method == "HEAD");
+            let asking = exchange(&mut *stream, &bytes, sent.method == "HEAD");
             match tokio::time::timeout(patience, asking).await {
                 Err(_) => return Ok(None),
                 Ok(Ok(answer)) => {
@@ -121,7 +140,7 @@ impl Wire {
     }
 }
 
-async fn exchange(stream: &mut TcpStream, bytes: &[u8], bare: bool) -> Result<Answer, String> {
+async fn exchange(stream: &mut dyn Stream, bytes: &[u8], bare: bool) -> Result<Answer, String> {
     let broken = |e: std::io::Error| format!("the connection broke: {e}");
     // Whoever is refused early need not be read to the end.
     let written = stream.write_all(bytes).await;
