@@ -5,9 +5,9 @@ use std::time::Duration;
 use hyper::Method;
 use hyper::header::HeaderName;
 use magnumd::base::clock::Timestamp;
-use magnumd::base::http::client::Answer;
+use magnumd::base::http::client::{Answer, Outgoing};
 use magnumd::model::duty::{Duty, DutyKind, DutyState};
-use magnumd::model::node::{Phase, PhaseState};
+use magnumd::model::node::{Node, Phase, PhaseState};
 use magnumd::model::node_key::NodeKey;
 use magnumd::model::{ClusterId, Sequence};
 use magnumd::store::Change;
@@ -21,7 +21,7 @@ const OTHER: &str = "99999999-2222-3333-4444-555555555555";
 const ERRANDS: [&str; 7] = ["bundle", "artifact/", "csr", "status", "duty", "duty answer", "join"];
 
 /// What is asked on an errand, by its method and with a body that makes sense.
-async fn ask(place: &Place, node: &str, errand: &str, token: &str, bare: bool) -> Answer {
+fn question(place: &Place, node: &str, errand: &str, token: &str) -> Outgoing {
     let digest = "0".repeat(64);
     let (path, body) = match errand {
         "artifact/" => (format!("artifact/{digest}"), None),
@@ -32,9 +32,14 @@ async fn ask(place: &Place, node: &str, errand: &str, token: &str, bare: bool) -
     };
     let mut asked = place.ask(node, &path, token);
     asked.method = if body.is_some() { Method::POST } else { Method::GET };
-    if let Some(body) = &body {
-        asked = asked.json(body);
+    match &body {
+        Some(body) => asked.json(body),
+        None => asked,
     }
+}
+
+async fn ask(place: &Place, node: &str, errand: &str, token: &str, bare: bool) -> Answer {
+    let asked = question(place, node, errand, token);
     match bare {
         true => place.send_bare(asked).await,
         false => place.send(asked).await,
@@ -134,8 +139,24 @@ async fn a_certificate_is_good_for_its_node_its_cluster_and_its_time() {
     }
     let bundle = |node: &str| place.ask(node, "bundle", "");
     assert_eq!(refusal(&place.send_as(&m0, bundle(&m0)).await), 200);
-    assert_eq!(refusal(&place.send_as(&m0, bundle(&m1)).await), 403, "another master's");
-    assert_eq!(refusal(&place.send_as(&w0, bundle(&m0)).await), 403, "a worker's");
+    // Root on one node, who has read the user data of all: booting or ready, he is none of them.
+    for phase in [Phase::Booted, Phase::Ready] {
+        let nodes = [(&m0, place.master_token(0)), (&m1, place.master_token(1))];
+        for (node, token) in nodes.into_iter().chain([(&w0, place.worker_token())]) {
+            let record = Node { phase, state: PhaseState::Done, ..place.node(node).unwrap() };
+            place.store.commit(Change::new().put(&record)).await.unwrap();
+            for other in [&m0, &m1, &w0].into_iter().filter(|other| *other != node) {
+                for errand in ERRANDS {
+                    for token in ["", &token] {
+                        let asked = question(&place, node, errand, token);
+                        let status = refusal(&place.send_as(other, asked).await);
+                        assert_eq!(status, 403, "{other} asks as {node}: {errand}");
+                    }
+                }
+            }
+            assert_eq!(place.node(node).unwrap(), record);
+        }
+    }
     // The listener's CA has signed it, and the name is right; the key is not the one on record.
     let fresh = rcgen::KeyPair::generate().unwrap();
     let minute = Duration::from_secs(60);
