@@ -95,7 +95,7 @@ pub fn check_unknown(
     if policy == UnknownLabels::Refuse {
         driver.refuse_undeclared(labels)?;
     }
-    Ok(driver.warnings(labels))
+    Ok(driver.warnings(labels, labels))
 }
 
 /// A status reason with the warnings below it.
@@ -120,7 +120,7 @@ impl Conductor {
 
     /// What is shown of a cluster to be.
     pub(super) fn first_reason(&self, driver: &Driver, labels: &Labels) -> Option<String> {
-        joined(None, driver.warnings(labels))
+        joined(None, driver.warnings(labels, labels))
     }
 
     /// A sentence about a cluster with what is to be known of its labels: what the conductor says
@@ -132,7 +132,8 @@ impl Conductor {
 
     pub(super) fn reason(&self, moment: &Moment, sentence: Option<String>) -> Option<String> {
         // Where even the driver is lost something worse is said.
-        let warnings = self.driver(moment).ok().and_then(|d| d.warnings(&moment.cluster.labels));
+        let labels = &moment.cluster.labels;
+        let warnings = self.driver(moment).ok().and_then(|d| d.warnings(labels, labels));
         // What an upgrade does not bring is told until it is over, and with its last word.
         let undone = moment.rollouts.iter().flat_map(|rollout| rollout.undone.iter().cloned());
         let all: Vec<String> = warnings.into_iter().chain(undone).collect();
@@ -147,7 +148,7 @@ impl Conductor {
         sentence: String,
     ) -> Option<String> {
         let own = own_labels(&group.labels, &moment.cluster.labels);
-        let warnings = self.driver(moment).ok().and_then(|d| d.warnings(&own));
+        let warnings = self.driver(moment).ok().and_then(|d| d.warnings(&own, &group.labels));
         joined(Some(sentence), warnings)
     }
 }
@@ -241,7 +242,22 @@ mod tests {
         let known = labels(&[("kube_tag", "v1.31.4"), ("fixed_network_cidr", "10.0.0.0/24")]);
         assert_eq!(check_unknown(&driver, &known, UnknownLabels::Refuse).unwrap(), None);
         let many: Labels = (0..12).map(|i| (format!("x{i:02}"), "1")).collect();
-        let said = driver.warnings(&many).unwrap();
+        let said = driver.warnings(&many, &many).unwrap();
         assert!(said.contains("x00, x01") && said.contains("x09, 2 more: they have"), "{said}");
+    }
+
+    #[test]
+    fn a_label_that_needs_another_says_so() {
+        let driver = Drivers::builtin(&[]).by_name("k8s_kubeadm_v1").unwrap();
+        let kind = labels(&[("boot_volume_type", "fast")]);
+        let both = |size| labels(&[("boot_volume_type", "fast"), ("boot_volume_size", size)]);
+        let said = "The label boot_volume_type has no effect without boot_volume_size.";
+        assert_eq!(driver.warnings(&kind, &kind).as_deref(), Some(said));
+        assert_eq!(driver.warnings(&both("0"), &both("0")).as_deref(), Some(said));
+        assert_eq!(driver.warnings(&both("20"), &both("20")), None);
+        // Of a node group's own labels, whose cluster has the other.
+        assert_eq!(driver.warnings(&kind, &both("20")), None);
+        let days = labels(&[("monitoring_retention_days", "3"), ("prometheus_monitoring", "true")]);
+        assert_eq!(driver.warnings(&days, &days), None);
     }
 }

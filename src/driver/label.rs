@@ -35,6 +35,8 @@ pub struct LabelSpec {
     #[serde(default)]
     pub secret: bool,
     pub deprecated: Option<String>,
+    /// The label without which this one has no effect.
+    pub needs: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -95,8 +97,16 @@ pub struct Label {
 impl Label {
     /// Every label of a manifest, its defaults checked.
     pub fn all(manifest: &Manifest) -> Result<Vec<Self>, DriverError> {
-        let declared = manifest.labels.0.iter();
-        declared.map(|(name, spec)| Self::new(manifest, name, spec)).collect()
+        let declared = &manifest.labels.0;
+        for (name, spec) in declared {
+            let needed = spec.value.needs.as_ref();
+            if let Some(needed) = needed.filter(|n| !declared.iter().any(|(known, _)| known == *n))
+            {
+                let reason = format!("label {name}: needs: there is no label {needed}");
+                return Err(manifest.fault(line_of_span(spec), reason));
+            }
+        }
+        declared.iter().map(|(name, spec)| Self::new(manifest, name, spec)).collect()
     }
 
     fn new(
@@ -185,6 +195,24 @@ impl Label {
         });
         let Some((name, text)) = given else { return Ok(None) };
         self.parse(text).map(Some).ok_or_else(|| self.refusal(name, text))
+    }
+
+    /// Whether it stands for something that is to be: it is true, no 0 and not empty. What is
+    /// computed may be.
+    pub fn is_in_use(&self, labels: &Labels) -> bool {
+        let given = match (self.given(labels), &self.default) {
+            (Ok(Some(given)), _) => given,
+            (_, Default::Value(value)) => value.clone(),
+            (_, Default::Computed(_)) => return true,
+        };
+        match given {
+            Value::Bool(is_on) => is_on,
+            Value::Number(number) => number.as_f64() != Some(0.0),
+            Value::String(text) => !text.is_empty(),
+            Value::Array(list) => !list.is_empty(),
+            Value::Null => false,
+            Value::Object(_) => true,
+        }
     }
 
     /// Reads what a computed default came to.

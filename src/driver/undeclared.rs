@@ -1,4 +1,5 @@
-//! Labels that a driver does not declare: nobody reads them, so whoever gives one should hear of it.
+//! Labels without an effect: those that a driver does not declare, and those that need another one.
+//! Whoever gives one should hear of it.
 
 use super::DriverError;
 use super::checks::unsuitable;
@@ -55,29 +56,37 @@ impl Driver {
             .map(|(_, near)| near.to_owned())
     }
 
-    /// What whoever gave these labels should know: which have no effect, which are deprecated. None
-    /// where there is nothing to say.
-    pub fn warnings(&self, labels: &Labels) -> Option<String> {
+    /// What whoever gave these of all `labels` should know: which have no effect, which are
+    /// deprecated. None where there is nothing to say.
+    pub fn warnings(&self, given: &Labels, labels: &Labels) -> Option<String> {
         let mut said = Vec::new();
-        let unknown = self.undeclared(labels);
+        let unknown = self.undeclared(given);
         if !unknown.is_empty() {
             let mut names: Vec<String> = unknown.iter().take(NAMED).map(named).collect();
             if unknown.len() > NAMED {
                 names.push(format!("{} more", unknown.len() - NAMED));
             }
-            let (labels, have) = match unknown.len() {
+            let (word, have) = match unknown.len() {
                 1 => ("label", "it has"),
                 _ => ("labels", "they have"),
             };
             said.push(format!(
-                "Driver {} does not know the {labels} {}: {have} no effect.",
+                "Driver {} does not know the {word} {}: {have} no effect.",
                 self.name(),
                 names.join(", ")
             ));
         }
-        for label in self.labels().iter().filter(|l| l.names().any(|n| labels.get(n).is_some())) {
+        for label in self.labels().iter().filter(|l| l.names().any(|n| given.get(n).is_some())) {
             if let Some(instead) = &label.spec.deprecated {
                 said.push(format!("The label {} is deprecated: {instead}", label.name));
+            }
+            let needed = self.labels().iter().find(|l| label.spec.needs.as_ref() == Some(&l.name));
+            if let Some(needed) = needed.filter(|l| label.is_in_use(given) && !l.is_in_use(labels))
+            {
+                said.push(format!(
+                    "The label {} has no effect without {}.",
+                    label.name, needed.name
+                ));
             }
         }
         (!said.is_empty()).then(|| said.join(" "))

@@ -127,17 +127,24 @@ impl<S: Service> Connection<S> {
             },
             () = too_late => return,
         };
+        // What follows is in the heap: a connection that has said nothing yet costs little.
         let pace = Pace::new(Arc::clone(&self.crowd));
-        let wire = |stream| Wire::new(stream, Arc::clone(&pace));
-        let Some(config) = self.tls.take() else {
-            // In the heap, here and below: a connection that has said nothing yet costs little.
-            return Box::pin(self.speak(wire(stream), begins == PREFACE, None, pace)).await;
-        };
-        if begins.first() != Some(&HANDSHAKE) {
-            return refuse_plaintext(stream, peer).await;
+        match self.tls.take() {
+            None => {
+                let wire = Wire::new(stream, Arc::clone(&pace));
+                Box::pin(self.speak(wire, begins == PREFACE, None, pace)).await;
+            }
+            Some(_) if begins.first() != Some(&HANDSHAKE) => {
+                Box::pin(refuse_plaintext(stream, peer)).await;
+            }
+            Some(config) => Box::pin(self.within_tls(config, stream, pace)).await,
         }
-        let handshake = Box::pin(TlsAcceptor::from(config).accept(wire(stream)));
-        match timeout(self.limits.header_time, handshake).await {
+    }
+
+    async fn within_tls(self, config: Arc<ServerConfig>, stream: TcpStream, pace: Arc<Pace>) {
+        let peer = self.peer;
+        let handshake = TlsAcceptor::from(config).accept(Wire::new(stream, Arc::clone(&pace)));
+        match timeout(self.limits.header_time, Box::pin(handshake)).await {
             Ok(Ok(stream)) => {
                 let session = stream.get_ref().1;
                 let is_two = session.alpn_protocol() == Some(b"h2");
@@ -195,9 +202,9 @@ impl<S: Service> Connection<S> {
                 Ok::<_, std::convert::Infallible>(response.map(|body| answering.answer(body)))
             })
         });
-        let connection = protocols.of(is_two).serve_connection(TokioIo::new(stream), answer);
+        let protocol = protocols.of(is_two);
         // A place of its own: as a local it would have two, before and after it is pinned.
-        let mut connection = Box::pin(connection);
+        let mut connection = Box::pin(protocol.serve_connection(TokioIo::new(stream), answer));
         let leaves = async {
             leave.cancelled().await;
             // hyper would close a connection that nobody has used yet, whatever is on its way.

@@ -349,9 +349,11 @@ impl Door {
                 figures: self.figures.clone(),
             };
             let (open, cut) = (self.figures.connections(self.name), closing.cut.clone());
+            // In the heap: what is waited for as an argument has two places in its task.
+            let runs = Box::pin(connection.run(stream));
             tokio::spawn(async move {
                 open.inc();
-                cut.run_until_cancelled(connection.run(stream)).await;
+                cut.run_until_cancelled(runs).await;
                 open.dec();
                 drop(place);
             });
