@@ -127,10 +127,7 @@ call_surely() {
     call "$@"
     case $CODE in
     2??) return 0 ;;
-    000 | 408 | 5??) ;;
-    429) # too often, perhaps by somebody else; what is shown of this server may be more by now
-      [ "$PHASE" != booted ] || prove
-      ;;
+    000 | 408 | 429 | 5??) ;;
     *) # refused: only time or an operator can change that
       log "$1 $2: refused with $CODE: $(head -c 300 "$3" 2>/dev/null || true)"
       wait=60

@@ -94,6 +94,42 @@ impl Root {
     }
 }
 
+/// Answers with one status after the other.
+const MOODY: &str = r#"#!/bin/bash
+sed -n 1p "$CODES" | tr -d '\n'
+sed -i 1d "$CODES"
+"#;
+
+#[test]
+fn a_node_asks_again_whatever_it_is_answered() {
+    for driver in ["k8s_kubeadm_v1", "k8s_fedora_coreos_v1", "swarm_mode_v1"] {
+        let root = Root::new(driver);
+        let templates = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates").join(driver);
+        root.put("lib.sh", &fs::read_to_string(templates.join("lib.sh")).unwrap());
+        root.put("bin/curl", MOODY);
+        root.put("bin/sleep", "#!/bin/bash\n");
+        root.put("var/lib/magnumd/identity/certificate.pem", "known");
+        for phase in ["booted", "certs"] {
+            root.put("codes", "000\n408\n429\n500\n503\n403\n409\n200\n404\n");
+            let script = "set -euo pipefail; . \"$MAGNUMD_LIB\"; identify; PHASE=$1
+                          call_surely GET bundle \"$ROOT/answer\"";
+            let path = format!("{}:{}", root.path("bin").display(), std::env::var("PATH").unwrap());
+            let done = Command::new("bash")
+                .args(["-c", script, "bash", phase])
+                .env("PATH", path)
+                .env("MAGNUMD_ROOT", root.0.path())
+                .env("MAGNUMD_LIB", root.path("lib.sh"))
+                .env("CODES", root.path("codes"))
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&done.stderr);
+            assert!(done.status.success(), "{driver}: {said}");
+            let left = fs::read_to_string(root.path("codes")).unwrap();
+            assert_eq!(left, "404\n", "{driver}: it stops at success");
+        }
+    }
+}
+
 #[test]
 fn an_older_library_learns_to_claim_once_and_goes_on() {
     for driver in ["k8s_kubeadm_v1", "k8s_fedora_coreos_v1", "swarm_mode_v1"] {
