@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::label_checks::{Limits, whole};
+use super::label_checks::{BOOT_VOLUME_SIZE, Limits, check_root_volume, with_boot_volume};
 use super::{Conductor, Refusal, Tenant};
 use crate::base::clock::Timestamp;
 use crate::driver::plan::{ClusterPlan, Enrolment, NodeFlavors, NodeImages};
@@ -21,8 +21,6 @@ use crate::model::status::Status;
 use crate::model::{ClusterId, NodeGroupId};
 use crate::openstack::{Actor, CloudError, Flavor, Found, Image, Network, Service, Subnet};
 use crate::store::{Change, StoreError};
-
-const BOOT_VOLUME_SIZE: &str = "boot_volume_size";
 
 /// A cluster as its tenant asked for it, syntactically checked, inheritance applied.
 #[derive(Clone, Debug)]
@@ -84,7 +82,7 @@ impl Conductor {
             tokio::try_join!(self.gather(&actor, named), self.optional_services())?;
         let driver = self.choose(template, &found.image, &found.os_distro)?;
         check_network_driver(template, &driver, &self.inner.settings.allowed_network_drivers)?;
-        self.has_root(&self.with_boot_volume(&template.labels), &found)?;
+        self.has_root(&driver, &self.with_boot_volume(&driver, &template.labels), &found)?;
         Limits::of(&template.labels)?;
         self.check_new_labels(&driver, &template.labels)?;
         driver.check_template(&self.plan_of_template(template, &found, services))?;
@@ -202,8 +200,8 @@ impl Conductor {
             self.optional_services(),
         )?;
         let driver = self.choose(template, &found.image, &found.os_distro)?;
-        let labels = self.with_boot_volume(&cluster.labels);
-        self.has_root(&labels, &found)?;
+        let labels = self.with_boot_volume(&driver, &cluster.labels);
+        self.has_root(&driver, &labels, &found)?;
         let (Some(worker_flavor), Some(master_flavor)) = (&found.flavor, &found.master_flavor)
         else {
             return Err(Refusal::Invalid(
@@ -330,12 +328,20 @@ impl Conductor {
         )))
     }
 
-    fn has_root(&self, labels: &Labels, found: &Ingredients) -> Result<(), Refusal> {
-        check_root_volume(labels, &[found.flavor.as_ref(), found.master_flavor.as_ref()])
+    fn has_root(
+        &self,
+        driver: &Driver,
+        labels: &Labels,
+        found: &Ingredients,
+    ) -> Result<(), Refusal> {
+        check_root_volume(driver, labels, &[found.flavor.as_ref(), found.master_flavor.as_ref()])
     }
 
-    fn with_boot_volume(&self, labels: &Labels) -> Labels {
-        with_boot_volume(labels, self.inner.settings.boot_volume_size)
+    fn with_boot_volume(&self, driver: &Driver, labels: &Labels) -> Labels {
+        match driver.declares(BOOT_VOLUME_SIZE) {
+            true => with_boot_volume(labels, self.inner.settings.boot_volume_size),
+            false => labels.clone(),
+        }
     }
 
     /// Looks up all that is named, at once.
@@ -515,34 +521,6 @@ pub fn check_network_driver(
         )));
     }
     Ok(())
-}
-
-/// The labels of a cluster to be, with the operator's size of root volumes where they name none.
-///
-/// It becomes the cluster's own: an update with another size would build every server anew.
-pub fn with_boot_volume(labels: &Labels, gigabytes: u32) -> Labels {
-    let mut labels = labels.clone();
-    if gigabytes > 0 && labels.get(BOOT_VOLUME_SIZE).is_none() {
-        labels.insert(BOOT_VOLUME_SIZE, gigabytes.to_string());
-    }
-    labels
-}
-
-/// A flavor without a disk needs a root volume.
-pub fn check_root_volume(labels: &Labels, flavors: &[Option<&Flavor>]) -> Result<(), Refusal> {
-    let size = match labels.get(BOOT_VOLUME_SIZE) {
-        Some(text) => whole(text, BOOT_VOLUME_SIZE)?,
-        None => 0,
-    };
-    let diskless = flavors.iter().filter_map(|f| *f).find(|f| f.disk == 0);
-    match diskless {
-        Some(flavor) if size == 0 => Err(Refusal::Invalid(format!(
-            "Flavor with zero root volume size ({}) needs a boot volume: set the label \
-             boot_volume_size, or choose another flavor.",
-            flavor.name
-        ))),
-        _ => Ok(()),
-    }
 }
 
 pub(super) fn actor(tenant: &Tenant<'_>) -> Result<Actor, Refusal> {

@@ -5,10 +5,12 @@ use super::{Conductor, Refusal};
 use crate::driver::Driver;
 use crate::model::labels::{Labels, UnknownLabels};
 use crate::model::nodegroup::NodeGroup;
+use crate::openstack::Flavor;
 
 const LEAST: &str = "min_node_count";
 const MOST: &str = "max_node_count";
 const AUTO_SCALING: &str = "auto_scaling_enabled";
+pub(super) const BOOT_VOLUME_SIZE: &str = "boot_volume_size";
 
 /// How many workers the default group may have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,6 +86,40 @@ pub fn whole(text: &str, label: &str) -> Result<u32, Refusal> {
     })
 }
 
+/// The labels of a cluster to be, with the operator's size of root volumes where they name none.
+///
+/// It becomes the cluster's own: an update with another size would build every server anew.
+pub fn with_boot_volume(labels: &Labels, gigabytes: u32) -> Labels {
+    let mut labels = labels.clone();
+    if gigabytes > 0 && labels.get(BOOT_VOLUME_SIZE).is_none() {
+        labels.insert(BOOT_VOLUME_SIZE, gigabytes.to_string());
+    }
+    labels
+}
+
+/// A flavor without a disk needs a root volume.
+pub fn check_root_volume(
+    driver: &Driver,
+    labels: &Labels,
+    flavors: &[Option<&Flavor>],
+) -> Result<(), Refusal> {
+    let can = driver.declares(BOOT_VOLUME_SIZE);
+    let size = match labels.get(BOOT_VOLUME_SIZE).filter(|_| can) {
+        Some(text) => whole(text, BOOT_VOLUME_SIZE)?,
+        None => 0,
+    };
+    let cure = if can { "set the label boot_volume_size" } else { "choose another driver" };
+    let diskless = flavors.iter().filter_map(|f| *f).find(|f| f.disk == 0);
+    match diskless {
+        Some(flavor) if size == 0 => Err(Refusal::Invalid(format!(
+            "Flavor with zero root volume size ({}) needs a boot volume: {cure}, or choose another \
+             flavor.",
+            flavor.name
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// What whoever gives these labels should know, where the operator does not want it refused. What is
 /// not as it looks always is.
 pub fn check_unknown(
@@ -148,8 +184,20 @@ impl Conductor {
         sentence: String,
     ) -> Option<String> {
         let own = own_labels(&group.labels, &moment.cluster.labels);
-        let warnings = self.driver(moment).ok().and_then(|d| d.warnings(&own, &group.labels));
-        joined(Some(sentence), warnings)
+        let Ok(driver) = self.driver(moment) else { return Some(sentence) };
+        let (settings, key) = (&self.inner.settings, &self.inner.enrolment);
+        let plans = moment.plan(settings, key).zip(moment.plan_of(group, settings, key));
+        let idle = plans.and_then(|(mut cluster, plan)| {
+            plan.revision.clone_into(&mut cluster.revision);
+            driver.check_group_labels(&cluster, &plan, &own).ok()
+        });
+        let idle = idle.filter(|idle| !idle.is_empty()).map(|idle| {
+            let word = if idle.len() == 1 { "The label" } else { "The labels" };
+            let verb = if idle.len() == 1 { "changes" } else { "change" };
+            format!("{word} {} {verb} nothing in this node group.", idle.join(", "))
+        });
+        let all: Vec<_> = driver.warnings(&own, &group.labels).into_iter().chain(idle).collect();
+        joined(Some(sentence), (!all.is_empty()).then(|| all.join(" ")))
     }
 }
 

@@ -75,8 +75,7 @@ use crate::pki::vendor_data::VendorKey;
 use crate::store::{Change, Store, StoreError};
 
 pub use admit::{
-    ClusterOrder, TemplateIngredients, can_make_trusts, check_network_driver, check_root_volume,
-    os_distro, with_boot_volume,
+    ClusterOrder, TemplateIngredients, can_make_trusts, check_network_driver, os_distro,
 };
 use engine::{LOOKS, Progress};
 pub use figures::StepFigures;
@@ -84,7 +83,7 @@ use first_contact::Doorstep;
 pub use first_contact::{NotLetIn, Visitor};
 use identity::Sessions;
 use keys::Drawings;
-pub use label_checks::{Limits, check_unknown};
+pub use label_checks::{Limits, check_root_volume, check_unknown, with_boot_volume};
 pub use orders::{ResizeOrder, UpgradeOrder};
 use queue::{Queue, Turn};
 pub use refusal::Refusal;

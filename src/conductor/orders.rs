@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use tracing::info;
 
-use super::admit::{actor, can_make_trusts};
+use super::admit::{actor, can_make_trusts, os_distro};
 use super::label_checks::{Limits, own_labels};
 use super::moment::Moment;
 use super::{Conductor, Refusal, Tenant};
-use crate::driver::ClusterPlan;
+use crate::driver::{ClusterPlan, KubeVersion};
 use crate::model::cluster::Cluster;
 use crate::model::cluster_template::ClusterTemplate;
 use crate::model::facts::Foundation;
@@ -116,8 +116,10 @@ impl Conductor {
         }
         // With its id and version: the cluster may move to another image while the group stays,
         // and a name may come to mean another one.
+        let mut distro = None;
         if let Some(wanted) = group.image_id.clone() {
             let image = self.image(&asker, &wanted).await?;
+            distro = Some(os_distro(&image, &wanted)?);
             (group.image, group.version) = (Some(image.id), image.kube_version);
         }
         group.is_default = false;
@@ -135,6 +137,9 @@ impl Conductor {
             }
             let driver = self.driver_for_order(moment)?;
             driver.check_nodegroups()?;
+            if let Some(distro) = &distro {
+                check_group_image(moment, &group, distro)?;
+            }
             let own = own_labels(&group.labels, &moment.cluster.labels);
             self.check_new_labels(&driver, &own)?;
             let plan = self.check_group(moment, &group)?;
@@ -403,6 +408,38 @@ impl Conductor {
         "check".clone_into(&mut plan.revision);
         self.driver_for_order(moment)?.check(&plan)?;
         Ok(plan)
+    }
+}
+
+/// Whether nodes of a group's own image can join the cluster.
+fn check_group_image(moment: &Moment, group: &NodeGroup, os_distro: &str) -> Result<(), Refusal> {
+    // What is lost is told by whoever needs it.
+    let Some(facts) = &moment.facts else { return Ok(()) };
+    let image = group.image_id.as_deref().unwrap_or_default();
+    let refused = |why: String| {
+        Err(Refusal::Invalid(format!(
+            "Invalid input for field/attribute image_id. Value: '{image}'. {why}"
+        )))
+    };
+    if os_distro != facts.os_distro {
+        return refused(format!(
+            "It is {os_distro}, and the nodes of the cluster are {}. Choose an image of the same \
+             os_distro.",
+            facts.os_distro
+        ));
+    }
+    let minor = |version: &Option<String>| {
+        version.as_deref().and_then(|text| text.parse().ok()).map(|v: KubeVersion| v.minor)
+    };
+    match minor(&group.version).zip(minor(&facts.kube_version)) {
+        // Kubernetes' version skew policy.
+        Some((own, cluster)) if own > cluster => refused(format!(
+            "It has Kubernetes {}, and the cluster {}: a kubelet may be older than its API server, \
+             not newer. Upgrade the cluster first, or choose another image.",
+            group.version.as_deref().unwrap_or_default(),
+            facts.kube_version.as_deref().unwrap_or_default()
+        )),
+        _ => Ok(()),
     }
 }
 

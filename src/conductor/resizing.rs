@@ -5,6 +5,7 @@
 //! and stays ready on record, so it is asked by a duty whether it works in its cluster as before.
 
 use super::duties::Ask;
+use super::label_checks::BOOT_VOLUME_SIZE;
 use super::moment::Moment;
 use super::outlook::members;
 use super::template_change::Followed;
@@ -23,8 +24,6 @@ use crate::model::rollout::{Disk, RoleFlavors, Rollout};
 use crate::model::stack::Stack;
 use crate::openstack::{Actor, Allowances, CloudError, Flavor, Found, Image};
 use crate::store::Stored;
-
-const BOOT_VOLUME_SIZE: &str = "boot_volume_size";
 
 /// One role's servers on their way to another flavor.
 #[derive(Debug)]

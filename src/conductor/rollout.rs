@@ -1,10 +1,11 @@
 //! What an upgrade changes: the nodes that are behind, batch by batch, and the labels that follow
 //! the new template. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::moment::Moment;
 use super::orders::UpgradeOrder;
+use crate::model::cluster_template::ClusterTemplate;
 use crate::model::labels::Labels;
 use crate::model::name;
 use crate::model::nodegroup::NodeGroup;
@@ -54,12 +55,11 @@ pub(super) fn rollout(
         Some(earlier) => earlier.former.clone(),
         None => make(moment, group),
     };
-    let labels = match (group.is_default, &moment.template) {
-        (true, Some(template)) => {
-            followed(&moment.cluster.labels, &template.labels, &order.template.labels)
-        }
-        (true, None) => order.template.labels.clone(),
-        (false, _) => versions_followed(&group.labels, &order.template.labels),
+    // Where the former template is lost, nothing is known to have been its.
+    let old = moment.template.as_ref().map(|t| t.labels.clone()).unwrap_or_default();
+    let labels = match group.is_default {
+        true => followed(&moment.cluster.labels, &old, &order.template.labels),
+        false => versions_followed(&group.labels, &order.template.labels),
     };
     Rollout {
         cluster_id: moment.id(),
@@ -158,15 +158,46 @@ pub(super) fn left_behind(rollout: &Rollout, now: Option<&Make>) -> String {
     format!("The upgrade ({what}) has not reached {behind} {nodes}. Ask for it again.")
 }
 
-/// The new template's labels, and those of the cluster's that were never the old template's.
+/// The label that says which Kubernetes runs. An upgrade is asked for because of it, so it is the
+/// new template's whatever the cluster had.
+const VERSION: &str = "kube_tag";
+
+/// The new template's labels, but for those that the cluster has for itself: one that was given
+/// otherwise than the old template has it, or that the cluster was made without.
 fn followed(own: &Labels, old: &Labels, new: &Labels) -> Labels {
-    let mut kept = own.clone();
-    for (name, value) in old.iter() {
-        if own.get(name) == Some(value) {
-            kept.remove(name);
-        }
-    }
-    new.over(&kept)
+    let is_own = |name: &str| name != VERSION && own.get(name) != old.get(name);
+    let kept = own.iter().filter(|(name, value)| old.get(name) != Some(value));
+    let mut labels: Labels = kept.collect();
+    let brought = new.iter().filter(|(name, _)| !is_own(name));
+    brought.for_each(|(name, value)| labels.insert(name, value));
+    labels
+}
+
+/// What of the change from one template's labels to another's does not come to a cluster that has
+/// the label for itself, one sentence each. No values: some are secret. Pure.
+pub(super) fn kept_labels(
+    own: &Labels,
+    old: &ClusterTemplate,
+    new: &ClusterTemplate,
+) -> Vec<String> {
+    let after = followed(own, &old.labels, &new.labels);
+    let is_told = |name: &str| {
+        old.labels.get(name) != new.labels.get(name) && after.get(name) != new.labels.get(name)
+    };
+    let names: BTreeSet<_> =
+        old.labels.iter().chain(new.labels.iter()).map(|(name, _)| name.as_str()).collect();
+    let told = names.into_iter().filter(|name| is_told(name));
+    told.map(|name| match own.get(name) {
+        Some(_) => format!(
+            "label {name} of cluster template {}: the cluster has its own value, and keeps it.",
+            new.name
+        ),
+        None => format!(
+            "label {name} of cluster template {}: the cluster was made without it, and stays so.",
+            new.name
+        ),
+    })
+    .collect()
 }
 
 /// A further group's own labels, with those that say which version of a program runs as the
@@ -231,6 +262,8 @@ pub(super) fn names(moment: &Moment, group: &NodeGroup, batch: &Batch) -> Vec<St
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::TemplateId;
+    use crate::model::cluster_template::Coe;
 
     fn labels(pairs: &[(&str, &str)]) -> Labels {
         let mut labels = Labels::default();
@@ -246,6 +279,44 @@ mod tests {
         let after = followed(&own, &old, &new);
         let wanted = [("kube_tag", "v1.31.1"), ("mine", "y"), ("more", "z"), ("same", "1")];
         assert_eq!(after, labels(&wanted));
+        // What the cluster has otherwise, or not at all, was its owner's choice.
+        let old = labels(&[("cidrs", "10.0.0.0/8"), ("skipped", "x"), ("kube_tag", "v1.30.1")]);
+        let own = labels(&[("cidrs", "192.0.2.0/24"), ("open", "false"), ("kube_tag", "v1.30.1")]);
+        let new = labels(&[
+            ("cidrs", "10.0.0.0/16"),
+            ("skipped", "y"),
+            ("open", "true"),
+            ("more", "z"),
+            ("kube_tag", "v1.31.1"),
+        ]);
+        let after = followed(&own, &old, &new);
+        let wanted =
+            [("cidrs", "192.0.2.0/24"), ("open", "false"), ("kube_tag", "v1.31.1"), ("more", "z")];
+        assert_eq!(after, labels(&wanted));
+        let template = |name: &str, labels: &Labels| ClusterTemplate {
+            labels: labels.clone(),
+            ..ClusterTemplate::plain(TemplateId::new(uuid::Uuid::nil()), name, Coe::Kubernetes, "u")
+        };
+        let said = kept_labels(&own, &template("old", &old), &template("new", &new));
+        assert_eq!(
+            said,
+            [
+                "label cidrs of cluster template new: the cluster has its own value, and keeps it.",
+                "label open of cluster template new: the cluster has its own value, and keeps it.",
+                "label skipped of cluster template new: the cluster was made without it, and stays \
+                 so.",
+            ]
+        );
+        assert!(kept_labels(&own, &template("a", &old), &template("b", &old)).is_empty());
+        let (own, old) = (labels(&[("kube_tag", "v1.30.4")]), labels(&[("kube_tag", "v1.30.1")]));
+        let new = labels(&[("kube_tag", "v1.31.1")]);
+        assert!(kept_labels(&own, &template("a", &old), &template("b", &new)).is_empty());
+        let own = labels(&[("kube_tag", "v1.30.4"), ("zone", "a")]);
+        assert_eq!(
+            followed(&own, &Labels::default(), &new),
+            labels(&[("kube_tag", "v1.31.1"), ("zone", "a")])
+        );
+        let new = labels(&[("kube_tag", "v1.31.1"), ("same", "1"), ("more", "z")]);
         let group = labels(&[("zone", "a"), ("flannel_tag", "v1"), ("kube_tag", "v1.30.1")]);
         let wanted = labels(&[("zone", "a"), ("kube_tag", "v1.31.1")]);
         assert_eq!(versions_followed(&group, &new), wanted);

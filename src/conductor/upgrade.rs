@@ -19,8 +19,8 @@ use super::moment::Moment;
 use super::orders::{busy, found, has_plan, in_status};
 use super::outlook::{ChangeNext, Changing, UpdateNext, change, servers, update};
 use super::rollout::{
-    behind, changes, done, goes_along, has_followed, make, masters_followed, names, rollout,
-    with_images,
+    behind, changes, done, goes_along, has_followed, kept_labels, make, masters_followed, names,
+    rollout, with_images,
 };
 use super::update::{awaiting_heat, concerned, for_group, nodes_of};
 use super::{
@@ -67,6 +67,8 @@ impl Conductor {
             rollout.undone = self.check_upgrade(moment, group, &order, &rollout, &image)?;
             if let Some(old) = moment.template.as_ref().filter(|_| group.is_default) {
                 rollout.undone.extend(template_fields::kept(&moment.cluster, old, &order.template));
+                let own = &moment.cluster.labels;
+                rollout.undone.extend(kept_labels(own, old, &order.template));
             }
             let detail =
                 Detail { nodegroup: Some(group.id), before: group.node_count, ..Detail::default() };
@@ -97,6 +99,7 @@ impl Conductor {
     ) -> Result<Vec<String>, Refusal> {
         let (settings, key) = (&self.inner.settings, &self.inner.enrolment);
         let lost = || Refusal::Conflict(moment.cannot_plan());
+        let mut undone = Vec::new();
         let from = moment.plan_of(group, settings, key).ok_or_else(lost)?;
         let driver = self.driver_to_come(moment, group)?;
         let distro = image.os_distro.as_deref().unwrap_or_default();
@@ -128,17 +131,25 @@ impl Conductor {
             && group.is_default
         {
             let mut workers = workers.record.clone();
-            Limits::of(&rollout.labels)?;
+            let asked = Limits::of(&rollout.labels)?;
             Limits::follow(&mut workers, &moment.cluster.labels, &rollout.labels);
-            let (min, max) = (workers.min_node_count, workers.max_node_count);
-            Limits { min, max }.allow(workers.node_count)?;
+            let kept = Limits { min: workers.min_node_count, max: workers.max_node_count };
+            kept.allow(workers.node_count)?;
+            if asked != kept && asked != Limits::of(&moment.cluster.labels).unwrap_or(asked) {
+                undone.push(format!(
+                    "min_node_count and max_node_count of cluster template {}: group {} has limits \
+                     of its own, and keeps them.",
+                    template.name, workers.name
+                ));
+            }
         }
         to.cluster.labels = match group.is_default {
             true => rollout.labels.clone(),
             false => rollout.labels.over(&moment.cluster.labels),
         };
         driver.check_upgrade(&from, &to)?;
-        Ok(driver.undone(&from, &to))
+        undone.extend(driver.undone(&from, &to));
+        Ok(undone)
     }
 
     pub(super) async fn upgrade_step(

@@ -105,6 +105,11 @@ impl Driver {
         &self.labels
     }
 
+    /// Whether the manifest has a label of this name.
+    pub fn declares(&self, label: &str) -> bool {
+        self.labels.iter().any(|l| l.name == label)
+    }
+
     /// Whether it builds this COE on servers of this type and images of this `os_distro`.
     pub fn provides(&self, server_type: ServerType, os_distro: &str, coe: Coe) -> bool {
         self.manifest.provides.iter().any(|p| {

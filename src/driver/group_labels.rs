@@ -27,13 +27,14 @@ struct Drawn {
 
 impl Driver {
     /// Refuses the first of the labels that `group` has for itself, and `cluster` not so, which
-    /// would come to nothing.
+    /// would come to nothing. Answers with the names of those that change nothing as things are.
     pub fn check_group_labels(
         &self,
         cluster: &ClusterPlan,
         group: &ClusterPlan,
         own: &Labels,
-    ) -> Result<(), DriverError> {
+    ) -> Result<Vec<String>, DriverError> {
+        let mut idle = Vec::new();
         for name in LIMITS {
             if own.get(name).is_some_and(|text| !text.trim().is_empty()) {
                 return unsuitable(format!(
@@ -46,7 +47,7 @@ impl Driver {
         let given = |label: &&Label| label.names().any(|name| own.get(name).is_some());
         let mut labels = self.labels().iter().filter(given).peekable();
         if labels.peek().is_none() {
-            return Ok(());
+            return Ok(idle);
         }
         let drawn = self.drawn(group)?;
         let (of_cluster, of_group) = (self.known(cluster)?.labels, self.known(group)?.labels);
@@ -61,6 +62,7 @@ impl Driver {
             }
             let with = with_label_of(cluster, label, &group.cluster.labels);
             if self.drawn(&with).ok() == self.drawn(cluster).ok() {
+                idle.push(label.name.clone());
                 continue;
             }
             let name = label.names().find(|name| own.get(name).is_some()).unwrap_or(&label.name);
@@ -69,7 +71,7 @@ impl Driver {
                         another node group";
             return Err(invalid(name, text, cure));
         }
-        Ok(())
+        Ok(idle)
     }
 
     fn drawn(&self, plan: &ClusterPlan) -> Result<Drawn, DriverError> {

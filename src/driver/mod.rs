@@ -43,6 +43,7 @@ pub use plan::{ClusterPlan, DutyPlan, NodePlan};
 pub use registry::{Drivers, Wishes};
 pub use undeclared::Undeclared;
 pub use upgrade::fields_of_drivers;
+pub use version::KubeVersion;
 
 /// Why a driver does not render.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

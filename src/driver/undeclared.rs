@@ -8,7 +8,7 @@ use super::manifest::LabelsPolicy;
 use crate::model::labels::Labels;
 
 /// Labels that magnumd itself reads, whatever driver builds the cluster.
-const READ_BY_MAGNUMD: &[&str] = &["boot_volume_size", "max_node_count", "min_node_count"];
+const READ_BY_MAGNUMD: &[&str] = &["max_node_count", "min_node_count"];
 /// How many labels one warning names.
 const NAMED: usize = 10;
 /// No label that is declared is longer. Comparing takes the square of it, for each of hundreds of

@@ -55,7 +55,7 @@ impl Drawing {
         let driver = image::driver(scene, template, &image)?;
         let allowed = &scene.config.kubernetes.allowed_network_drivers;
         check_network_driver(template, &driver, allowed).map_err(|e| refused(e.to_string()))?;
-        check_root_volume(&template.labels, &[Some(&worker), Some(&master)])
+        check_root_volume(&driver, &template.labels, &[Some(&worker), Some(&master)])
             .map_err(|e| refused(e.to_string()))?;
         Limits::of_new(&driver, &template.labels, wish.nodes)
             .map_err(|e| refused(e.to_string()))?;
