@@ -128,7 +128,8 @@ impl Bootstrap {
         let Identity { cluster, instance, since, .. } = identity;
         let seen = self.look(cluster, node)?;
         let record = seen.key.as_ref().map(|known| &known.record);
-        let holder = Holder { instance, key, certificate: pem(certificate), since };
+        let address = request.peer.ip().to_canonical().to_string();
+        let holder = Holder { instance, key, certificate: pem(certificate), since, address };
         let is_his = record.is_some_and(|known| known.is_held_by(&holder));
         let proof = match is_his {
             true if seen.node.is_some() => Proof::Key,
@@ -267,7 +268,8 @@ impl Bootstrap {
                     let node = self.claimed(caller, seen.node.as_ref().map(|n| &n.record));
                     let answer = given(&certificate);
                     let (instance, key) = (instance.clone(), key.clone());
-                    next.holder = Some(Holder { instance, key, certificate, since });
+                    let address = caller.source.to_canonical().to_string();
+                    next.holder = Some(Holder { instance, key, certificate, since, address });
                     (change.put(&node), Ok(answer))
                 }
             };

@@ -212,8 +212,8 @@ impl Conductor {
         let mut cluster = cluster.record.clone();
         let base = self.inner.settings.discovery_url.trim_end_matches('/');
         cluster.seal_discovery_url(self.inner.store.sealer(), &format!("{base}/{token}"));
-        let change = Change::new().expect(operation).expect(&moment.cluster);
-        self.commit(change.put(&issued).put(&cluster).put(&next)).await?;
+        let change = self.to_be_claimed(moment, &plan, &issued.expected)?.expect(operation);
+        self.commit(change.expect(&moment.cluster).put(&issued).put(&cluster).put(&next)).await?;
         Ok(Progress::Again)
     }
 

@@ -8,11 +8,15 @@ use std::time::Duration;
 use tracing::warn;
 use uuid::Uuid;
 
-use super::{Conductor, Refusal};
+use super::moment::Moment;
+use super::{Conductor, Refusal, StepError};
 use crate::base::clock::Timestamp;
 use crate::base::secret::Secret;
+use crate::driver::ClusterPlan;
 use crate::model::ClusterId;
 use crate::model::first_contact::{Guarantee, Unproven, Vendor};
+use crate::model::node_key::NodeKey;
+use crate::store::Change;
 
 /// Somebody whom we know as nothing but the bearer of a token.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +43,22 @@ pub enum NotLetIn {
 }
 
 impl Conductor {
+    /// That these names are free to be claimed, if the driver's nodes make a first contact. Whoever reads the cluster is shown its discovery token: members register after it.
+    pub(super) fn to_be_claimed(
+        &self,
+        moment: &Moment,
+        plan: &ClusterPlan,
+        names: &[String],
+    ) -> Result<Change, StepError> {
+        let driver = self.driver(moment)?;
+        let reports = driver.waits(plan).is_ok_and(|waits| waits.for_nodes);
+        if !reports || driver.inlines(plan).unwrap_or(true) {
+            return Ok(Change::new());
+        }
+        let free = |name: &String| NodeKey::free(moment.id(), name.clone());
+        Ok(names.iter().map(free).fold(Change::new(), |change, key| change.put(&key)))
+    }
+
     /// Whether a visitor is the server that Nova has under this name in the cluster's project,
     /// and by which proof. What cannot be asked for now lets nobody in.
     pub async fn first_contact(&self, visitor: Visitor<'_>) -> Result<Guarantee, NotLetIn> {

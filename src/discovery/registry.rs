@@ -8,7 +8,7 @@ use tracing::{debug, info, warn};
 
 use super::waiters::Waiters;
 use crate::base::clock::{Clock, Timestamp};
-use crate::model::discovery::{DiscoveryToken, Fate, RegisterError, TokenState};
+use crate::model::discovery::{Contact, DiscoveryToken, Fate, RegisterError, TokenState};
 use crate::model::etcd_member::{BadValue, MemberValue};
 use crate::store::{Change, Store, StoreError};
 
@@ -112,9 +112,16 @@ impl Registry {
             let status = view.cluster(known.cluster_id)?.map(|c| c.status);
             let facts = view.facts(known.cluster_id)?;
             let addresses = facts.map(|f| f.record.master_addresses).unwrap_or_default();
-            Ok(Some((known, status, addresses)))
+            let contact = match view.node_key(known.cluster_id, value.name())? {
+                None => Contact::None,
+                Some(key) => match key.record.holder {
+                    None => Contact::Due,
+                    Some(holder) => Contact::From(holder.address),
+                },
+            };
+            Ok(Some((known, status, addresses, contact)))
         })?;
-        let (known, status, addresses) = found.ok_or(RegistryError::Unknown)?;
+        let (known, status, addresses, contact) = found.ok_or(RegistryError::Unknown)?;
         let seen = known.member(id).map(|m| m.last_seen);
         let now = self.clock.now();
         let mut next = known.record.clone();
@@ -122,7 +129,7 @@ impl Registry {
         if next.fate(status, now) == Fate::Seal {
             next.seal();
         }
-        known.check_origin(value, source, &addresses)?;
+        known.check_origin(value, source, &addresses, &contact)?;
         let registered = next.register(id, value, &source.to_canonical().to_string(), now)?;
         if !registered.is_new && seen.is_some_and(|at| now.since(at) < FRESH) {
             return Ok(known.record);

@@ -42,6 +42,15 @@ pub struct DiscoveryToken {
     pub subnet: Option<String>,
 }
 
+/// Whether and from where a member's server has made its first contact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Contact {
+    /// None is expected: the driver's nodes ask magnumd for nothing else.
+    None,
+    Due,
+    From(String),
+}
+
 /// One registered etcd member.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiscoveryMember {
@@ -150,13 +159,15 @@ impl DiscoveryToken {
 
     /// Whether a member may register this from there. `addresses` are those of the expected members
     /// by their order, as Heat has told; empty before it has. A source inside the cluster's
-    /// network was seen without a translation of addresses, so it is the member's own; whoever
-    /// comes through a router is known by Heat's word alone.
+    /// network was seen without a translation of addresses, so it is the member's own. Whoever comes
+    /// through a router is known by where its first contact came from, which was proved then; of a
+    /// driver whose nodes make none, by Heat's word alone.
     pub fn check_origin(
         &self,
         value: &MemberValue,
         source: IpAddr,
         addresses: &[String],
+        contact: &Contact,
     ) -> Result<(), RegisterError> {
         let refused = |sentence: String| Err(RegisterError::Refused(sentence));
         let name = value.name();
@@ -172,11 +183,17 @@ impl DiscoveryToken {
         }
         let is_inside = self.subnet.as_ref().is_some_and(|s| is_inside(s, source) == Some(true))
             || addresses.iter().any(|a| a.parse() == Ok(source));
-        match is_inside && !peers.any(|ip| ip == source) {
-            true => refused(format!(
+        let is_own = peers.any(|ip| ip == source);
+        match contact {
+            _ if is_inside && !is_own => refused(format!(
                 "a member registers its own address, and this was sent from {source}"
             )),
-            false => Ok(()),
+            Contact::Due => refused(format!("{name} has not made its first contact yet")),
+            Contact::From(address) if !is_own && address.parse() != Ok(source) => refused(format!(
+                "{name} made its first contact from another address than {source}, from which this \
+                 was sent"
+            )),
+            Contact::From(_) | Contact::None => Ok(()),
         }
     }
 
@@ -355,7 +372,8 @@ mod tests {
         let told = ["10.0.0.5".to_owned(), "10.0.0.6".to_owned()];
         let said = |value: &str, source: &str, told: &[String]| {
             let value = MemberValue::parse(value, true).unwrap();
-            token.check_origin(&value, source.parse().unwrap(), told).err().map(|e| e.to_string())
+            let source = source.parse().unwrap();
+            token.check_origin(&value, source, told, &Contact::None).err().map(|e| e.to_string())
         };
         let own = "k-1=https://10.0.0.6:2380";
         for source in ["10.0.0.6", "::ffff:10.0.0.6", "203.0.113.7", "127.0.0.1"] {
@@ -373,6 +391,31 @@ mod tests {
         }
         let both = "k-1=https://10.0.0.6:2380,k-1=https://10.0.0.9:2380";
         assert!(said(both, "10.0.0.6", &told).is_some(), "none of another beside its own");
+    }
+
+    #[test]
+    fn a_member_registers_from_where_it_made_its_first_contact() {
+        let names = ["k-0", "k-1"].map(str::to_owned).to_vec();
+        let cluster = ClusterId::new(uuid::Uuid::from_u128(7));
+        let (now, end) = (Timestamp::EPOCH, Timestamp::EPOCH);
+        let subnet = Some("10.0.0.0/24".to_owned());
+        let token = DiscoveryToken::issue("t", cluster, 2, names, subnet, now, end);
+        let said = |source: &str, contact: &Contact| {
+            let value = MemberValue::parse("k-1=https://10.0.0.6:2380", false).unwrap();
+            let told = ["10.0.0.5".to_owned(), "10.0.0.6".to_owned()];
+            let source = source.parse().unwrap();
+            token.check_origin(&value, source, &told, contact).err().map(|e| e.to_string())
+        };
+        let due = said("203.0.113.7", &Contact::Due).unwrap();
+        assert!(due.contains("k-1 has not made its first contact yet"), "{due}");
+        let made = Contact::From("203.0.113.7".to_owned());
+        for source in ["203.0.113.7", "::ffff:203.0.113.7", "10.0.0.6"] {
+            assert_eq!(said(source, &made), None, "through its router, or as itself: {source}");
+        }
+        let other = said("203.0.113.8", &made).unwrap();
+        assert!(other.contains("from another address than 203.0.113.8"), "{other}");
+        assert!(said("10.0.0.9", &made).is_some(), "a worker");
+        assert!(said("10.0.0.6", &Contact::Due).is_some(), "whoever pretends its address");
     }
 
     #[test]

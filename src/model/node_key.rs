@@ -32,6 +32,8 @@ pub struct Holder {
     pub certificate: String,
     /// When it was given, as it says itself.
     pub since: Timestamp,
+    /// From where it was asked for: an IP address without a port.
+    pub address: String,
 }
 
 /// Somebody else has shown the node's token, and could show that he is such a server.
@@ -113,6 +115,7 @@ mod tests {
             key: String::new(),
             certificate: String::new(),
             since,
+            address: String::new(),
         };
         key.holder = Some(holder(at(10)));
         assert!(!key.is_before(at(10)) && key.is_before(at(11)));

@@ -162,7 +162,8 @@ impl Place {
         let tls = mutual_client_config(&self.authority.pem, &pem, &secret).unwrap();
         self.holders.lock().unwrap().insert(name.to_owned(), Guise::new(tls));
         let key = key_of_request(&request).unwrap();
-        Holder { instance: INSTANCE.to_owned(), key, certificate: pem, since }
+        let (instance, address) = (INSTANCE.to_owned(), "127.0.0.1".to_owned());
+        Holder { instance, key, certificate: pem, since, address }
     }
 
     /// As a magnumd did that knew no keys of nodes.

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use hyper::header::{AUTHORIZATION, HeaderName};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName};
 use hyper::{Method, StatusCode};
 use magnumd::base::http::client::{Answer, HttpClient, Outgoing};
 use magnumd::base::http::tls::{self, Trust};
@@ -190,6 +190,55 @@ async fn several_readers_at_once_claim_nothing() {
     }
     let master = loot.claim(&daemon, own, None).await;
     assert_eq!(master.status, StatusCode::OK, "{}", said(&master));
+    daemon.end().await;
+}
+
+/// The discovery token is shown to him too, and every address: he takes no member's place.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_registers_no_member_of_etcd() {
+    let lab = Lab::with_faults(&["guest:*:booted:delay=20s", "guest:*:certs:delay=30s"]).await;
+    let daemon = lab.daemon().await;
+    let token = lab.token("demo").await;
+    daemon.template_of(&token, "k8s", "ubuntu", json!({"etcd_bootstrap": "discovery"})).await;
+    let asked = json!({"name": "k1", "cluster_template_id": "k8s", "master_count": 3});
+    let (status, body) = daemon.post(&token, "/v1/clusters", asked).await;
+    assert_eq!(status, StatusCode::ACCEPTED, "{body}");
+    let uuid = body["uuid"].as_str().unwrap().to_owned();
+    let loot = loot(&lab, &daemon, &uuid).await;
+    let reader = lab.token("reader").await;
+    let shown = daemon.until(&reader, &uuid, |c| c["discovery_url"].is_string()).await;
+    let url = shown["discovery_url"].as_str().unwrap().to_owned();
+    let nova = lab.cloud.endpoint("compute");
+    let servers = format!("{nova}/servers/detail?name=master-0&status=ACTIVE");
+    let (_, found) = lab.cloud_call(Method::GET, &servers, &reader, None).await;
+    let addresses = found["servers"][0]["addresses"].as_object().unwrap();
+    let fixed = addresses.values().next().unwrap()[0]["addr"].as_str().unwrap().to_owned();
+    let register = async |from: Ipv4Addr| {
+        let tls = tls::client_config(&Trust::default()).unwrap();
+        let source = Some(IpAddr::V4(from));
+        let client = HttpClient::from_source(tls, Duration::from_secs(5), source);
+        let value = format!("value={}=https://{fixed}:2380", loot.node);
+        let asked = Outgoing::new(Method::PUT, format!("{url}/8e9e05c52164694d"))
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(value)
+            .deadline(Duration::from_secs(20));
+        let answer = client.send(asked).await.unwrap();
+        (answer.status, String::from_utf8_lossy(&answer.body).into_owned())
+    };
+    let (status, said) = register(ELSEWHERE).await;
+    assert!(!status.is_success() && said.contains("has not made its first contact"), "{said}");
+    let began = Instant::now();
+    loop {
+        let (status, said) = register(ELSEWHERE).await;
+        assert!(!status.is_success(), "{said}");
+        if said.contains("from another address than") {
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "{said}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let built = daemon.settled(&token, &uuid).await;
+    assert_eq!(built["status"], "CREATE_COMPLETE", "{built}");
     daemon.end().await;
 }
 

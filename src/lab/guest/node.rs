@@ -1,6 +1,6 @@
 //! A node's first boot: fetch the bundle, get certificates, find the peers, report.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use super::bundle::Bundle;
 use super::certificates::{self, Wanted};
 use super::cloud;
 use super::etcd::Member;
-use super::line::Line;
+use super::line::{Line, outside};
 use super::user_data::{Plan, Role, variables};
 
 const INSTANCE: HeaderName = HeaderName::from_static("x-magnumd-instance");
@@ -327,7 +327,8 @@ impl<'i> Node<'i> {
         };
         // The discovery client of etcd trusts the system's roots, never the bootstrap CA.
         let tls = client_config(&Trust::default()).map_err(|e| e.to_string())?;
-        let client = HttpClient::new(tls, Duration::from_secs(5));
+        let source = outside(&self.world.lock(), self.instance).map(IpAddr::V4);
+        let client = HttpClient::from_source(tls, Duration::from_secs(5), source);
         Member::new(&client, &self.world.clock, &url, &self.name, address).join().await
     }
 

@@ -173,6 +173,7 @@ pub async fn full(place: &Place) -> Store {
                 key: "ab".repeat(32),
                 certificate: "PEM".to_owned(),
                 since: NOW,
+                address: "192.0.2.8".to_owned(),
             }),
             dispute: Some(Dispute {
                 address: "192.0.2.9".to_owned(),
