@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::fault::Outcome;
 use super::heat::services::{Owner, Refused, Services, State};
 use super::identity::{NewTrust, Scope};
+use super::launch::unwire;
 use super::network::not_found;
 use super::plugins;
 use super::refusal::Answer;
@@ -151,6 +152,12 @@ impl Services for World {
         self.inner_call(service, method, &path, good, |_| {
             plugins::delete(self, kind, collection, id)
         })
+    }
+
+    fn prepare_for_replace(&self, kind: &str, id: &str) {
+        if kind == "OS::Nova::Server" {
+            unwire(&mut self.lock(), id);
+        }
     }
 
     fn update(

@@ -119,6 +119,37 @@ async fn a_label_that_comes_to_nothing_in_a_group_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_changes_nothing_in_a_group_is_told_and_an_image_that_does_not_fit_refused() {
+    let lab = Lab::new().await;
+    let daemon = lab.daemon().await;
+    let token = lab.token("demo").await;
+    daemon.template_of(&token, "k8s", "ubuntu-v1.31.4", json!({})).await;
+    let asked = json!({"name": "k1", "cluster_template_id": "k8s", "node_count": 1});
+    let (_, body) = daemon.post(&token, "/v1/clusters", asked).await;
+    let uuid = body["uuid"].as_str().unwrap().to_owned();
+    assert_eq!(daemon.settled(&token, &uuid).await["status"], "CREATE_COMPLETE");
+    let path = format!("/v1/clusters/{uuid}/nodegroups");
+    for (image, words) in [
+        ("fedora-atomic", "nodes of the cluster are ubuntu. Choose an image of the same os_distro"),
+        ("no-distro", "doesn't contain os_distro"),
+        ("ubuntu-v1.34.0", "may be older than its API server, not newer"),
+    ] {
+        let order = json!({"name": "no", "image_id": image, "node_count": 1});
+        let (status, body) = daemon.ask(&token, Method::POST, &path, Some(order)).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{image}: {body}");
+        assert!(body.to_string().contains(words), "{image}: {body}");
+    }
+    let labels = json!({"octavia_provider": "ovn", "octavia_lb_healthcheck": "false"});
+    let order = json!({"name": "idle", "labels": labels, "node_count": 1});
+    let (status, body) = daemon.ask(&token, Method::POST, &path, Some(order)).await;
+    assert_eq!(status, StatusCode::ACCEPTED, "{body}");
+    assert_eq!(daemon.settled(&token, &uuid).await["status"], "UPDATE_COMPLETE");
+    let said = daemon.group(&token, &uuid, "idle").await["status_reason"].to_string();
+    let words = "The labels octavia_provider, octavia_lb_healthcheck change nothing in this";
+    assert!(said.contains(words), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn orders_on_different_groups_stand_in_line() {
     let lab = Lab::new().await;
     let daemon = lab.daemon().await;

@@ -84,6 +84,22 @@ async fn a_failed_resize_is_told_and_can_be_tried_again() {
     assert_eq!(lab.cloud.count("servers"), 4);
 }
 
+/// Nova has taken the order and found no host: Heat makes another server on the same port.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resize_for_which_there_was_no_host_can_be_asked_for_again() {
+    let lab = Lab::new().await;
+    let daemon = lab.daemon().await;
+    let (token, uuid) = lab.built(&daemon, "k1").await;
+    lab.cloud.inject("nova:POST:/servers:error=No valid host was found:times=1".parse().unwrap());
+    daemon.resize(&token, &uuid, json!({"node_count": 3})).await;
+    let failed = daemon.settled(&token, &uuid).await;
+    assert_eq!(failed["status"], "UPDATE_FAILED", "{failed}");
+    assert!(failed["status_reason"].to_string().contains("No valid host"), "{failed}");
+    daemon.resize(&token, &uuid, json!({"node_count": 3})).await;
+    let cluster = daemon.settled(&token, &uuid).await;
+    assert_eq!(cluster["status"], "UPDATE_COMPLETE", "{cluster}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_resize_is_rolled_back_if_asked_to() {
     let lab = Lab::new().await;

@@ -89,6 +89,34 @@ async fn every_server_gets_the_new_image_and_stays_who_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_keeps_the_labels_that_are_its_own() {
+    let lab = Lab::new().await;
+    let daemon = lab.daemon().await;
+    let token = lab.token("demo").await;
+    let old = json!({"nodeport_open": "true", "flannel_network_cidr": "10.90.0.0/16"});
+    daemon.template_of(&token, "old", OLD, old).await;
+    let new = json!({"nodeport_open": "true", "flannel_network_cidr": "10.90.0.0/16",
+                     "metadata_access_enabled": "true"});
+    daemon.template_of(&token, "new", NEW, new).await;
+    let own = json!({"nodeport_open": "false", "metadata_access_enabled": "false",
+                     "flannel_network_cidr": "10.91.0.0/16"});
+    let asked = json!({"name": "k1", "cluster_template_id": "old", "node_count": 1,
+                       "master_count": 3, "labels": own, "merge_labels": true});
+    let (status, body) = daemon.post(&token, "/v1/clusters", asked).await;
+    assert_eq!(status, StatusCode::ACCEPTED, "{body}");
+    let uuid = body["uuid"].as_str().unwrap().to_owned();
+    assert_eq!(daemon.settled(&token, &uuid).await["status"], "CREATE_COMPLETE");
+    let (status, body) = upgrade(&daemon, &token, &uuid, json!({"cluster_template": "new"})).await;
+    assert_eq!(status, StatusCode::ACCEPTED, "what does not change is no obstacle: {body}");
+    let after = daemon.settled(&token, &uuid).await;
+    assert_eq!((&after["status"], &after["labels"]), (&json!("UPDATE_COMPLETE"), &own), "{after}");
+    // Of the template's labels one has changed.
+    let said = after["status_reason"].as_str().unwrap();
+    let words = "label metadata_access_enabled of cluster template new: the cluster has its own";
+    assert!(said.contains(words) && !said.contains("nodeport_open"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_an_upgrade_cannot_do_is_refused_in_words() {
     let lab = Lab::new().await;
     let daemon = lab.daemon().await;

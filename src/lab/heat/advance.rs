@@ -206,6 +206,9 @@ impl<S: Services> Engine<S> {
     /// The old one is retired, and a new one takes its name.
     fn replace(&self, world: &mut World, stack: &mut Stack, name: &str) -> Result<(), Failure> {
         let old = stack.resources.remove(name).expect("a due resource is there");
+        if let (Target::Builtin(kind), Some(id)) = (&old.target, &old.physical) {
+            self.services.prepare_for_replace(kind, id);
+        }
         let definition = &stack.plan.definitions[name];
         let target = stack.plan.environment.target(&definition.kind, &stack.plan.files);
         let now = self.now();

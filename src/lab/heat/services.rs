@@ -55,6 +55,12 @@ pub trait Services: Send + Sync + 'static {
     /// resource is in use.
     fn delete(&self, kind: &str, id: &str) -> Result<(), Refused>;
 
+    /// What Heat does with a resource before it makes another in its place: a server's ports are
+    /// detached (`prepare_ports_for_replace`), for the next one gets them.
+    fn prepare_for_replace(&self, kind: &str, id: &str) {
+        let _ = (kind, id);
+    }
+
     /// Changes a physical resource in place; `properties` are all of the new ones, `changed` the
     /// names that differ. Only properties that Heat may update ever arrive here.
     fn update(
