@@ -165,6 +165,7 @@ async fn serve(
         clock: Clock::real(),
         entropy: Entropy::new(),
         allow_loopback: true,
+        trusted: Vec::new(),
         advertise_url: "http://127.0.0.1:9512/with/a/path".to_owned(),
         stop: stop.clone(),
     });

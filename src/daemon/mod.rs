@@ -218,6 +218,7 @@ impl Daemon {
             clock: clock.clone(),
             entropy: entropy.clone(),
             allow_loopback: config.discovery.allow_loopback,
+            trusted: config.bootstrap.rules().trusted,
             advertise_url: advertised.discovery,
             stop: stop.clone(),
         });

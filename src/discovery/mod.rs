@@ -30,6 +30,7 @@ use crate::base::http::server::{Answering, Unread};
 use crate::base::http::server::{Limits, Origin, Request, Response, Service};
 use crate::base::id::Entropy;
 use crate::model::discovery::DiscoveryMember;
+use crate::model::first_contact::Block;
 use crate::store::{Store, StoreError};
 use answer::Fault;
 use clerk::{Applicant, Clerk};
@@ -55,6 +56,8 @@ pub struct Parts {
     pub entropy: Entropy,
     /// Let members register loopback addresses: for labs on one machine.
     pub allow_loopback: bool,
+    /// From where every registration is believed: the operator's proxies.
+    pub trusted: Vec<Block>,
     /// The URL that members are given; whatever path it has stands before every token.
     pub advertise_url: String,
     /// Ends long polls, so that closing the door does not wait for them.
@@ -89,9 +92,9 @@ pub fn limits() -> Limits {
 
 impl Discovery {
     pub fn new(parts: Parts) -> Self {
-        let Parts { store, clock, entropy, allow_loopback, advertise_url, stop } = parts;
+        let Parts { store, clock, entropy, allow_loopback, trusted, advertise_url, stop } = parts;
         let figures = DiscoveryFigures::default();
-        let registry = Registry::new(store, clock.clone(), allow_loopback);
+        let registry = Registry::new(store, clock.clone(), allow_loopback, trusted);
         let clerk = Clerk::new(registry, figures.clone());
         Self {
             #[cfg(feature = "etcd-v3")]

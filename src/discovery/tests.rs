@@ -68,6 +68,7 @@ impl Place {
             clock: clock.clone(),
             entropy: Entropy::new(),
             allow_loopback: false,
+            trusted: Vec::new(),
             advertise_url: "http://203.0.113.2:9512".to_owned(),
             stop: stop.clone(),
         }));

@@ -43,6 +43,7 @@ async fn fuzz_discovery(mut run: Run) {
         clock: clock.clone(),
         entropy: Entropy::new(),
         allow_loopback: true,
+        trusted: Vec::new(),
         advertise_url: "http://127.0.0.1:9512".to_owned(),
         stop: stop.clone(),
     });

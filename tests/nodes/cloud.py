@@ -61,6 +61,8 @@ class Daemon:
             "discovery.listen": f"0.0.0.0:{PORTS['discovery']}",
             "discovery.advertise_url": f"http://{HERE}:{discovery_port}",
             "discovery.allow_loopback": "false",
+            # What is to go wrong on the way goes wrong in a proxy.
+            "bootstrap.trusted_sources": HERE,
             "bootstrap.listen": f"0.0.0.0:{PORTS['bootstrap']}",
             "bootstrap.advertise_url": f"https://{HERE}:{PORTS['bootstrap']}"}
         words = [word for pair in settings.items() for word in ("--set", "=".join(pair))]
