@@ -4,6 +4,7 @@
 //! needs the cloud is answered 503 here and tested with one in `tests/`.
 
 mod bookmarks;
+mod fractions;
 mod matrix;
 mod pages;
 pub mod place;
