@@ -144,12 +144,13 @@ impl Fields {
         self.text(name, SHORT_TEXT)?.ok_or_else(|| mandatory(name))
     }
 
-    /// A whole number; fractions are cut off, as Magnum does.
+    /// A whole number, also as `1.0`. Magnum cuts fractions off; a cluster that is asked to have
+    /// `1.5` nodes would lose those that it has above one, and nobody would have asked for that.
     pub fn whole(&mut self, name: &str, range: RangeInclusive<u32>) -> Outcome<Option<u32>> {
         let Some(value) = self.take(name) else { return Ok(None) };
         let number = match &value {
             Value::Number(number) => {
-                number.as_i64().or_else(|| number.as_f64().and_then(truncated))
+                number.as_i64().or_else(|| number.as_f64().and_then(undivided))
             }
             Value::String(text) => text.trim().parse().ok(),
             _ => None,
@@ -272,9 +273,9 @@ fn scalar(value: &Value) -> Option<String> {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "cutting off is what is asked for")]
-fn truncated(number: f64) -> Option<i64> {
-    (number.abs() < 9e15).then_some(number.trunc() as i64)
+#[expect(clippy::cast_possible_truncation, reason = "there is nothing to cut off")]
+fn undivided(number: f64) -> Option<i64> {
+    (number.abs() < 9e15 && number.fract() == 0.0).then_some(number as i64)
 }
 
 #[cfg(test)]
@@ -295,7 +296,7 @@ mod tests {
     #[test]
     fn numbers_are_lenient_and_bounded() {
         for (value, expected) in
-            [(json!(3), 3), (json!("3"), 3), (json!(" 3 "), 3), (json!(3.9), 3)]
+            [(json!(3), 3), (json!("3"), 3), (json!(" 3 "), 3), (json!(3.0), 3), (json!(0.0), 0)]
         {
             assert_eq!(fields(json!({ "a": value })).whole("a", 0..=9).unwrap(), Some(expected));
         }
@@ -309,6 +310,16 @@ mod tests {
         assert!(refused(json!(10)).ends_with("lesser or equal to 9"));
         assert!(refused(json!(1e300)).ends_with("whole number."));
         assert!(refused(json!(true)).ends_with("whole number."));
+        for divided in [json!(1.5), json!("1.5"), json!(0.9), json!(-1.5), json!(9.000_000_1)] {
+            assert_eq!(
+                refused(divided.clone()),
+                format!(
+                    "Invalid input for field/attribute a. Value: '{}'. Value should be a whole \
+                     number.",
+                    shown(&divided)
+                )
+            );
+        }
         assert!(refused(json!("many")).contains("Value: 'many'"));
         assert!(refused(json!(u64::MAX)).contains(&u64::MAX.to_string()));
     }

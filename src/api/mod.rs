@@ -4,6 +4,7 @@
 //! HTTP; status codes are known to [`error`] and [`reply`] only. Reads need no lock, no task
 //! and, with a known token, no network.
 
+mod bookmark;
 mod coerce;
 mod column;
 mod context;
@@ -45,6 +46,7 @@ use crate::openstack::token::{TokenError, Tokens};
 use crate::pki::csr;
 use crate::pki::desk::Desk;
 use crate::store::Store;
+use bookmark::Bookmarks;
 use context::{Caller, Context};
 use error::{ApiError, Outcome};
 use line::Lines;
@@ -104,6 +106,7 @@ pub struct Api {
     settings: Settings,
     lines: Lines,
     desk: Desk,
+    bookmarks: Bookmarks,
     scans: Pool,
     /// Replaced whole when the operator's files change; a request keeps the one it began with.
     policy: RwLock<Arc<Policy>>,
@@ -150,6 +153,7 @@ impl Api {
         let Parts { store, conductor, tokens, clock, entropy, settings, scans } = parts;
         let policy = RwLock::new(Arc::new(Policy::builtin()));
         let (lines, desk, watch) = (Lines::default(), Desk::default(), Mutex::new(None));
+        let bookmarks = Bookmarks::default();
         Self {
             store,
             conductor,
@@ -159,6 +163,7 @@ impl Api {
             settings,
             lines,
             desk,
+            bookmarks,
             scans,
             policy,
             watch,

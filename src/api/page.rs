@@ -1,11 +1,11 @@
 //! The query of a request, and lists cut into pages.
 
 use std::borrow::Cow;
-use std::fmt::Display;
 
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use uuid::Uuid;
 
+use super::bookmark::{Item, Shelf};
 use super::coerce;
 use super::column::{Column, Columns};
 use super::error::{ApiError, Outcome};
@@ -87,30 +87,40 @@ pub struct Listing {
 /// The order of making, which the store's own indexes have.
 const BY_MAKING: &str = "id";
 
-/// What decides a record's place in a sorted list, and how to find it again.
+/// Where a record stands in a sorted list.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Ranked<K> {
+pub struct Place {
     column: Column<'static>,
     /// Equal ones stay in order of making.
-    made: Sequence,
+    pub made: Sequence,
+}
+
+impl Place {
+    pub fn new(column: Column<'_>, made: Sequence) -> Self {
+        Self { column: column.into_owned(), made }
+    }
+
+    /// How long the text is that it is sorted by.
+    pub fn bytes(&self) -> usize {
+        match &self.column {
+            Column::Text(text) => text.len(),
+            Column::Null | Column::Flag(_) | Column::Number(_) => 0,
+        }
+    }
+}
+
+/// A record's place in a sorted list, and how to find it again.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ranked<K> {
+    place: Place,
     key: K,
 }
 
-/// The record behind which a page begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Marker<K> {
-    Here(K),
+/// Behind what a page begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Marker {
+    At(Place),
     Departed(Departed),
-}
-
-impl<K> Marker<K> {
-    /// The same by another key.
-    pub fn by<L>(self, key: impl FnOnce(K) -> L) -> Marker<L> {
-        match self {
-            Self::Here(found) => Marker::Here(key(found)),
-            Self::Departed(departed) => Marker::Departed(departed),
-        }
-    }
 }
 
 /// A record that is no more, by what its id tells of its place.
@@ -211,16 +221,44 @@ impl Listing {
     }
 
     /// Where the record stands in the order that was asked for.
-    pub fn rank<R: Columns, K>(&self, record: &R, made: Sequence, key: K) -> Ranked<K> {
-        let column = record.column(self.sort_key).unwrap_or(Column::Null).into_owned();
-        Ranked { column, made, key }
+    pub fn place<R: Columns>(&self, record: &R, made: Sequence) -> Place {
+        Place::new(record.column(self.sort_key).unwrap_or(Column::Null), made)
     }
 
-    /// The place of a record that is not there (any more). Whoever reads a list page by page does
-    /// not lose the rest of it because the last one of a page was deleted meanwhile. Only ids that
-    /// we have drawn have been on a page, and only these tell their time; where a list is sorted by
-    /// something that went with the record, its place is lost.
-    pub fn departed(&self, id: Uuid) -> Option<Departed> {
+    /// The record as one of those to be sorted.
+    pub fn rank<R: Columns, K>(&self, record: &R, made: Sequence, key: K) -> Ranked<K> {
+        Ranked { place: self.place(record, made), key }
+    }
+
+    /// Where the page behind a record begins; `here` looks for it. None when nobody knows.
+    ///
+    /// The place at which a page ended counts more than the one where the record is now: a reader
+    /// goes on from where it was. A record that was given another name between two pages, or a
+    /// cluster that is listed by its status while it is built, would take the reader along, past
+    /// all that stands between its two places. (Upstream loses these.) What moved backwards would
+    /// show what the reader has seen. Once the bookmark is gone the present place counts.
+    pub fn behind(
+        &self,
+        item: impl Into<Item>,
+        shelf: &Shelf,
+        here: impl FnOnce() -> Outcome<Option<Place>>,
+    ) -> Outcome<Option<Marker>> {
+        let item = item.into();
+        if let Some(kept) = shelf.place(self.sort_key, item) {
+            return Ok(Some(Marker::At(kept)));
+        }
+        Ok(match (here()?, item) {
+            (Some(place), _) => Some(Marker::At(place)),
+            (None, Item::Uuid(id)) => self.departed(id).map(Marker::Departed),
+            (None, Item::Number(_)) => None,
+        })
+    }
+
+    /// The place of a record that is not there (any more), and of which no bookmark is kept. Whoever
+    /// reads a list page by page does not lose the rest of it because the last one of a page was
+    /// deleted meanwhile. Only ids that we have drawn have been on a page, and only these tell their
+    /// time; where a list is sorted by something that went with the record, its place is lost.
+    fn departed(&self, id: Uuid) -> Option<Departed> {
         let is_told = matches!(self.sort_key, BY_MAKING | "created_at" | "uuid");
         let drawn = drawn_at(id).filter(|_| is_told)?;
         Some(Departed { id, drawn })
@@ -240,7 +278,7 @@ impl Listing {
     pub fn pick<K: Ord>(
         &self,
         mut ranked: Vec<Ranked<K>>,
-        marker: Option<&Marker<K>>,
+        marker: Option<&Marker>,
         id: impl Fn(&K) -> Uuid,
     ) -> Vec<K> {
         ranked.sort_unstable();
@@ -248,10 +286,10 @@ impl Listing {
             ranked.reverse();
         }
         let skip = match marker {
-            Some(Marker::Here(marker)) => {
-                let at = ranked.iter().position(|one| one.key == *marker);
-                at.map_or(ranked.len(), |at| at + 1)
-            }
+            Some(Marker::At(place)) => ranked.partition_point(|one| match self.descending {
+                true => one.place >= *place,
+                false => one.place <= *place,
+            }),
             Some(Marker::Departed(departed)) => {
                 let told = ranked
                     .iter()
@@ -264,23 +302,26 @@ impl Listing {
         ranked.into_iter().skip(skip).take(self.limit).map(|one| one.key).collect()
     }
 
-    /// The address of the next page: only when this one is full, or has ended early.
+    /// The address of the next page: only when this one is full, or has ended early. Its last record
+    /// is what clients name as marker, by this address or by themselves, and gets a bookmark.
     pub fn next(
         &self,
         base: &str,
         path: &str,
         shown: Shown,
-        last: Option<impl Display>,
+        last: Option<(Item, Place)>,
+        shelf: &Shelf,
     ) -> Option<String> {
         let is_full = match shown {
             Shown::Whole(count) => count == self.limit,
             Shown::Cut => true,
         };
-        let last = last.filter(|_| is_full)?;
+        let (last, place) = last.filter(|_| is_full)?;
+        shelf.keep(self.sort_key, last, place);
         let direction = if self.descending { "desc" } else { "asc" };
         Some(format!(
-            "{base}/v1/{path}?sort_key={}&sort_dir={direction}&limit={}&marker={}",
-            self.sort_key, self.limit, last
+            "{base}/v1/{path}?sort_key={}&sort_dir={direction}&limit={}&marker={last}",
+            self.sort_key, self.limit
         ))
     }
 }
@@ -289,8 +330,10 @@ impl Listing {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::bookmark::{Bookmarks, Listed};
     use super::super::column::Table;
     use super::*;
+    use crate::store::Scope;
 
     #[derive(Clone, Debug)]
     struct Thing(Option<&'static str>);
@@ -332,15 +375,61 @@ mod tests {
             let listing = listing(query).unwrap();
             let ranked =
                 things.map(|(made, name)| listing.rank(&Thing(name), Sequence(made), made));
-            let marker = marker.map(Marker::Here);
+            let marker = marker.map(|marker| {
+                let of = |one: &&Ranked<u64>| one.key == marker;
+                Marker::At(ranked.iter().find(of).unwrap().place.clone())
+            });
             listing.pick(ranked.to_vec(), marker.as_ref(), |_| Uuid::nil())
         };
         assert_eq!(order("sort_key=name", None), [3, 2, 4, 1]);
         assert_eq!(order("sort_key=name&sort_dir=desc", None), [1, 4, 2, 3]);
         assert_eq!(order("sort_key=name&limit=2", None), [3, 2]);
         assert_eq!(order("sort_key=name&limit=2", Some(2)), [4, 1]);
-        assert_eq!(order("sort_key=name", Some(9)), Vec::<u64>::new());
+        assert_eq!(order("sort_key=name&sort_dir=desc", Some(4)), [2, 3]);
+        assert_eq!(order("sort_key=name", Some(1)), Vec::<u64>::new());
         assert_eq!(order("sort_dir=desc", None), [4, 3, 2, 1]);
+    }
+
+    #[test]
+    fn a_place_needs_no_record_at_it() {
+        let things = [(1, Some("b")), (2, Some("a")), (3, None), (4, Some("d"))];
+        let rest = |query: &str, name: Option<&'static str>, made: u64| {
+            let listing = listing(query).unwrap();
+            let ranked =
+                things.map(|(made, name)| listing.rank(&Thing(name), Sequence(made), made));
+            let marker = Marker::At(listing.place(&Thing(name), Sequence(made)));
+            listing.pick(ranked.to_vec(), Some(&marker), |_| Uuid::nil())
+        };
+        assert_eq!(rest("sort_key=name", Some("c"), 5), [4]);
+        assert_eq!(rest("sort_key=name", Some("a"), 1), [2, 1, 4]);
+        assert_eq!(rest("sort_key=name", Some("a"), 5), [1, 4]);
+        assert_eq!(rest("sort_key=name", Some("z"), 5), Vec::<u64>::new());
+        assert_eq!(rest("sort_key=name&sort_dir=desc", Some("c"), 5), [1, 2, 3]);
+        assert_eq!(rest("sort_key=name&sort_dir=desc", None, 1), Vec::<u64>::new());
+        assert_eq!(rest("sort_key=name&sort_dir=desc", None, 5), [3]);
+    }
+
+    /// Where a page ended counts, then where the record is, then what its id tells.
+    #[test]
+    fn a_reader_goes_on_from_where_it_was() {
+        let shelf = Bookmarks::default().shelf(Listed::Clusters, Scope::Everyone);
+        let (by_name, id) = (listing("sort_key=name&limit=1").unwrap(), drawn(10, 1));
+        let place = |name: &'static str| by_name.place(&Thing(Some(name)), Sequence(1));
+        let behind = |here: Option<&'static str>| {
+            by_name.behind(id, &shelf, || Ok(here.map(place))).unwrap()
+        };
+        assert_eq!(behind(None), None);
+        assert_eq!(behind(Some("z")), Some(Marker::At(place("z"))));
+        // A page that is not full has no next one, and is no bookmark.
+        let next =
+            |shown| by_name.next("", "clusters", shown, Some((id.into(), place("c"))), &shelf);
+        assert_eq!(next(Shown::Whole(0)), None);
+        assert_eq!(behind(None), None);
+        assert!(next(Shown::Whole(1)).is_some());
+        assert_eq!(behind(None), Some(Marker::At(place("c"))));
+        assert_eq!(behind(Some("z")), Some(Marker::At(place("c"))));
+        let by_making = listing("").unwrap().behind(id, &shelf, || Ok(None)).unwrap();
+        assert!(matches!(by_making, Some(Marker::Departed(_))), "{by_making:?}");
     }
 
     /// An id that was drawn at this millisecond.
@@ -357,7 +446,7 @@ mod tests {
             let ranked = (0..).zip(ids).map(|(made, id)| {
                 let mut one = listing.rank(&Thing(None), Sequence(made), made);
                 if listing.sort_key == "uuid" {
-                    one.column = Column::Text(id.to_string().into());
+                    one.place.column = Column::Text(id.to_string().into());
                 }
                 one
             });
@@ -385,15 +474,16 @@ mod tests {
     #[test]
     fn a_full_page_names_the_next_one() {
         let listing = listing("limit=2&sort_key=name").unwrap();
-        let last = Some(Uuid::nil());
+        let shelf = Bookmarks::default().shelf(Listed::Clusters, Scope::Everyone);
+        let last = || Some((Uuid::nil().into(), listing.place(&Thing(Some("b")), Sequence(1))));
         assert_eq!(
-            listing.next("http://h", "clusters", Shown::Whole(2), last).unwrap(),
+            listing.next("http://h", "clusters", Shown::Whole(2), last(), &shelf).unwrap(),
             "http://h/v1/clusters?sort_key=name&sort_dir=asc&limit=2\
              &marker=00000000-0000-0000-0000-000000000000"
         );
-        assert_eq!(listing.next("http://h", "clusters", Shown::Whole(1), last), None);
-        assert!(listing.next("http://h", "clusters", Shown::Cut, last).is_some());
-        assert_eq!(listing.next("http://h", "clusters", Shown::Cut, None::<Uuid>), None);
+        assert_eq!(listing.next("http://h", "clusters", Shown::Whole(1), last(), &shelf), None);
+        assert!(listing.next("http://h", "clusters", Shown::Cut, last(), &shelf).is_some());
+        assert_eq!(listing.next("http://h", "clusters", Shown::Cut, None, &shelf), None);
     }
 
     proptest! {

@@ -3,6 +3,8 @@
 //! Authentication is left out by handing the caller in; everything behind it is real. What
 //! needs the cloud is answered 503 here and tested with one in `tests/`.
 
+mod bookmarks;
+mod fractions;
 mod matrix;
 mod pages;
 pub mod place;

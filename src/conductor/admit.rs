@@ -19,7 +19,7 @@ use crate::model::operation::{Detail, Operation, OperationKind, Step};
 use crate::model::requester::Requester;
 use crate::model::status::Status;
 use crate::model::{ClusterId, NodeGroupId};
-use crate::openstack::{Actor, CloudError, Flavor, Found, Image, Network, Service, Subnet};
+use crate::openstack::{Actor, CloudError, Flavor, Image, Network, Service, Subnet};
 use crate::store::{Change, StoreError};
 
 /// A cluster as its tenant asked for it, syntactically checked, inheritance applied.
@@ -373,11 +373,8 @@ impl Conductor {
         if let (None, Some(subnet)) = (&fixed_network, &fixed_subnet) {
             fixed_network = self.network(actor, Some(&subnet.network_id), "fixed").await?;
         }
-        // A network with one subnet leaves no doubt about which one is meant.
         let fixed_subnet = match (&fixed_network, fixed_subnet) {
-            (Some(Network { subnets, .. }), None) if subnets.len() == 1 => {
-                self.subnet(actor, Some(&subnets[0])).await?
-            }
+            (Some(network), None) => self.only_subnet(actor, network, named.fixed_network).await?,
             (_, subnet) => subnet,
         };
         let os_distro = os_distro(&image, named.image)?;
@@ -390,81 +387,6 @@ impl Conductor {
             fixed_network,
             fixed_subnet,
         })
-    }
-
-    pub(super) async fn image(&self, actor: &Actor, wanted: &str) -> Result<Image, Refusal> {
-        match self.inner.cloud.image(actor, wanted).await? {
-            Found::One(image) if image.status == "active" => Ok(image),
-            Found::One(image) => Err(Refusal::Invalid(format!(
-                "Image {wanted} is {}; it must be active.",
-                image.status
-            ))),
-            Found::None => Err(Refusal::Invalid(format!("Image {wanted} could not be found."))),
-            Found::Several => Err(Refusal::Conflict(format!(
-                "Multiple images exist with same name {wanted}. Please use the image id instead."
-            ))),
-        }
-    }
-
-    pub(super) async fn flavor(
-        &self,
-        actor: &Actor,
-        wanted: Option<&str>,
-    ) -> Result<Option<Flavor>, Refusal> {
-        let Some(wanted) = wanted else { return Ok(None) };
-        match self.inner.cloud.flavor(actor, wanted).await? {
-            Found::One(flavor) => Ok(Some(flavor)),
-            Found::None => Err(Refusal::Invalid(format!("Unable to find flavor {wanted}."))),
-            Found::Several => Err(Refusal::Conflict(format!(
-                "Multiple flavors exist with same name {wanted}. Please use the flavor id instead."
-            ))),
-        }
-    }
-
-    pub(super) async fn network(
-        &self,
-        actor: &Actor,
-        wanted: Option<&str>,
-        kind: &str,
-    ) -> Result<Option<Network>, Refusal> {
-        let Some(wanted) = wanted else { return Ok(None) };
-        match self.inner.cloud.network(actor, wanted).await? {
-            Found::One(network) => Ok(Some(network)),
-            Found::None => {
-                Err(Refusal::Invalid(format!("Unable to find {kind} network {wanted}.")))
-            }
-            Found::Several => Err(Refusal::Conflict(format!(
-                "Multiple networks exist with same name {wanted}. Please use the network id \
-                 instead."
-            ))),
-        }
-    }
-
-    pub(super) async fn subnet(
-        &self,
-        actor: &Actor,
-        wanted: Option<&str>,
-    ) -> Result<Option<Subnet>, Refusal> {
-        let Some(wanted) = wanted else { return Ok(None) };
-        match self.inner.cloud.subnet(actor, wanted).await? {
-            Found::One(subnet) => Ok(Some(subnet)),
-            Found::None => Err(Refusal::Invalid(format!("Unable to find fixed subnet {wanted}."))),
-            Found::Several => Err(Refusal::Conflict(format!(
-                "Multiple subnets exist with same name {wanted}. Please use the subnet id instead."
-            ))),
-        }
-    }
-
-    async fn public_key(
-        &self,
-        actor: &Actor,
-        keypair: Option<&str>,
-    ) -> Result<Option<String>, Refusal> {
-        let Some(name) = keypair else { return Ok(None) };
-        match self.inner.cloud.keypair(actor, name).await? {
-            Some(key) => Ok(Some(key)),
-            None => Err(Refusal::Missing(format!("Unable to find keypair {name}."))),
-        }
     }
 
     fn choose(

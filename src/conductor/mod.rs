@@ -24,6 +24,7 @@ mod identity;
 pub(crate) mod idle;
 mod keys;
 mod label_checks;
+mod lookups;
 mod meant;
 mod moment;
 mod nodes;

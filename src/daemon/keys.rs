@@ -56,6 +56,7 @@ pub fn sealer(
     entropy: &Entropy,
 ) -> Result<Sealer, StartError> {
     let path = configured.map_or_else(|| directory.join(SEALING_KEY), Path::to_path_buf);
+    let named = configured.map_or("", |_| "; storage.sealing_key_file names it");
     match std::fs::read(&path) {
         Ok(bytes) => sealer_of(&path, Zeroizing::new(bytes)),
         Err(e) if e.kind() == ErrorKind::NotFound && configured.is_none() && !state.exists() => {
@@ -70,12 +71,15 @@ pub fn sealer(
                 path,
                 reason: format!(
                     "is missing, but {} was sealed with it; restore the key, or move the state \
-                     aside to begin anew",
+                     aside to begin anew{named}",
                     state.display()
                 ),
             })
         }
-        Err(e) => Err(StartError::SealingKey { path, reason: e.to_string() }),
+        Err(e) => {
+            let reason = format!("cannot be read: {e}{named}");
+            Err(StartError::SealingKey { path, reason })
+        }
     }
 }
 

@@ -81,8 +81,8 @@ pub enum StartError {
     Pki(#[from] PkiError),
     #[error("policy: {0}")]
     Policy(#[from] PolicyError),
-    #[error("{path}: {reason}")]
-    File { path: PathBuf, reason: String },
+    #[error("{option}: {path}: {reason}")]
+    File { option: String, path: PathBuf, reason: String },
     #[error("a thread cannot be started: {0}")]
     Thread(std::io::Error),
     #[error("drivers: {0}")]
@@ -174,7 +174,7 @@ impl Daemon {
 
         let host = config.runtime.host.clone().unwrap_or_else(host_name);
         let enrolment = keys::enrolment(&store, &entropy).await?;
-        let cloud = Cloud::new(settings::cloud(config), clock.clone())?;
+        let cloud = settings::cloud(config, clock.clone())?;
         cloud.keystone().works_for(&store.instance()?);
         let conductor = Conductor::new(Parts {
             store: store.clone(),
@@ -451,7 +451,7 @@ impl Tasks {
 /// A custodian for a state that no daemon has open.
 pub fn custodian(config: &Config, store: Store) -> Result<Custodian, StartError> {
     let clock = Clock::real();
-    let cloud = Cloud::new(settings::cloud(config), clock.clone())?;
+    let cloud = settings::cloud(config, clock.clone())?;
     cloud.keystone().works_for(&store.instance()?);
     Ok(Custodian::new(store, cloud, clock))
 }

@@ -2,16 +2,18 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use super::StartError;
 use crate::api::PolicySource;
-use crate::base::http::tls::{self, Trust};
+use crate::base::clock::Clock;
+use crate::base::http::tls::{self, TlsError, Trust};
 use crate::conductor;
 use crate::config::{Config, Profile, folders};
 use crate::driver::{Directory, DriverError, Drivers, Wishes, plan};
 use crate::model::name::endpoint_interface;
-use crate::openstack::{Accounts, CloudSettings, Identity, Service, ServiceSettings};
+use crate::openstack::{Accounts, Cloud, CloudSettings, Identity, Service, ServiceSettings};
 use crate::pki::csr;
 use crate::pki::mill::Keys;
 
@@ -64,7 +66,10 @@ pub fn openstack_ca(config: &Config) -> Result<String, StartError> {
     let Some(path) = config.drivers.openstack_ca_file(&config.clients) else {
         return Ok(String::new());
     };
-    let fault = |reason: String| StartError::File { path: path.clone(), reason };
+    let own = config.drivers.openstack_ca_file.as_ref().map(|_| "drivers.openstack_ca_file");
+    let option = own.map_or_else(|| ca_option(config, path), str::to_owned);
+    let fault =
+        |reason: String| StartError::File { option: option.clone(), path: path.clone(), reason };
     let pem = std::fs::read_to_string(path).map_err(|e| fault(e.to_string()))?;
     // What no node could read would only show when one does not come up.
     tls::authorities(&pem).map_err(|e| fault(e.to_string()))?;
@@ -76,7 +81,9 @@ pub fn drivers(config: &Config) -> Result<Drivers, StartError> {
     let wishes = &config.drivers;
     let own = match &wishes.dir {
         Some(path) => {
-            folders::read_all(path).map_err(|(path, reason)| StartError::File { path, reason })?
+            let option = || "drivers.dir".to_owned();
+            let fault = |(path, reason)| StartError::File { option: option(), path, reason };
+            folders::read_all(path).map_err(fault)?
         }
         None => Vec::new(),
     };
@@ -87,7 +94,24 @@ pub fn drivers(config: &Config) -> Result<Drivers, StartError> {
     Ok(Drivers::load(own?, wishes)?)
 }
 
-pub fn cloud(config: &Config) -> CloudSettings {
+/// The clients of OpenStack's services. Opens no connection.
+pub fn cloud(config: &Config, clock: Clock) -> Result<Cloud, StartError> {
+    Cloud::new(cloud_settings(config), clock).map_err(|e| match e {
+        TlsError::File { path, reason } => {
+            StartError::File { option: ca_option(config, &path), path, reason }
+        }
+        e @ TlsError::Settings(_) => e.into(),
+    })
+}
+
+/// The option that names this file of authorities.
+fn ca_option(config: &Config, path: &Path) -> String {
+    let mut each = config.clients.each().into_iter();
+    let named = each.find(|(_, client)| client.ca_file.as_deref() == Some(path));
+    named.map_or_else(|| "ca_file".to_owned(), |(name, _)| format!("clients.{name}.ca_file"))
+}
+
+fn cloud_settings(config: &Config) -> CloudSettings {
     let (keystone, trust) = (&config.keystone, &config.trust);
     let in_domain = |name: &str, domain: &str| Identity {
         id: None,
@@ -209,7 +233,7 @@ fn own_addresses(config: &Config) -> Vec<IpAddr> {
 }
 
 /// What a preflight needs to see the cloud as the daemon would, and to draw its stacks.
-pub fn preflight(config: &Config) -> (CloudSettings, plan::Settings) {
+pub fn preflight(config: &Config, clock: Clock) -> Result<(Cloud, plan::Settings), StartError> {
     let advertised = Advertised {
         discovery: config.discovery.advertise_url.clone(),
         bootstrap: config.bootstrap.advertise_url.trim_end_matches('/').to_owned(),
@@ -218,7 +242,7 @@ pub fn preflight(config: &Config) -> (CloudSettings, plan::Settings) {
         // Where it cannot be read, the line tls says so.
         openstack_ca: openstack_ca(config).unwrap_or_default(),
     };
-    (cloud(config), conductor(config, &advertised, "").driver)
+    Ok((cloud(config, clock)?, conductor(config, &advertised, "").driver))
 }
 
 pub fn certificate_validity(config: &Config) -> Duration {
@@ -284,7 +308,7 @@ mod tests {
             "[clients.default]\nregion = 'R1'\ninterface = 'internalURL'\nca_file = '/ca.pem'\n\
              [clients.heat]\ninterface = 'admin'\ninsecure = true\n",
         );
-        let services = cloud(&config).services;
+        let services = cloud_settings(&config).services;
         let heat = &services[&Service::Heat];
         assert_eq!((heat.interface.as_str(), heat.region.as_deref()), ("admin", Some("R1")));
         assert!(heat.trust.insecure && heat.trust.ca_files.len() == 1);
@@ -313,7 +337,7 @@ mod tests {
 
     #[test]
     fn the_domain_administrator_lives_in_the_trustee_domain_unless_told_otherwise() {
-        let admin = cloud(&parsed("")).accounts.domain_admin;
+        let admin = cloud_settings(&parsed("")).accounts.domain_admin;
         assert_eq!(admin.domain_name.as_deref(), Some("magnum"));
         assert_eq!(public_keystone(&parsed("")), "http://192.0.2.1:5000/v3");
     }

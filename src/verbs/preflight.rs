@@ -8,7 +8,6 @@ use clap::Args;
 use magnumd::base::clock::Clock;
 use magnumd::base::id::Entropy;
 use magnumd::daemon;
-use magnumd::openstack::Cloud;
 use magnumd::preflight::{self, Finding, Options, Parts, Scene, Verdict, Wanted, trial};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -158,9 +157,8 @@ impl Preflight {
     /// Everything that can be wrong before the first question.
     fn parts(&self) -> Result<Parts, Box<dyn std::error::Error>> {
         let config = self.source.config()?;
-        let (cloud, driver_settings) = daemon::preflight(&config);
         let clock = Clock::real();
-        let cloud = Cloud::new(cloud, clock.clone())?;
+        let (cloud, driver_settings) = daemon::preflight(&config, clock.clone())?;
         let guest = credentials::of_environment()?;
         let wanted = self.template.is_some() || self.asked.image.is_some();
         Ok(Parts {

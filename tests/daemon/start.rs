@@ -87,6 +87,35 @@ async fn a_taken_port_and_a_wrong_configuration_are_named() {
     assert!(last(&log).contains("api.tls: ") && last(&log).contains("nowhere.crt"), "{log}");
 }
 
+/// Regression: `magnumd: /nowhere.pem: No such file or directory` left the operator to search the
+/// configuration for the option that names the file.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_file_is_named_with_its_option() {
+    let site = Site::new().await;
+    for (section, line, said) in [
+        ("[drivers]", "openstack_ca_file = '/nowhere'", "drivers.openstack_ca_file: /nowhere: No"),
+        ("[drivers]", "dir = '/nowhere'", "drivers.dir: /nowhere: No such file"),
+        ("[clients.default]", "ca_file = '/nowhere'", "clients.default.ca_file: /nowhere: "),
+        ("[clients.keystone]", "ca_file = '/nowhere'", "clients.keystone.ca_file: /nowhere: "),
+        ("[clients.heat]", "ca_file = '/nowhere'", "clients.heat.ca_file: /nowhere: "),
+        ("[policy]", "file = '/nowhere'", "/nowhere: there is no such file; policy.file names it"),
+        ("[storage]", "sealing_key_file = '/nowhere'", "storage.sealing_key_file names it"),
+        ("[api.tls]", "cert = '/nowhere'\nkey = '/nowhere'", "api.tls: /nowhere: No such file"),
+        ("[keystone]", "password_file = '/nowhere'", "keystone.password"),
+        ("[trust]", "admin_password_file = '/nowhere'", "trust.admin_password"),
+    ] {
+        site.write(&site.with(section, line));
+        let (code, log) = site.fails(site.command());
+        assert_eq!(code, 78, "{section} {line}: {log}");
+        assert!(last(&log).contains(said), "{section} {line}: {log}");
+    }
+    // No cloud is asked before that is clear.
+    site.write(&site.with("[clients.heat]", "ca_file = '/nowhere'"));
+    let config = site.config().display().to_string();
+    let (code, shown, log) = verb(&["preflight", "--config", &config]);
+    assert!(log.contains("clients.heat.ca_file: /nowhere: "), "{code}: {shown}{log}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn flags_and_variables_count_before_the_file() {
     let site = Site::new().await;

@@ -44,7 +44,7 @@ use magnumd::base::http::tls;
 use magnumd::base::id::Entropy;
 use magnumd::config::Config;
 use magnumd::lab::{LabCloud, LabOptions};
-use magnumd::openstack::{Cloud, Credentials};
+use magnumd::openstack::Credentials;
 use magnumd::preflight::{self, Finding, Options, Parts, Scene, Verdict, Wanted, trial};
 use magnumd::{daemon, lab::Fault};
 use serde_json::{Value, json};
@@ -119,10 +119,10 @@ impl Operator {
     fn parts(&self, wanted: Option<Wanted>) -> Parts {
         let path = self.place.path().join("magnumd.toml");
         let config = Config::parse(&path, &self.configuration).unwrap();
-        let (settings, driver_settings) = daemon::preflight(&config);
         let clock = self.cloud.clock();
+        let (cloud, driver_settings) = daemon::preflight(&config, clock.clone()).unwrap();
         Parts {
-            cloud: Cloud::new(settings, clock.clone()).unwrap(),
+            cloud,
             drivers: daemon::drivers(&config).unwrap(),
             config,
             driver_settings,
@@ -1075,10 +1075,10 @@ async fn templates_certificates_and_times_of_a_state() {
     let guest = Some(variables(&lab.cloud, "demo", &[]));
     let look_at = async |template: &str, clock: Clock| {
         let config = lab.config();
-        let (settings, driver_settings) = daemon::preflight(&config);
+        let (cloud, driver_settings) = daemon::preflight(&config, clock.clone()).unwrap();
         let options = Options { masters: 1, nodes: 1, timeout: 1, ..Options::default() };
         let scene = Scene::set(Parts {
-            cloud: Cloud::new(settings, clock.clone()).unwrap(),
+            cloud,
             drivers: daemon::drivers(&config).unwrap(),
             config,
             driver_settings,

@@ -6,7 +6,7 @@ use magnumd::base::http::tls;
 use magnumd::base::id::Entropy;
 use magnumd::config::Config;
 use magnumd::lab::{Fault, LabCloud, LabOptions};
-use magnumd::openstack::{Cloud, Credentials};
+use magnumd::openstack::Credentials;
 use magnumd::preflight::{self, Parts, Scene, Verdict};
 use magnumd::setup::{Action, Line, Names, Setup};
 use tokio_util::sync::CancellationToken;
@@ -63,10 +63,10 @@ async fn a_bare_cloud_is_made_ready_and_bare_again() {
 
     // What preflight has to say of accounts and catalogue, with the configuration as written.
     let config = Config::load(&file).unwrap();
-    let (settings, driver_settings) = magnumd::daemon::preflight(&config);
     let clock = cloud.clock();
+    let (clients, driver_settings) = magnumd::daemon::preflight(&config, clock.clone()).unwrap();
     let scene = Scene::set(Parts {
-        cloud: Cloud::new(settings, clock.clone()).unwrap(),
+        cloud: clients,
         config,
         drivers: magnumd::driver::Drivers::builtin(&[]),
         driver_settings,

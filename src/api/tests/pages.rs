@@ -23,7 +23,7 @@ fn shown(page: &Value, kind: &str, key: &str) -> Vec<String> {
 
 impl Place {
     /// Reads a whole list in pages of one; what a page has shown is deleted before the next.
-    async fn read_while_deleting(
+    pub(super) async fn read_while_deleting(
         &self,
         who: fn() -> Requester,
         path: &str,
@@ -64,7 +64,7 @@ fn in_order(direction: &str) -> Vec<&'static str> {
     names
 }
 
-fn names(items: &[Value]) -> Vec<&str> {
+pub(super) fn names(items: &[Value]) -> Vec<&str> {
     items.iter().map(|item| item["name"].as_str().unwrap()).collect()
 }
 

@@ -201,6 +201,12 @@ async fn a_template_is_patched() {
             400,
             "attribute labels. Value: '{'a':'b', 'q':'it's', 'c':'d'}'. Value should be a map",
         ),
+        (
+            demo(),
+            json!([{ "op": "replace", "path": "/labels", "value": "{'q':'it's','c':'d'}" }]),
+            400,
+            "a quote inside a text is written \\'.",
+        ),
         (demo(), json!([{ "op": "replace", "path": "/coe", "value": "pony" }]), 400, "pony"),
         (
             demo(),

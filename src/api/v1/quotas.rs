@@ -7,14 +7,17 @@ use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
+use super::super::bookmark::Listed;
 use super::super::coerce::{Fields, mandatory};
+use super::super::column::Column;
 use super::super::context::Context;
 use super::super::error::{ApiError, Outcome};
-use super::super::page::{LIST_ARGUMENTS, Listing, Marker, Shown};
+use super::super::page::{LIST_ARGUMENTS, Listing, Place, Shown};
 use super::super::reply::Reply;
 use super::text;
+use crate::model::Sequence;
 use crate::model::quota::{self, Quota};
-use crate::store::{Change, StoreError, Stored};
+use crate::store::{Change, Scope, StoreError, Stored};
 
 const KNOWN: [&str; 3] = ["project_id", "resource", "hard_limit"];
 const READ_ONLY: [&str; 3] = ["id", "created_at", "updated_at"];
@@ -61,20 +64,26 @@ pub fn list(cx: &Context<'_>) -> Outcome<Reply> {
             quotas.insert(quota.sequence.0, quota.record);
         }
     }
-    let is_here = marker.is_none_or(|marker| quotas.contains_key(&marker));
-    if let Some(marker) = marker.filter(|_| !is_here) {
-        // The number is its place, if it was ever given and the list is in that order.
-        if !listing.is_by_making() || marker > cx.api.store.last_sequence().0 {
-            return Err(ApiError::missing("Quota", marker));
+    // An administrator who lists all sees what those of the same project do not.
+    let scope = if everyone { Scope::Everyone } else { Scope::Project(own.unwrap_or_default()) };
+    let shelf = cx.api.bookmarks.shelf(Listed::Quotas, scope);
+    let marker = match marker {
+        None => None,
+        Some(id) => {
+            // The number is its place, if it was ever given and the list is in that order.
+            let is_told = listing.is_by_making() && id <= cx.api.store.last_sequence().0;
+            let by_number = || Place::new(Column::Number(id), Sequence(id));
+            let here = quotas.get(&id).map(|quota| listing.place(quota, quota.sequence));
+            let here = here.or_else(|| is_told.then(by_number));
+            let marker = listing.behind(id, &shelf, || Ok(here))?;
+            Some(marker.ok_or_else(|| ApiError::missing("Quota", id))?)
         }
-        quotas.retain(|id, _| if listing.descending { *id < marker } else { *id > marker });
-    }
+    };
     let ranked = quotas.values().map(|q| listing.rank(q, q.sequence, q.sequence.0)).collect();
-    let marker = marker.filter(|_| is_here).map(Marker::Here);
     let picked = listing.pick(ranked, marker.as_ref(), |_| Uuid::nil());
     let quotas: Vec<Quota> = picked.iter().filter_map(|id| quotas.remove(id)).collect();
-    let last = quotas.last().map(|q| q.sequence.0);
-    let mut next = listing.next(cx.base, "quotas", Shown::Whole(quotas.len()), last);
+    let last = quotas.last().map(|q| (q.sequence.0.into(), listing.place(q, q.sequence)));
+    let mut next = listing.next(cx.base, "quotas", Shown::Whole(quotas.len()), last, &shelf);
     // Or the pages after the first would be of the administrator's own project.
     if let Some(next) = next.as_mut().filter(|_| everyone) {
         next.push_str("&all_tenants=True");

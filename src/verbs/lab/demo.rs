@@ -203,11 +203,32 @@ impl Screen {
 
 fn suggest(directory: &Path) {
     say!("\nTry, in another shell:");
-    say!(
-        "  export OS_CLIENT_CONFIG_FILE={} OS_CLOUD=demo",
-        directory.join("clouds.yaml").display()
-    );
-    say!("  openstack coe cluster show {NAME}");
-    say!("  openstack coe cluster config {NAME} --dir {}", directory.display());
+    for command in commands(directory) {
+        say!("  {command}");
+    }
     say!("\nCtrl-C ends the lab.");
+}
+
+fn commands(directory: &Path) -> [String; 3] {
+    let clouds = directory.join("clouds.yaml");
+    [
+        format!("export OS_CLIENT_CONFIG_FILE={} OS_CLOUD=demo", clouds.display()),
+        format!("openstack coe cluster show {NAME}"),
+        // A lab begins anew in the directory of the one before, whose files do not fit this cluster.
+        format!("openstack coe cluster config {NAME} --dir {} --force", directory.display()),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regression: the client refuses to overwrite what it wrote, so the command that the lab prints
+    /// worked once per directory ("File …/config exists, aborting.").
+    #[test]
+    fn what_is_suggested_works_again_and_again() {
+        let [clouds, _, config] = commands(Path::new("/tmp/lab"));
+        assert_eq!(clouds, "export OS_CLIENT_CONFIG_FILE=/tmp/lab/clouds.yaml OS_CLOUD=demo");
+        assert_eq!(config, format!("openstack coe cluster config {NAME} --dir /tmp/lab --force"));
+    }
 }

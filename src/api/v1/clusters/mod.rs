@@ -11,6 +11,7 @@ pub use change::{resize, update, upgrade};
 use form::{KNOWN, Origin, READ_ONLY, Wish};
 use view::{ClusterList, Shown, full_view, short_view};
 
+use super::super::bookmark::{Listed, Shelf};
 use super::super::coerce::Fields;
 use super::super::context::{Context, concerns, find_cluster};
 use super::super::error::{ApiError, Outcome};
@@ -35,8 +36,9 @@ pub async fn list(cx: &Context<'_>, detail: bool) -> Outcome<Reply> {
     let listing = Listing::read::<Cluster>(query, cx.api.settings.max_limit)?;
     let (base, version) = (cx.base.to_owned(), cx.asked.version);
     let store = cx.api.store.clone();
+    let shelf = cx.api.bookmarks.shelf(Listed::Clusters, scope);
     cx.scan(scope, move |view, scope| {
-        let found = Found::read(view, &listing, scope, detail)?;
+        let found = Found::read(view, &listing, &shelf, scope, detail)?;
         let none = Labels::default();
         let clusters = found.clusters.iter().zip(&found.groups).map(|(cluster, groups)| {
             let shown = Shown { cluster, groups, sealer: store.sealer() };
@@ -48,10 +50,11 @@ pub async fn list(cx: &Context<'_>, detail: bool) -> Outcome<Reply> {
                 }
             }
         });
-        let last = found.clusters.last().map(|cluster| cluster.id);
+        let last = found.clusters.last();
+        let last = last.map(|c| (c.id.uuid().into(), listing.place(c, c.sequence)));
         Reply::shown(&ClusterList {
             clusters: clusters.collect(),
-            next: listing.next(&base, path, found.shown, last),
+            next: listing.next(&base, path, found.shown, last, &shelf),
         })
     })
     .await
@@ -68,28 +71,34 @@ struct Found {
 }
 
 impl Found {
-    fn read(view: &View, listing: &Listing, scope: Scope<'_>, detail: bool) -> Outcome<Self> {
-        let marker = match listing.marker.map(ClusterId::new) {
+    fn read(
+        view: &View,
+        listing: &Listing,
+        shelf: &Shelf,
+        scope: Scope<'_>,
+        detail: bool,
+    ) -> Outcome<Self> {
+        let marker = match listing.marker {
             None => None,
             Some(id) => {
-                let found = view.clusters_of(&[id], usize::MAX)?.pop();
-                let found = found.filter(|c| scope.covers(&c.project_id));
-                let departed = || listing.departed(id.uuid()).map(Marker::Departed);
-                let marker = found.map(|c| Marker::Here(c.record)).or_else(departed);
+                let marker = listing.behind(id, shelf, || {
+                    let found = view.clusters_of(&[ClusterId::new(id)], usize::MAX)?.pop();
+                    let found = found.filter(|c| scope.covers(&c.project_id));
+                    Ok(found.map(|c| listing.place(&c.record, c.sequence)))
+                })?;
                 Some(marker.ok_or_else(|| ApiError::missing("Cluster", id))?)
             }
         };
         let stored = if listing.is_by_making() {
             let after = match &marker {
                 None => None,
-                Some(Marker::Here(cluster)) => Some(cluster.sequence),
+                Some(Marker::At(place)) => Some(place.made),
                 Some(Marker::Departed(gone)) => {
                     view.cluster_place(scope, gone.drawn, listing.descending)?
                 }
             };
             view.clusters(scope, listing.page(after))?
         } else {
-            let marker = marker.map(|marker| marker.by(|cluster| cluster.id));
             let mut ranked = Vec::new();
             view.each_cluster(scope, |c| ranked.push(listing.rank(c, c.sequence, c.id)))?;
             let picked = listing.pick(ranked, marker.as_ref(), |id| id.uuid());

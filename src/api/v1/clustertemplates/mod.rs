@@ -10,6 +10,7 @@ pub use form::check_storage;
 use form::{KNOWN, Origin, READ_ONLY};
 use view::{TemplateList, template_view};
 
+use super::super::bookmark::{Listed, Shelf};
 use super::super::coerce::Fields;
 use super::super::context::{Context, Reach, body_first, is_damaged_template, template_of};
 use super::super::error::{ApiError, Outcome};
@@ -59,11 +60,13 @@ pub async fn list(cx: &Context<'_>, detail: bool) -> Outcome<Reply> {
         return Reply::shown(&TemplateList { clustertemplates: Vec::new(), next: None });
     };
     let base = cx.base.to_owned();
+    let shelf = cx.api.bookmarks.shelf(Listed::Templates, scope);
     cx.scan(scope, move |view, scope| {
-        let (templates, shown) = page(view, &listing, scope)?;
-        let last = templates.last().map(|t| t.id.uuid());
+        let (templates, shown) = page(view, &listing, &shelf, scope)?;
+        let last = templates.last();
+        let last = last.map(|t| (t.id.uuid().into(), listing.place(&t.record, t.sequence)));
         Reply::shown(&TemplateList {
-            next: listing.next(&base, path, shown, last),
+            next: listing.next(&base, path, shown, last, &shelf),
             clustertemplates: templates.iter().map(|t| template_view(t, &base)).collect(),
         })
     })
@@ -73,6 +76,7 @@ pub async fn list(cx: &Context<'_>, detail: bool) -> Outcome<Reply> {
 fn page(
     view: &View,
     listing: &Listing,
+    shelf: &Shelf,
     scope: Scope<'_>,
 ) -> Outcome<(Vec<Stored<ClusterTemplate>>, Shown)> {
     let reach = match scope {
@@ -82,9 +86,11 @@ fn page(
     let marker = match listing.marker {
         None => None,
         Some(id) => {
-            let found = template_of(view, TemplateId::new(id), reach)?.filter(|t| reach.sees(t));
-            let departed = || listing.departed(id).map(Marker::Departed);
-            let marker = found.map(|t| Marker::Here(t.record)).or_else(departed);
+            let marker = listing.behind(id, shelf, || {
+                let found = template_of(view, TemplateId::new(id), reach)?;
+                let found = found.filter(|t| reach.sees(t));
+                Ok(found.map(|t| listing.place(&t.record, t.sequence)))
+            })?;
             Some(marker.ok_or_else(|| ApiError::missing("ClusterTemplate", id))?)
         }
     };
@@ -92,7 +98,7 @@ fn page(
         true => {
             let after = match &marker {
                 None => None,
-                Some(Marker::Here(template)) => Some(template.sequence),
+                Some(Marker::At(place)) => Some(place.made),
                 Some(Marker::Departed(gone)) => {
                     view.template_place(scope, gone.drawn, listing.descending)?
                 }
@@ -100,7 +106,6 @@ fn page(
             by_making(view, scope, listing.page(after))?
         }
         false => {
-            let marker = marker.map(|marker| marker.by(|template| template.id));
             let mut ranked = Vec::new();
             view.each_template(scope, |t| ranked.push(listing.rank(t, t.sequence, t.id)))?;
             let picked = listing.pick(ranked, marker.as_ref(), |id| id.uuid());

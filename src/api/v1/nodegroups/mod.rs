@@ -9,11 +9,12 @@ use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::super::bookmark::{Listed, Shelf};
 use super::super::coerce::Fields;
 use super::super::context::{Context, body_first, find_cluster, only};
 use super::super::error::{ApiError, Outcome};
 use super::super::link::{Link, links};
-use super::super::page::{LIST_ARGUMENTS, Listing, Marker, PAGE_BYTES, Shown, encoded};
+use super::super::page::{LIST_ARGUMENTS, Listing, PAGE_BYTES, Shown, encoded};
 use super::super::patch::{Patch, Rules};
 use super::super::reply::Reply;
 use super::super::version::Version;
@@ -176,10 +177,13 @@ pub async fn list(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
     let role = query.get("role").map(str::to_owned);
     let (id, base) = (cluster.id, cx.base.to_owned());
     // A trustee has no scope, and reaches this cluster.
+    let shelf = cx.api.bookmarks.shelf(Listed::NodeGroups(id), Scope::Everyone);
     cx.scan(Scope::Everyone, move |view, _| {
-        let (groups, shown) = page(view, &listing, id, role.as_deref())?;
-        let last = groups.last().map(|g| g.id.uuid());
-        let mut next = listing.next(&base, &format!("clusters/{id}/nodegroups"), shown, last);
+        let (groups, shown) = page(view, &listing, &shelf, id, role.as_deref())?;
+        let last = groups.last();
+        let last = last.map(|g| (g.id.uuid().into(), listing.place(&g.record, g.sequence)));
+        let path = format!("clusters/{id}/nodegroups");
+        let mut next = listing.next(&base, &path, shown, last, &shelf);
         if let (Some(next), Some(role)) = (&mut next, &role) {
             next.push_str(&format!("&role={}", encoded(role)));
         }
@@ -193,24 +197,25 @@ pub async fn list(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
 fn page(
     view: &View,
     listing: &Listing,
+    shelf: &Shelf,
     cluster: ClusterId,
     role: Option<&str>,
 ) -> Outcome<(Vec<Stored<NodeGroup>>, Shown)> {
-    let (mut ranked, mut is_here) = (Vec::new(), false);
+    let (mut ranked, mut here) = (Vec::new(), None);
     view.each_of_its_nodegroups(cluster, |group| {
-        // The marker keeps its place, whatever its role.
-        let is_marker = Some(group.id.uuid()) == listing.marker;
-        is_here |= is_marker;
-        if is_marker || role.is_none_or(|role| group.role == role) {
+        // The marker has its place, whatever its role.
+        if Some(group.id.uuid()) == listing.marker {
+            here = Some(listing.place(group, group.sequence));
+        }
+        if role.is_none_or(|role| group.role == role) {
             ranked.push(listing.rank(group, group.sequence, group.id));
         }
     })?;
     let marker = match listing.marker {
         None => None,
-        Some(id) if is_here => Some(Marker::Here(NodeGroupId::new(id))),
         Some(id) => {
-            let departed = listing.departed(id).map(Marker::Departed);
-            Some(departed.ok_or_else(|| missing(&id.to_string()))?)
+            let marker = listing.behind(id, shelf, || Ok(here))?;
+            Some(marker.ok_or_else(|| missing(&id.to_string()))?)
         }
     };
     let picked = listing.pick(ranked, marker.as_ref(), |id| id.uuid());
