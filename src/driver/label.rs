@@ -197,24 +197,6 @@ impl Label {
         self.parse(text).map(Some).ok_or_else(|| self.refusal(name, text))
     }
 
-    /// Whether it stands for something that is to be: it is true, no 0 and not empty. What is
-    /// computed may be.
-    pub fn is_in_use(&self, labels: &Labels) -> bool {
-        let given = match (self.given(labels), &self.default) {
-            (Ok(Some(given)), _) => given,
-            (_, Default::Value(value)) => value.clone(),
-            (_, Default::Computed(_)) => return true,
-        };
-        match given {
-            Value::Bool(is_on) => is_on,
-            Value::Number(number) => number.as_f64() != Some(0.0),
-            Value::String(text) => !text.is_empty(),
-            Value::Array(list) => !list.is_empty(),
-            Value::Null => false,
-            Value::Object(_) => true,
-        }
-    }
-
     /// Reads what a computed default came to.
     pub fn computed(&self, text: &str) -> Result<Value, DriverError> {
         match text.trim() {

@@ -1,9 +1,12 @@
 //! Labels without an effect: those that a driver does not declare, and those that need another one.
 //! Whoever gives one should hear of it.
 
+use serde_json::Value;
+
 use super::DriverError;
 use super::checks::unsuitable;
 use super::craft::Driver;
+use super::label::{Default, Label};
 use super::manifest::LabelsPolicy;
 use crate::model::labels::Labels;
 
@@ -81,7 +84,8 @@ impl Driver {
                 said.push(format!("The label {} is deprecated: {instead}", label.name));
             }
             let needed = self.labels().iter().find(|l| label.spec.needs.as_ref() == Some(&l.name));
-            if let Some(needed) = needed.filter(|l| label.is_in_use(given) && !l.is_in_use(labels))
+            if let Some(needed) =
+                needed.filter(|l| is_in_use(label, given) && !is_in_use(l, labels))
             {
                 said.push(format!(
                     "The label {} has no effect without {}.",
@@ -102,6 +106,24 @@ impl Driver {
             None => "Leave it away.".to_owned(),
         };
         unsuitable(format!("Driver {} knows no label {name}. {cure}", self.name()))
+    }
+}
+
+/// Whether a label stands for something that is to be: it is true, no 0 and not empty. What is computed
+/// may be.
+fn is_in_use(label: &Label, labels: &Labels) -> bool {
+    let given = match (label.given(labels), &label.default) {
+        (Ok(Some(given)), _) => given,
+        (_, Default::Value(value)) => value.clone(),
+        (_, Default::Computed(_)) => return true,
+    };
+    match given {
+        Value::Bool(is_on) => is_on,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(list) => !list.is_empty(),
+        Value::Null => false,
+        Value::Object(_) => true,
     }
 }
 
