@@ -169,6 +169,13 @@ impl ApiError {
         &self.detail
     }
 
+    /// An answer was made, and there is no room for it.
+    pub fn crowded() -> Self {
+        let words = "Too many large answers are being sent at this moment; try again in a few \
+                     seconds, or ask for less with limit.";
+        Self::new(Kind::Unavailable, words)
+    }
+
     /// The answer, after the log has been told what the tenant is not.
     pub fn into_response(self, request_id: &str, www_authenticate_uri: &str) -> Response {
         let status = self.status();

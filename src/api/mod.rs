@@ -137,6 +137,12 @@ impl Service for Api {
     fn route(&self, request: &Request) -> &'static str {
         route::resource(&request.path).map_or("none", |resource| resource.pattern())
     }
+
+    fn crowded(&self) -> Response {
+        let request_id = self.entropy.request_id();
+        let response = ApiError::crowded().into_response(&request_id, "");
+        numbered(response, &request_id)
+    }
 }
 
 impl Api {

@@ -89,7 +89,7 @@ pub struct Bootstrap {
 
 /// What the bootstrap door puts up with.
 pub fn limits() -> Limits {
-    Limits { connections: 4096, body_bytes: 64 << 10, ..Limits::default() }
+    Limits { connections: 4096, body_bytes: 64 << 10, answers_bytes: 16 << 20, ..Limits::default() }
 }
 
 /// What is stored of a node and of the cluster it belongs to, at one moment.

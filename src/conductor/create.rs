@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
+use super::addresses::remarked;
 use super::decide::{AwaitNext, Awaited, StackNext, await_created, stack};
 use super::delete::found;
 use super::engine::{AFTER_NEW_PASSWORD, PROMPT};
@@ -11,10 +12,8 @@ use super::moment::Moment;
 use super::{Conductor, Progress, StepError};
 use crate::driver::{Bundle, ClusterPlan, DriverError, Waits};
 use crate::model::certificate::CertificateKind;
-use crate::model::cluster::Cluster;
 use crate::model::credential::Credential;
 use crate::model::discovery::DiscoveryToken;
-use crate::model::nodegroup::NodeGroup;
 use crate::model::operation::{Operation, OperationKind, Step};
 use crate::model::stack::Stack;
 use crate::model::status::Status;
@@ -305,7 +304,7 @@ impl Conductor {
     }
 
     /// The plan of the cluster's own stack.
-    fn plan(&self, moment: &Moment) -> Result<ClusterPlan, StepError> {
+    pub(super) fn plan(&self, moment: &Moment) -> Result<ClusterPlan, StepError> {
         moment
             .plan(&self.inner.settings, &self.inner.enrolment)
             .ok_or_else(|| StepError::failed(moment.cannot_plan()))
@@ -471,7 +470,8 @@ impl Conductor {
         stack: &Stack,
         said: String,
     ) -> Result<Change, StepError> {
-        let (mut cluster, groups) = self.addressed(moment, stack)?;
+        let (mut cluster, groups, remark) = self.addressed(moment, stack)?;
+        let said = remarked(Some(said.clone()), remark).unwrap_or(said);
         let now = self.inner.clock.now();
         cluster.status = Status::CreateComplete;
         cluster.status_reason = Some(self.with_warnings(moment, &said));
@@ -500,34 +500,13 @@ impl Conductor {
         change: Change,
         stack: &Stack,
     ) -> Result<Change, StepError> {
-        let (cluster, groups) = self.addressed(moment, stack)?;
+        let (cluster, groups, _) = self.addressed(moment, stack)?;
         let known = moment.groups.iter().filter(|g| g.is_default).map(|g| &g.record);
         if cluster == moment.cluster.record && groups.iter().eq(known) {
             return Ok(change);
         }
         let change = change.expect(&moment.cluster).put(&cluster);
         Ok(groups.iter().fold(change, |change, group| change.put(group)))
-    }
-
-    /// The cluster and its default groups with the addresses that the stack tells.
-    fn addressed(
-        &self,
-        moment: &Moment,
-        stack: &Stack,
-    ) -> Result<(Cluster, Vec<NodeGroup>), StepError> {
-        let outcome = self.driver(moment)?.outcome(&self.plan(moment)?, stack);
-        let mut cluster = moment.cluster.record.clone();
-        cluster.api_address = outcome.api_address;
-        let addressed = |group: &Stored<NodeGroup>| {
-            let mut group = group.record.clone();
-            group.node_addresses = match group.is_master() {
-                true => outcome.master_addresses.clone(),
-                false => outcome.worker_addresses.clone(),
-            };
-            group
-        };
-        let groups = moment.groups.iter().filter(|g| g.is_default).map(addressed).collect();
-        Ok((cluster, groups))
     }
 
     /// Closes the operation with a failure; whatever was made stays until the owner deletes.

@@ -5,6 +5,7 @@
 //! outside act its intention is on disk; after it, its result; in between, the name
 //! suffices to find it. Nothing is undone on failure: `delete` is the only collector.
 
+mod addresses;
 mod admit;
 mod authorities;
 mod balancers;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tracing::{debug, info, warn};
 
+use super::addresses::{of_nodes, remarked};
 use super::decide::{length, ready};
 use super::moment::Moment;
 use super::outlook::{at_rest, servers};
@@ -136,7 +137,8 @@ impl Conductor {
             {
                 let outcome = self.driver(moment)?.outcome(&self.plan_of(moment, group)?, &stack);
                 next.node_count = u32::try_from(servers.len()).unwrap_or(u32::MAX);
-                next.node_addresses = outcome.worker_addresses;
+                next.node_addresses = of_nodes(outcome.worker_addresses, next.node_count);
+                next.status_reason = remarked(next.status_reason.take(), outcome.remark);
                 if let Some(departed) = forget_departed(moment, group, &stack) {
                     self.inner.store.commit(departed).await?;
                 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use tracing::{info, warn};
 
+use super::addresses::{of_nodes, remarked};
 use super::identity::StackAct;
 use super::moment::Moment;
 use super::outlook::{
@@ -185,8 +186,9 @@ impl Conductor {
         status: Status,
     ) -> Result<Progress, StepError> {
         let plan = self.plan_of(moment, &group)?;
-        let outcome = self.driver(moment)?.outcome(&plan, stack);
-        group.node_addresses = outcome.worker_addresses;
+        let outcome = self.built(moment, &plan, stack)?;
+        group.node_addresses = of_nodes(outcome.worker_addresses, group.node_count);
+        group.status_reason = remarked(group.status_reason.take(), outcome.remark);
         group.status = status;
         group.updated_at = Some(self.inner.clock.now());
         // An upgrade that has failed has not come to every node, whatever else succeeds.

@@ -61,6 +61,7 @@ impl Doors {
                     // A Prometheus and a prober for each instance of it come from few addresses.
                     per_source: 32,
                     body_bytes: 1024,
+                    answers_bytes: 4 << 20,
                     ..defaults
                 };
                 let (door, bound) = bind("ops", "ops.listen", wanted, limits).await?;

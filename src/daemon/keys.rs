@@ -58,7 +58,18 @@ pub fn sealer(
     let path = configured.map_or_else(|| directory.join(SEALING_KEY), Path::to_path_buf);
     let named = configured.map_or("", |_| "; storage.sealing_key_file names it");
     match std::fs::read(&path) {
-        Ok(bytes) => sealer_of(&path, Zeroizing::new(bytes)),
+        Ok(bytes) => {
+            if !state.exists() {
+                // It may have been prepared for a first start, so this is no error.
+                warn!(
+                    key = %path.display(), state = %state.display(),
+                    "there is a sealing key but no state, so magnumd begins with nothing; if there \
+                     was a state, stop magnumd and put a backup in its place: \
+                     magnumd restore FILE --into DIR --force"
+                );
+            }
+            sealer_of(&path, Zeroizing::new(bytes))
+        }
         Err(e) if e.kind() == ErrorKind::NotFound && configured.is_none() && !state.exists() => {
             let key: Zeroizing<[u8; Sealer::KEY_BYTES]> = Zeroizing::new(entropy.bytes());
             write_new(&path, &key[..])

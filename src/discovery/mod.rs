@@ -84,6 +84,7 @@ pub fn limits() -> Limits {
         per_source: 256,
         streams: 16,
         body_bytes: 4 << 10,
+        answers_bytes: 4 << 20,
         body_time: Duration::from_secs(10),
         drain_time: Duration::from_secs(10),
         ..Limits::default()

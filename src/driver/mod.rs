@@ -81,4 +81,6 @@ pub struct Outcome {
     /// Every address by which somebody outside may call the API, so that its certificate
     /// can name them; None until all are known, empty when there are none.
     pub api_public: Option<Vec<String>>,
+    /// What the tenant is told where outputs are no addresses.
+    pub remark: Option<String>,
 }

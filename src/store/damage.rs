@@ -25,6 +25,7 @@ struct Known {
     records: BTreeMap<(&'static str, Key), String>,
     file: Option<String>,
     lost: Option<String>,
+    mark: bool,
 }
 
 /// All that is known now.
@@ -36,6 +37,9 @@ pub struct Damages {
     pub file: Option<String>,
     /// What was promised and is not there.
     pub lost: Option<String>,
+    /// The mark beside the file said nothing when it was opened. It is written anew with the next
+    /// change, and no request depends on it: for verify to name.
+    pub mark: bool,
 }
 
 impl Damages {
@@ -56,6 +60,7 @@ impl Damage {
             records: known.records.keys().map(named).collect(),
             file: known.file.clone(),
             lost: known.lost.clone(),
+            mark: known.mark,
         }
     }
 
@@ -104,6 +109,11 @@ impl Damage {
     pub fn lost(&self, what: &str) {
         error!(what, "the state has lost what was acknowledged");
         self.known().lost = Some(what.to_owned());
+    }
+
+    /// Nothing tells whether the file is as late as it should be.
+    pub fn mark(&self) {
+        self.known().mark = true;
     }
 
     /// Reads from the database, which panics at some pages that were damaged after it had been

@@ -20,6 +20,21 @@ pub fn path_of(state: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
+/// What a mark says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// There is none, or it cannot be read.
+    Nothing,
+    /// It is empty, cut, changed, or another state's.
+    Damaged,
+    /// The commit that was told of.
+    Told(u64),
+}
+
+/// What follows from a mark that says nothing.
+pub const DAMAGED: &str = "damaged, or another state's: whether this state has lost what was \
+                           acknowledged cannot be told this time";
+
 pub struct Mark {
     instance: String,
     path: PathBuf,
@@ -29,26 +44,29 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// The mark of a state by its name, and the commit that it says was told of; None when there
-    /// is no mark, or one that says nothing of this state.
-    pub fn open(state: &Path, instance: &str) -> (Self, Option<u64>) {
+    /// The mark of a state by its name, and what it says.
+    pub fn open(state: &Path, instance: &str) -> (Self, Said) {
         let path = path_of(state);
         let mut options = OpenOptions::new();
         let opened = options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let said = match std::fs::read(&path) {
+            Ok(bytes) => {
+                let text = std::str::from_utf8(&bytes).ok();
+                text.and_then(|text| read(text, instance)).map_or(Said::Damaged, Said::Told)
+            }
+            Err(_) => Said::Nothing,
+        };
         let file = opened.open(&path);
-        let said = std::fs::read(&path).unwrap_or_default();
-        let told = std::str::from_utf8(&said).ok().and_then(|text| read(text, instance));
-        if told.is_none() && !said.is_empty() {
-            warn!(path = %path.display(), "the mark beside the state is damaged, or another \
-                state's: whether this state has lost what was acknowledged cannot be told this time");
+        if said == Said::Damaged {
+            warn!(path = %path.display(), "the mark beside the state is {DAMAGED}");
         }
         let has_complained = AtomicBool::new(false);
         let mark = Self { instance: instance.to_owned(), path, file: None, has_complained };
         match file {
-            Ok(file) => (Self { file: Some(file), ..mark }, told),
+            Ok(file) => (Self { file: Some(file), ..mark }, said),
             Err(error) => {
                 mark.complain(&error);
-                (mark, told)
+                (mark, said)
             }
         }
     }

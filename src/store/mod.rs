@@ -44,7 +44,7 @@ use crate::base::secret::Sealer;
 use crate::model::Sequence;
 use damage::{Damage, said};
 use file::StateFile;
-use mark::Mark;
+use mark::{Mark, Said};
 use meta::Meta;
 
 pub use change::Change;
@@ -143,21 +143,23 @@ impl Store {
         let meta = catch_unwind(AssertUnwindSafe(|| prepare(&database, path, &sealer)))
             .unwrap_or_else(|panic| Err(OpenError::Damaged(path.to_owned(), said(&*panic))))?;
         drop(database);
-        let (mark, told) = Mark::open(path, meta.instance.as_deref().unwrap_or_default());
-        match told {
-            Some(told) if told > meta.commits => damage.lost(&format!(
+        let (mark, said) = Mark::open(path, meta.instance.as_deref().unwrap_or_default());
+        match said {
+            Said::Told(told) if told > meta.commits => damage.lost(&format!(
                 "its last change is number {}, but number {told} had been acknowledged: it was \
                  damaged, or an older file was put in its place",
                 meta.commits
             )),
-            Some(_) if fell_back => {
+            Said::Told(_) if fell_back => {
                 tracing::warn!("a change that nobody had been told of was cut off and is left out");
             }
-            None if fell_back => damage.lost(
+            Said::Nothing | Said::Damaged if fell_back => damage.lost(
                 "its last change was damaged and is left out, and nothing tells whether it had \
                  been acknowledged",
             ),
-            _ => {}
+            Said::Damaged => damage.mark(),
+            Said::Nothing => mark.write(meta.commits),
+            Said::Told(_) => {}
         }
         let sequence = Arc::new(AtomicU64::new(meta.sequence));
         let (writes, jobs) = mpsc::channel(256);

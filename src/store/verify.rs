@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::kind::{AnyRecord, KINDS};
 use super::meta::Meta;
 use super::table::{self, Key};
-use super::{Damages, SCHEMA, StoreError};
+use super::{Damages, SCHEMA, StoreError, mark};
 use crate::base::secret::Sealer;
 use crate::model::ClusterId;
 use crate::model::certificate::{Certificate, CertificateKind};
@@ -99,7 +99,15 @@ pub(super) fn of_the_file(checked: Option<String>, known: &Damages) -> Vec<Findi
                     adopt links it again";
         finding(problem, cure)
     });
-    file.into_iter().chain(lost).collect()
+    let mark = known.mark.then(|| Finding {
+        table: "mark".to_owned(),
+        ..finding(
+            &format!("is {}", mark::DAMAGED),
+            "compare magnumd cluster list with what is expected, or with a backup; the mark is \
+             written anew with the next change",
+        )
+    });
+    file.into_iter().chain(lost).chain(mark).collect()
 }
 
 struct Look<'t> {

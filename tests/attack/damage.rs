@@ -46,6 +46,56 @@ async fn a_state_that_is_not_as_it_was_written_is_never_served() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_mark_and_a_state_that_is_gone_are_told() {
+    let site = Site::new().await;
+    let magnumd = site.start(site.command()).await;
+    let token = site.token().await;
+    assert_eq!(magnumd.add_template(&token, "k8s", &json!({})).await.status.as_u16(), 201);
+    assert!(!magnumd.log().contains("begins with nothing"), "a first start: {}", magnumd.log());
+    stop(magnumd).await;
+    let mark = site.state().join("magnumd.redb.mark");
+    let whole = std::fs::read(&mark).unwrap();
+    let mut turned = whole.clone();
+    let digit = whole.iter().rposition(|b| *b == b' ').unwrap() - 1;
+    turned[digit] ^= 1;
+    for (case, bytes) in [
+        ("emptied", &[][..]),
+        ("cut in half", &whole[..whole.len() / 2]),
+        ("garbage", b"\xff\xfe"),
+        ("a digit changed", &turned),
+    ] {
+        std::fs::write(&mark, bytes).unwrap();
+        let (code, said, _) = verb(&site, &["verify"]);
+        assert!(
+            code == 1 && said.contains("mark : is damaged, or another state's"),
+            "{case}: {said}"
+        );
+        let magnumd = site.start(site.command()).await;
+        let told = "the mark beside the state is damaged";
+        assert!(magnumd.log().contains(told), "{case}: {}", magnumd.log());
+        let (code, said, _) = verb(&site, &["verify"]);
+        assert!(code == 1 && said.contains("mark : is damaged"), "{case}: {said}");
+        assert_eq!(magnumd.add_template(&token, case, &json!({})).await.status.as_u16(), 201);
+        stop(magnumd).await;
+        let (code, said, _) = verb(&site, &["verify"]);
+        assert!(code == 0 && said.contains("all in order"), "{case}: {said}");
+    }
+    // A mark may be missing, and is there again at once.
+    std::fs::remove_file(&mark).unwrap();
+    for _ in 0..2 {
+        let (code, said, _) = verb(&site, &["verify"]);
+        assert!(code == 0 && said.contains("all in order"), "{said}");
+    }
+    std::fs::remove_file(&mark).unwrap();
+    std::fs::remove_file(state(&site)).unwrap();
+    let magnumd = site.start(site.command()).await;
+    let log = magnumd.log();
+    let line = log.lines().find(|line| line.contains("begins with nothing")).expect(&log);
+    assert!(line.contains("WARN") && line.contains("magnumd restore FILE"), "{line}");
+    stop(magnumd).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_spoiled_under_a_running_daemon_takes_it_out_of_service() {
     let site = Site::new().await;
     let mut magnumd = site.start(site.command()).await;

@@ -22,11 +22,11 @@ use tokio::time::{sleep, timeout};
 use crate::process::{Process, Site};
 
 /// What the slowest limit allows, twice: the machine may be busy.
-const SOON: Duration = Duration::from_secs(75);
+pub const SOON: Duration = Duration::from_secs(75);
 /// What magnumd may hold for one connection.
-const PER_CONNECTION: u64 = 256 << 10;
+pub const PER_CONNECTION: u64 = 256 << 10;
 /// The target, of a release build on a machine that has nothing else to do.
-const RESIDENT: u64 = 200 << 20;
+pub const RESIDENT: u64 = 200 << 20;
 const HONEST: Duration = Duration::from_millis(50);
 
 #[derive(Clone, Copy, Debug)]
@@ -126,7 +126,7 @@ impl Kind {
 }
 
 /// HTTP/2 begins, without a window for any stream.
-fn preface() -> Vec<u8> {
+pub fn preface() -> Vec<u8> {
     let mut words = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     words.extend([0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0]);
     words
@@ -154,7 +154,7 @@ async fn attack(kind: Kind, number: usize, at: SocketAddr, connected: Arc<Atomic
     }
 }
 
-fn resident(process: &Process) -> u64 {
+pub fn resident(process: &Process) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10

@@ -6,6 +6,7 @@
 //! | 1 | records that nobody can read | [`records`] |
 //! | 2, 3 | a reader, and what user data give away | `tests/lab/first_contact.rs` |
 //! | 4 | clients that hold a listener | [`listeners`] |
+//! | 4, 5 | answers that nobody takes | [`answers`] |
 //! | 5 | lists before other requests | [`lists`] |
 //! | 6 | connections to where magnumd should not connect | [`addresses`] |
 //! | 7 | one tenant's haste | [`fairness`] |
@@ -22,6 +23,7 @@
 #![allow(clippy::print_stdout, reason = "the figures are for people")]
 
 mod addresses;
+mod answers;
 mod damage;
 mod discovery;
 mod fairness;

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::pace::{Crowd, Pace, Wire};
+use super::room::{self, Rooms};
 use super::server::{BodyError, DoorFigures, Limits, Origin, Request, Service, Unread};
 use super::sources::{Held, Reserved};
 
@@ -107,6 +108,7 @@ pub(super) struct Connection<S> {
     pub tls: Option<Arc<ServerConfig>>,
     pub closing: Closing,
     pub held: Arc<Held>,
+    pub rooms: Rooms,
     pub crowd: Arc<Crowd>,
     pub name: &'static str,
     pub figures: DoorFigures,
@@ -165,7 +167,7 @@ impl<S: Service> Connection<S> {
         pace: Arc<Pace>,
     ) {
         let Self { service, limits, peer, accepted, protocols, closing, .. } = self;
-        let (name, figures, held) = (self.name, self.figures, self.held);
+        let (name, figures, held, rooms) = (self.name, self.figures, self.held, self.rooms);
         let Closing { stop, leave, .. } = closing;
         let in_use = CancellationToken::new();
         let used = in_use.clone();
@@ -179,27 +181,34 @@ impl<S: Service> Connection<S> {
             used.cancel();
             asking.notify_one();
             let (service, figures) = (Arc::clone(&service), counted.clone());
-            let (stop, certificate) = (stop.clone(), certificate.clone());
+            let (stop, certificate, rooms) = (stop.clone(), certificate.clone(), rooms.clone());
             // On its own in the heap: HTTP/2 keeps the place of what answers a request for as
             // long as the answer waits to be taken, and this is several times as large.
             Box::pin(async move {
                 let (method, origin) = (word(request.method()), Origin { peer, since });
                 let mut began = Instant::now();
-                let (route, mut response) = match service.streams(&request) {
-                    Some(route) => (route, service.stream(request, origin).await),
+                let (route, answered) = match service.streams(&request) {
+                    Some(route) => (route, Some((service.stream(request, origin).await, None))),
                     None => {
                         let mut reserved = reserved;
                         let mut request = read(request, &limits, origin, &mut reserved).await;
                         request.certificate = certificate;
                         began = Instant::now();
-                        (service.route(&request), service.handle(request).await)
+                        let (route, patience) = (service.route(&request), limits.write_time / 3);
+                        (route, room::answered(&*service, request, &rooms, patience).await)
                     }
                 };
+                let (mut response, large) = answered.unwrap_or_else(|| {
+                    figures.refused(name);
+                    (room::refused(&*service), None)
+                });
                 if stop.is_cancelled() && !is_two {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 figures.answered(name, route, method, response.status(), began.elapsed());
-                Ok::<_, std::convert::Infallible>(response.map(|body| answering.answer(body)))
+                Ok::<_, std::convert::Infallible>(
+                    response.map(|body| answering.answer(body, large)),
+                )
             })
         });
         let protocol = protocols.of(is_two);
@@ -347,10 +356,7 @@ async fn gather(
     reserved: &mut Reserved,
 ) -> Result<Bytes, BodyError> {
     let limit = limits.body_bytes;
-    let own = match limits.per_source {
-        usize::MAX => limits.bodies_bytes,
-        _ => limits.bodies_bytes / 2,
-    };
+    let own = limits.of_a_source(limits.bodies_bytes);
     let mut gathered = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|_| BodyError::Broken)?.into_data() else { continue };

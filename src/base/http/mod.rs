@@ -3,6 +3,7 @@
 pub mod client;
 mod connection;
 mod pace;
+mod room;
 pub mod server;
 pub mod sources;
 pub mod stream;

@@ -19,11 +19,15 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
+use super::room::Room;
 use super::server::Body;
 
 /// The most of an answer that is handed to a connection at once: it is what a client must take
 /// within the limit to be kept, and what each stream of HTTP/2 may hold in memory.
 pub(super) const PART: usize = 8 << 10;
+/// Of a large answer, what a client takes within the limit: whoever takes a part now and then
+/// would keep the room of all of it.
+const STRIDE: usize = 1 << 20;
 /// How many requests more than it lets us answer a client may call off on one connection.
 const CALLED_OFF: u32 = 24;
 
@@ -34,27 +38,31 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// How many connections of a door have something that their clients have not taken yet.
 ///
-/// A client that is slow is waited for, but what waits is memory: the more of them there are the
-/// shorter each is waited for, so that they never are many more than a quarter of the places,
-/// however fast new ones come.
+/// A client that is slow is waited for, but what waits is memory: the more of them there are, and
+/// the less room is left for answers, the shorter each is waited for, so that they never are many
+/// more than a quarter of the places, however fast new ones come.
 #[derive(Debug)]
 pub(super) struct Crowd {
     limit: Duration,
     most: usize,
     waiting: AtomicUsize,
+    room: Arc<Room>,
 }
 
 impl Crowd {
     /// `limit`: how long a client may leave what it is sent, on a door with so many places.
-    pub fn new(limit: Duration, places: usize) -> Arc<Self> {
-        Arc::new(Self { limit, most: (places / 4).max(1), waiting: AtomicUsize::new(0) })
+    pub fn new(limit: Duration, places: usize, room: Arc<Room>) -> Arc<Self> {
+        Arc::new(Self { limit, most: (places / 4).max(1), waiting: AtomicUsize::new(0), room })
     }
 
     /// How long a client may leave what it is sent, as things are.
     fn limit(&self) -> Duration {
         let waiting = self.waiting.load(Ordering::Relaxed).min(self.most);
         // The first few take nothing from each other.
-        let left = 1.0 - waiting.saturating_sub(1) as f64 / self.most as f64;
+        let crowded = waiting.saturating_sub(1) as f64 / self.most as f64;
+        // Nor does what has half of the room.
+        let crowded = crowded.max(2.0 * self.room.fill() - 1.0);
+        let left = 1.0 - crowded.clamp(0.0, 1.0);
         self.limit.mul_f64(left).max(LEAST.min(self.limit))
     }
 }
@@ -74,6 +82,8 @@ struct State {
     busy: usize,
     /// Answers of which parts wait for the client.
     waiting: HashMap<u64, Wait>,
+    /// Answers that take room.
+    large: HashMap<u64, Large>,
     last: u64,
     called_off: u32,
     is_cut: bool,
@@ -83,6 +93,12 @@ struct State {
 struct Wait {
     parts: usize,
     since: Instant,
+}
+
+#[derive(Debug)]
+struct Large {
+    since: Instant,
+    strides: u32,
 }
 
 impl Pace {
@@ -103,22 +119,25 @@ impl Pace {
         Answering { pace: Arc::clone(self), number: state.last, is_answered: false }
     }
 
-    /// Ends when the client has taken nothing of an answer for too long, or calls off what it
-    /// asks for again and again.
+    /// Ends when the client has taken nothing of an answer for too long, takes a large one too
+    /// slowly, or calls off what it asks for again and again.
     pub async fn fails(&self) -> &'static str {
         loop {
-            let oldest = {
+            let limit = self.crowd.limit();
+            let next = {
                 let state = self.state();
                 if state.called_off > CALLED_OFF {
                     return "called-off";
                 }
-                state.waiting.values().map(|wait| wait.since).min()
+                let untaken = state.waiting.values().map(|wait| (wait.since + limit, "untaken"));
+                let slow = |large: &Large| (large.since + limit * large.strides, "slow");
+                untaken.chain(state.large.values().map(slow)).min()
             };
-            let limit = self.crowd.limit();
-            match oldest {
-                Some(since) if since.elapsed() >= limit => return "untaken",
-                Some(since) => {
-                    let left = limit.saturating_sub(since.elapsed()).min(LOOK);
+            let now = Instant::now();
+            match next {
+                Some((end, reason)) if end <= now => return reason,
+                Some((end, _)) => {
+                    let left = (end - now).min(LOOK);
                     let _late = timeout(left, self.waits.notified()).await;
                 }
                 None => self.waits.notified().await,
@@ -184,11 +203,16 @@ pub(super) struct Answering {
 }
 
 impl Answering {
-    /// The answer's body, in parts whose way is followed.
-    pub fn answer(mut self, body: Body) -> Paced {
+    /// The answer's body, in parts whose way is followed; with its size where it takes room.
+    pub fn answer(mut self, body: Body, large: Option<usize>) -> Paced {
         self.is_answered = true;
         let mut state = self.pace.state();
         state.called_off = state.called_off.saturating_sub(1);
+        if let Some(bytes) = large {
+            let strides = u32::try_from(bytes / STRIDE).unwrap_or(u32::MAX).min(1 << 16) + 2;
+            state.large.insert(self.number, Large { since: Instant::now(), strides });
+            self.pace.waits.notify_one();
+        }
         drop(state);
         Paced { body, rest: Bytes::new(), answering: self }
     }
@@ -198,6 +222,7 @@ impl Drop for Answering {
     fn drop(&mut self) {
         let mut state = self.pace.state();
         state.busy -= 1;
+        state.large.remove(&self.number);
         if state.busy == 0 {
             self.pace.rests.notify_one();
         }

@@ -19,13 +19,14 @@ use tracing::{debug, warn};
 
 use super::connection::{Closing, Connection, Protocols};
 use super::pace::Crowd;
+use super::room::{Room, Rooms};
 use super::sources::Sources;
 use crate::base::metrics::{
     Counter, Durations, EncodeLabelSet, Family, Figures, Gauge, Registry, Unit, durations,
 };
 
 /// A request whose body has been read.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Request {
     pub method: Method,
     /// The path as sent, still percent-encoded.
@@ -107,6 +108,13 @@ pub trait Service: Send + Sync + 'static {
         None
     }
 
+    /// The answer to a request whose own found no room.
+    fn crowded(&self) -> Response {
+        let words = "Too many large answers are being sent at this moment; try again in a few \
+                     seconds.\n";
+        response(StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=UTF-8", words)
+    }
+
     /// Answers a request that [`Service::streams`] has a route for.
     fn stream(&self, _request: Unread, _origin: Origin) -> Answering {
         Box::pin(std::future::ready(empty(StatusCode::NOT_IMPLEMENTED)))
@@ -131,22 +139,36 @@ pub struct Origin {
 pub struct Limits {
     pub connections: usize,
     /// Of these, from one IPv4 address or one IPv6 /64; whoever comes with more is hung up on.
-    /// Where it is `usize::MAX`, one source may have all of `bodies_bytes` too.
+    /// Where it is `usize::MAX`, one source may have all of the bytes below too.
     pub per_source: usize,
     /// Requests at once on one HTTP/2 connection.
     pub streams: u32,
     pub body_bytes: usize,
     /// For all large bodies that are held at once; one source gets half of it.
     pub bodies_bytes: usize,
+    /// For all answers that wait to be taken and are not small; one source gets half of it, one
+    /// connection a quarter.
+    pub answers_bytes: usize,
     pub header_time: Duration,
     /// After which time without a new request an HTTP/2 connection is closed; requests that are
     /// on their way are finished.
     pub idle_time: Duration,
     pub body_time: Duration,
-    /// How long a client may take nothing of what it is sent.
+    /// How long a client may take nothing of what it is sent, and how long it may take over each
+    /// MiB of a large answer.
     pub write_time: Duration,
     /// How long open requests get when the door closes.
     pub drain_time: Duration,
+}
+
+impl Limits {
+    /// What one source gets of bytes that are for all.
+    pub(super) const fn of_a_source(&self, bytes: usize) -> usize {
+        match self.per_source {
+            usize::MAX => bytes,
+            _ => bytes / 2,
+        }
+    }
 }
 
 impl Default for Limits {
@@ -157,6 +179,7 @@ impl Default for Limits {
             streams: 16,
             body_bytes: 1 << 20,
             bodies_bytes: 32 << 20,
+            answers_bytes: 32 << 20,
             header_time: Duration::from_secs(10),
             idle_time: Duration::from_secs(75),
             body_time: Duration::from_secs(30),
@@ -202,6 +225,7 @@ pub struct DoorFigures {
     seconds: Durations<Asked>,
     connections: Family<At, Gauge>,
     cut: Family<Cut, Counter>,
+    refused: Family<At, Counter>,
 }
 
 impl Default for DoorFigures {
@@ -211,6 +235,7 @@ impl Default for DoorFigures {
             seconds: durations(),
             connections: Family::default(),
             cut: Family::default(),
+            refused: Family::default(),
         }
     }
 }
@@ -234,6 +259,11 @@ impl Figures for DoorFigures {
             "Connections hung up on for what the client did, by door and reason",
             self.cut.clone(),
         );
+        registry.register(
+            "http_answers_refused",
+            "Answers that were dropped because too much waited to be taken, by door",
+            self.refused.clone(),
+        );
     }
 }
 
@@ -253,6 +283,10 @@ impl DoorFigures {
 
     pub(super) fn cut(&self, door: &'static str, reason: &'static str) {
         self.cut.get_or_create(&Cut { door, reason }).inc();
+    }
+
+    pub(super) fn refused(&self, door: &'static str) {
+        self.refused.get_or_create(&At { door }).inc();
     }
 
     fn connections(&self, door: &'static str) -> Gauge {
@@ -309,9 +343,10 @@ impl Door {
         self.name = name;
         self.figures = figures.clone();
         // Shown as 0 from the start: a counter that appears late hides its first steps.
-        for reason in ["source", "untaken", "called-off", "stays"] {
+        for reason in ["source", "untaken", "slow", "called-off", "stays"] {
             drop(self.figures.cut.get_or_create(&Cut { door: name, reason }));
         }
+        drop(self.figures.refused.get_or_create(&At { door: name }));
         self
     }
 
@@ -324,8 +359,9 @@ impl Door {
         let closing = Closing::new(stop.clone());
         let places = Arc::new(Semaphore::new(self.limits.connections));
         let protocols = Arc::new(Protocols::new(&self.limits));
-        let sources = Sources::default();
-        let crowd = Crowd::new(self.limits.write_time, self.limits.connections);
+        let room = Room::new(self.limits.answers_bytes);
+        let sources = Sources::new(self.limits.of_a_source(self.limits.answers_bytes));
+        let crowd = Crowd::new(self.limits.write_time, self.limits.connections, Arc::clone(&room));
         let open = |stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit| {
             let Some(held) = sources.enter(peer.ip(), self.limits.per_source) else {
                 debug!(%peer, "too many connections from one address");
@@ -343,6 +379,7 @@ impl Door {
                 protocols: Arc::clone(&protocols),
                 tls: self.tls.as_ref().map(|current| Arc::clone(&current.borrow())),
                 closing: closing.clone(),
+                rooms: Rooms::new(&self.limits, Arc::clone(&held.room), Arc::clone(&room)),
                 held,
                 crowd: Arc::clone(&crowd),
                 name: self.name,

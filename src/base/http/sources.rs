@@ -5,9 +5,15 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::room::Room;
+
 /// The addresses that hold something. Clones count together.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Sources(Arc<Mutex<All>>);
+#[derive(Clone, Debug)]
+pub(super) struct Sources {
+    all: Arc<Mutex<All>>,
+    /// For answers, of each.
+    room_bytes: usize,
+}
 
 #[derive(Debug, Default)]
 struct All {
@@ -15,10 +21,11 @@ struct All {
     sources: HashMap<IpAddr, Holds>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Holds {
     connections: usize,
     bytes: usize,
+    room: Arc<Room>,
 }
 
 /// One connection of one address, given back when dropped.
@@ -26,6 +33,8 @@ struct Holds {
 pub(super) struct Held {
     sources: Sources,
     address: IpAddr,
+    /// All connections of the address have it together.
+    pub room: Arc<Room>,
 }
 
 /// Bytes that one request takes, given back when dropped.
@@ -44,19 +53,29 @@ pub fn source(address: IpAddr) -> IpAddr {
 }
 
 impl Sources {
+    /// Each with so much room for answers.
+    pub fn new(room_bytes: usize) -> Self {
+        Self { all: Arc::default(), room_bytes }
+    }
+
     fn all(&self) -> MutexGuard<'_, All> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One more connection of `address`, unless it holds `most` already.
     pub fn enter(&self, address: IpAddr, most: usize) -> Option<Arc<Held>> {
         let (address, mut all) = (source(address), self.all());
-        let holds = all.sources.entry(address).or_default();
+        let holds = all.sources.entry(address).or_insert_with(|| Holds {
+            connections: 0,
+            bytes: 0,
+            room: Room::new(self.room_bytes),
+        });
         if holds.connections >= most {
             return None;
         }
         holds.connections += 1;
-        Some(Arc::new(Held { sources: self.clone(), address }))
+        let room = Arc::clone(&holds.room);
+        Some(Arc::new(Held { sources: self.clone(), address, room }))
     }
 }
 
@@ -109,7 +128,7 @@ mod tests {
 
     #[test]
     fn each_address_has_its_own_places_and_nothing_is_kept_of_those_who_left() {
-        let (sources, one) = (Sources::default(), IpAddr::from([192, 0, 2, 1]));
+        let (sources, one) = (Sources::new(1 << 10), IpAddr::from([192, 0, 2, 1]));
         let held = [(); 2].map(|()| sources.enter(one, 2).unwrap());
         let mapped = "::ffff:192.0.2.1".parse().unwrap();
         assert!(sources.enter(one, 2).is_none() && sources.enter(mapped, 2).is_none());
@@ -121,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_network_of_one_client_is_one_source() {
-        let sources = Sources::default();
+        let sources = Sources::new(1 << 10);
         let [one, same, other] =
             ["2001:db8::1", "2001:db8::ffff:2", "2001:db8:0:1::1"].map(|a| a.parse().unwrap());
         let _held = sources.enter(one, 1).unwrap();
@@ -131,7 +150,7 @@ mod tests {
 
     #[test]
     fn bytes_are_shared_between_sources_and_given_back() {
-        let sources = Sources::default();
+        let sources = Sources::new(1 << 10);
         let [one, two] = [1, 2].map(|n| sources.enter([192, 0, 2, n].into(), 9).unwrap());
         let mut of_one = Reserved::none(Arc::clone(&one));
         assert!(of_one.more(5, 6, 10) && !of_one.more(2, 6, 10) && of_one.more(1, 6, 10));

@@ -284,6 +284,117 @@ async fn large_bodies_find_room_or_are_told_to_come_again() {
     assert_eq!(send(100 << 10).await, "HTTP/1.1 200", "room was given back");
 }
 
+/// The head of the answer to a request from this address.
+async fn asks(opened: &Opened, from: u8, request: &str) -> String {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, from], 0).into()).unwrap();
+    let mut stream = socket.connect(opened.address).await.unwrap();
+    let request = format!("{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert_eq!(head.contains(" 200 ") && request.contains("/big"), body.len() == BIG, "{head}");
+    head.to_lowercase()
+}
+
+#[tokio::test]
+async fn large_answers_find_room_or_are_told_to_come_again() {
+    let minute = Duration::from_secs(60);
+    let limits = Limits {
+        answers_bytes: 4 * BIG,
+        per_source: 9,
+        write_time: Duration::from_millis(900),
+        idle_time: minute,
+        ..limits()
+    };
+    let opened = Opened::new(limits).await;
+    // The connection has room for one, its address for two.
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let mut stream = opened.connect_2(0).await;
+        stream.write_all(&get(1, "/big")).await.unwrap();
+        held.push(stream);
+    }
+    while opened.service.0.load(Ordering::Relaxed) < 2 {
+        sleep(Duration::from_millis(5)).await;
+    }
+    let refused = asks(&opened, 1, "GET /big").await;
+    assert!(refused.starts_with("http/1.1 503"), "{refused}");
+    assert!(refused.contains("retry-after: 5"), "{refused}");
+    assert!(opened.shows("http_answers_refused_total{door=\"tried\"} 1"), "{:?}", opened.registry);
+    for (from, request) in [(1, "GET /"), (2, "GET /big"), (1, "POST /big")] {
+        let answer = asks(&opened, from, request).await;
+        assert!(answer.starts_with("http/1.1 200"), "{request} from {from}: {answer}");
+    }
+    // Who takes nothing is cut, and whoever waits then has the room.
+    let answer = loop {
+        let answer = asks(&opened, 1, "GET /big").await;
+        if !answer.starts_with("http/1.1 503") {
+            break answer;
+        }
+    };
+    assert!(answer.starts_with("http/1.1 200"), "{answer}");
+    drop(held);
+}
+
+#[tokio::test]
+async fn a_connection_holds_few_answers_and_gets_all_it_asks_for() {
+    let limits = Limits {
+        answers_bytes: 8 * BIG,
+        write_time: 3 * PATIENCE,
+        idle_time: PATIENCE,
+        ..limits()
+    };
+    let opened = Opened::new(limits).await;
+    let mut stream = opened.connect_2(0).await;
+    for n in 0..6 {
+        stream.write_all(&get(2 * n + 1, "/big")).await.unwrap();
+    }
+    sleep(Duration::from_millis(100)).await;
+    let mut more = Vec::new();
+    for stream in [0_u32, 1, 3, 5, 7, 9, 11] {
+        more.extend([0, 0, 4, 8, 0]);
+        more.extend(stream.to_be_bytes());
+        more.extend((1_u32 << 24).to_be_bytes());
+    }
+    stream.write_all(&more).await.unwrap();
+    let (mut head, mut data) = ([0; 9], 0);
+    while data < 6 * BIG {
+        timeout(PATIENCE, stream.read_exact(&mut head)).await.unwrap().unwrap();
+        let length = usize::from(head[1]) << 8 | usize::from(head[2]);
+        stream.read_exact(&mut vec![0; length]).await.unwrap();
+        data += if head[3] == 0 { length } else { 0 };
+    }
+    // Two were kept at once; the others were made again when there was room.
+    assert_eq!(opened.service.0.load(Ordering::Relaxed), 10);
+}
+
+#[tokio::test]
+async fn whoever_takes_a_large_answer_byte_by_byte_is_cut() {
+    let opened = Opened::new(Limits { idle_time: PATIENCE, ..limits() }).await;
+    let mut stream = opened.connect_2(0).await;
+    stream.write_all(&get(1, "/big")).await.unwrap();
+    let (mut reads, mut writes) = stream.split();
+    let opens = async {
+        loop {
+            sleep(Duration::from_millis(50)).await;
+            let mut more = Vec::new();
+            for stream in [0_u32, 1] {
+                more.extend([0, 0, 4, 8, 0]);
+                more.extend(stream.to_be_bytes());
+                more.extend((8_u32 << 10).to_be_bytes());
+            }
+            if writes.write_all(&more).await.is_err() {
+                return;
+            }
+        }
+    };
+    let reads = async { while reads.read(&mut [0; 4096]).await.is_ok_and(|n| n > 0) {} };
+    timeout(PATIENCE, async { tokio::join!(opens, reads) }).await.expect("cut");
+    opened.has_cut("slow").await;
+}
+
 #[tokio::test]
 async fn a_slow_reader_gets_all_of_it() {
     let opened = Opened::new(limits()).await;
