@@ -43,7 +43,8 @@ pub enum NotLetIn {
 }
 
 impl Conductor {
-    /// That these names are free to be claimed, if the driver's nodes make a first contact. Whoever reads the cluster is shown its discovery token: members register after it.
+    /// That these names are free to be claimed, if the driver's nodes make a first contact. Whoever
+    /// reads the cluster is shown its discovery token: members register after that contact.
     pub(super) fn to_be_claimed(
         &self,
         moment: &Moment,

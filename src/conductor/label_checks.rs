@@ -184,6 +184,9 @@ impl Conductor {
         sentence: String,
     ) -> Option<String> {
         let own = own_labels(&group.labels, &moment.cluster.labels);
+        if own.is_empty() {
+            return Some(sentence);
+        }
         let Ok(driver) = self.driver(moment) else { return Some(sentence) };
         let (settings, key) = (&self.inner.settings, &self.inner.enrolment);
         let plans = moment.plan(settings, key).zip(moment.plan_of(group, settings, key));

@@ -5,16 +5,14 @@ use crate::openstack::{Actor, Flavor, Found, Image, Network, Subnet};
 
 impl Conductor {
     pub(super) async fn image(&self, actor: &Actor, wanted: &str) -> Result<Image, Refusal> {
-        match self.inner.cloud.image(actor, wanted).await? {
-            Found::One(image) if image.status == "active" => Ok(image),
-            Found::One(image) => Err(Refusal::Invalid(format!(
-                "Image {wanted} is {}; it must be active.",
-                image.status
-            ))),
-            Found::None => Err(Refusal::Invalid(format!("Image {wanted} could not be found."))),
-            Found::Several => Err(Refusal::Conflict(format!(
-                "Multiple images exist with same name {wanted}. Please use the image id instead."
-            ))),
+        let found = self.inner.cloud.image(actor, wanted).await?;
+        let missing = || format!("Image {wanted} could not be found.");
+        let image = the_one(found, "image", wanted, missing)?;
+        match image.status.as_str() {
+            "active" => Ok(image),
+            status => {
+                Err(Refusal::Invalid(format!("Image {wanted} is {status}; it must be active.")))
+            }
         }
     }
 
@@ -24,13 +22,9 @@ impl Conductor {
         wanted: Option<&str>,
     ) -> Result<Option<Flavor>, Refusal> {
         let Some(wanted) = wanted else { return Ok(None) };
-        match self.inner.cloud.flavor(actor, wanted).await? {
-            Found::One(flavor) => Ok(Some(flavor)),
-            Found::None => Err(Refusal::Invalid(format!("Unable to find flavor {wanted}."))),
-            Found::Several => Err(Refusal::Conflict(format!(
-                "Multiple flavors exist with same name {wanted}. Please use the flavor id instead."
-            ))),
-        }
+        let found = self.inner.cloud.flavor(actor, wanted).await?;
+        let missing = || format!("Unable to find flavor {wanted}.");
+        the_one(found, "flavor", wanted, missing).map(Some)
     }
 
     pub(super) async fn network(
@@ -40,16 +34,9 @@ impl Conductor {
         kind: &str,
     ) -> Result<Option<Network>, Refusal> {
         let Some(wanted) = wanted else { return Ok(None) };
-        match self.inner.cloud.network(actor, wanted).await? {
-            Found::One(network) => Ok(Some(network)),
-            Found::None => {
-                Err(Refusal::Invalid(format!("Unable to find {kind} network {wanted}.")))
-            }
-            Found::Several => Err(Refusal::Conflict(format!(
-                "Multiple networks exist with same name {wanted}. Please use the network id \
-                 instead."
-            ))),
-        }
+        let found = self.inner.cloud.network(actor, wanted).await?;
+        let missing = || format!("Unable to find {kind} network {wanted}.");
+        the_one(found, "network", wanted, missing).map(Some)
     }
 
     pub(super) async fn subnet(
@@ -58,13 +45,9 @@ impl Conductor {
         wanted: Option<&str>,
     ) -> Result<Option<Subnet>, Refusal> {
         let Some(wanted) = wanted else { return Ok(None) };
-        match self.inner.cloud.subnet(actor, wanted).await? {
-            Found::One(subnet) => Ok(Some(subnet)),
-            Found::None => Err(Refusal::Invalid(format!("Unable to find fixed subnet {wanted}."))),
-            Found::Several => Err(Refusal::Conflict(format!(
-                "Multiple subnets exist with same name {wanted}. Please use the subnet id instead."
-            ))),
-        }
+        let found = self.inner.cloud.subnet(actor, wanted).await?;
+        let missing = || format!("Unable to find fixed subnet {wanted}.");
+        the_one(found, "subnet", wanted, missing).map(Some)
     }
 
     /// A network with one subnet leaves no doubt about which one is meant. Neutron tells a network's
@@ -100,5 +83,21 @@ impl Conductor {
             Some(key) => Ok(Some(key)),
             None => Err(Refusal::Missing(format!("Unable to find keypair {name}."))),
         }
+    }
+}
+
+/// What a name means where it means one thing; `missing` is what is said where it means nothing.
+fn the_one<T>(
+    found: Found<T>,
+    kind: &str,
+    wanted: &str,
+    missing: impl FnOnce() -> String,
+) -> Result<T, Refusal> {
+    match found {
+        Found::One(one) => Ok(one),
+        Found::None => Err(Refusal::Invalid(missing())),
+        Found::Several => Err(Refusal::Conflict(format!(
+            "Multiple {kind}s exist with same name {wanted}. Please use the {kind} id instead."
+        ))),
     }
 }

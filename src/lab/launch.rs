@@ -272,8 +272,8 @@ impl World {
     }
 }
 
-/// Takes back what a refused server had already been given.
-/// Takes the ports from a server: those that Nova has made for it go, the others are free.
+/// Takes the ports from a server that was refused or is replaced: those that Nova has made for it go,
+/// the others are free.
 pub(super) fn unwire(state: &mut State, id: &str) {
     let given = state.network.ports.values_mut().filter(|p| p.device_id == id);
     let mut made = Vec::new();

@@ -362,14 +362,19 @@ mod tests {
         assert_eq!(t.current_index(), 4);
     }
 
-    #[test]
-    fn a_member_registers_from_its_own_address() {
+    /// A token for k-0 and k-1 of a network, and their addresses.
+    fn of_two() -> (DiscoveryToken, [String; 2]) {
         let names = ["k-0", "k-1"].map(str::to_owned).to_vec();
         let cluster = ClusterId::new(uuid::Uuid::from_u128(7));
         let (now, end) = (Timestamp::EPOCH, Timestamp::EPOCH);
         let subnet = Some("10.0.0.0/24".to_owned());
         let token = DiscoveryToken::issue("t", cluster, 2, names, subnet, now, end);
-        let told = ["10.0.0.5".to_owned(), "10.0.0.6".to_owned()];
+        (token, ["10.0.0.5".to_owned(), "10.0.0.6".to_owned()])
+    }
+
+    #[test]
+    fn a_member_registers_from_its_own_address() {
+        let (token, told) = of_two();
         let said = |value: &str, source: &str, told: &[String]| {
             let value = MemberValue::parse(value, true).unwrap();
             let source = source.parse().unwrap();
@@ -395,14 +400,9 @@ mod tests {
 
     #[test]
     fn a_member_registers_from_where_it_made_its_first_contact() {
-        let names = ["k-0", "k-1"].map(str::to_owned).to_vec();
-        let cluster = ClusterId::new(uuid::Uuid::from_u128(7));
-        let (now, end) = (Timestamp::EPOCH, Timestamp::EPOCH);
-        let subnet = Some("10.0.0.0/24".to_owned());
-        let token = DiscoveryToken::issue("t", cluster, 2, names, subnet, now, end);
+        let (token, told) = of_two();
         let said = |source: &str, contact: &Contact| {
             let value = MemberValue::parse("k-1=https://10.0.0.6:2380", false).unwrap();
-            let told = ["10.0.0.5".to_owned(), "10.0.0.6".to_owned()];
             let source = source.parse().unwrap();
             token.check_origin(&value, source, &told, contact).err().map(|e| e.to_string())
         };
