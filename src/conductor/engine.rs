@@ -1,13 +1,14 @@
-//! One operation after the other: takes steps, waits, tries again, gives up at the deadline, and
-//! goes on with the operation behind.
+//! Carries operations out, whatever their kind: takes steps, commits, waits, tries again, gives
+//! up at the deadline, and goes on with the operation behind.
 
 use std::ops::ControlFlow;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-use tracing::{Instrument, debug, error, error_span, warn};
+use tracing::{Instrument, debug, error, error_span, info, warn};
 
 use super::moment::Moment;
+use super::workflow::{Next, Run, Waiting, Workflow, log_failure};
 use super::{Conductor, StepError};
 use crate::base::backoff::Backoff;
 use crate::base::clock::Timestamp;
@@ -15,21 +16,14 @@ use crate::model::ClusterId;
 use crate::model::operation::{Operation, OperationKind};
 use crate::store::{Change, StoreError, Stored};
 
-/// How a step ended.
-#[derive(Debug, PartialEq, Eq)]
+/// How a step ended, once what it wanted on record is there.
+#[derive(Debug)]
 pub(super) enum Progress {
-    /// Something was committed: read again and go on.
-    Again,
-    /// What the operation waits for, in a sentence for the tenant. Looked at again after the
-    /// interval; the operation's deadline ends it.
-    Wait(String),
-    /// Nothing to do before this time has passed.
-    Pause(Duration),
-    /// Somebody works on it who has the cluster looked at again when that is done. Should they
-    /// be lost, the next round through all operations does.
-    Aside,
-    /// The operation is finished.
-    Done,
+    Advanced,
+    Paused(Duration),
+    Waiting(Waiting),
+    Aside(Waiting),
+    Finished,
 }
 
 /// What became of an operation whose step did not end well.
@@ -49,7 +43,23 @@ pub(super) const LOOKS: Backoff =
 /// Keystone takes a token for revoked that it gives in the second of a new password.
 pub(super) const AFTER_NEW_PASSWORD: Duration = Duration::from_millis(1100);
 /// An operation that is begun sooner than this after it was asked for has not waited.
-pub(super) const PROMPT: Duration = Duration::from_secs(5);
+const PROMPT: Duration = Duration::from_secs(5);
+
+/// `$body` with `$work` as the data of whichever kind an operation is of.
+macro_rules! of_its_kind {
+    ($kind:expr, $work:ident => $body:expr) => {
+        match $kind {
+            OperationKind::Create($work) => $body,
+            OperationKind::Delete($work) => $body,
+            OperationKind::Resize($work) => $body,
+            OperationKind::CreateNodeGroup($work) => $body,
+            OperationKind::DeleteNodeGroup($work) => $body,
+            OperationKind::RotateCredential($work) => $body,
+            OperationKind::Upgrade($work) => $body,
+            OperationKind::RotateCa($work) => $body,
+        }
+    };
+}
 
 impl Conductor {
     /// Takes steps until there is nothing to do now.
@@ -65,64 +75,57 @@ impl Conductor {
             };
             let Some(operation) = moment.operation.clone() else {
                 self.sync(&moment).await;
-                return self.settled(id);
+                return self.inner.attempts.forget(id);
             };
             let span = error_span!(
                 "operation",
-                operation = operation.kind.as_str(),
+                operation = operation.kind.name(),
                 request_id = operation.request_id,
             );
-            if self.step(id, &moment, &operation).instrument(span).await.is_break() {
+            if self.step(&moment, &operation).instrument(span).await.is_break() {
                 return;
             }
         }
     }
 
     /// Takes one step; goes on if there is another to take now.
-    async fn step(
-        &self,
-        id: ClusterId,
-        moment: &Moment,
-        operation: &Stored<Operation>,
-    ) -> ControlFlow<()> {
-        let began = Instant::now();
-        let outcome = match operation.kind {
-            _ if self.is_its_turn(operation) => self.begin(moment, operation).await,
-            OperationKind::Create => self.create_step(moment, operation).await,
-            OperationKind::Delete => self.delete_step(moment, operation).await,
-            OperationKind::Resize => self.update_step(moment, operation).await,
-            OperationKind::CreateGroup | OperationKind::DeleteGroup => {
-                self.group_step(moment, operation).await
-            }
-            OperationKind::RotateCredential => self.rotate_step(moment, operation).await,
-            OperationKind::Upgrade => self.upgrade_step(moment, operation).await,
-            OperationKind::RotateAuthorities => self.authorities_step(moment, operation).await,
+    async fn step(&self, moment: &Moment, operation: &Stored<Operation>) -> ControlFlow<()> {
+        let (id, began) = (moment.id(), Instant::now());
+        let outcome = match self.is_its_turn(operation) {
+            true => self.begin(moment, operation).await,
+            false => self.take(moment, operation).await,
         };
         self.inner.figures.taken(operation, &outcome, began.elapsed());
         match outcome {
-            Ok(Progress::Again) => {
-                self.settled(id);
+            Ok(Progress::Advanced) => {
+                self.inner.attempts.forget(id);
                 return ControlFlow::Continue(());
             }
-            Ok(Progress::Wait(sentence)) if self.is_late(operation) => {
-                let error = StepError::failed(format!("Timed out: {sentence}"));
-                return self.recovered(id, moment, operation, error).await;
+            Ok(Progress::Waiting(Waiting { why, cure })) if self.is_late(operation) => {
+                let error = StepError::failed(format!("Timed out: {why}{cure}"));
+                return self.recovered(moment, operation, error).await;
             }
-            Ok(Progress::Wait(sentence)) => {
-                self.settled(id);
-                let sentence = self.with_refused(id, sentence);
+            Ok(Progress::Waiting(waiting)) => {
+                self.inner.attempts.forget(id);
+                let sentence = self.with_refused(id, waiting.why);
                 self.note(moment, &sentence).await;
                 self.push(id, self.inner.settings.look_interval);
             }
-            Ok(Progress::Pause(length)) => {
-                self.settled(id);
+            Ok(Progress::Paused(length)) => {
+                self.inner.attempts.forget(id);
                 self.push(id, length);
             }
-            Ok(Progress::Aside) => self.settled(id),
-            Ok(Progress::Done) => {
-                self.settled(id);
-                if operation.kind == OperationKind::Delete {
-                    // Read again: nothing is kept of a cluster that is no more.
+            Ok(Progress::Aside(waiting)) => {
+                self.inner.attempts.forget(id);
+                self.note(moment, &waiting.why).await;
+            }
+            Ok(Progress::Finished) => {
+                self.inner.attempts.forget(id);
+                info!("operation finished");
+                if matches!(operation.kind, OperationKind::Delete(_)) {
+                    self.collect_drivers().await;
+                    self.let_go(id);
+                } else if !moment.queued.is_empty() {
                     return ControlFlow::Continue(());
                 }
             }
@@ -131,9 +134,68 @@ impl Conductor {
                 return ControlFlow::Continue(());
             }
             Err(StepError::Stopped(_)) => {}
-            Err(error) => return self.recovered(id, moment, operation, error).await,
+            Err(error) => return self.recovered(moment, operation, error).await,
         }
         ControlFlow::Break(())
+    }
+
+    /// Asks the operation's workflow what comes next, and commits it.
+    async fn take(
+        &self,
+        moment: &Moment,
+        operation: &Stored<Operation>,
+    ) -> Result<Progress, StepError> {
+        let next = of_its_kind!(&operation.kind, work => {
+            Workflow::step(&self.run_of(moment, operation, work)).await?.of_any_kind()
+        });
+        match next {
+            Next::Go(change, work) => {
+                self.advance(moment, operation, change, work).await?;
+                Ok(Progress::Advanced)
+            }
+            Next::GoAfter(pause, change, work) => {
+                self.advance(moment, operation, change, work).await?;
+                Ok(Progress::Paused(pause))
+            }
+            Next::Again(change) => {
+                self.commit(change.expect(operation)).await?;
+                Ok(Progress::Advanced)
+            }
+            Next::Wait(waiting) => Ok(Progress::Waiting(waiting)),
+            Next::Aside(waiting) => Ok(Progress::Aside(waiting)),
+            Next::Done(change) => {
+                self.commit(change.expect(operation).delete(&operation.record)).await?;
+                Ok(Progress::Finished)
+            }
+        }
+    }
+
+    fn run_of<'a, W>(
+        &'a self,
+        moment: &'a Moment,
+        operation: &'a Stored<Operation>,
+        work: &'a W,
+    ) -> Run<'a, W> {
+        Run { conductor: self, moment, operation, work, now: self.time_of(operation) }
+    }
+
+    /// The operation stands at its next step, with what that step is known to want.
+    async fn advance(
+        &self,
+        moment: &Moment,
+        operation: &Stored<Operation>,
+        change: Change,
+        kind: OperationKind,
+    ) -> Result<(), StepError> {
+        let traits = kind.traits();
+        let mut next = Operation { kind, ..operation.record.clone() };
+        if traits.renews_deadline {
+            next.deadline = self.another_deadline(moment, operation);
+        }
+        if traits.drops_token {
+            next.token = None;
+        }
+        self.commit(change.expect(operation).put(&next)).await
     }
 
     /// Whether the operation is looked at for the first time, and has waited before: for others
@@ -147,7 +209,7 @@ impl Conductor {
         }
         let is_new = !known;
         let waited = self.inner.clock.now().since(operation.began);
-        is_new && operation.step == operation.kind.first_step() && waited > PROMPT
+        is_new && operation.kind.is_at_its_beginning() && waited > PROMPT
     }
 
     /// The operation's time begins now.
@@ -159,15 +221,11 @@ impl Conductor {
         let deadline = self.another_deadline(moment, operation);
         let begun = Operation { deadline, ..operation.record.clone() };
         self.commit(Change::new().expect(operation).put(&begun)).await?;
-        Ok(Progress::Again)
+        Ok(Progress::Advanced)
     }
 
-    /// All of an operation's time from now on.
-    pub(super) fn another_deadline(
-        &self,
-        moment: &Moment,
-        operation: &Operation,
-    ) -> Option<Timestamp> {
+    /// All of an operation's time from now on; None for one that is never given up.
+    fn another_deadline(&self, moment: &Moment, operation: &Operation) -> Option<Timestamp> {
         let time = Duration::from_secs(60 * u64::from(self.minutes(moment)));
         operation.deadline.map(|_| self.time_of(operation).plus(time))
     }
@@ -175,7 +233,7 @@ impl Conductor {
     /// The time by which an operation's deadlines are judged. It is counted from when this process
     /// has seen the operation first, so that nobody who sets the clock ends what is being built.
     /// After a restart the wall's time is what there is.
-    pub(super) fn time_of(&self, operation: &Operation) -> Timestamp {
+    fn time_of(&self, operation: &Operation) -> Timestamp {
         let current = self.inner.current.lock().unwrap_or_else(PoisonError::into_inner);
         match current.get(&operation.cluster_id) {
             Some((sequence, seen)) if *sequence == operation.sequence => {
@@ -185,25 +243,25 @@ impl Conductor {
         }
     }
 
-    pub(super) fn is_late(&self, operation: &Operation) -> bool {
+    fn is_late(&self, operation: &Operation) -> bool {
         operation.deadline.is_some_and(|at| self.time_of(operation) >= at)
     }
 
     /// Tries again later, or closes the operation and goes on with the one behind it.
     async fn recovered(
         &self,
-        id: ClusterId,
         moment: &Moment,
         operation: &Stored<Operation>,
         error: StepError,
     ) -> ControlFlow<()> {
+        let id = moment.id();
         match self.recover(moment, operation, error).await {
             Recovery::Retry(wait) => {
                 self.push(id, wait);
                 ControlFlow::Break(())
             }
             Recovery::Failed => {
-                self.settled(id);
+                self.inner.attempts.forget(id);
                 ControlFlow::Continue(())
             }
             Recovery::Stopped => ControlFlow::Break(()),
@@ -217,14 +275,13 @@ impl Conductor {
         operation: &Stored<Operation>,
         error: StepError,
     ) -> Recovery {
-        let attempt = self.attempt(moment.id());
-        let looking = !operation.step.is_act();
-        let backoff = if looking { LOOKS } else { ACTS };
+        let attempt = self.inner.attempts.count(moment.id());
+        let backoff = if operation.kind.traits().looks { LOOKS } else { ACTS };
         let wait = backoff.delay(attempt, self.inner.entropy.fraction());
         let late = self.is_late(operation);
         let failed = match error {
             StepError::Cloud(e) if e.is_passing() && !late => {
-                warn!(step = operation.step.as_str(), attempt, error = %e, "trying again");
+                warn!(step = operation.kind.step_name(), attempt, error = %e, "trying again");
                 self.note(moment, &format!("{e}; trying again.")).await;
                 return Recovery::Retry(wait);
             }
@@ -246,12 +303,7 @@ impl Conductor {
             failed => failed,
         };
         let StepError::Failed { reason, nodegroup } = failed else { return Recovery::Stopped };
-        let reason = match operation.kind {
-            OperationKind::Delete => reason,
-            _ => self.with_refused(moment.id(), reason),
-        };
-        let outcome = self.fail(moment, operation, &reason, nodegroup.as_deref()).await;
-        match outcome {
+        match self.record_failure(moment, operation, reason, nodegroup.as_deref()).await {
             Ok(()) => Recovery::Failed,
             Err(StepError::Stopped(_)) => Recovery::Stopped,
             Err(error) => {
@@ -261,35 +313,35 @@ impl Conductor {
         }
     }
 
-    /// Failed tries of the step that is being taken.
-    pub(super) fn attempts(&self, id: ClusterId) -> u32 {
-        let attempts = self.inner.attempts.lock().unwrap_or_else(PoisonError::into_inner);
-        attempts.get(&id).copied().unwrap_or_default()
-    }
-
-    /// Counts one more failed try; returns how many there were before.
-    fn attempt(&self, id: ClusterId) -> u32 {
-        let mut attempts = self.inner.attempts.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = attempts.entry(id).or_default();
-        *count = count.saturating_add(1);
-        *count - 1
+    /// Closes the operation with a failure.
+    async fn record_failure(
+        &self,
+        moment: &Moment,
+        operation: &Stored<Operation>,
+        reason: String,
+        nodegroup: Option<&str>,
+    ) -> Result<(), StepError> {
+        let reason = match operation.kind {
+            OperationKind::Delete(_) => reason,
+            _ => self.with_refused(moment.id(), reason),
+        };
+        log_failure(operation, &reason);
+        let change = of_its_kind!(&operation.kind, work => {
+            Workflow::failed(&self.run_of(moment, operation, work), &reason, nodegroup)
+        });
+        self.commit(change.expect(operation).delete(&operation.record)).await
     }
 
     /// The cluster is no more. Its place in the queue is given up when this run has ended.
     fn let_go(&self, id: ClusterId) {
-        self.settled(id);
+        self.inner.attempts.forget(id);
         self.inner.current.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         self.inner.drawings.forget(id);
         self.inner.gone.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
     }
 
-    fn settled(&self, id: ClusterId) {
-        let mut attempts = self.inner.attempts.lock().unwrap_or_else(PoisonError::into_inner);
-        attempts.remove(&id);
-    }
-
     /// Shows a sentence about progress, if it is news.
-    pub(super) async fn note(&self, moment: &Moment, sentence: &str) {
+    async fn note(&self, moment: &Moment, sentence: &str) {
         let sentence = &self.with_warnings(moment, sentence);
         if moment.cluster.status_reason.as_ref() == Some(sentence) {
             return;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Progress, StepError};
+use super::StepError;
+use super::engine::Progress;
 use crate::base::metrics::{
     Counter, Durations, EncodeLabelSet, Family, Figures, Registry, Unit, durations,
 };
@@ -59,11 +60,11 @@ impl StepFigures {
         outcome: &Result<Progress, StepError>,
         took: Duration,
     ) {
-        let (operation, step) = (operation.kind.as_str(), operation.step.as_str());
+        let (operation, step) = (operation.kind.name(), operation.kind.step_name());
         let outcome = match outcome {
-            Ok(Progress::Again) => "advanced",
-            Ok(Progress::Wait(_) | Progress::Pause(_) | Progress::Aside) => "waiting",
-            Ok(Progress::Done) => "finished",
+            Ok(Progress::Advanced) => "advanced",
+            Ok(Progress::Waiting(_) | Progress::Paused(_) | Progress::Aside(_)) => "waiting",
+            Ok(Progress::Finished) => "finished",
             Err(StepError::Store(StoreError::Stale)) => "stale",
             Err(StepError::Store(_)) => "disk",
             Err(StepError::Cloud(_)) => "cloud",

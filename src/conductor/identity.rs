@@ -24,9 +24,9 @@ use std::time::Duration;
 use moka::future::Cache;
 use tracing::{debug, info};
 
-use super::create::lapsed;
-use super::delete::is_over;
 use super::moment::Moment;
+use super::stacks::lapsed;
+use super::trustee::is_over;
 use super::{Conductor, StepError, Tenant};
 use crate::base::secret::{Sealed, Secret};
 use crate::model::ClusterId;
@@ -224,7 +224,9 @@ impl Conductor {
     /// Nobody is left to try. An engine that failed may only be unwell, so that is tried again.
     fn unaccepted(&self, moment: &Moment, refusal: StepError) -> StepError {
         match refusal {
-            StepError::Cloud(e) if self.attempts(moment.id()) < ENGINE_FAILURES => e.into(),
+            StepError::Cloud(e) if self.inner.attempts.of(moment.id()) < ENGINE_FAILURES => {
+                e.into()
+            }
             StepError::Cloud(e) => StepError::failed(format!(
                 "Heat keeps a stack of this cluster for another user than the one whose trust \
                  magnumd has ({e}). Ask again as a member of the project with a password or an \

@@ -1,15 +1,19 @@
-//! A cluster's keys: taken from the stock, or drawn while nobody keeps a lane for it.
+//! A cluster's keys: taken from the stock, or drawn while nobody keeps a lane for it; and those on
+//! record, for nodes.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rcgen::KeyPair;
 
-use super::{Conductor, StepError};
+use super::{Conductor, Refusal, StepError};
 use crate::base::party::Party;
+use crate::base::secret::Secret;
+use crate::driver::plan::{Inlined, NodeCertificates};
 use crate::model::ClusterId;
 use crate::model::certificate::{Certificate, CertificateKind};
 use crate::model::cluster::Cluster;
+use crate::pki::authority::{Authority, Leaf};
 use crate::pki::{KeyPairPem, PkiError, material};
 
 /// Keys that are being drawn, or lie ready for the next look at their cluster. Lost with the
@@ -97,5 +101,59 @@ impl Conductor {
             conductor.poke(id);
         });
         Ok(None)
+    }
+
+    /// All that servers are given beforehand which cannot fetch it: the cluster's authorities with
+    /// their keys, and a certificate with which kubelets may ask for their own.
+    pub(super) fn inlined(&self, cluster: ClusterId) -> Result<Inlined, Refusal> {
+        let certificates = self.certificates(cluster, true)?;
+        let internal = |e: PkiError| Refusal::Internal(e.to_string());
+        let lost = || Refusal::Internal("the cluster's CA has no key".to_owned());
+        let key = certificates.ca_key.as_ref().ok_or_else(lost)?;
+        let authority = Authority::load(&certificates.ca, key).map_err(internal)?;
+        // kubeadm lets this group ask, and has what it asks for approved.
+        let leaf = Leaf {
+            common_name: "magnumd:bootstrap".to_owned(),
+            organization: Some("system:bootstrappers:kubeadm:default-node-token".to_owned()),
+            client: true,
+            ..Leaf::default()
+        };
+        let pair = authority.pair(&leaf, self.inner.clock.now(), &self.inner.entropy);
+        let pair = pair.map_err(internal)?;
+        Ok(Inlined { certificates, bootstrap: (pair.pem, pair.key) })
+    }
+
+    /// The cluster's CAs, and for masters their keys.
+    pub(super) fn certificates(
+        &self,
+        cluster: ClusterId,
+        keys: bool,
+    ) -> Result<NodeCertificates, Refusal> {
+        let store = &self.inner.store;
+        let load = |kind: CertificateKind| -> Result<(String, Option<Secret<String>>), Refusal> {
+            let stored = store
+                .read(|view| view.certificate(cluster, kind))?
+                .ok_or_else(|| Refusal::Unavailable("The cluster has no keys yet.".into()))?;
+            let key = keys
+                .then(|| store.sealer().open_text(&Certificate::owner(cluster, kind), &stored.key))
+                .transpose()
+                .map_err(|e| Refusal::Internal(e.to_string()))?;
+            Ok((stored.record.pem, key))
+        };
+        let (ca, ca_key) = load(CertificateKind::Kubernetes)?;
+        let (etcd_ca, etcd_ca_key) = load(CertificateKind::Etcd)?;
+        let (front_proxy_ca, front_proxy_ca_key) = load(CertificateKind::FrontProxy)?;
+        let (service_account_public, service_account_key) = load(CertificateKind::ServiceAccount)?;
+        Ok(NodeCertificates {
+            ca,
+            etcd_ca,
+            front_proxy_ca,
+            service_account_public,
+            ca_key,
+            etcd_ca_key,
+            front_proxy_ca_key,
+            service_account_key,
+            bootstrap: None,
+        })
     }
 }

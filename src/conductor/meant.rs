@@ -36,8 +36,8 @@ impl Conductor {
         let prefix = name::worker_node_prefix(&group.stack_name(&moment.cluster));
         let going: Vec<&String> = moment
             .operations()
-            .filter(|o| o.detail.nodegroup == Some(group.id))
-            .flat_map(|o| &o.detail.remove)
+            .filter_map(|o| o.resize_of(group.id))
+            .flat_map(|resize| &resize.remove)
             .collect();
         let one = |text: &String| {
             let index = text.strip_prefix(&prefix).unwrap_or(text).parse::<u32>().ok();

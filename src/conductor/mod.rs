@@ -6,19 +6,15 @@
 //! suffices to find it. Nothing is undone on failure: `delete` is the only collector.
 
 mod addresses;
-mod admit;
-mod authorities;
+mod attempts;
 mod balancers;
-mod create;
 pub mod custodian;
 mod decide;
-mod delete;
 mod drivers;
 mod duties;
 mod engine;
 mod figures;
 mod first_contact;
-mod groups;
 mod health;
 mod identity;
 #[cfg(test)]
@@ -29,21 +25,24 @@ mod lookups;
 mod meant;
 mod moment;
 mod nodes;
-mod orders;
 mod outlook;
+mod plans;
 mod queue;
 mod reachable;
 mod refusal;
+mod requests;
 mod resizing;
 mod rollout;
-mod rotate;
+mod run_loop;
+mod stacks;
+mod statuses;
 mod sync;
 mod template_change;
 mod template_fields;
 #[cfg(test)]
 mod tests;
-mod update;
-mod upgrade;
+mod trustee;
+mod workflow;
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -52,22 +51,18 @@ use std::time::{Duration, Instant};
 
 use moka::future::Cache;
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, error, error_span, info, warn};
 
 use crate::base::clock::{Anchor, Clock};
 use crate::base::id::Entropy;
-use crate::base::party::Party;
 use crate::base::points::{Points, Stopped};
 use crate::base::pulse::Pulse;
 use crate::base::secret::{CannotOpen, Secret};
 use crate::driver::{Driver, Drivers, plan};
 use crate::model::first_contact::Rules;
 use crate::model::labels::UnknownLabels;
-use crate::model::operation::Step;
+use crate::model::operation::OperationKind;
 use crate::model::requester::Requester;
-use crate::model::service::Service as ServiceRecord;
 use crate::model::stack::Stack;
 use crate::model::{ClusterId, Sequence};
 use crate::openstack::{Cloud, CloudError};
@@ -76,19 +71,20 @@ use crate::pki::mill::Mill;
 use crate::pki::vendor_data::VendorKey;
 use crate::store::{Change, Store, StoreError};
 
-pub use admit::{
-    ClusterOrder, TemplateIngredients, can_make_trusts, check_network_driver, os_distro,
-};
-use engine::{LOOKS, Progress};
+use attempts::Attempts;
 pub use figures::StepFigures;
 use first_contact::Doorstep;
 pub use first_contact::{NotLetIn, Visitor};
 use identity::Sessions;
 use keys::Drawings;
 pub use label_checks::{Limits, check_root_volume, check_unknown, with_boot_volume};
-pub use orders::{ResizeOrder, UpgradeOrder};
-use queue::{Queue, Turn};
+use moment::Moment;
+use queue::Queue;
 pub use refusal::Refusal;
+pub use requests::{
+    ClusterOrder, ResizeOrder, TemplateIngredients, UpgradeOrder, can_make_trusts,
+    check_network_driver, os_distro,
+};
 
 /// A tenant on whose behalf we ask OpenStack: their token, and who they are.
 #[derive(Clone, Debug)]
@@ -164,7 +160,7 @@ struct Inner {
     wake: Notify,
     /// Cancelled when nothing new shall begin.
     stopping: CancellationToken,
-    attempts: Mutex<HashMap<ClusterId, u32>>,
+    attempts: Attempts,
     /// The operation that each cluster was looked at for last.
     current: Mutex<HashMap<ClusterId, (Sequence, Anchor)>>,
     /// Clusters that a run has found to be no more.
@@ -179,9 +175,9 @@ struct Inner {
 }
 
 /// How far a cluster's running operation is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
-    pub step: Step,
+    pub kind: OperationKind,
     pub nodes_ready: usize,
 }
 
@@ -207,12 +203,8 @@ impl StepError {
     }
 }
 
-const HEARTBEAT: Duration = Duration::from_secs(60);
-/// How often the loop shows that it turns, and after which silence it does not.
-const BEAT: Duration = Duration::from_secs(5);
+/// After which silence of its loop the conductor counts as dead.
 const STUCK: Duration = Duration::from_secs(40);
-/// How long running steps may finish when we stop.
-const DRAIN: Duration = Duration::from_secs(60);
 
 /// What a conductor is made of.
 pub struct Parts {
@@ -253,7 +245,7 @@ impl Conductor {
                 queue,
                 wake: Notify::new(),
                 stopping: CancellationToken::new(),
-                attempts: Mutex::default(),
+                attempts: Attempts::default(),
                 current: Mutex::default(),
                 gone: Mutex::default(),
                 sessions: Sessions::default(),
@@ -278,7 +270,7 @@ impl Conductor {
         let read = self.inner.store.read(|view| {
             let Some(operation) = view.operation_of(id)? else { return Ok(None) };
             let nodes_ready = view.nodes(id)?.iter().filter(|n| n.is_ready()).count();
-            Ok(Some(Standing { step: operation.step, nodes_ready }))
+            Ok(Some(Standing { kind: operation.record.kind, nodes_ready }))
         });
         read.ok().flatten()
     }
@@ -320,82 +312,9 @@ impl Conductor {
         self.inner.pulse.is_alive(STUCK)
     }
 
-    /// Resumes every unfinished operation, then works until `stop`.
-    pub async fn run(&self, stop: CancellationToken) {
-        match self.inner.store.read(|view| view.operations()) {
-            Ok(operations) => {
-                if !operations.is_empty() {
-                    info!(operations = operations.len(), "resuming unfinished operations");
-                }
-                operations.iter().for_each(|o| self.poke(o.cluster_id));
-            }
-            Err(error) => error!(%error, "unfinished operations cannot be read"),
-        }
-        let mut lanes = JoinSet::new();
-        let mut names = HashMap::new();
-        let mut heartbeat = tokio::time::interval(HEARTBEAT);
-        let between = self.inner.clock.real_length(self.inner.settings.sync_interval);
-        let mut sync = tokio::time::interval(between.max(Duration::from_millis(10)));
-        let mut turns = tokio::time::interval(BEAT);
-        loop {
-            self.inner.pulse.beat();
-            let turn = match lanes.len() < self.inner.settings.lanes {
-                true => self.queue().take(Instant::now()),
-                false => Turn::Idle,
-            };
-            let until = match turn {
-                Turn::Run(id, project) => {
-                    let conductor = self.clone();
-                    // Of the highest level, so that no filter takes the names from the lines.
-                    let span = error_span!("run", cluster = %id);
-                    let lane = async move {
-                        Party::Project(project).scope(conductor.look_after(id)).await;
-                    };
-                    let lane = lane.instrument(span);
-                    names.insert(lanes.spawn(lane).id(), id);
-                    continue;
-                }
-                Turn::WaitUntil(at) => at,
-                Turn::Idle => Instant::now() + Duration::from_secs(3600),
-            };
-            tokio::select! {
-                () = stop.cancelled() => break,
-                () = self.inner.wake.notified() => {}
-                () = tokio::time::sleep_until(until.into()) => {}
-                _ = heartbeat.tick() => self.beat().await,
-                _ = sync.tick() => self.sync_soon(),
-                _ = turns.tick() => {}
-                Some(ended) = lanes.join_next_with_id() => {
-                    let task = match &ended {
-                        Ok((task, ())) => *task,
-                        Err(panicked) => panicked.id(),
-                    };
-                    if let Some(id) = names.remove(&task) {
-                        self.finished(id);
-                        if ended.is_err() {
-                            error!(cluster = %id, "a run panicked; it is tried again");
-                            self.push(id, LOOKS.most);
-                        }
-                    }
-                }
-            }
-        }
-        // From here on time is limited anyway.
-        self.inner.pulse.rest();
-        self.inner.stopping.cancel();
-        let drained = async { while lanes.join_next().await.is_some() {} };
-        if tokio::time::timeout(DRAIN, drained).await.is_err() {
-            warn!("running steps were cut off; they resume at the next start");
-        }
-    }
-
-    /// Gives a run's lane back.
-    fn finished(&self, id: ClusterId) {
-        let mut queue = self.queue();
-        queue.finished(id);
-        if self.inner.gone.lock().unwrap_or_else(PoisonError::into_inner).remove(&id) {
-            queue.forget(id);
-        }
+    fn moment(&self, cluster: ClusterId) -> Result<Moment, Refusal> {
+        Moment::read(&self.inner.store, cluster)?
+            .ok_or_else(|| Refusal::Missing(format!("Cluster {cluster} could not be found.")))
     }
 
     /// Commits with a point on either side, where the crash test may stop us.
@@ -415,30 +334,5 @@ impl Conductor {
         let done = act.await;
         self.inner.points.pass()?;
         Ok(done?)
-    }
-
-    /// One more sign of life for `mservices`.
-    async fn beat(&self) {
-        let host = &self.inner.settings.host;
-        let now = self.inner.clock.now();
-        let known = self.inner.store.read(|view| view.services());
-        let known = known.unwrap_or_default().into_iter().find(|s| s.host == *host);
-        let service = match known.map(|s| s.record) {
-            Some(mut service) => {
-                service.report_count += 1;
-                service.last_seen_up = now;
-                service
-            }
-            None => ServiceRecord {
-                id: 1,
-                host: host.clone(),
-                report_count: 1,
-                last_seen_up: now,
-                created_at: now,
-            },
-        };
-        if let Err(error) = self.inner.store.commit(Change::new().put(&service)).await {
-            warn!(%error, "the heartbeat could not be written");
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! What a run knows of its cluster at one moment, and what can be derived from it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::base::secret::{CannotOpen, Secret};
@@ -14,17 +15,18 @@ use crate::model::duty::Duty;
 use crate::model::facts::{CloudFacts, Foundation};
 use crate::model::name;
 use crate::model::node::Node;
+use crate::model::node_key::NodeKey;
 use crate::model::nodegroup::{DEFAULT_MASTER, NodeGroup, counts};
-use crate::model::operation::{Operation, OperationKind};
+use crate::model::operation::Operation;
 use crate::model::rollout::Rollout;
 use crate::model::stack::Stack;
 use crate::model::vigil::Vigil;
-use crate::model::{ClusterId, NodeGroupId};
+use crate::model::{ClusterId, NodeGroupId, Sequence};
 use crate::pki::enrolment::{Enrolment as EnrolmentClaim, EnrolmentKey};
-use crate::store::{Store, StoreError, Stored};
+use crate::store::{Change, Store, StoreError, Stored};
 
 use super::Settings;
-use super::outlook::upcoming;
+use super::outlook::{departed, servers, upcoming};
 
 /// Everything stored about one cluster, read together.
 #[derive(Debug)]
@@ -210,10 +212,8 @@ impl Moment {
     /// set the count on record already, and names the nodes that shall go then; whoever renders
     /// or waits for nodes before its turn must do so without it.
     pub fn node_count(&self, group: &NodeGroup) -> u32 {
-        let resizes = |o: &&Stored<Operation>| {
-            o.kind == OperationKind::Resize && o.detail.nodegroup == Some(group.id)
-        };
-        self.queued.iter().find(resizes).map_or(group.node_count, |o| o.detail.before)
+        let resize = self.queued.iter().find_map(|o| o.resize_of(group.id));
+        resize.map_or(group.node_count, |resize| resize.before)
     }
 
     /// A group as the operation at work has to see it.
@@ -257,6 +257,40 @@ impl Moment {
             inlined: None,
             discovery_url: self.discovery_url.clone().ok()?,
         })
+    }
+
+    /// The nodes of a group that have been heard of.
+    pub fn nodes_of(&self, group: &NodeGroup) -> Vec<&Node> {
+        self.nodes.iter().filter(|n| n.nodegroup == group.name).collect()
+    }
+
+    /// The masters that have been heard of, in the order of their index.
+    pub fn masters(&self) -> Vec<&Node> {
+        let stack = self.cluster.stack_name();
+        let (count, _) = self.counts();
+        (0..count)
+            .filter_map(|i| {
+                let own = name::master_node(&stack, i);
+                self.nodes.iter().find(|n| n.name == own)
+            })
+            .collect()
+    }
+
+    /// Takes the records of nodes away whose servers are gone; None when there are none.
+    pub fn without_departed(&self, group: &NodeGroup, stack: &Stack) -> Option<Change> {
+        let prefix = name::worker_node_prefix(&group.stack_name(&self.cluster));
+        let nodes = self.nodes_of(group);
+        let departed = departed(&nodes, &prefix, &servers(stack)?);
+        let forget = |change: Change, node: &&Node| change.delete(*node).delete(&NodeKey::of(node));
+        let change = departed.iter().fold(Change::new(), forget);
+        (!change.is_empty()).then_some(change)
+    }
+
+    /// Adds the deletion of duties of nodes that are no more, or whose operation is over.
+    pub fn without_stale_duties(&self, change: Change) -> Change {
+        let open: BTreeSet<Sequence> = self.queued.iter().map(|o| o.sequence).collect();
+        let stale = self.duties.iter().filter(|d| !open.contains(&d.operation));
+        stale.fold(change, |change, duty| change.delete(&duty.record))
     }
 
     /// The upgrade of a group, on its way or failed; the default groups share one.

@@ -2,17 +2,13 @@
 
 use super::moment::Moment;
 use super::{Conductor, Refusal};
-use crate::base::secret::Secret;
-use crate::driver::plan::{Inlined, NodeCertificates, NodePlan};
+use crate::driver::plan::NodePlan;
 use crate::driver::{BundleFile, ClusterPlan};
 use crate::model::ClusterId;
-use crate::model::certificate::{Certificate, CertificateKind};
 use crate::model::facts::CloudFacts;
 use crate::model::name;
 use crate::model::nodegroup::NodeGroup;
 use crate::model::operation::OperationKind;
-use crate::pki::PkiError;
-use crate::pki::authority::{Authority, Leaf};
 use crate::store::Change;
 
 impl Conductor {
@@ -99,15 +95,13 @@ impl Conductor {
             master_addresses: facts.master_addresses,
             api_public: facts.api_public,
             api_endpoint: format!("https://{}:6443", host.unwrap_or_default()),
-            rejoins: moment.operation.as_ref().is_none_or(|o| o.kind != OperationKind::Create),
+            rejoins: !moment
+                .operation
+                .as_ref()
+                .is_some_and(|o| matches!(o.kind, OperationKind::Create(_))),
             certificates: self.certificates(moment.id(), master_index.is_some())?,
         };
         Ok((plan, node))
-    }
-
-    pub(super) fn moment(&self, cluster: ClusterId) -> Result<Moment, Refusal> {
-        Moment::read(&self.inner.store, cluster)?
-            .ok_or_else(|| Refusal::Missing(format!("Cluster {cluster} could not be found.")))
     }
 
     /// The facts with the masters' addresses in them; remembered once Heat knows them all.
@@ -138,62 +132,12 @@ impl Conductor {
             Err(e) => Err(e.into()),
         }
     }
-
-    /// All that servers are given beforehand which cannot fetch it: the cluster's authorities with
-    /// their keys, and a certificate with which kubelets may ask for their own.
-    pub(super) fn inlined(&self, cluster: ClusterId) -> Result<Inlined, Refusal> {
-        let certificates = self.certificates(cluster, true)?;
-        let internal = |e: PkiError| Refusal::Internal(e.to_string());
-        let lost = || Refusal::Internal("the cluster's CA has no key".to_owned());
-        let key = certificates.ca_key.as_ref().ok_or_else(lost)?;
-        let authority = Authority::load(&certificates.ca, key).map_err(internal)?;
-        // kubeadm lets this group ask, and has what it asks for approved.
-        let leaf = Leaf {
-            common_name: "magnumd:bootstrap".to_owned(),
-            organization: Some("system:bootstrappers:kubeadm:default-node-token".to_owned()),
-            client: true,
-            ..Leaf::default()
-        };
-        let pair = authority.pair(&leaf, self.inner.clock.now(), &self.inner.entropy);
-        let pair = pair.map_err(internal)?;
-        Ok(Inlined { certificates, bootstrap: (pair.pem, pair.key) })
-    }
-
-    /// The cluster's CAs, and for masters their keys.
-    fn certificates(&self, cluster: ClusterId, keys: bool) -> Result<NodeCertificates, Refusal> {
-        let store = &self.inner.store;
-        let load = |kind: CertificateKind| -> Result<(String, Option<Secret<String>>), Refusal> {
-            let stored = store
-                .read(|view| view.certificate(cluster, kind))?
-                .ok_or_else(|| Refusal::Unavailable("The cluster has no keys yet.".into()))?;
-            let key = keys
-                .then(|| store.sealer().open_text(&Certificate::owner(cluster, kind), &stored.key))
-                .transpose()
-                .map_err(|e| Refusal::Internal(e.to_string()))?;
-            Ok((stored.record.pem, key))
-        };
-        let (ca, ca_key) = load(CertificateKind::Kubernetes)?;
-        let (etcd_ca, etcd_ca_key) = load(CertificateKind::Etcd)?;
-        let (front_proxy_ca, front_proxy_ca_key) = load(CertificateKind::FrontProxy)?;
-        let (service_account_public, service_account_key) = load(CertificateKind::ServiceAccount)?;
-        Ok(NodeCertificates {
-            ca,
-            etcd_ca,
-            front_proxy_ca,
-            service_account_public,
-            ca_key,
-            etcd_ca_key,
-            front_proxy_ca_key,
-            service_account_key,
-            bootstrap: None,
-        })
-    }
 }
 
 /// From which image an upgrade that is on its way has a node's server rebuilt.
 fn image_to_come(moment: &Moment, node: &str) -> Option<String> {
-    let upgrade = moment.operation.as_ref().filter(|o| o.kind == OperationKind::Upgrade)?;
-    let ordered = moment.group(upgrade.detail.nodegroup?)?;
+    let OperationKind::Upgrade(upgrade) = &moment.operation.as_ref()?.kind else { return None };
+    let ordered = moment.group(upgrade.nodegroup)?;
     let stack = moment.cluster.stack_name();
     let master = (0..moment.counts().0).find(|i| name::master_node(&stack, *i) == node);
     let index = |group: &NodeGroup| {

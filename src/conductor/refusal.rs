@@ -2,6 +2,7 @@
 
 use super::StepError;
 use crate::driver::DriverError;
+use crate::openstack::CloudError;
 use crate::store::StoreError;
 
 /// Every variant carries one public sentence; the API gives it its status.
@@ -72,6 +73,23 @@ impl From<DriverError> for Refusal {
         match e {
             DriverError::Unsuitable(sentence) => Self::Invalid(sentence),
             e @ DriverError::Template { .. } => Self::Internal(e.to_string()),
+        }
+    }
+}
+
+impl From<CloudError> for Refusal {
+    fn from(e: CloudError) -> Self {
+        match &e {
+            CloudError::Busy { .. } | CloudError::Unknown { .. } | CloudError::Unclear { .. } => {
+                Self::Unavailable(format!("{e}. Nothing was changed; try again."))
+            }
+            CloudError::Refused { status: 401, service, reason } => {
+                Self::NotAccepted(format!("{service} does not accept the token: {reason}"))
+            }
+            CloudError::Refused { status: 403, service, reason } => {
+                Self::Forbidden(format!("{service} does not allow it: {reason}"))
+            }
+            CloudError::Missing { .. } | CloudError::Refused { .. } => Self::Invalid(e.to_string()),
         }
     }
 }

@@ -4,26 +4,21 @@
 //! server keeps its id, addresses and disk and starts again. Such a node does not bootstrap anew
 //! and stays ready on record, so it is asked by a duty whether it works in its cluster as before.
 
-use super::duties::Ask;
 use super::label_checks::BOOT_VOLUME_SIZE;
 use super::moment::Moment;
 use super::outlook::members;
 use super::template_change::Followed;
-use super::update::for_group;
-use super::{Conductor, Progress, Refusal, StepError};
+use super::{Conductor, Refusal};
 use crate::driver::Driver;
 use crate::model::cluster::Cluster;
 use crate::model::cluster_template::{ClusterTemplate, Coe};
 use crate::model::duty::DutyKind;
 use crate::model::facts::CloudFacts;
 use crate::model::name;
-use crate::model::node::Node;
 use crate::model::nodegroup::{CONTROL_PLANE_RAM, NodeGroup};
-use crate::model::operation::Operation;
-use crate::model::rollout::{Disk, RoleFlavors, Rollout};
+use crate::model::rollout::RoleFlavors;
 use crate::model::stack::Stack;
 use crate::openstack::{Actor, Allowances, CloudError, Flavor, Found, Image};
-use crate::store::Stored;
 
 /// One role's servers on their way to another flavor.
 #[derive(Debug)]
@@ -110,83 +105,6 @@ impl Conductor {
             Err(e) => return Err(e.into()),
         };
         suffices(&all, &allowances)
-    }
-
-    /// Why Nova does not resize a server that Heat waits for, if it has given up one.
-    pub(super) async fn failed_resize(
-        &self,
-        moment: &Moment,
-        operation: &Operation,
-        group: &NodeGroup,
-        rollout: &Rollout,
-        stack: &Stack,
-    ) -> Result<Option<StepError>, StepError> {
-        if rollout.resizing.is_empty() {
-            return Ok(None);
-        }
-        let Some(facts) = &moment.facts else { return Ok(None) };
-        let actor = self.reader(moment).await?;
-        let admin = Actor::from(&*self.inner.cloud.keystone().service().await?);
-        for name in rollout.resizing.keys() {
-            let Some(server) = server_of(moment, group, stack, name) else { continue };
-            let is_master = moment.nodes.iter().any(|n| n.name == *name && n.role == "master")
-                || masters_of(stack).any(|(known, _)| known == name);
-            let flavor = match is_master {
-                true => &facts.master_flavor,
-                false => &facts.worker_flavor,
-            };
-            let asked =
-                self.inner.cloud.failed_resize(&actor, &admin, &server, flavor, operation.began);
-            if let Some(failed) = self.act(asked).await? {
-                let reason = failed.reason.unwrap_or_else(|| {
-                    format!(
-                        "it does not tell magnumd why (openstack server event list {server}). Most \
-                         often no host has room for the flavor, or there is one host only and \
-                         nova.conf does not say allow_resize_to_same_host."
-                    )
-                });
-                let waits = match stack.is_in_progress() {
-                    true => {
-                        " Heat waits for it until the stack's timeout, and an upgrade that is asked \
-                         for again goes on after that."
-                    }
-                    false => "",
-                };
-                return Ok(Some(for_group(
-                    format!(
-                        "Nova has not resized server {name} to flavor {flavor}: {}.{waits}",
-                        reason.trim_end_matches('.')
-                    ),
-                    group,
-                )));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Asks every node that was resized whether it works; None when all do.
-    pub(super) async fn ensure_rejoined(
-        &self,
-        moment: &Moment,
-        operation: &Stored<Operation>,
-        rollout: &Rollout,
-    ) -> Result<Option<Progress>, StepError> {
-        let kept = |node: &&Node| rollout.resizing.get(&node.name) == Some(&Disk::Kept);
-        let asked: Vec<Ask> = moment
-            .nodes
-            .iter()
-            .filter(kept)
-            .filter(|node| node.is_ready())
-            .map(|node| Ask {
-                node: node.name.clone(),
-                kind: DutyKind::Rejoin,
-                targets: Vec::new(),
-            })
-            .collect();
-        match asked.is_empty() {
-            true => Ok(None),
-            false => self.ensure_duties(moment, operation, &asked).await,
-        }
     }
 }
 
@@ -277,7 +195,7 @@ fn suffices(all: &[Resized], allowances: &Allowances) -> Result<(), Refusal> {
 }
 
 /// The masters that a stack's outputs show: name and server.
-fn masters_of(stack: &Stack) -> impl Iterator<Item = (&String, &str)> {
+pub(super) fn masters_of(stack: &Stack) -> impl Iterator<Item = (&String, &str)> {
     let shown = stack.outputs.get("server_ids").and_then(|ids| ids.get("masters"));
     let shown = shown.and_then(|masters| masters.as_object());
     let is_id = |id: &&str| uuid::Uuid::parse_str(id).is_ok();
@@ -288,7 +206,12 @@ fn masters_of(stack: &Stack) -> impl Iterator<Item = (&String, &str)> {
 }
 
 /// The server of a node: as it has claimed its name, else as the stack shows it.
-fn server_of(moment: &Moment, group: &NodeGroup, stack: &Stack, node: &str) -> Option<String> {
+pub(super) fn server_of(
+    moment: &Moment,
+    group: &NodeGroup,
+    stack: &Stack,
+    node: &str,
+) -> Option<String> {
     let claimed = moment.nodes.iter().find(|n| n.name == node);
     if let Some(id) = claimed.and_then(|n| n.instance.clone()) {
         return Some(id);

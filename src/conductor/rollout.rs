@@ -4,12 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::moment::Moment;
-use super::orders::UpgradeOrder;
+use super::requests::UpgradeOrder;
 use crate::model::cluster_template::ClusterTemplate;
 use crate::model::labels::Labels;
 use crate::model::name;
 use crate::model::nodegroup::NodeGroup;
-use crate::model::operation::Operation;
 use crate::model::rollout::{Batch, Called, Make, RoleFlavors, Rollout};
 use crate::openstack::Image;
 use crate::store::Change;
@@ -23,15 +22,16 @@ pub(super) fn has_followed(group: &NodeGroup, rollout: &Rollout) -> NodeGroup {
     }
 }
 
-/// Adds the group of the masters once the last of them has followed: workers may take long.
+/// Adds the group of the masters once the last of them has followed: workers may take long. No
+/// node was `behind` when the upgrade began: none has followed.
 pub(super) fn masters_followed(
     moment: &Moment,
-    operation: &Operation,
+    behind: u32,
     group: &NodeGroup,
     change: Change,
 ) -> Change {
     let Some(rollout) = moment.rollout(group) else { return change };
-    if !group.is_default || !rollout.masters.is_empty() || operation.detail.before == 0 {
+    if !group.is_default || !rollout.masters.is_empty() || behind == 0 {
         return change;
     }
     let masters = moment.groups.iter().find(|g| g.is_default && g.is_master());

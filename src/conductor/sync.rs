@@ -8,7 +8,6 @@ use super::addresses::{of_nodes, remarked};
 use super::decide::{length, ready};
 use super::moment::Moment;
 use super::outlook::{at_rest, servers};
-use super::update::{forget_departed, nodes_of};
 use super::{Conductor, StepError};
 use crate::base::clock::Timestamp;
 use crate::model::nodegroup::NodeGroup;
@@ -139,7 +138,7 @@ impl Conductor {
                 next.node_count = u32::try_from(servers.len()).unwrap_or(u32::MAX);
                 next.node_addresses = of_nodes(outcome.worker_addresses, next.node_count);
                 next.status_reason = remarked(next.status_reason.take(), outcome.remark);
-                if let Some(departed) = forget_departed(moment, group, &stack) {
+                if let Some(departed) = moment.without_departed(group, &stack) {
                     self.inner.store.commit(departed).await?;
                 }
             }
@@ -179,7 +178,7 @@ fn late(moment: &Moment, group: &NodeGroup, stack: &Stack) -> Option<Timestamp> 
         true => group.node_count as usize,
         false => servers(stack)?.len(),
     };
-    let nodes = nodes_of(moment, group);
+    let nodes = moment.nodes_of(group);
     let is_whole = stack.status.ends_with("_COMPLETE")
         && wanted == group.node_count as usize
         && nodes.iter().filter(|n| n.is_ready()).count() >= wanted

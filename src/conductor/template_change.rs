@@ -15,7 +15,7 @@
 //!
 //! A field that the cluster has for itself stays as it is, as with labels; that too is told.
 
-use super::admit::actor;
+use super::requests::actor;
 use super::template_fields::{size, text};
 use super::{Conductor, Refusal, StepError, Tenant, UpgradeOrder, resizing};
 use crate::model::cluster::Cluster;

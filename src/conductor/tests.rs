@@ -10,7 +10,7 @@ use super::idle;
 use crate::base::secret::Sealer;
 use crate::model::certificate::CertificateKind;
 use crate::model::cluster::Cluster;
-use crate::model::operation::{Detail, Operation, OperationKind, Step};
+use crate::model::operation::{Create, CreateStep, Operation};
 use crate::model::status::Status;
 use crate::model::{ClusterId, Sequence, TemplateId};
 use crate::store::{Change, Store};
@@ -28,16 +28,13 @@ fn creation() -> (Cluster, Operation) {
     let operation = Operation {
         sequence: Sequence(1),
         cluster_id: id,
-        kind: OperationKind::Create,
-        step: Step::Certificates,
-        attempt: 0,
         began: cluster.created_at,
         deadline: None,
         token: None,
         roles: Vec::new(),
         user_id: String::new(),
         request_id: String::new(),
-        detail: Detail::default(),
+        kind: Create { step: CreateStep::Certificates }.into(),
     };
     (cluster, operation)
 }

@@ -1,7 +1,9 @@
 //! What states of earlier schemas are given when they are opened, restored or verified.
 //!
 //! 1 → 2: every record gets a digest. 2 → 3: what etcd's members find each other by is no longer
-//! there in plain text: a token is known by its digest, a cluster's discovery URL is sealed.
+//! there in plain text: a token is known by its digest, a cluster's discovery URL is sealed. 3 → 4:
+//! each kind of operation has steps and data of its own; records tell their version, lines of an
+//! export do not.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -11,13 +13,15 @@ use serde_json::Value;
 use super::meta::Meta;
 use super::record::{self, Record};
 use super::table::{self, Key};
-use super::{SCHEMA, kind};
+use super::{SCHEMA, former_shapes, kind};
 use crate::base::secret::Sealer;
 use crate::model::cluster::Cluster;
 use crate::model::discovery::DiscoveryToken;
 
 /// The last schema with plain discovery tokens.
 const PLAIN_TOKENS: u64 = 2;
+/// The last schema in which all kinds of operations had the same fields.
+const FLAT_OPERATIONS: u64 = 3;
 
 /// Brings a whole database up to date, if it has been written to and is behind.
 pub fn renew_all(database: &Database, sealer: &Sealer) -> Result<(), redb::Error> {
@@ -123,8 +127,16 @@ fn seal_urls(transaction: &WriteTransaction, sealer: &Sealer) -> Result<usize, r
     Ok(count)
 }
 
-/// The same for a line of an export of schema `from`: the record as exports have it today.
+/// The same for a line of an export of schema `from`: the record as exports have it today. What
+/// cannot be read stays as it is, for the import to name.
 pub fn renew_line(from: u64, table: &str, record: &mut Value) {
+    if from <= FLAT_OPERATIONS
+        && table == table::OPERATION
+        && let Ok(operation) = former_shapes::operation_of_json(record.clone())
+        && let Ok(today) = serde_json::to_value(operation)
+    {
+        *record = today;
+    }
     if from > PLAIN_TOKENS {
         return;
     }

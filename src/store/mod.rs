@@ -55,7 +55,7 @@ pub use writer::WriterFigures;
 
 /// The schema this release writes. Earlier states are brought up to it when they are opened:
 /// [`earlier`].
-const SCHEMA: u64 = 3;
+const SCHEMA: u64 = 4;
 
 /// Why the store did not do it.
 #[derive(Debug, thiserror::Error)]

@@ -351,6 +351,12 @@ impl Record for CloudFacts {
 
 impl Record for Operation {
     const TABLE: &'static str = table::OPERATION;
+    /// 2: every kind has steps and data of its own.
+    const VERSION: u8 = 2;
+
+    fn of_earlier(_: u8, body: &[u8]) -> Result<Self, String> {
+        super::former_shapes::operation(body)
+    }
 
     fn key(&self) -> Key {
         Key::new().number(self.sequence.0)
@@ -362,7 +368,7 @@ impl Record for Operation {
     }
 
     fn needs(&self) -> Vec<(&'static str, Key)> {
-        let group = self.detail.nodegroup.map(|group| {
+        let group = self.nodegroup().map(|group| {
             (table::NODEGROUP, Key::new().uuid(self.cluster_id.uuid()).uuid(group.uuid()))
         });
         [of_cluster(self.cluster_id)].into_iter().chain(group).collect()

@@ -11,7 +11,7 @@ use crate::base::clock::Timestamp;
 use crate::base::secret::Sealer;
 use crate::model::cluster::Cluster;
 use crate::model::labels::Labels;
-use crate::model::operation::{Operation, OperationKind, Step};
+use crate::model::operation::{Create, CreateStep, Operation, OperationKind};
 use crate::model::rollout::Rollout;
 use crate::model::{ClusterId, Sequence, TemplateId};
 
@@ -153,16 +153,13 @@ async fn a_cluster_has_its_own_operation() {
     let operation = |cluster: u128| Operation {
         sequence: store.next_sequence(),
         cluster_id: ClusterId::new(Uuid::from_u128(cluster)),
-        kind: OperationKind::Create,
-        step: Step::Certificates,
-        attempt: 0,
         began: Timestamp::EPOCH,
         deadline: None,
         token: None,
         roles: vec!["member".to_owned()],
         user_id: "u".to_owned(),
         request_id: "req-1".to_owned(),
-        detail: Default::default(),
+        kind: Create { step: CreateStep::Certificates }.into(),
     };
     let (a, b) = (operation(1), operation(2));
     store.commit(Change::new().put(&a).put(&b)).await.unwrap();
@@ -210,10 +207,9 @@ fn a_released_record_stays_readable() {
     let (operation, revision) = record::decode::<Operation>(&bytes).unwrap();
     assert_eq!(revision, 5);
     assert_eq!(operation.sequence, Sequence(9));
-    assert_eq!(operation.step, Step::Await);
+    assert_eq!(operation.kind, OperationKind::Create(Create { step: CreateStep::Await }));
     assert_eq!(operation.deadline, Some(Timestamp::from_micros(3_600_000_000)));
     assert_eq!(operation.request_id, "req-1");
-    assert_eq!(operation.detail.before, 2);
 
     // Version 1 of a rollout, frozen likewise.
     let frozen = "010500000000000000100000000000000000000000000000000710000000000000000000000000000000081000000000\

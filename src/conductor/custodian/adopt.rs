@@ -11,8 +11,8 @@ use uuid::Uuid;
 use super::{Custodian, CustodyError, Spoken};
 use crate::base::secret::Secret;
 use crate::conductor::decide::{StackNext, stack};
-use crate::conductor::delete::is_over;
 use crate::conductor::outlook::servers;
+use crate::conductor::trustee::is_over;
 use crate::driver::Drivers;
 use crate::model::cluster::Cluster;
 use crate::model::cluster_template::ClusterTemplate;
@@ -102,7 +102,7 @@ impl Custodian {
             return refused(format!(
                 "an operation is under way on cluster {id} (step {}): it finds its stack by \
                  itself; start magnumd and look again",
-                operation.step.as_str()
+                operation.kind.step_name()
             ));
         }
         let actor = match self.actor_of(id).await {

@@ -10,7 +10,7 @@ use tracing::info;
 use super::orphans::{Orphan, OrphanKind, OrphanWish, Scene, decide};
 use super::{Custodian, CustodyError, Spoken};
 use crate::base::secret::Secret;
-use crate::conductor::delete::is_over;
+use crate::conductor::trustee::is_over;
 use crate::model::ClusterId;
 use crate::model::name::{tagged_cluster, tagged_group};
 use crate::openstack::{Actor, Balancer, CloudError, ListedStack, Projects};

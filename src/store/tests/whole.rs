@@ -14,7 +14,7 @@ use crate::model::join::JoinSecrets;
 use crate::model::node::{Node, Phase, PhaseState};
 use crate::model::node_key::{Dispute, Holder, NodeKey};
 use crate::model::nodegroup::{DEFAULT_MASTER, MASTER, NodeGroup, WORKER};
-use crate::model::operation::{Operation, OperationKind, Step};
+use crate::model::operation::{Delete, DeleteStep, Operation};
 use crate::model::quota::Quota;
 use crate::model::rollout::Rollout;
 use crate::model::service::Service;
@@ -134,16 +134,13 @@ pub async fn full(place: &Place) -> Store {
         .put(&Operation {
             sequence: store.next_sequence(),
             cluster_id: id(),
-            kind: OperationKind::Resize,
-            step: Step::UpdateStack,
-            attempt: 0,
             began: NOW,
             deadline: None,
             token: Some(sealer.seal(&Operation::token_owner(id()), b"tenant-token")),
             roles: vec!["member".to_owned()],
             user_id: "u".to_owned(),
             request_id: "req-1".to_owned(),
-            detail: Default::default(),
+            kind: Delete { step: DeleteStep::Stacks }.into(),
         })
         .put(&JoinSecrets {
             cluster_id: id(),

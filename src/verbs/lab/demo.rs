@@ -11,7 +11,7 @@ use magnumd::base::http::client::{Answer, HttpClient, HttpError, Outgoing};
 use magnumd::base::http::tls::{self, TlsError, Trust};
 use magnumd::conductor::Conductor;
 use magnumd::model::ClusterId;
-use magnumd::model::operation::Step;
+use magnumd::model::operation::{CreateStep, OperationKind, Step};
 use serde_json::{Value, json};
 
 const NAME: &str = "first";
@@ -85,9 +85,15 @@ pub async fn show(
     let cluster = loop {
         let standing = id.and_then(|id| conductor.standing(id));
         if let Some(standing) = standing {
-            let at = Step::CREATE.iter().position(|s| *s == standing.step).unwrap_or(passed);
-            for step in &Step::CREATE[passed.min(at)..at] {
-                screen.step(step.as_str());
+            let at = match &standing.kind {
+                OperationKind::Create(create) => {
+                    CreateStep::ALL.iter().position(|s| *s == create.step)
+                }
+                _ => None,
+            };
+            let at = at.unwrap_or(passed);
+            for step in &CreateStep::ALL[passed.min(at)..at] {
+                screen.step(step.name());
             }
             passed = passed.max(at);
             screen.progress(passed as u64, standing.nodes_ready as u64);
@@ -104,7 +110,7 @@ pub async fn show(
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
-    Step::CREATE[passed..].iter().for_each(|step| screen.step(step.as_str()));
+    CreateStep::ALL[passed..].iter().for_each(|step| screen.step(step.name()));
     screen.finish(&format!(
         "cluster {NAME} is CREATE_COMPLETE after {:.1} s, API at {}",
         began.elapsed().as_secs_f64(),
@@ -166,7 +172,7 @@ impl Screen {
         if !std::io::stdout().is_terminal() {
             return Self { bar: None };
         }
-        let bar = ProgressBar::new(Step::CREATE.len() as u64 - 1 + MASTERS + WORKERS);
+        let bar = ProgressBar::new(CreateStep::ALL.len() as u64 - 1 + MASTERS + WORKERS);
         let style = "{spinner:.cyan} [{bar:30.cyan/blue}] {elapsed} {msg}";
         let style = ProgressStyle::with_template(style);
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸─"));

