@@ -1,6 +1,6 @@
 //! magnumd: OpenStack Magnum in one process.
 //!
-//! The rooms, each importing downward only (`tests/rooms.rs` checks it):
+//! The rooms, each importing downward only (`tests/rooms` checks it):
 //!
 //! - [`base`], the ground: clock, dice, secrets, HTTP; [`model`], the words.
 //! - Hands: [`store`], the memory; [`openstack`], the clients; [`pki`], keys and certificates;

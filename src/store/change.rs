@@ -1,5 +1,6 @@
 //! Change: what must hold, and what shall be written if it does.
 
+use super::kind;
 use super::record::{self, Record, Unfit};
 use super::table::{self, Key};
 use super::view::Stored;
@@ -131,25 +132,12 @@ impl Change {
         self
     }
 
-    /// Deletes all that belongs to a cluster, and the cluster.
+    /// Deletes all that belongs to a cluster, and the cluster; but for its operations and discovery
+    /// tokens, whose keys are their own.
     pub fn delete_cluster(mut self, id: crate::model::ClusterId) -> Self {
-        let prefix = || Key::new().uuid(id.uuid());
-        for table in [
-            table::NODEGROUP,
-            table::CERTIFICATE,
-            table::CREDENTIAL,
-            table::FACTS,
-            table::NODE,
-            table::NODE_KEY,
-            table::VIGIL,
-            table::DUTY,
-            table::JOIN,
-            table::ROLLOUT,
-            table::NEXT_CERTIFICATE,
-            table::CLUSTER_DRIVER,
-            table::CLUSTER,
-        ] {
-            self.writes.push(Write::DeleteAll { table, prefix: prefix() });
+        for kind in kind::KINDS.iter().filter(|kind| kind.of_cluster) {
+            let prefix = Key::new().uuid(id.uuid());
+            self.writes.push(Write::DeleteAll { table: kind.table, prefix });
         }
         self
     }

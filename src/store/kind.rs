@@ -54,6 +54,7 @@ pub static KINDS: &[Kind] = &[
 #[derive(Clone, Copy, Debug)]
 pub struct Kind {
     pub table: &'static str,
+    pub of_cluster: bool,
     pub from_json: fn(Value) -> Result<Box<dyn AnyRecord>, serde_json::Error>,
     indexes: fn(&[u8], &[u8]) -> Result<Indexes, CodecError>,
     decode_at: fn(&[u8], &[u8]) -> Result<Decoded, CodecError>,
@@ -69,6 +70,7 @@ impl Kind {
     const fn of<R: Record + 'static>() -> Self {
         Self {
             table: R::TABLE,
+            of_cluster: R::OF_CLUSTER,
             from_json: |value| Ok(Box::new(serde_json::from_value::<R>(value)?)),
             indexes: |key, encoded| Ok(record::decode_at::<R>(key, encoded)?.0.indexes()),
             decode_at: |key, encoded| {

@@ -64,6 +64,9 @@ pub trait Record: Serialize + DeserializeOwned + Clone {
     const TABLE: &'static str;
     /// The version written; every version up to it can be read.
     const VERSION: u8 = 1;
+    /// Whether its key begins with the id of the cluster to which it belongs, and with which it
+    /// goes.
+    const OF_CLUSTER: bool = false;
 
     fn key(&self) -> Key;
 
@@ -235,6 +238,7 @@ impl Record for ClusterTemplate {
 
 impl Record for Cluster {
     const TABLE: &'static str = table::CLUSTER;
+    const OF_CLUSTER: bool = true;
     /// 2: the discovery URL is sealed. Version 1 has it in plain text in the same place, and is
     /// read like 2: whoever opens a state seals it, see [`super::earlier`].
     const VERSION: u8 = 2;
@@ -276,6 +280,7 @@ impl Record for StoredDriver {
 
 impl Record for ClusterDriver {
     const TABLE: &'static str = table::CLUSTER_DRIVER;
+    const OF_CLUSTER: bool = true;
 
     fn key(&self) -> Key {
         Key::new().uuid(self.cluster_id.uuid())
@@ -293,6 +298,7 @@ impl Record for ClusterDriver {
 
 impl Record for NodeGroup {
     const TABLE: &'static str = table::NODEGROUP;
+    const OF_CLUSTER: bool = true;
 
     fn key(&self) -> Key {
         Key::new().uuid(self.cluster_id.uuid()).uuid(self.id.uuid())
@@ -305,6 +311,7 @@ impl Record for NodeGroup {
 
 impl Record for Certificate {
     const TABLE: &'static str = table::CERTIFICATE;
+    const OF_CLUSTER: bool = true;
 
     fn key(&self) -> Key {
         Key::new().uuid(self.cluster_id.uuid()).byte(self.kind.tag())
@@ -321,6 +328,7 @@ impl Record for Certificate {
 
 impl Record for Credential {
     const TABLE: &'static str = table::CREDENTIAL;
+    const OF_CLUSTER: bool = true;
 
     fn key(&self) -> Key {
         Key::new().uuid(self.cluster_id.uuid())
@@ -339,6 +347,7 @@ impl Record for Credential {
 
 impl Record for CloudFacts {
     const TABLE: &'static str = table::FACTS;
+    const OF_CLUSTER: bool = true;
 
     fn key(&self) -> Key {
         Key::new().uuid(self.cluster_id.uuid())
@@ -406,6 +415,7 @@ impl Record for DiscoveryToken {
 
 impl Record for Node {
     const TABLE: &'static str = table::NODE;
+    const OF_CLUSTER: bool = true;
 
     fn key(&self) -> Key {
         Key::new().uuid(self.cluster_id.uuid()).text(&self.name)
@@ -418,6 +428,7 @@ impl Record for Node {
 
 impl Record for NodeKey {
     const TABLE: &'static str = table::NODE_KEY;
+    const OF_CLUSTER: bool = true;
 
     fn key(&self) -> Key {
         Key::new().uuid(self.cluster_id.uuid()).text(&self.node)
@@ -430,6 +441,7 @@ impl Record for NodeKey {
 
 impl Record for Vigil {
     const TABLE: &'static str = table::VIGIL;
+    const OF_CLUSTER: bool = true;
 
     fn key(&self) -> Key {
         Key::new().uuid(self.cluster_id.uuid())
@@ -442,6 +454,7 @@ impl Record for Vigil {
 
 impl Record for JoinSecrets {
     const TABLE: &'static str = table::JOIN;
+    const OF_CLUSTER: bool = true;
 
     fn key(&self) -> Key {
         Key::new().uuid(self.cluster_id.uuid())
@@ -463,6 +476,7 @@ impl Record for JoinSecrets {
 
 impl Record for Duty {
     const TABLE: &'static str = table::DUTY;
+    const OF_CLUSTER: bool = true;
     /// 2: duty `rejoin`; whoever does not know it must not take the record for damaged.
     const VERSION: u8 = 2;
 
@@ -477,6 +491,7 @@ impl Record for Duty {
 
 impl Record for Rollout {
     const TABLE: &'static str = table::ROLLOUT;
+    const OF_CLUSTER: bool = true;
     const VERSION: u8 = 3;
 
     fn of_earlier(version: u8, body: &[u8]) -> Result<Self, String> {
@@ -494,6 +509,7 @@ impl Record for Rollout {
 
 impl Record for NextCertificate {
     const TABLE: &'static str = table::NEXT_CERTIFICATE;
+    const OF_CLUSTER: bool = true;
 
     fn key(&self) -> Key {
         self.0.key()

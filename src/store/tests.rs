@@ -17,6 +17,7 @@ use crate::model::{ClusterId, Sequence, TemplateId};
 
 mod damage;
 mod earlier;
+mod former_release;
 mod keeping;
 mod random;
 mod whole;

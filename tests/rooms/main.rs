@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test panics where it fails")]
 
+mod calls;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
