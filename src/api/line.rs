@@ -12,7 +12,7 @@ use tokio::sync::{Mutex as Lane, OwnedMutexGuard};
 
 use super::error::ApiError;
 
-/// How long a change stands in line before it tries its luck.
+/// How long a change stands in line before it tries its luck, and then how long it tries.
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// The lines that there are, by the name of what is changed.
@@ -31,9 +31,8 @@ pub struct Turn {
 impl Lines {
     /// Waits until everybody is done who came before, but not forever.
     pub async fn stand(&self, name: &str) -> Turn {
-        let began = Instant::now();
         let place = tokio::time::timeout(LONGEST, self.lane(name).lock_owned()).await;
-        Turn { _place: place.ok(), began }
+        Turn { _place: place.ok(), began: Instant::now() }
     }
 
     fn lane(&self, name: &str) -> Arc<Lane<()>> {

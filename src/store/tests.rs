@@ -20,6 +20,7 @@ mod earlier;
 mod former_release;
 mod keeping;
 mod random;
+mod shapes;
 mod whole;
 
 struct Place {
