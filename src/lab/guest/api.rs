@@ -16,7 +16,7 @@ use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, ServerConfig, SignatureScheme};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -137,9 +137,10 @@ impl Api {
         Ok(Self { cluster, node, port, speaks, version, own, forged: None })
     }
 
-    /// Listens until this future is dropped.
-    pub async fn serve(self, world: Arc<World>, instance: String) {
+    /// Listens until this future is dropped; says when it does so wherever it can.
+    pub async fn serve(self, world: Arc<World>, instance: String, listens: oneshot::Sender<()>) {
         let name = self.node.clone();
+        let mut listens = Some(listens);
         loop {
             let standing = Standing::of(&world, &instance, &name);
             let (stop, mut serving) = (CancellationToken::new(), JoinSet::new());
@@ -177,6 +178,8 @@ impl Api {
                 };
                 serving.spawn(door.serve(Arc::new(front), stop.clone()));
             }
+            // Whoever has gone away does not wait for it.
+            _ = listens.take().map(|listens| listens.send(()));
             while Standing::of(&world, &instance, &name) == standing {
                 tokio::time::sleep(NOTICE).await;
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use hyper::header::{AUTHORIZATION, HeaderName};
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -266,10 +266,14 @@ impl<'i> Node<'i> {
         Ok(String::new())
     }
 
+    /// Returns when the API listens: who is told that a node is ready may call it at once.
     pub(super) async fn serve(&mut self, api: Api) {
         let (world, instance) = (Arc::clone(&self.world), self.instance.to_owned());
+        let (listens, listening) = oneshot::channel();
         self.services.shutdown().await;
-        self.services.spawn(api.serve(world, instance));
+        self.services.spawn(api.serve(world, instance, listens));
+        // An error is its end, which whoever calls it will notice.
+        _ = listening.await;
     }
 
     /// From now on the API of the cluster shows the node.
