@@ -7,7 +7,7 @@ use crate::conductor::{Conductor, Refusal, Tenant};
 use crate::model::cluster::Cluster;
 use crate::model::operation::{Delete, DeleteStep, Operation, OperationKind};
 use crate::model::status::Status;
-use crate::store::{Change, StoreError, Stored};
+use crate::store::{Change, Stored};
 
 impl Conductor {
     /// DELETE_IN_PROGRESS and a durable operation; overtakes whatever runs; idempotent.
@@ -17,28 +17,25 @@ impl Conductor {
         cluster: &Stored<Cluster>,
     ) -> Result<(), Refusal> {
         let id = cluster.id;
-        loop {
-            let Some(moment) = Moment::read(&self.inner.store, id)? else {
-                return Ok(());
-            };
-            let change = match &moment.operation {
-                Some(running) if matches!(running.kind, OperationKind::Delete(_)) => {
-                    let Some(change) = self.lend_again(tenant, &moment, running) else {
-                        self.poke(id);
-                        return Ok(());
-                    };
-                    change
-                }
-                _ => {
-                    info!(cluster = %id, name = moment.cluster.name, "deletion asked for");
-                    self.deletion(tenant, &moment)
-                }
-            };
-            match self.intend(id, change).await {
-                Ok(()) => return Ok(()),
-                // The conductor moved on meanwhile: look again, the wish stands.
-                Err(StoreError::Stale) => {}
-                Err(e) => return Err(e.into()),
+        let done = self
+            .order(id, |moment| {
+                Ok(match &moment.operation {
+                    Some(running) if matches!(running.kind, OperationKind::Delete(_)) => {
+                        self.lend_again(tenant, moment, running).unwrap_or_default()
+                    }
+                    _ => {
+                        info!(cluster = %id, name = moment.cluster.name, "deletion asked for");
+                        self.deletion(tenant, moment)
+                    }
+                })
+            })
+            .await;
+        match done {
+            // It is no more.
+            Err(Refusal::Missing(_)) => Ok(()),
+            done => {
+                self.poke(id);
+                done
             }
         }
     }

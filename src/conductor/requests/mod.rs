@@ -9,7 +9,7 @@ mod rotate;
 mod upgrade;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::moment::Moment;
 use super::{Conductor, Refusal, Tenant};
@@ -25,6 +25,9 @@ pub use create::{
 };
 pub use resize::ResizeOrder;
 pub use upgrade::UpgradeOrder;
+
+/// How long a request tries again when others are faster.
+const LONGEST: Duration = Duration::from_secs(30);
 
 impl Conductor {
     /// What somebody who looked into the cluster found. Refused if the cluster has changed since
@@ -44,12 +47,14 @@ impl Conductor {
         Ok(())
     }
 
-    /// Writes what `build` makes of the cluster as it is now; again, if it changed meanwhile.
+    /// Writes what `build` makes of the cluster as it is now; again, if it changed meanwhile, as
+    /// long as [`LONGEST`].
     async fn order(
         &self,
         id: ClusterId,
         build: impl Fn(&Moment) -> Result<Change, Refusal>,
     ) -> Result<(), Refusal> {
+        let began = Instant::now();
         loop {
             let change = build(&self.moment(id)?)?;
             if change.is_empty() {
@@ -57,7 +62,7 @@ impl Conductor {
             }
             match self.intend(id, change).await {
                 Ok(()) => return Ok(()),
-                Err(StoreError::Stale) => {}
+                Err(StoreError::Stale) if began.elapsed() < LONGEST => {}
                 Err(e) => return Err(e.into()),
             }
         }
