@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod party;
 pub mod points;
 pub mod pool;
+pub mod printable;
 pub mod pulse;
 pub mod secret;
 pub mod turns;

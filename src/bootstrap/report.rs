@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::door::Fault;
 use crate::base::clock::Timestamp;
+use crate::base::printable;
 use crate::model::node::{Node, Phase, PhaseState};
 
 const MESSAGE_BYTES: usize = 1 << 10;
@@ -43,7 +44,7 @@ impl TryFrom<StatusRequest> for Report {
         let state = PhaseState::parse(&request.state)
             .ok_or_else(|| one_of("state", PhaseState::ALL.iter().map(|s| s.as_str())))?;
         let message = line(&request.message.unwrap_or_default());
-        let log = printable(&request.log_tail.unwrap_or_default());
+        let log = printable::lines(&request.log_tail.unwrap_or_default());
         Ok(Self {
             phase,
             state,
@@ -85,13 +86,8 @@ fn one_of(field: &str, known: impl Iterator<Item = &'static str>) -> Fault {
 
 /// A sentence that is short enough to be kept.
 pub(super) fn line(text: &str) -> String {
-    let text = printable(text);
+    let text = printable::line(text);
     text[..boundary(&text, text.len().min(MESSAGE_BYTES))].to_owned()
-}
-
-/// Without control characters except line ends and tabs: it is shown on terminals.
-fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
 }
 
 /// The first character boundary at or after `at`, and before it if there is none.
@@ -121,6 +117,8 @@ mod tests {
         let good = report("control-plane", "failed", "no\u{1b}[31m\0 route", "a\r\nb\tc").unwrap();
         assert_eq!((good.phase, good.state), (Phase::ControlPlane, PhaseState::Failed));
         assert_eq!((good.message.as_str(), good.log_tail.as_str()), ("no[31m route", "a\nb\tc"));
+        let turned = report("etcd", "failed", "one\n\u{202e}two", "a\u{202e}\nb").unwrap();
+        assert_eq!((turned.message.as_str(), turned.log_tail.as_str()), ("one two", "a\nb"));
         let long = "x".repeat(LOG_BYTES) + "end";
         let kept = report("etcd", "started", &long, &long).unwrap();
         assert_eq!((kept.message.len(), kept.log_tail.len()), (MESSAGE_BYTES, LOG_BYTES));
@@ -170,7 +168,7 @@ mod tests {
             let kept = report("booted", "done", &long, &long).unwrap();
             prop_assert!(kept.message.len() < MESSAGE_BYTES + 4);
             prop_assert!(kept.log_tail.len() <= LOG_BYTES);
-            prop_assert!(printable(&long).ends_with(&kept.log_tail));
+            prop_assert!(printable::lines(&long).ends_with(&kept.log_tail));
         }
     }
 }

@@ -126,10 +126,20 @@ impl Conductor {
 
     /// A sentence about progress or failure, with what is to be said of nodes that were refused.
     pub(super) fn with_refused(&self, cluster: ClusterId, sentence: String) -> String {
-        match self.inner.doorstep.sentence(cluster, self.inner.clock.now()) {
+        let mut refused = self.inner.doorstep.refused(cluster, self.inner.clock.now());
+        // Anybody can be refused in the name of a node that is in, and nobody waits for it.
+        refused.retain(|node, _| !self.is_let_in(cluster, node));
+        match told(&refused) {
             Some(more) => format!("{} {more}", sentence.trim_end()),
             None => sentence,
         }
+    }
+
+    /// Whether a node's name has been claimed, and is not open for a claim again. What cannot be
+    /// read is not told of.
+    fn is_let_in(&self, cluster: ClusterId, node: &str) -> bool {
+        let key = self.inner.store.read(|view| view.node_key(cluster, node));
+        key.map_or(true, |key| key.is_some_and(|key| key.record.holder.is_some()))
     }
 }
 
@@ -169,48 +179,61 @@ impl Doorstep {
         }
     }
 
-    fn sentence(&self, cluster: ClusterId, now: Timestamp) -> Option<String> {
-        let waiting = self.lock();
-        let nodes = waiting.get(&cluster)?;
-        let fresh: Vec<_> = nodes.iter().filter(|(_, (at, _))| now.since(*at) < FRESH).collect();
-        let (_, (_, first)) = fresh.first()?;
-        let alike = fresh.iter().filter(|(_, (_, why))| why.which() == first.which());
-        let named: Vec<&str> = alike.take(NAMED).map(|(name, _)| name.as_str()).collect();
-        let more = match fresh.len() - named.len() {
-            0 => String::new(),
-            more => format!("; others in the name of {more} more"),
-        };
-        Some(format!(
-            "Refused at first contact: requests in the name of {}, which {}{more}. Whether the nodes \
-             themselves sent them is not known; the operator finds the cure in magnumd's log.",
-            named.join(", "),
-            first.which()
-        ))
+    /// Those of a cluster that were refused lately.
+    fn refused(&self, cluster: ClusterId, now: Timestamp) -> Waiting {
+        let mut nodes = self.lock().get(&cluster).cloned().unwrap_or_default();
+        nodes.retain(|_, (at, _)| now.since(*at) < FRESH);
+        nodes
     }
+}
+
+/// A sentence about nodes that were refused; None where there are none.
+fn told(refused: &Waiting) -> Option<String> {
+    let (_, (_, first)) = refused.first_key_value()?;
+    let alike = refused.iter().filter(|(_, (_, why))| why.which() == first.which());
+    let named: Vec<&str> = alike.take(NAMED).map(|(name, _)| name.as_str()).collect();
+    let more = match refused.len() - named.len() {
+        0 => String::new(),
+        more => format!("; others in the name of {more} more"),
+    };
+    Some(format!(
+        "Refused at first contact: requests in the name of {}, which {}{more}. Whether the nodes \
+         themselves sent them is not known; the operator finds the cure in magnumd's log.",
+        named.join(", "),
+        first.which()
+    ))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::secret::Sealer;
+    use crate::conductor::idle;
+    use crate::model::node_key::Holder;
+    use crate::store::Store;
+
+    fn sentence(doorstep: &Doorstep, cluster: ClusterId, now: Timestamp) -> Option<String> {
+        told(&doorstep.refused(cluster, now))
+    }
 
     #[test]
     fn a_tenant_sees_who_is_refused_until_it_is_let_in() {
         let (one, two) = (ClusterId::new(Uuid::from_u128(1)), ClusterId::new(Uuid::from_u128(2)));
         let at = |seconds| Timestamp::EPOCH.plus(Duration::from_secs(seconds));
         let doorstep = Doorstep::default();
-        assert_eq!(doorstep.sentence(one, at(0)), None);
+        assert_eq!(sentence(&doorstep, one, at(0)), None);
         for node in ["n-0", "n-1", "n-2", "n-3", "n-4"] {
             doorstep.wait(one, node, Unproven::NoSecret, at(0));
         }
-        let said = doorstep.sentence(one, at(1)).unwrap();
+        let said = sentence(&doorstep, one, at(1)).unwrap();
         let words = "requests in the name of n-0, n-1, n-2, which carried no vendor secret; others \
                      in the name of 2 more. Whether";
         assert!(said.contains(words), "{said}");
-        assert_eq!(doorstep.sentence(two, at(1)), None, "another cluster");
+        assert_eq!(sentence(&doorstep, two, at(1)), None, "another cluster");
         (0..4).for_each(|n| doorstep.leave(one, &format!("n-{n}")));
-        let said = doorstep.sentence(one, at(1)).unwrap();
+        let said = sentence(&doorstep, one, at(1)).unwrap();
         assert!(said.starts_with("Refused at first contact: requests in the name of n-4, which"));
-        assert_eq!(doorstep.sentence(one, at(300)), None, "it has not come again");
+        assert_eq!(sentence(&doorstep, one, at(300)), None, "it has not come again");
         doorstep.wait(two, "m-0", Unproven::WrongSecret, at(300));
         assert_eq!(doorstep.lock().len(), 1, "what is over is forgotten");
     }
@@ -225,13 +248,47 @@ mod tests {
         doorstep.wait(cluster, "m-0", Unproven::WrongSecret, at);
         doorstep.wait(cluster, "m-1", Unproven::NoSecret, at);
         assert_eq!(
-            doorstep.sentence(cluster, at).unwrap(),
+            sentence(&doorstep, cluster, at).unwrap(),
             "Refused at first contact: requests in the name of m-0, which carried a vendor secret \
              that is not that of its server; others in the name of 1 more. Whether the nodes \
              themselves sent them is not known; the operator finds the cure in magnumd's log."
         );
         doorstep.leave(cluster, "m-0");
         doorstep.leave(cluster, "m-1");
-        assert_eq!(doorstep.sentence(cluster, at), None);
+        assert_eq!(sentence(&doorstep, cluster, at), None);
+    }
+
+    /// Whoever sends nonsense in the name of a node that is in is told to nobody, however often;
+    /// until its name is open for a claim again.
+    #[tokio::test]
+    async fn nothing_is_told_of_a_node_that_is_in() {
+        let place = tempfile::tempdir().unwrap();
+        let store = Store::open(&place.path().join("s"), Sealer::new(&[1; 32])).unwrap();
+        let (conductor, _) = idle::conductor(store.clone());
+        let cluster = ClusterId::new(Uuid::from_u128(1));
+        let refuse = || {
+            let now = conductor.inner.clock.now();
+            conductor.inner.doorstep.wait(cluster, "m-0", Unproven::WrongSecret, now);
+        };
+        let says = || conductor.with_refused(cluster, "Rotating.".to_owned());
+        let put = async |key: &NodeKey| store.commit(Change::new().put(key)).await.unwrap();
+        refuse();
+        assert!(says().contains("m-0"), "its first contact is yet to come: {}", says());
+        let mut key = NodeKey::free(cluster, "m-0".to_owned());
+        put(&key).await;
+        assert!(says().contains("m-0"), "its name is open for a claim: {}", says());
+        conductor.inner.doorstep.leave(cluster, "m-0");
+        key.holder = Some(Holder {
+            instance: "s".to_owned(),
+            key: "k".to_owned(),
+            certificate: "c".to_owned(),
+            since: Timestamp::EPOCH,
+            address: "192.0.2.1".to_owned(),
+        });
+        put(&key).await;
+        refuse();
+        assert_eq!(says(), "Rotating.");
+        put(&NodeKey::of_rebuilt(cluster, "m-0".to_owned(), Timestamp::EPOCH)).await;
+        assert!(says().contains("m-0"), "whoever runs on it next may be refused: {}", says());
     }
 }

@@ -13,7 +13,7 @@ use crate::base::id::Entropy;
 use crate::base::secret::{Sealed, Sealer, Secret};
 use crate::pki::enrolment::EnrolmentKey;
 use crate::pki::{KeyPairPem, listener};
-use crate::store::{Change, KeyringEntry, Store, StoreError};
+use crate::store::{Change, KeyringEntry, Store, StoreError, directory};
 
 const ENROLMENT: &str = "enrolment";
 const BOOTSTRAP_CA: &str = "bootstrap-ca";
@@ -117,12 +117,14 @@ fn warn_if_readable(path: &Path) {
 /// Makes the state's directory, for its owner alone, if it is not there; it must be ours to
 /// write to.
 pub fn make_directory(path: &Path) -> Result<PathBuf, StartError> {
-    use std::os::unix::fs::DirBuilderExt;
     let refused = |reason: std::io::Error| StartError::Directory {
         path: path.to_owned(),
         reason: reason.to_string(),
     };
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(refused)?;
+    directory::make(path).map_err(refused)?;
+    if let Some(told) = directory::exposure(path) {
+        warn!("{told}");
+    }
     rustix::fs::access(path, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
         .map_err(|e| refused(e.into()))?;
     Ok(path.to_owned())

@@ -14,6 +14,7 @@ use hyper::{Method, StatusCode};
 
 use crate::base::http::client::{Answer, HttpClient, HttpError, Outgoing};
 use crate::base::http::tls::mutual_client_config;
+use crate::base::printable;
 use crate::base::secret::Secret;
 
 pub use nodes::Node;
@@ -136,7 +137,8 @@ impl<'a> Call<'a> {
 /// Words that came from outside, short and on one line.
 fn plain(text: &str) -> String {
     const MOST: usize = 200;
-    let words = text.split(|c: char| c.is_whitespace() || c.is_control());
+    let text = printable::line(text);
+    let words = text.split(char::is_whitespace);
     let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
     let mut line = words.join(" ");
     if let Some((cut, _)) = line.char_indices().nth(MOST) {

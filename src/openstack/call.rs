@@ -242,16 +242,49 @@ impl Caller {
         };
     }
 
-    /// Sends the call and reads its answer as JSON; no content is null.
+    /// Sends the call and reads its answer, which is an object of JSON; no content is null.
     pub async fn json(&self, call: Call<'_>) -> Result<Value, CloudError> {
         let service = call.service;
         let answer = self.send(call).await?;
         if answer.body.is_empty() || answer.status == StatusCode::NO_CONTENT {
             return Ok(Value::Null);
         }
-        // A body that is cut off leaves it open whether the act was performed.
-        serde_json::from_slice(&answer.body)
-            .map_err(|e| CloudError::Unknown { service, reason: format!("not JSON: {e}") })
+        object(service, &answer.body)
+    }
+}
+
+/// An answer's body: whatever a service answers with is an object.
+pub(super) fn object(service: Service, body: &[u8]) -> Result<Value, CloudError> {
+    // A body that is cut off, or another than was asked for, leaves it open whether the act was
+    // performed.
+    let unknown = |reason| CloudError::Unknown { service, reason };
+    match serde_json::from_slice(body) {
+        Ok(object @ Value::Object(_)) => Ok(object),
+        Ok(_) => Err(unknown("its answer is JSON, but no object".to_owned())),
+        Err(e) => Err(unknown(format!("not JSON: {e}"))),
+    }
+}
+
+/// One field out of an answer. Indexing a value to change it panics where it is no object.
+pub(super) fn field(service: Service, answer: Value, key: &str) -> Result<Value, CloudError> {
+    let found = match answer {
+        Value::Object(mut fields) => fields.remove(key),
+        _ => None,
+    };
+    found.ok_or_else(|| {
+        let reason = format!("its answer has no field {key}");
+        CloudError::Unknown { service, reason }
+    })
+}
+
+/// The list that an answer holds: one that was not understood is not taken for an empty one.
+pub(super) fn list(service: Service, answer: Value, key: &str) -> Result<Value, CloudError> {
+    match field(service, answer, key)? {
+        list @ Value::Array(_) => Ok(list),
+        _ => {
+            let reason = format!("its answer has no list of {key}");
+            Err(CloudError::Unknown { service, reason })
+        }
     }
 }
 

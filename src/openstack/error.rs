@@ -7,6 +7,7 @@ use hyper::StatusCode;
 use serde_json::Value;
 
 use crate::base::http::client::{Answer, HttpError};
+use crate::base::printable;
 
 /// The services we call, by their catalogue type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -205,7 +206,7 @@ pub(super) fn reason(answer: &Answer) -> String {
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     match text.is_empty() {
         true => answer.status.to_string(),
-        false => text.chars().take(MOST).collect(),
+        false => printable::line(&text.chars().take(MOST).collect::<String>()),
     }
 }
 
@@ -247,6 +248,7 @@ mod tests {
             ),
             ("<html><h1>403 Forbidden</h1>\n Denied. </html>", "403 Forbidden Denied."),
             ("", "400 Bad Request"),
+            (r#"{"message":"No\u001b[31m such\n \u202eflavor."}"#, "No[31m such flavor."),
         ];
         for (body, sentence) in table {
             assert_eq!(reason(&answer(400, body)), sentence);

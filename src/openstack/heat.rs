@@ -9,6 +9,7 @@ use super::call::{Call, SharedCaller, encode};
 use super::error::{CloudError, Service};
 use super::{Actor, Cloud};
 use crate::base::clock::Timestamp;
+use crate::base::printable;
 use crate::model::stack::Stack;
 
 /// Calls to Heat on behalf of one actor.
@@ -226,8 +227,8 @@ fn sentence(value: &Value) -> String {
     const MOST: usize = 4000;
     let text = value.as_str().unwrap_or_default();
     match text.char_indices().nth(MOST) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", printable::line(&text[..end])),
+        None => printable::line(text),
     }
 }
 
@@ -235,12 +236,13 @@ fn sentence(value: &Value) -> String {
 /// failed child below it is left out: the innermost one carries the service's own sentence.
 pub(super) fn failed(resources: &Value) -> Vec<FailedResource> {
     let all = resources.as_array().map(Vec::as_slice).unwrap_or_default();
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    // Members of the project may change a stack: its names are shown like its reasons.
+    let text = |value: &Value| printable::line(value.as_str().unwrap_or_default());
     let failures: Vec<(FailedResource, Option<String>)> = all
         .iter()
         .filter(|r| r["resource_status"].as_str().is_some_and(|s| s.ends_with("_FAILED")))
         .map(|r| {
-            let parent = r["parent_resource"].as_str().map(str::to_owned);
+            let parent = r["parent_resource"].as_str().map(printable::line);
             let own = text(&r["resource_name"]);
             let name = match &parent {
                 Some(parent) => format!("{parent}.{own}"),
@@ -294,6 +296,24 @@ mod tests {
         .unwrap();
         assert_eq!(shown.list("kube_masters"), ["10.0.0.5"]);
         assert!(!shown.is_in_progress() && !shown.has_failed());
+    }
+
+    #[test]
+    fn what_heat_says_does_nothing_to_a_terminal() {
+        let reason = "Resource\u{1b}[2J CREATE failed:\nNo valid\u{202e} host";
+        let shown = stack(&json!({
+            "id": "1", "stack_name": "s", "stack_status": "CREATE_FAILED",
+            "stack_status_reason": reason,
+        }))
+        .unwrap();
+        assert_eq!(shown.status_reason, "Resource[2J CREATE failed: No valid host");
+        let found = failed(&json!([
+            {"resource_name": "a\u{7}", "resource_type": "OS::\u{202e}Nova", "parent_resource": "b\n",
+             "resource_status": "CREATE_FAILED", "resource_status_reason": reason},
+        ]));
+        let FailedResource { name, kind, reason } = &found[0];
+        assert_eq!((name.as_str(), kind.as_str()), ("b.a", "OS::Nova"));
+        assert_eq!(reason, &shown.status_reason);
     }
 
     #[test]

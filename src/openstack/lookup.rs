@@ -7,7 +7,7 @@ use std::sync::Arc;
 use hyper::header::HeaderName;
 use serde_json::Value;
 
-use super::call::{Call, encode};
+use super::call::{Call, encode, field, list};
 use super::error::{CloudError, Service};
 use super::{Actor, Cloud};
 
@@ -83,22 +83,11 @@ impl Cloud {
                     }
                 }
                 let url = format!("{base}/v2/images?name={}&limit=2", encode(wanted));
-                Ok(self.get(Service::Glance, url, actor, "the images").await?["images"].take())
+                let answer = self.get(Service::Glance, url, actor, "the images").await?;
+                list(Service::Glance, answer, "images")
             })
             .await?;
-        Ok(one(&body, |image| {
-            let text = |key: &str| image[key].as_str().map(str::to_owned);
-            Some(Image {
-                id: text("id")?,
-                name: text("name").unwrap_or_default(),
-                status: text("status").unwrap_or_default(),
-                os_distro: text("os_distro").filter(|v| !v.is_empty()),
-                kube_version: text("kube_version").filter(|v| !v.is_empty()),
-                magnum_driver: text("magnum_driver").filter(|v| !v.is_empty()),
-                min_disk: image["min_disk"].as_u64().unwrap_or(0),
-                min_ram: image["min_ram"].as_u64().unwrap_or(0),
-            })
-        }))
+        Ok(one(&body, Image::read))
     }
 
     /// A flavor by id or name.
@@ -116,7 +105,7 @@ impl Cloud {
                     }
                     other => other,
                 };
-                Ok(answer?["flavors"].take())
+                list(Service::Nova, answer?, "flavors")
             })
             .await?;
         let all = body.as_array().map(Vec::as_slice).unwrap_or_default();
@@ -125,15 +114,7 @@ impl Cloud {
             .map(|key| all.iter().filter(|f| f[*key] == wanted).cloned().collect::<Vec<_>>())
             .find(|fits| !fits.is_empty())
             .unwrap_or_default();
-        Ok(one(&Value::Array(fits), |flavor| {
-            Some(Flavor {
-                id: flavor["id"].as_str()?.to_owned(),
-                name: flavor["name"].as_str()?.to_owned(),
-                disk: flavor["disk"].as_u64().unwrap_or(0),
-                ram: flavor["ram"].as_u64().unwrap_or(0),
-                vcpus: flavor["vcpus"].as_u64().unwrap_or(0),
-            })
-        }))
+        Ok(one(&Value::Array(fits), Flavor::read))
     }
 
     /// The public half of the actor's own key pair; None when there is no such pair.
@@ -143,7 +124,7 @@ impl Cloud {
                 let base = self.url(Service::Nova, &actor.project_id).await?;
                 let url = format!("{base}/os-keypairs/{}", encode(name));
                 match self.get(Service::Nova, url, actor, "the key pair").await {
-                    Ok(mut body) => Ok(body["keypair"].take()),
+                    Ok(body) => field(Service::Nova, body, "keypair"),
                     Err(e) if e.is_missing() => Ok(Value::Null),
                     Err(e) => Err(e),
                 }
@@ -155,29 +136,13 @@ impl Cloud {
     /// A network by id or name.
     pub async fn network(&self, actor: &Actor, wanted: &str) -> Result<Found<Network>, CloudError> {
         let body = self.neutron(actor, "networks", wanted).await?;
-        Ok(one(&body, |network| {
-            Some(Network {
-                id: network["id"].as_str()?.to_owned(),
-                name: network["name"].as_str().unwrap_or_default().to_owned(),
-                external: network["router:external"].as_bool().unwrap_or(false),
-                subnets: network["subnets"]
-                    .as_array()
-                    .into_iter()
-                    .flatten()
-                    .filter_map(Value::as_str)
-                    .map(str::to_owned)
-                    .collect(),
-            })
-        }))
+        Ok(one(&body, Network::read))
     }
 
     /// A subnet by id or name.
     pub async fn subnet(&self, actor: &Actor, wanted: &str) -> Result<Found<Subnet>, CloudError> {
         let body = self.neutron(actor, "subnets", wanted).await?;
-        Ok(one(&body, |subnet| {
-            let text = |key: &str| subnet[key].as_str().map(str::to_owned);
-            Some(Subnet { id: text("id")?, network_id: text("network_id")?, cidr: text("cidr")? })
-        }))
+        Ok(one(&body, Subnet::read))
     }
 
     /// Whether the actor's project has a server of this id and name. A list without details,
@@ -219,7 +184,8 @@ impl Cloud {
             let base = base.trim_end_matches("/v2.0");
             for key in ["id", "name"] {
                 let url = format!("{base}/v2.0/{kind}?{key}={}", encode(wanted));
-                let found = self.get(Service::Neutron, url, actor, kind).await?[kind].take();
+                let answer = self.get(Service::Neutron, url, actor, kind).await?;
+                let found = list(Service::Neutron, answer, kind)?;
                 if found.as_array().is_some_and(|list| !list.is_empty()) {
                     return Ok(found);
                 }
@@ -267,6 +233,60 @@ impl Cloud {
         }
         Ok(answer)
     }
+}
+
+impl Image {
+    fn read(image: &Value) -> Option<Self> {
+        let text = |key: &str| image[key].as_str().map(str::to_owned);
+        Some(Self {
+            id: text("id")?,
+            name: text("name").unwrap_or_default(),
+            status: text("status").unwrap_or_default(),
+            os_distro: text("os_distro").filter(|v| !v.is_empty()),
+            kube_version: text("kube_version").filter(|v| !v.is_empty()),
+            magnum_driver: text("magnum_driver").filter(|v| !v.is_empty()),
+            min_disk: image["min_disk"].as_u64().unwrap_or(0),
+            min_ram: image["min_ram"].as_u64().unwrap_or(0),
+        })
+    }
+}
+
+impl Flavor {
+    fn read(flavor: &Value) -> Option<Self> {
+        Some(Self {
+            id: flavor["id"].as_str()?.to_owned(),
+            name: flavor["name"].as_str()?.to_owned(),
+            disk: flavor["disk"].as_u64().unwrap_or(0),
+            ram: flavor["ram"].as_u64().unwrap_or(0),
+            vcpus: flavor["vcpus"].as_u64().unwrap_or(0),
+        })
+    }
+}
+
+impl Network {
+    fn read(network: &Value) -> Option<Self> {
+        let subnets = network["subnets"].as_array().into_iter().flatten();
+        Some(Self {
+            id: network["id"].as_str()?.to_owned(),
+            name: network["name"].as_str().unwrap_or_default().to_owned(),
+            external: network["router:external"].as_bool().unwrap_or(false),
+            subnets: subnets.filter_map(Value::as_str).map(str::to_owned).collect(),
+        })
+    }
+}
+
+impl Subnet {
+    fn read(subnet: &Value) -> Option<Self> {
+        let text = |key: &str| subnet[key].as_str().map(str::to_owned);
+        Some(Self { id: text("id")?, network_id: text("network_id")?, cidr: text("cidr")? })
+    }
+}
+
+/// A list as every kind of lookup reads it.
+#[cfg(fuzzing)]
+pub(super) fn read(list: &Value) {
+    let _found = (one(list, Image::read), one(list, Flavor::read));
+    let _found = (one(list, Network::read), one(list, Subnet::read));
 }
 
 /// The only one of a list.

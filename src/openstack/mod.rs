@@ -13,6 +13,8 @@ mod heat;
 mod keystone;
 mod lookup;
 mod octavia;
+#[cfg(test)]
+mod oddities;
 mod reach;
 mod registrar;
 mod resize;

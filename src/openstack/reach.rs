@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
-use super::call::encode;
+use super::call::{self, encode};
 use super::error::{CloudError, Service};
 use super::{Actor, Cloud};
 use crate::model::first_contact::Reach;
@@ -93,16 +93,9 @@ impl Cloud {
     /// A list of Neutron's.
     async fn ask(&self, actor: &Actor, kind: &str, query: &str) -> Result<Value, CloudError> {
         let url = self.neutron_url(actor, &format!("{kind}?{query}")).await?;
-        let mut body = self.get(Service::Neutron, url, actor, kind).await?;
-        let list = body[kind].take();
-        match list.is_array() {
-            true => Ok(list),
-            // Nobody is let in by what was not understood.
-            false => Err(CloudError::Unknown {
-                service: Service::Neutron,
-                reason: format!("its answer has no list of {kind}"),
-            }),
-        }
+        let body = self.get(Service::Neutron, url, actor, kind).await?;
+        // Nobody is let in by what was not understood.
+        call::list(Service::Neutron, body, kind)
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hyper::Method;
 use serde_json::{Value, json};
 
-use super::call::{Call, Caller, ServiceSettings, encode};
+use super::call::{self, Call, Caller, ServiceSettings, encode};
 use super::credentials::Credentials;
 use super::error::{CloudError, Service};
 use super::keystone::{Session, log_in};
@@ -117,8 +117,8 @@ impl Registrar {
     ) -> Result<Vec<Value>, CloudError> {
         let query: Vec<String> = query.iter().map(|(k, v)| format!("{k}={}", encode(v))).collect();
         let path = format!("{}?{}", register.path(), query.join("&"));
-        let mut body = self.caller.json(self.call(&path, register.singular())).await?;
-        match body[register.path()].take() {
+        let body = self.caller.json(self.call(&path, register.singular())).await?;
+        match call::list(Service::Keystone, body, register.path())? {
             Value::Array(list) => Ok(list),
             _ => Ok(Vec::new()),
         }

@@ -11,6 +11,7 @@ use super::call::{Call, encode};
 use super::error::{CloudError, Service};
 use super::{Actor, Cloud};
 use crate::base::clock::Timestamp;
+use crate::base::printable;
 
 const NOVA_VERSION: HeaderName = HeaderName::from_static("openstack-api-version");
 /// Since then an event tells what went wrong, to whom Nova's policy lets it:
@@ -84,7 +85,7 @@ fn is_back(server: &Value, flavor: &str) -> bool {
 fn details(action: &Value) -> Option<String> {
     let mut events = action["events"].as_array()?.iter();
     let said = events.find_map(|e| e["details"].as_str().filter(|text| !text.trim().is_empty()))?;
-    Some(said.trim().chars().take(500).collect())
+    Some(printable::line(&said.trim().chars().take(500).collect::<String>()))
 }
 
 #[cfg(test)]
@@ -120,5 +121,7 @@ mod tests {
         let said = json!({"events": [{"details": null}, {"details": "No valid host was found. "}]});
         assert_eq!(details(&said).as_deref(), Some("No valid host was found."));
         assert_eq!(details(&json!({"events": []})), None);
+        let said = json!({"events": [{"details": "No\u{1b}[2J\u{202e}\nhost."}]});
+        assert_eq!(details(&said).as_deref(), Some("No[2J host."));
     }
 }

@@ -49,6 +49,12 @@ fn judge(path: &str, facts: &Facts) -> Judgement {
         let left = count(facts.files_left, "more file");
         return Judgement::fail(format!("{path} has room for {left}"), cure);
     }
+    if facts.mode & 0o022 != 0 {
+        return Judgement::warn(
+            format!("others may write to {path} (mode {:o})", facts.mode),
+            format!("chmod 700 {path}"),
+        );
+    }
     if facts.mode & 0o077 != 0 {
         return Judgement::warn(
             format!("{path} can be read by others (mode {:o})", facts.mode),
@@ -76,5 +82,8 @@ mod tests {
         assert_eq!(of(5000, 3, 0o700).sentence, "/s has room for 3 more files");
         assert_eq!(of(5000, 3, 0o700).verdict, Verdict::Fail);
         assert_eq!(of(5000, 1000, 0o755).cure.as_deref(), Some("chmod 700 /s"));
+        let open = of(5000, 1000, 0o777);
+        assert_eq!(open.sentence, "others may write to /s (mode 777)");
+        assert_eq!((open.verdict, open.cure.as_deref()), (Verdict::Warn, Some("chmod 700 /s")));
     }
 }

@@ -7,6 +7,7 @@
 pub mod backup;
 mod change;
 mod damage;
+pub mod directory;
 pub mod dump;
 mod earlier;
 mod file;

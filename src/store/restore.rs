@@ -8,6 +8,7 @@ use redb::Database;
 use redb::backends::FileBackend;
 
 use super::backup::{Backup, BackupError, verified};
+use super::directory as place;
 use super::dump::{Import, ImportError};
 use super::mark;
 use super::verify::Report;
@@ -66,7 +67,7 @@ pub fn restore(
     if let Source::Backup(backup) = &source {
         backup.check_seal(sealer)?;
     }
-    std::fs::create_dir_all(directory).map_err(io(directory))?;
+    place::make(directory).map_err(io(directory))?;
     let owner = std::fs::metadata(directory).map_err(io(directory))?;
     let state = directory.join(STATE);
     // Held until the new state is in place: no magnumd starts meanwhile.

@@ -7,12 +7,13 @@ use clap::Args;
 use magnumd::base::clock::Clock;
 use magnumd::daemon::SEALING_KEY;
 use magnumd::store::backup::Backup;
+use magnumd::store::directory;
 use magnumd::store::dump::Import as Export;
 use magnumd::store::restore::{Restored, Source, restore};
 use serde_json::json;
 
-use super::Output;
 use super::state::{self, Failure, Place};
+use super::{Output, complain};
 
 #[derive(Debug, Args)]
 pub struct Restore {
@@ -71,6 +72,9 @@ impl From {
         let restored = restore(source, &sealer, &directory, self.force, now)
             .map_err(|e| Failure::Other(format!("{e} (sealing key: {})", key.display())))?;
         self.report(&restored, &key);
+        if let Some(told) = directory::exposure(&directory) {
+            complain(&told);
+        }
         Ok(ExitCode::SUCCESS)
     }
 

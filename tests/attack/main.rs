@@ -6,6 +6,7 @@
 //! | 1 | records that nobody can read | [`records`] |
 //! | 2, 3 | a reader, and what user data give away | `tests/lab/first_contact.rs` |
 //! | 4 | clients that hold a listener | [`listeners`] |
+//! | 4 | clients that leave no place for others | [`places`] |
 //! | 4, 5 | answers that nobody takes | [`answers`] |
 //! | 5 | lists before other requests | [`lists`] |
 //! | 6 | connections to where magnumd should not connect | [`addresses`] |
@@ -14,8 +15,8 @@
 //! | 9 | discovery, and secrets on the machine | [`discovery`] |
 //! | 10 | parsers | `tests/fuzz`, and by coverage `tests/libfuzzer` |
 //!
-//! Sizes are small by default; `MAGNUMD_ATTACK_CONNECTIONS`, `MAGNUMD_ATTACK_TEMPLATES` and
-//! `MAGNUMD_ATTACK_CREATIONS` make them those of the targets. Figures are printed (`--nocapture`),
+//! Sizes are small by default; `MAGNUMD_ATTACK_CONNECTIONS`, `MAGNUMD_ATTACK_PLACES`,
+//! `MAGNUMD_ATTACK_TEMPLATES` and `MAGNUMD_ATTACK_CREATIONS` make them those of the targets. Figures are printed (`--nocapture`),
 //! and are worth something from a release build only. What must hold at any speed is asserted.
 
 #![cfg(feature = "lab")]
@@ -32,6 +33,7 @@ mod fairness;
 mod harness;
 mod listeners;
 mod lists;
+mod places;
 #[path = "../daemon/process.rs"]
 #[allow(dead_code, reason = "the tests of the process use more of it")]
 mod process;

@@ -21,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::pace::{Crowd, Pace, Wire};
+use super::pace::{Pace, Wire};
 use super::room::{self, Rooms};
 use super::server::{BodyError, DoorFigures, Limits, Origin, Request, Service, Unread};
 use super::sources::{Held, Reserved};
@@ -109,7 +109,7 @@ pub(super) struct Connection<S> {
     pub closing: Closing,
     pub held: Arc<Held>,
     pub rooms: Rooms,
-    pub crowd: Arc<Crowd>,
+    pub pace: Arc<Pace>,
     pub name: &'static str,
     pub figures: DoorFigures,
 }
@@ -130,7 +130,7 @@ impl<S: Service> Connection<S> {
             () = too_late => return,
         };
         // What follows is in the heap: a connection that has said nothing yet costs little.
-        let pace = Pace::new(Arc::clone(&self.crowd));
+        let pace = Arc::clone(&self.pace);
         match self.tls.take() {
             None => {
                 let wire = Wire::new(stream, Arc::clone(&pace));
@@ -175,7 +175,7 @@ impl<S: Service> Connection<S> {
         let asking = Arc::clone(&asked);
         let (paced, counted) = (Arc::clone(&pace), figures.clone());
         let answer = service_fn(move |request: Unread| {
-            let answering = paced.asked();
+            let mut answering = paced.asked();
             let reserved = Reserved::none(Arc::clone(&held));
             let since = if used.is_cancelled() { Instant::now() } else { accepted };
             used.cancel();
@@ -188,10 +188,14 @@ impl<S: Service> Connection<S> {
                 let (method, origin) = (word(request.method()), Origin { peer, since });
                 let mut began = Instant::now();
                 let (route, answered) = match service.streams(&request) {
-                    Some(route) => (route, Some((service.stream(request, origin).await, None))),
+                    Some(route) => {
+                        answering.is_read();
+                        (route, Some((service.stream(request, origin).await, None)))
+                    }
                     None => {
                         let mut reserved = reserved;
                         let mut request = read(request, &limits, origin, &mut reserved).await;
+                        answering.is_read();
                         request.certificate = certificate;
                         began = Instant::now();
                         let (route, patience) = (service.route(&request), limits.write_time / 3);

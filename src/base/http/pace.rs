@@ -74,12 +74,26 @@ pub(super) struct Pace {
     state: Mutex<State>,
     waits: Notify,
     rests: Notify,
+    gives_way: Notify,
+}
+
+/// What a connection is there for, as things are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    /// No whole request has come that is not answered: it is silent, or still speaks.
+    None,
+    /// All its answers wait for the client, who has taken nothing of them for a while.
+    Untaken,
+    /// A request is being handled, or its answer taken.
+    Work,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Requests that are being handled or answered.
+    /// Requests that are being read, handled or answered.
     busy: usize,
+    /// Of these, those that have been read.
+    whole: usize,
     /// Answers of which parts wait for the client.
     waiting: HashMap<u64, Wait>,
     /// Answers that take room.
@@ -104,7 +118,8 @@ struct Large {
 impl Pace {
     pub fn new(crowd: Arc<Crowd>) -> Arc<Self> {
         let state = Mutex::default();
-        Arc::new(Self { crowd, state, waits: Notify::new(), rests: Notify::new() })
+        let [waits, rests, gives_way] = [(); 3].map(|()| Notify::new());
+        Arc::new(Self { crowd, state, waits, rests, gives_way })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -116,7 +131,34 @@ impl Pace {
         let mut state = self.state();
         state.busy += 1;
         state.last += 1;
-        Answering { pace: Arc::clone(self), number: state.last, is_answered: false }
+        let (pace, number) = (Arc::clone(self), state.last);
+        Answering { pace, number, is_whole: false, is_answered: false }
+    }
+
+    pub fn in_use(&self) -> Use {
+        let (state, now) = (self.state(), Instant::now());
+        let mut waits = state.waiting.values();
+        match state.whole {
+            0 => Use::None,
+            all if state.waiting.len() >= all && waits.all(|w| now - w.since >= LEAST) => {
+                Use::Untaken
+            }
+            _ => Use::Work,
+        }
+    }
+
+    /// Has the connection end: another is to have its place.
+    pub fn give_way(&self) {
+        // What nobody takes is dropped; who is silent may still be told.
+        if self.in_use() != Use::None {
+            self.cut();
+        }
+        self.gives_way.notify_one();
+    }
+
+    /// Ends when the connection's place is another's.
+    pub async fn has_to_go(&self) {
+        self.gives_way.notified().await;
     }
 
     /// Ends when the client has taken nothing of an answer for too long, takes a large one too
@@ -199,10 +241,18 @@ impl Pace {
 pub(super) struct Answering {
     pace: Arc<Pace>,
     number: u64,
+    is_whole: bool,
     is_answered: bool,
 }
 
 impl Answering {
+    /// All that is to be read of the request has been.
+    pub fn is_read(&mut self) {
+        if !std::mem::replace(&mut self.is_whole, true) {
+            self.pace.state().whole += 1;
+        }
+    }
+
     /// The answer's body, in parts whose way is followed; with its size where it takes room.
     pub fn answer(mut self, body: Body, large: Option<usize>) -> Paced {
         self.is_answered = true;
@@ -222,6 +272,7 @@ impl Drop for Answering {
     fn drop(&mut self) {
         let mut state = self.pace.state();
         state.busy -= 1;
+        state.whole -= usize::from(self.is_whole);
         state.large.remove(&self.number);
         if state.busy == 0 {
             self.pace.rests.notify_one();

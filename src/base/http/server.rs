@@ -18,9 +18,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::connection::{Closing, Connection, Protocols};
-use super::pace::Crowd;
+use super::pace::{Crowd, Pace};
 use super::room::{Room, Rooms};
-use super::sources::Sources;
+use super::sources::{Displaced, Sources};
 use crate::base::metrics::{
     Counter, Durations, EncodeLabelSet, Family, Figures, Gauge, Registry, Unit, durations,
 };
@@ -138,7 +138,8 @@ pub struct Origin {
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub connections: usize,
-    /// Of these, from one IPv4 address or one IPv6 /64; whoever comes with more is hung up on.
+    /// Of these, from one IPv4 address or one IPv6 /64; whoever comes with more is hung up on. Where
+    /// all are taken, whoever comes from elsewhere has the place of one of those who hold most.
     /// Where it is `usize::MAX`, one source may have all of the bytes below too.
     pub per_source: usize,
     /// Requests at once on one HTTP/2 connection.
@@ -299,6 +300,8 @@ impl DoorFigures {
 const BACKLOG: u32 = 4096;
 /// How long connections in use have to learn that they end.
 const LEAVING: Duration = Duration::from_millis(100);
+/// How often it is looked whether somebody can go for one who waits for a place.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Has the kernel drop what comes to a listening socket; clients try again, and are refused
 /// once it is closed. Connections that wait to be accepted are not touched.
@@ -343,7 +346,7 @@ impl Door {
         self.name = name;
         self.figures = figures.clone();
         // Shown as 0 from the start: a counter that appears late hides its first steps.
-        for reason in ["source", "untaken", "slow", "called-off", "stays"] {
+        for reason in ["source", "displaced", "crowded", "untaken", "slow", "called-off", "stays"] {
             drop(self.figures.cut.get_or_create(&Cut { door: name, reason }));
         }
         drop(self.figures.refused.get_or_create(&At { door: name }));
@@ -363,11 +366,8 @@ impl Door {
         let sources = Sources::new(self.limits.of_a_source(self.limits.answers_bytes));
         let crowd = Crowd::new(self.limits.write_time, self.limits.connections, Arc::clone(&room));
         let open = |stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit| {
-            let Some(held) = sources.enter(peer.ip(), self.limits.per_source) else {
-                debug!(%peer, "too many connections from one address");
-                self.figures.cut(self.name, "source");
-                return;
-            };
+            let pace = Pace::new(Arc::clone(&crowd));
+            let held = sources.enter(peer.ip(), &pace);
             if let Err(error) = stream.set_nodelay(true) {
                 debug!(%error, "TCP_NODELAY refused");
             }
@@ -381,27 +381,54 @@ impl Door {
                 closing: closing.clone(),
                 rooms: Rooms::new(&self.limits, Arc::clone(&held.room), Arc::clone(&room)),
                 held,
-                crowd: Arc::clone(&crowd),
+                pace: Arc::clone(&pace),
                 name: self.name,
                 figures: self.figures.clone(),
             };
             let (open, cut) = (self.figures.connections(self.name), closing.cut.clone());
+            let (figures, name) = (self.figures.clone(), self.name);
             // In the heap: what is waited for as an argument has two places in its task.
             let runs = Box::pin(connection.run(stream));
             tokio::spawn(async move {
                 open.inc();
-                cut.run_until_cancelled(runs).await;
+                tokio::select! {
+                    _ = cut.run_until_cancelled(runs) => {}
+                    () = pace.has_to_go() => {
+                        debug!(%peer, "another has the place of this connection");
+                        figures.cut(name, "displaced");
+                    }
+                }
                 open.dec();
                 drop(place);
             });
         };
+        // A place for one who has come, in place of somebody else's if there is no other.
+        let place_for = async |peer: SocketAddr| {
+            let is_alone = self.limits.per_source == usize::MAX;
+            let (most, all) = (self.limits.per_source, self.limits.connections);
+            if sources.is_full(peer.ip(), most) {
+                return Err("source");
+            }
+            loop {
+                if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
+                    return Ok(place);
+                }
+                match sources.displace(peer.ip(), all) {
+                    Displaced::Itself if !is_alone => return Err("crowded"),
+                    // Behind a proxy all clients are one source, of which nobody is turned away.
+                    Displaced::Itself | Displaced::Nobody | Displaced::Other => {}
+                }
+                // Whoever was told to go is gone in a moment.
+                let place = Arc::clone(&places).acquire_owned();
+                if let Ok(place) = tokio::time::timeout(LOOK, place).await {
+                    return Ok(place.expect("never closed"));
+                }
+            }
+        };
+        let mut waits = None;
         loop {
-            // A place is taken before accepting: further clients wait in the
-            // kernel's queue instead of costing memory here.
-            let place = tokio::select! {
-                place = Arc::clone(&places).acquire_owned() => place.expect("never closed"),
-                () = stop.cancelled() => break,
-            };
+            // No more than one is accepted beyond the places: where nobody can go for it, further
+            // clients wait in the kernel's queue instead of costing memory here.
             let (stream, peer) = tokio::select! {
                 accepted = self.listener.accept() => match accepted {
                     Ok(accepted) => accepted,
@@ -414,7 +441,20 @@ impl Door {
                 },
                 () = stop.cancelled() => break,
             };
-            open(stream, peer, place);
+            let place = tokio::select! {
+                place = place_for(peer) => place,
+                () = stop.cancelled() => {
+                    waits = Some((stream, peer));
+                    break;
+                }
+            };
+            match place {
+                Ok(place) => open(stream, peer, place),
+                Err(reason) => {
+                    debug!(%peer, reason, "hung up on at once");
+                    self.figures.cut(self.name, reason);
+                }
+            }
         }
         // Whoever waits in the kernel's queue believes to be connected, and may have asked
         // already: closing the socket now would break off those requests. So nobody new comes
@@ -423,6 +463,10 @@ impl Door {
             debug!(%error, "new connections cannot be held off before closing");
         }
         while let Ok(place) = Arc::clone(&places).try_acquire_owned() {
+            if let Some((stream, peer)) = waits.take() {
+                open(stream, peer, place);
+                continue;
+            }
             match tokio::time::timeout(Duration::ZERO, self.listener.accept()).await {
                 Ok(Ok((stream, peer))) => open(stream, peer, place),
                 Ok(Err(_)) | Err(_) => break,

@@ -249,6 +249,70 @@ async fn one_address_gets_a_part_of_the_places() {
     drop(held);
 }
 
+/// Connects from an address, and says something.
+async fn connect_from(opened: &Opened, from: u8, words: &[u8]) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.bind(([127, 0, 0, from], 0).into()).unwrap();
+    let mut stream = socket.connect(opened.address).await.unwrap();
+    stream.write_all(words).await.unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn a_few_addresses_cannot_keep_others_out() {
+    let patient = Limits {
+        connections: 12,
+        per_source: 4,
+        header_time: 3 * PATIENCE,
+        body_time: 3 * PATIENCE,
+        idle_time: 3 * PATIENCE,
+        write_time: 3 * PATIENCE,
+        ..limits()
+    };
+    let opened = Opened::new(patient).await;
+    let mut no_window = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    no_window.extend([0, 0, 6, SETTINGS, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0]);
+    no_window.extend(get(1, "/big"));
+    let begun = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nx";
+    let mut held = Vec::new();
+    for (from, words) in [(2, &b""[..]), (3, &begun[..]), (4, &no_window[..])] {
+        for _ in 0..4 {
+            held.push(connect_from(&opened, from, words).await);
+        }
+    }
+    let full = "http_connections{door=\"tried\"} 12";
+    let began = Instant::now();
+    while !opened.shows(full) {
+        assert!(began.elapsed() < PATIENCE, "{:?}", opened.registry);
+        sleep(Duration::from_millis(10)).await;
+    }
+    // Whoever has come with few is let in, and keeps the place while others come.
+    let mut kept = connect_from(&opened, 1, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let mut status = [0; 12];
+    timeout(PATIENCE, kept.read_exact(&mut status)).await.expect("a place").unwrap();
+    assert_eq!(&status, b"HTTP/1.1 200");
+    for from in [5, 6, 7, 1] {
+        let answer = timeout(PATIENCE, asks(&opened, from, "GET /")).await.expect("a place");
+        assert!(answer.starts_with("http/1.1 200"), "{answer}");
+    }
+    // The attackers lose by it what they come with again.
+    for from in [2, 3, 4] {
+        for _ in 0..4 {
+            held.push(connect_from(&opened, from, b"").await);
+        }
+    }
+    sleep(Duration::from_millis(200)).await;
+    kept.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut rest = [0; 512];
+    assert!(kept.read(&mut rest).await.is_ok_and(|read| read > 0), "it has still its place");
+    let answer = timeout(PATIENCE, asks(&opened, 8, "GET /")).await.expect("a place");
+    assert!(answer.starts_with("http/1.1 200"), "{answer}");
+    let none = "http_connections_cut_total{door=\"tried\",reason=\"displaced\"} 0";
+    assert!(!opened.shows(none), "{:?}", opened.registry);
+    drop(held);
+}
+
 #[tokio::test]
 async fn large_bodies_find_room_or_are_told_to_come_again() {
     let sizes = Limits { per_source: 9, bodies_bytes: 300 << 10, ..limits() };
