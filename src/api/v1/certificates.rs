@@ -93,7 +93,6 @@ pub async fn rotate(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
             "Rotating the CA certificate on a non-TLS cluster is not supported.",
         ));
     }
-    cx.confirm_token_if_answered().await?;
     cx.api.conductor.rotate_ca(&cx.tenant(), &cluster).await?;
     Reply::accepted(cluster.id)
 }
