@@ -477,7 +477,7 @@ impl Record for Duty {
 
 impl Record for Rollout {
     const TABLE: &'static str = table::ROLLOUT;
-    const VERSION: u8 = 3;
+    const VERSION: u8 = 4;
 
     fn of_earlier(version: u8, body: &[u8]) -> Result<Self, String> {
         super::former_shapes::rollout(version, body)

@@ -38,6 +38,11 @@ async fn what_a_template_names_must_exist() {
         ("coe", "nope", 400, "nope"),
         ("network_driver", "nope", 400, "nope"),
         ("driver", "nope", 400, "Cluster driver (nope) not supported"),
+        ("driver", "k8s_fedora_coreos_v1", 400, "does not boot images with os_distro ubuntu"),
+        ("cluster_distro", "windows", 400, "It is the os_distro of image ubuntu, ubuntu"),
+        ("registry_enabled", "true", 400, "registry_enabled is not possible"),
+        ("tls_disabled", "true", 400, "tls_disabled is not possible"),
+        ("http_proxy", "nonsense", 400, "http_proxy nonsense of the cluster template"),
     ];
     for (field, value, status, words) in cases {
         let mut asked = template();
