@@ -25,6 +25,8 @@ use crate::store::{Scope, StoreError, Stored, View};
 pub struct Caller {
     pub requester: Arc<Requester>,
     pub token: Secret<String>,
+    /// Whether Keystone was asked for this request, and answered.
+    pub is_confirmed: bool,
 }
 
 /// All that a handler needs.
@@ -75,15 +77,14 @@ impl<'a> Context<'a> {
         &self.caller.requester
     }
 
-    /// Refuses a token that Keystone has taken back since we heard of it last. For what lives on
-    /// by the caller's token after the answer: it would fail later, where nobody logs in anew.
+    /// Keystone is asked about the caller of everything that writes before that is looked at, and
+    /// while it gives no answer, its last one counts. Not so for what lives on by the caller's token
+    /// after the answer: it would fail later, where nobody logs in anew.
     pub async fn confirm_token(&self) -> Outcome<()> {
-        Ok(self.api.tokens.confirm(&self.caller.token).await?)
-    }
-
-    /// The same for what is done at once: while Keystone gives no answer, its last one counts.
-    pub async fn confirm_token_if_answered(&self) -> Outcome<()> {
-        Ok(self.api.tokens.confirm_if_answered(&self.caller.token).await?)
+        match self.caller.is_confirmed {
+            true => Ok(()),
+            false => Ok(self.api.tokens.confirm(&self.caller.token).await?),
+        }
     }
 
     /// The caller's project; rules for projects have refused callers without one.

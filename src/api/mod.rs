@@ -42,7 +42,7 @@ use crate::base::party::Party;
 use crate::base::pool::Pool;
 use crate::base::secret::Secret;
 use crate::conductor::Conductor;
-use crate::openstack::token::{TokenError, Tokens};
+use crate::openstack::token::{TokenError, Tokens, Validated};
 use crate::pki::csr;
 use crate::pki::desk::Desk;
 use crate::store::Store;
@@ -150,7 +150,10 @@ impl Api {
         let caller = match route::resource(&request.path) {
             Some(resource) if resource.is_public() => None,
             // Whoever has no token is not told what exists and what does not.
-            _ => Some(self.authenticate(request).await),
+            resource => {
+                let writes = resource.is_some_and(|resource| resource.writes(&request.method));
+                Some(self.authenticate(request, writes).await)
+            }
         };
         self.answer_as(request, caller, request_id).await
     }
@@ -220,13 +223,20 @@ impl Api {
         self.settings.trustee_domain_id.get().map(String::as_str)
     }
 
-    /// Who asks: only the token tells, never a header that names a user.
-    async fn authenticate(&self, request: &Request) -> Outcome<Caller> {
+    /// Who asks: only the token tells, never a header that names a user. What is read may be shown
+    /// by what Keystone said last; for what writes, it is asked once more.
+    async fn authenticate(&self, request: &Request, writes: bool) -> Outcome<Caller> {
         let token = request.header("x-auth-token").filter(|token| !token.is_empty());
         let token = token.ok_or_else(ApiError::unauthenticated)?;
         let token = Secret::new(token.to_owned());
-        let requester = self.tokens.validate_from(&token, request.peer.ip()).await?;
-        Ok(Caller { requester, token })
+        let source = request.peer.ip();
+        if !writes {
+            let requester = self.tokens.validate_from(&token, source).await?;
+            return Ok(Caller { requester, token, is_confirmed: false });
+        }
+        let validated = Box::pin(self.tokens.validate_anew_from(&token, source)).await?;
+        let Validated { owner: requester, is_confirmed } = validated;
+        Ok(Caller { requester, token, is_confirmed })
     }
 
     /// Everything after authentication; `caller` is absent where none is needed.

@@ -154,6 +154,13 @@ impl Resource {
         }
     }
 
+    /// Whether a request with this method changes something, or gives what outlives its answer,
+    /// such as a certificate. Nova's questions only read, and come with every server.
+    pub fn writes(&self, method: &Method) -> bool {
+        let reads = matches!(*method, Method::GET | Method::HEAD);
+        !reads && self.takes(method) && !matches!(self, Self::VendorData)
+    }
+
     pub fn takes(&self, method: &Method) -> bool {
         self.allow().split(", ").any(|allowed| allowed == method.as_str())
     }
@@ -213,6 +220,18 @@ mod tests {
         assert!(templates.takes(&Method::POST) && !templates.takes(&Method::PUT));
         assert!(!templates.takes(&Method::HEAD) && !templates.takes(&Method::OPTIONS));
         assert!(!resource("/v1/certificates").unwrap().takes(&Method::GET));
+    }
+
+    #[test]
+    fn whatever_is_not_a_question_writes() {
+        let writes = |method: Method, path: &str| resource(path).unwrap().writes(&method);
+        for path in ["/v1/clusters", "/v1/certificates", "/v1/quotas", "/v1/federations"] {
+            assert!(writes(Method::POST, path) && !writes(Method::GET, path), "{path}");
+        }
+        assert!(writes(Method::PATCH, "/v1/clusters/k1/nodegroups/g"));
+        assert!(writes(Method::DELETE, "/v1/clustertemplates/t"));
+        assert!(!writes(Method::POST, "/vendordata"));
+        assert!(!writes(Method::PUT, "/v1/clusters"), "which nobody takes");
     }
 
     proptest! {

@@ -2,7 +2,7 @@
 
 use super::moment::Moment;
 use super::{Conductor, Refusal};
-use crate::driver::Driver;
+use crate::driver::{ClusterPlan, Driver};
 use crate::model::labels::{Labels, UnknownLabels};
 use crate::model::nodegroup::NodeGroup;
 use crate::openstack::Flavor;
@@ -80,8 +80,9 @@ impl Limits {
 pub fn whole(text: &str, label: &str) -> Result<u32, Refusal> {
     text.trim().parse().map_err(|_| {
         Refusal::Invalid(format!(
-            "Invalid input for label {label}. Value: '{text}'. It must be a whole number, 0 or \
-             more."
+            "Invalid input for label {label}. Value: '{text}'. It must be a whole number from 0 to \
+             {}.",
+            u32::MAX
         ))
     })
 }
@@ -134,6 +135,16 @@ pub fn check_unknown(
     Ok(driver.warnings(labels, labels))
 }
 
+/// What whoever made this cluster should know of what they gave.
+fn told(driver: &Driver, plan: &ClusterPlan) -> Vec<String> {
+    let labels = &plan.cluster.labels;
+    driver.warnings(labels, labels).into_iter().chain(driver.idle(plan)).collect()
+}
+
+fn in_one(sentences: Vec<String>) -> Option<String> {
+    (!sentences.is_empty()).then(|| sentences.join(" "))
+}
+
 /// A status reason with the warnings below it.
 fn joined(sentence: Option<String>, warnings: Option<String>) -> Option<String> {
     match (sentence, warnings) {
@@ -155,8 +166,8 @@ impl Conductor {
     }
 
     /// What is shown of a cluster to be.
-    pub(super) fn first_reason(&self, driver: &Driver, labels: &Labels) -> Option<String> {
-        joined(None, driver.warnings(labels, labels))
+    pub(super) fn first_reason(&self, driver: &Driver, plan: &ClusterPlan) -> Option<String> {
+        joined(None, in_one(told(driver, plan)))
     }
 
     /// A sentence about a cluster with what is to be known of its labels: what the conductor says
@@ -169,11 +180,15 @@ impl Conductor {
     pub(super) fn reason(&self, moment: &Moment, sentence: Option<String>) -> Option<String> {
         // Where even the driver is lost something worse is said.
         let labels = &moment.cluster.labels;
-        let warnings = self.driver(moment).ok().and_then(|d| d.warnings(labels, labels));
+        let plan = moment.plan(&self.inner.settings, &self.inner.enrolment);
+        let warnings = match (self.driver(moment), plan) {
+            (Ok(driver), Some(plan)) => told(&driver, &plan),
+            (Ok(driver), None) => driver.warnings(labels, labels).into_iter().collect(),
+            (Err(_), _) => Vec::new(),
+        };
         // What an upgrade does not bring is told until it is over, and with its last word.
         let undone = moment.rollouts.iter().flat_map(|rollout| rollout.undone.iter().cloned());
-        let all: Vec<String> = warnings.into_iter().chain(undone).collect();
-        joined(sentence, (!all.is_empty()).then(|| all.join(" ")))
+        joined(sentence, in_one(warnings.into_iter().chain(undone).collect()))
     }
 
     /// The same for a node group, about the labels of its own.
@@ -234,6 +249,7 @@ mod tests {
         for (pairs, said) in [
             (&[(LEAST, "one")][..], "label min_node_count. Value: 'one'. It must be a whole"),
             (&[(MOST, "-1")], "label max_node_count. Value: '-1'. It must be a whole"),
+            (&[(MOST, "99999999999999")], "It must be a whole number from 0 to 4294967295."),
             (
                 &[(LEAST, "4")],
                 "label min_node_count. Value: '4'. It must be at most node_count, 3.",
@@ -292,6 +308,12 @@ mod tests {
         );
         let known = labels(&[("kube_tag", "v1.31.4"), ("fixed_network_cidr", "10.0.0.0/24")]);
         assert_eq!(check_unknown(&driver, &known, UnknownLabels::Refuse).unwrap(), None);
+        for (typed, meant) in
+            [("Kube_Tag", "kube_tag"), ("Api_Server_Cert_Sans", "api_server_cert_sans")]
+        {
+            let said = driver.warnings(&labels(&[(typed, "x")]), &Labels::default()).unwrap();
+            assert!(said.contains(&format!("{typed} (did you mean {meant}?)")), "{said}");
+        }
         let many: Labels = (0..12).map(|i| (format!("x{i:02}"), "1")).collect();
         let said = driver.warnings(&many, &many).unwrap();
         assert!(said.contains("x00, x01") && said.contains("x09, 2 more: they have"), "{said}");

@@ -77,6 +77,7 @@ pub(super) fn rollout(
         resizing: earlier.map(|r| r.resizing.clone()).unwrap_or_default(),
         former,
         undone: Vec::new(),
+        failure: None,
     }
 }
 
@@ -155,7 +156,9 @@ pub(super) fn left_behind(rollout: &Rollout, now: Option<&Make>) -> String {
     let what = changes.unwrap_or_else(|| format!("image {}", rollout.image_id));
     let behind = rollout.behind();
     let nodes = if behind == 1 { "node" } else { "nodes" };
-    format!("The upgrade ({what}) has not reached {behind} {nodes}. Ask for it again.")
+    let why = rollout.failure.as_deref().map(|why| why.trim().trim_end_matches('.'));
+    let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+    format!("The upgrade ({what}) has not reached {behind} {nodes}{why}. Ask for it again.")
 }
 
 /// The label that says which Kubernetes runs. An upgrade is asked for because of it, so it is the
@@ -357,6 +360,7 @@ mod tests {
             resizing: BTreeMap::new(),
             former: former.cloned(),
             undone: Vec::new(),
+            failure: None,
         };
         let known = rollout(Some(&before));
         let large = a_make("i1", "v1.30.4", [("1", "m1.small"), ("2", "m1.large")]);
@@ -388,7 +392,15 @@ mod tests {
             "The upgrade (flavor of workers m1.small to m1.large) has not reached 1 node. Ask for \
              it again."
         );
-        assert!(left_behind(&rollout(None), None).starts_with("The upgrade (image i2) has not"));
+        let stopped = Rollout {
+            failure: Some("Node m-1 failed in duty drain: no room.".to_owned()),
+            ..rollout(None)
+        };
+        assert_eq!(
+            left_behind(&stopped, None),
+            "The upgrade (image i2) has not reached 1 node: Node m-1 failed in duty drain: no room. \
+             Ask for it again."
+        );
     }
 
     #[test]

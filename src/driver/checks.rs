@@ -1,6 +1,10 @@
 //! What no driver needs to say itself: images, counts and fields that it does not provide for,
 //! and what is too much for Heat.
 
+use std::net::IpAddr;
+
+use hyper::Uri;
+
 use super::context::network_driver;
 use super::manifest::{ImageProperty, Manifest};
 use super::plan::ClusterPlan;
@@ -18,6 +22,7 @@ pub fn unsuitable<T>(sentence: impl Into<String>) -> Result<T, DriverError> {
 
 /// Everything that can be said before labels are read.
 pub fn suits(plan: &ClusterPlan, manifest: &Manifest) -> Result<(), DriverError> {
+    distro(plan, manifest)?;
     image(plan, manifest)?;
     masters(plan, manifest)?;
     drivers(plan, manifest)?;
@@ -43,7 +48,57 @@ pub fn plain_text(template: &ClusterTemplate) -> Result<(), DriverError> {
     Ok(())
 }
 
-fn image(plan: &ClusterPlan, manifest: &Manifest) -> Result<(), DriverError> {
+/// Values that tools on the nodes would take in silence and could not use.
+pub fn proxies(template: &ClusterTemplate) -> Result<(), DriverError> {
+    for (field, value) in
+        [("http_proxy", &template.http_proxy), ("https_proxy", &template.https_proxy)]
+    {
+        let given = value.as_deref().filter(|value| !value.is_empty());
+        if let Some(value) = given.filter(|value| !is_proxy(value)) {
+            return unsuitable(format!(
+                "{field} {value} of the cluster template is not possible. Give the URL of a proxy, \
+                 such as http://proxy.example.org:3128."
+            ));
+        }
+    }
+    let mut exempt = template.no_proxy.iter().flat_map(|all| all.split(',')).map(str::trim);
+    match exempt.find(|entry| !entry.is_empty() && !is_exempt(entry)) {
+        Some(entry) => unsuitable(format!(
+            "no_proxy of the cluster template has an entry '{entry}', which is no host and no \
+             network. Give a comma list such as .example.org,192.0.2.7,10.0.0.0/8."
+        )),
+        None => Ok(()),
+    }
+}
+
+fn is_proxy(text: &str) -> bool {
+    let Ok(url) = text.parse::<Uri>() else { return false };
+    let is_web = url
+        .scheme_str()
+        .is_some_and(|scheme| ["http", "https"].iter().any(|web| scheme.eq_ignore_ascii_case(web)));
+    let Some(authority) = url.authority().filter(|_| is_web) else { return false };
+    let (_, place) = authority.as_str().rsplit_once('@').unwrap_or(("", authority.as_str()));
+    let host = authority.host();
+    let is_port =
+        |rest: &str| rest.strip_prefix(':').is_some_and(|p| p.parse::<u16>().is_ok_and(|p| p > 0));
+    !host.is_empty()
+        && place.strip_prefix(host).is_some_and(|rest| rest.is_empty() || is_port(rest))
+        && matches!(url.path_and_query().map(|p| p.as_str()), None | Some("" | "/"))
+}
+
+/// Hosts, domains and networks as curl, Go and Python read them, perhaps with a port.
+fn is_exempt(entry: &str) -> bool {
+    match entry.split_once('/') {
+        Some((address, prefix)) => address.parse::<IpAddr>().is_ok_and(|address| {
+            let most = if address.is_ipv4() { 32 } else { 128 };
+            prefix.parse::<u8>().is_ok_and(|prefix| prefix <= most)
+        }),
+        None => entry.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-*:[]".contains(&b)),
+    }
+}
+
+/// Whether the driver boots what the template's image is.
+pub fn distro(plan: &ClusterPlan, manifest: &Manifest) -> Result<(), DriverError> {
     let distro = plan.facts.os_distro.as_str();
     let distros = manifest.distros();
     if !distros.contains(&distro) {
@@ -53,6 +108,10 @@ fn image(plan: &ClusterPlan, manifest: &Manifest) -> Result<(), DriverError> {
             distros.join(", ")
         ));
     }
+    Ok(())
+}
+
+fn image(plan: &ClusterPlan, manifest: &Manifest) -> Result<(), DriverError> {
     let wanted = manifest.requires.image_properties.contains(&ImageProperty::KubeVersion);
     if wanted && plan.facts.kube_version.is_none() {
         return unsuitable(format!(

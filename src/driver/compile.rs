@@ -10,10 +10,13 @@ use super::label::{Default as LabelDefault, Label};
 use super::manifest::{FILE, FileEntry, Manifest, Rule, line_of_span};
 use super::names::{Known, Names, inherited};
 use super::templates::Templates;
+use super::upgrade::fields_of_drivers;
 use crate::model::duty::DutyKind;
 
 pub const DISCOVERY: &str = "bootstrap.discovery";
 pub const API_NAMES: &str = "certificates.api_names";
+/// The list of what has no effect.
+pub const IDLE: &str = "idle";
 pub const INLINE: &str = "bootstrap.inline";
 pub const SIGNALS: &str = "bootstrap.signals";
 pub const DEADLINE_BOOT: &str = "bootstrap.deadlines.boot";
@@ -161,6 +164,9 @@ fn expressions(manifest: &Manifest, labels: &[Label]) -> Vec<Placed> {
             whole(say(list, i), &Expression { text, form: Form::Template, line });
         }
     }
+    for (i, idle) in manifest.idle.iter().enumerate() {
+        whole(rule(IDLE, i), &idle.when);
+    }
     for (name, expression) in &manifest.stack.parameters {
         whole(parameter(name), expression);
     }
@@ -219,9 +225,18 @@ fn spoken_of(manifest: &Manifest, directory: &Directory) -> Result<(), DriverErr
             _ => {}
         }
     }
+    let is_label = |name: &str| manifest.labels.0.iter().any(|(n, _)| n == name);
+    let is_field = |name: &str| fields_of_drivers().any(|field| field == name);
+    let mut idle = manifest.idle.iter().flat_map(|idle| &idle.of);
+    if let Some(unknown) = idle.find(|name| !is_label(&name.value) && !is_field(&name.value)) {
+        let reason = format!(
+            "idle: of: {} is neither a declared label nor a field of templates",
+            unknown.value
+        );
+        return Err(manifest.fault(line_of_span(unknown), reason));
+    }
     let kept = &manifest.upgrade.keep;
-    let is_known =
-        |name: &str| name == "network_driver" || manifest.labels.0.iter().any(|(n, _)| n == name);
+    let is_known = |name: &str| name == "network_driver" || is_label(name);
     match kept.iter().find(|kept| !is_known(&kept.value)) {
         Some(unknown) => {
             let reason = format!(

@@ -49,6 +49,8 @@ pub struct Manifest {
     #[serde(default)]
     pub refuse: Vec<Rule>,
     #[serde(default)]
+    pub idle: Vec<Idle>,
+    #[serde(default)]
     pub stack: StackFiles,
     pub user_data: UserData,
     #[serde(default)]
@@ -158,6 +160,17 @@ pub struct NamedValue {
 pub struct Rule {
     pub when: Expression,
     pub say: Spanned<String>,
+}
+
+/// What has no effect as things are; whoever gives it is told.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Idle {
+    /// Labels, and fields of the cluster template.
+    pub of: Vec<Spanned<String>>,
+    pub when: Expression,
+    /// Ends the sentence "The label NAME has no effect WHY."
+    pub why: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -15,6 +15,7 @@ mod draw;
 mod expression;
 mod filters;
 mod group_labels;
+mod idle;
 pub mod label;
 pub mod lint;
 pub mod manifest;

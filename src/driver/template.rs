@@ -16,6 +16,7 @@ use super::craft::Driver;
 use super::expression::{Expression, Form};
 use super::label::Default as LabelDefault;
 use super::names::Names;
+use super::upgrade::is_field_given;
 use super::{ClusterPlan, DriverError};
 use crate::model::cluster_template::ClusterTemplate;
 use crate::model::labels::Labels;
@@ -30,6 +31,8 @@ struct Grounds {
     labels: BTreeSet<String>,
     /// A field that the template gives.
     field: bool,
+    /// A field that the template gives and no cluster has for itself.
+    fixed: bool,
     /// Anything that a cluster, or its image, decides.
     open: bool,
 }
@@ -40,6 +43,7 @@ struct Given<'t> {
     volume_driver: bool,
     docker_volume_size: bool,
     master_lb_enabled: bool,
+    template: &'t ClusterTemplate,
 }
 
 impl<'t> Given<'t> {
@@ -49,6 +53,7 @@ impl<'t> Given<'t> {
             volume_driver: template.volume_driver.is_some(),
             docker_volume_size: template.docker_volume_size.is_some(),
             master_lb_enabled: template.master_lb_enabled,
+            template,
         }
     }
 }
@@ -57,6 +62,7 @@ impl Grounds {
     fn add(&mut self, other: &Self) {
         self.labels.extend(other.labels.iter().cloned());
         self.field |= other.field;
+        self.fixed |= other.fixed;
         self.open |= other.open;
     }
 }
@@ -65,8 +71,10 @@ impl Driver {
     /// Whether a cluster can be made from the template of this plan, as far as the template alone
     /// decides that; its cluster has nothing of its own, but what it takes over.
     pub fn check_template(&self, plan: &ClusterPlan) -> Result<(), DriverError> {
+        checks::distro(plan, &self.manifest)?;
         checks::drivers(plan, &self.manifest)?;
         checks::plain_text(&plan.template)?;
+        checks::proxies(&plan.template)?;
         let given = &plan.template.labels;
         for label in self.labels() {
             label.given(given)?;
@@ -75,7 +83,10 @@ impl Driver {
         let rules = self.manifest.refuse.iter().enumerate();
         let decided = rules.filter(|(_, rule)| {
             let on = grounds.of_expression(&rule.when);
-            let concerned = on.field || on.labels.iter().any(|label| is_given(self, given, label));
+            // A label that such a rule hangs on as well may be the cluster's.
+            let is_fixed = on.fixed && on.labels.is_empty();
+            let is_label = || on.labels.iter().any(|label| is_given(self, given, label));
+            let concerned = on.field || is_fixed || is_label();
             concerned && !on.open
         });
         let decided: Vec<usize> = decided.map(|(i, _)| i).collect();
@@ -85,9 +96,15 @@ impl Driver {
         let known = self.known(plan)?;
         self.refuse_by("refuse", &self.manifest.refuse, &known.context, |i| decided.contains(&i))
     }
+
+    /// Whether a new cluster can be made: [`Self::check`], and what clusters that are there live with.
+    pub fn check_new(&self, plan: &ClusterPlan) -> Result<(), DriverError> {
+        checks::proxies(&plan.template)?;
+        self.check(plan)
+    }
 }
 
-fn is_given(driver: &Driver, given: &Labels, name: &str) -> bool {
+pub(super) fn is_given(driver: &Driver, given: &Labels, name: &str) -> bool {
     let label = driver.labels().iter().find(|l| l.name == name);
     label.is_some_and(|l| {
         l.names().any(|n| given.get(n).is_some_and(|text| !text.trim().is_empty()))
@@ -141,7 +158,10 @@ impl<'t> Hanging<'t> {
                     grounds.field = true;
                 }
                 ("template", Some("image_id" | "os_distro")) => grounds.open = true,
-                ("template", Some(_)) => {}
+                ("template", Some(field)) => {
+                    let is_network = field == "network_driver";
+                    grounds.fixed |= !is_network && is_field_given(field, self.given.template);
+                }
                 ("facts", Some(field)) => grounds.open |= !OF_THE_CLOUD.contains(&field),
                 ("labels", Some(name)) => match self.labels.get(name) {
                     Some(of_label) => grounds.add(of_label),

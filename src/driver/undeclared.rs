@@ -50,9 +50,11 @@ impl Driver {
         if unknown.len() > COMPARED {
             return None;
         }
+        // Names differ in capitals; who types them may not know.
+        let unknown = unknown.to_ascii_lowercase();
         let declared = self.labels().iter().flat_map(|l| l.names());
         declared
-            .map(|known| (strsim::jaro_winkler(unknown, known), known))
+            .map(|known| (strsim::jaro_winkler(&unknown, &known.to_ascii_lowercase()), known))
             .max_by(|(a, _), (b, _)| a.total_cmp(b))
             // Long names with a common beginning are alike without being meant.
             .filter(|(likeness, _)| *likeness > 0.9)
@@ -111,7 +113,7 @@ impl Driver {
 
 /// Whether a label stands for something that is to be: it is true, no 0 and not empty. What is computed
 /// may be.
-fn is_in_use(label: &Label, labels: &Labels) -> bool {
+pub(super) fn is_in_use(label: &Label, labels: &Labels) -> bool {
     let given = match (label.given(labels), &label.default) {
         (Ok(Some(given)), _) => given,
         (_, Default::Value(value)) => value.clone(),

@@ -52,6 +52,12 @@ pub fn fields_of_drivers() -> impl Iterator<Item = &'static str> {
     FIELDS.iter().map(|(name, ..)| *name)
 }
 
+/// Whether a template says something in one of those fields.
+pub(super) fn is_field_given(name: &str, template: &ClusterTemplate) -> bool {
+    let field = FIELDS.iter().find(|(known, ..)| *known == name);
+    field.is_some_and(|(_, value, _)| !matches!(value(template).as_str(), "none" | "false" | ""))
+}
+
 /// What an upgrade brings to a cluster that is there: its stack, and the files of its nodes. User
 /// data are not among it, because no server reads them again.
 #[derive(PartialEq)]

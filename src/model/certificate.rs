@@ -47,13 +47,14 @@ impl CertificateKind {
     /// Service-account tokens outlive it, because their keys are no certificates.
     pub const ROTATED: [Self; 4] = [Self::Kubernetes, Self::Etcd, Self::FrontProxy, Self::Client];
 
-    /// The CA that a request means by `ca_cert_type`: whatever is not one of the
-    /// two special ones is the main CA, as in Magnum.
-    pub fn of_ca_cert_type(text: Option<&str>) -> Self {
+    /// The CA that a request means by `ca_cert_type`, the main one where it says nothing; None where
+    /// it names none.
+    pub fn of_ca_cert_type(text: Option<&str>) -> Option<Self> {
         match text {
-            Some("etcd") => Self::Etcd,
-            Some("front_proxy" | "front-proxy") => Self::FrontProxy,
-            _ => Self::Kubernetes,
+            None | Some("" | "kubernetes") => Some(Self::Kubernetes),
+            Some("etcd") => Some(Self::Etcd),
+            Some("front_proxy" | "front-proxy") => Some(Self::FrontProxy),
+            Some(_) => None,
         }
     }
 

@@ -46,6 +46,9 @@ pub struct Rollout {
     /// What of the template does not come to the cluster, one sentence each.
     #[serde(default)]
     pub undone: Vec<String>,
+    /// Why it has stopped before the last node; None while it goes on.
+    #[serde(default)]
+    pub failure: Option<String>,
 }
 
 /// What nodes are made of.
@@ -157,6 +160,7 @@ mod tests {
             resizing: BTreeMap::new(),
             former: None,
             undone: Vec::new(),
+            failure: None,
         };
         assert_eq!(
             (rollout.changes(true, 0), rollout.changes(false, 4)),

@@ -76,6 +76,14 @@ impl Figures for TokenFigures {
     }
 }
 
+/// The owner of a token.
+#[derive(Clone, Debug)]
+pub struct Validated {
+    pub owner: Arc<Requester>,
+    /// Whether Keystone said so now, and not only when it was asked last.
+    pub is_confirmed: bool,
+}
+
 #[derive(Clone)]
 enum Known {
     Good { owner: Arc<Requester>, life: Duration },
@@ -170,13 +178,41 @@ impl Tokens {
         self.validate(token).await.map(drop)
     }
 
-    /// The same where an answer is not worth waiting for: while Keystone gives none, the token is
-    /// as good as it was when it was validated last.
-    pub async fn confirm_if_answered(&self, token: &Secret<String>) -> Result<(), TokenError> {
-        let Ok(known) = self.ask(token).await else { return Ok(()) };
-        let refused = matches!(known, Known::Refused);
-        self.cache.insert(key(token), known).await;
-        if refused { Err(TokenError::Invalid) } else { Ok(()) }
+    /// Who owns `token`, which came from `source`, by Keystone's word of this moment: who may do
+    /// what they ask for may have changed since the last one. While Keystone gives no answer, the
+    /// last one counts.
+    pub async fn validate_anew_from(
+        &self,
+        token: &Secret<String>,
+        source: IpAddr,
+    ) -> Result<Validated, TokenError> {
+        let key = key(token);
+        let Some(Known::Good { owner: before, .. }) = self.cache.get(&key).await else {
+            // What is not known is asked about now; what was refused stays so.
+            let owner = self.validate_from(token, source).await?;
+            return Ok(Validated { owner, is_confirmed: true });
+        };
+        self.figures.misses.inc();
+        let (owner, is_confirmed) = match Box::pin(self.ask(token)).await {
+            Ok(known) => {
+                self.cache.insert(key, known.clone()).await;
+                match known {
+                    Known::Good { owner, .. } => (Some(owner), true),
+                    Known::Refused => (None, true),
+                }
+            }
+            Err(_) => {
+                self.figures.failures.inc();
+                (Some(before), false)
+            }
+        };
+        match owner.filter(|owner| owner.expires_at > self.clock.now()) {
+            Some(owner) => Ok(Validated { owner, is_confirmed }),
+            None => {
+                self.figures.refusals.inc();
+                Err(TokenError::Invalid)
+            }
+        }
     }
 
     async fn ask(&self, token: &Secret<String>) -> Result<Known, TokenError> {

@@ -491,8 +491,8 @@ impl Record for Duty {
 
 impl Record for Rollout {
     const TABLE: &'static str = table::ROLLOUT;
+    const VERSION: u8 = 4;
     const OF_CLUSTER: bool = true;
-    const VERSION: u8 = 3;
 
     fn of_earlier(version: u8, body: &[u8]) -> Result<Self, String> {
         super::former_shapes::rollout(version, body)

@@ -5,6 +5,7 @@
 
 mod addons;
 mod golden;
+mod idle;
 mod kit;
 mod matrix;
 mod metadata;

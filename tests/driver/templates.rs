@@ -73,6 +73,26 @@ fn what_the_template_gives_and_no_cluster_can_mend_is_refused() {
             "volume_driver cinder needs the cloud controller",
         ),
         (template(&[], |p| p.template.volume_driver = Some("rexray".to_owned())), "knows cinder"),
+        // No cluster has these fields for itself.
+        (template(&[], |p| p.template.registry_enabled = true), "registry_enabled is not possible"),
+        (template(&[], |p| p.template.tls_disabled = true), "tls_disabled is not possible"),
+        (template(&[], |p| p.template.apiserver_port = Some(8443)), "apiserver_port 8443 is not"),
+        (
+            template(&[], |p| p.template.insecure_registry = Some("http://a/".to_owned())),
+            "insecure_registry http://a/ is not possible",
+        ),
+        (
+            template(&[], |p| p.facts.os_distro = "fedora-coreos".to_owned()),
+            "does not boot images with os_distro fedora-coreos",
+        ),
+        (
+            template(&[], |p| p.template.http_proxy = Some("nonsense".to_owned())),
+            "http_proxy nonsense of the cluster template is not possible. Give the URL",
+        ),
+        (
+            template(&[], |p| p.template.no_proxy = Some("a.example.org b, c".to_owned())),
+            "no_proxy of the cluster template has an entry 'a.example.org b'",
+        ),
     ] {
         match driver().check_template(&plan) {
             Err(DriverError::Unsuitable(sentence)) => {
@@ -99,7 +119,6 @@ fn what_a_cluster_or_an_image_may_still_decide_is_left_to_them() {
         (template(&[("fixed_subnet_cidr", "10.100.0.0/24")], nothing), "a network not used"),
         (template(&[], |p| p.cluster.master_lb_enabled = true), "a load balancer"),
         (template(&[], |p| p.cluster.docker_volume_size = Some(5)), "a volume"),
-        (template(&[], |p| p.template.registry_enabled = true), "a switch to be turned off"),
         (template(&[("colour", "blue"), ("etcd_volume_size", " ")], nothing), "nothing"),
         (
             template(
@@ -110,6 +129,46 @@ fn what_a_cluster_or_an_image_may_still_decide_is_left_to_them() {
         ),
     ] {
         assert_eq!(driver().check_template(&plan), Ok(()), "{what}");
+    }
+}
+
+/// A swarm without TLS is what its cluster may ask for with a label of its own.
+#[test]
+fn a_field_that_a_label_of_the_cluster_allows_is_left_to_it() {
+    let swarm = DRIVERS.with(|all| all.by_name("swarm_mode_v1")).unwrap();
+    let mut plan = Sample::default().plan(&swarm);
+    plan.template.tls_disabled = true;
+    assert_eq!(swarm.check_template(&plan), Ok(()));
+    assert!(swarm.check(&plan).unwrap_err().to_string().contains("allow_insecure"));
+}
+
+#[test]
+fn a_proxy_is_a_url_and_what_goes_past_it_hosts_and_networks() {
+    let some = |text: &str| Some(text.to_owned());
+    let with = |http: &str, https: &str, none: &str| {
+        let plan = template(&[], |p| {
+            let t = &mut p.template;
+            (t.http_proxy, t.https_proxy) = (some(http), some(https));
+            t.no_proxy = some(none);
+        });
+        // A new cluster of a template of an earlier release is told the same.
+        let is_taken = driver().check_template(&plan).is_ok();
+        let said = driver().check_new(&plan).err().map(|e| e.to_string()).unwrap_or_default();
+        assert_eq!(is_taken, !said.contains("_proxy"), "{said}");
+        is_taken
+    };
+    let good = "http://proxy:3128";
+    for url in [good, "https://u:p@proxy.example.org", "http://[2001:db8::1]:80/", "HTTP://p"] {
+        assert!(with(url, good, "") && with(good, url, ""), "{url}");
+    }
+    for url in ["proxy:3128", "socks5://proxy", "http://", "http://p:99999", "http://p:0", "a b"] {
+        assert!(!with(url, good, "") && !with(good, url, ""), "{url}");
+    }
+    for none in [".example.org, 10.0.0.0/8,*", "2001:db8::/32,[::1]:80", "host_1:8080,", "*.a.b"] {
+        assert!(with(good, good, none), "{none}");
+    }
+    for none in ["a b", "10.0.0.0/33", "http://a", "x,a;b"] {
+        assert!(!with(good, good, none), "{none}");
     }
 }
 

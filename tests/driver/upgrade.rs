@@ -221,3 +221,18 @@ fn add_ons_come_and_do_not_go() {
     let said = refusal(&volumes(Some("cinder")), &image(&volumes(None)));
     assert!(said.contains("what volume_driver cinder asks for"), "{said}");
 }
+
+/// Regression: a template's label was called the cluster's.
+#[test]
+fn whose_bootstrap_mode_keeps_an_upgrade_from_the_nodes_is_told() {
+    let from = plan(1, 1);
+    let to = upgraded(&from, |p| {
+        another_image(p);
+        given(p, &[("bootstrap_mode", "inline")]);
+    });
+    let said = refusal(&from, &to);
+    assert!(said.contains("the template's label bootstrap_mode inline they would not"), "{said}");
+    assert!(said.contains("Choose a template with bootstrap_mode fetch"), "{said}");
+    let said = refusal(&to, &upgraded(&to, another_image));
+    assert!(said.contains("with bootstrap_mode inline they do not reach magnumd"), "{said}");
+}

@@ -159,6 +159,29 @@ async fn what_an_upgrade_cannot_bring_to_this_cluster_is_told_with_its_last_word
     assert_eq!(warnings.matches("it changes nothing of this cluster.").count(), 2, "{said}");
 }
 
+/// Regression: labels of a load balancer that there is not, or of a network that is not made, were
+/// taken and came to nothing, and nobody was told.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_no_effect_in_a_cluster_is_told_from_the_first_to_the_last_word() {
+    let lab = Lab::new().await;
+    let daemon = lab.daemon().await;
+    let token = lab.token("demo").await;
+    made(&daemon, &token, "idle", json!({"fixed_network": "private"})).await;
+    let labels = json!({"fixed_subnet_cidr": "10.9.0.0/24", "octavia_provider": "amphora"});
+    let asked = json!({"name": "k1", "cluster_template_id": "idle", "node_count": 1,
+        "labels": labels, "merge_labels": true});
+    let (status, body) = create(&daemon, &token, asked).await;
+    assert_eq!(status, StatusCode::ACCEPTED, "{body}");
+    let uuid = body["uuid"].as_str().unwrap();
+    let (_, first) = daemon.get(&token, &format!("/v1/clusters/{uuid}")).await;
+    for cluster in [first, daemon.settled(&token, uuid).await] {
+        let said = cluster["status_reason"].as_str().unwrap_or_default();
+        for label in ["fixed_subnet_cidr has no effect with", "octavia_provider has no effect w"] {
+            assert!(said.contains(&format!(" The label {label}")), "{cluster}");
+        }
+    }
+}
+
 /// Regression: until an upgrade has begun no cluster follows its template, so somebody could delete
 /// or change it; and a resize could pass the limits that the template brings along.
 #[tokio::test(flavor = "multi_thread")]

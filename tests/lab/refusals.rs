@@ -5,6 +5,7 @@ use hyper::{Method, StatusCode};
 use magnumd::base::http::client::Outgoing;
 use serde_json::{Value, json};
 
+use crate::first_contact::request;
 use crate::harness::{Lab, template};
 
 const TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
@@ -37,6 +38,11 @@ async fn what_a_template_names_must_exist() {
         ("coe", "nope", 400, "nope"),
         ("network_driver", "nope", 400, "nope"),
         ("driver", "nope", 400, "Cluster driver (nope) not supported"),
+        ("driver", "k8s_fedora_coreos_v1", 400, "does not boot images with os_distro ubuntu"),
+        ("cluster_distro", "windows", 400, "It is the os_distro of image ubuntu, ubuntu"),
+        ("registry_enabled", "true", 400, "registry_enabled is not possible"),
+        ("tls_disabled", "true", 400, "tls_disabled is not possible"),
+        ("http_proxy", "nonsense", 400, "http_proxy nonsense of the cluster template"),
     ];
     for (field, value, status, words) in cases {
         let mut asked = template();
@@ -160,6 +166,11 @@ async fn a_token_that_is_remembered_asks_for_a_new_login_when_its_user_is_gone()
     let mut other_image = template();
     other_image["image_id"] = json!("flatcar");
     let group = || json!({"name": "more"});
+    let groups = format!("/v1/clusters/{uuid}/nodegroups");
+    let csr = request();
+    let certificate = json!({"cluster_uuid": uuid, "csr": csr});
+    let hidden = json!([{"op": "replace", "path": "/name", "value": "renamed"}]);
+    let most = json!([{"op": "replace", "path": "/max_node_count", "value": 9}]);
     let orders = [
         // Something is looked up with the token, and the service does not accept it.
         (Method::POST, "/v1/clustertemplates".to_owned(), Some(other_image)),
@@ -167,6 +178,15 @@ async fn a_token_that_is_remembered_asks_for_a_new_login_when_its_user_is_gone()
         (Method::POST, "/v1/clusters".to_owned(), Some(wish())),
         (Method::POST, format!("/v1/clusters/{uuid}/nodegroups"), Some(group())),
         (Method::PATCH, format!("/v1/credentials/{uuid}"), None),
+        // Nothing is asked of the cloud, and what is given or written outlives the token.
+        (Method::POST, "/v1/certificates".to_owned(), Some(certificate)),
+        (Method::PATCH, "/v1/clustertemplates/k8s".to_owned(), Some(hidden)),
+        (Method::DELETE, "/v1/clustertemplates/k8s".to_owned(), None),
+        (Method::PATCH, format!("{groups}/default-worker"), Some(most)),
+        (Method::POST, "/v1/quotas".to_owned(), Some(json!({}))),
+        // Who asks comes before what is asked for: 400 and 404 otherwise.
+        (Method::DELETE, format!("{groups}/default-worker"), None),
+        (Method::DELETE, "/v1/clusters/nope".to_owned(), None),
     ];
     for (number, (method, path, body)) in orders.into_iter().enumerate() {
         let (id, token) = lab.mate(&format!("mate-{number}")).await;

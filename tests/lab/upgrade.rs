@@ -195,7 +195,12 @@ async fn a_failed_upgrade_goes_on_where_it_stopped() {
 
     // Half done, it can still grow: the new node has the new image, the old ones keep theirs.
     daemon.resize(&token, &uuid, json!({"node_count": 3})).await;
-    assert_eq!(daemon.settled(&token, &uuid).await["node_count"], 3);
+    let after = daemon.settled(&token, &uuid).await;
+    assert_eq!(after["node_count"], 3);
+    // Why the others are as they were is not lost behind what has succeeded.
+    let said = after["status_reason"].as_str().unwrap();
+    assert!(said.contains("has not reached 2 nodes: Node "), "{said}");
+    assert!(said.contains("a budget forbids it. Ask for it again."), "{said}");
     let grown = images(&lab, &token).await;
     let workers: Vec<&str> =
         grown.iter().filter(|(n, _)| n.contains("-node-")).map(|(_, i)| i.as_str()).collect();

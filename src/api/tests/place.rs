@@ -228,7 +228,11 @@ impl Place {
         how: &[(&str, &str)],
         body: &[u8],
     ) -> Answer {
-        let caller = Caller { requester: Arc::new(who), token: Secret::new("token".to_owned()) };
+        let caller = Caller {
+            requester: Arc::new(who),
+            token: Secret::new("token".to_owned()),
+            is_confirmed: false,
+        };
         let request = request(method, path, how, body);
         read(self.api.respond(&request, Some(Ok(caller))).await).await
     }

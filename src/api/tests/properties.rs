@@ -116,6 +116,7 @@ proptest! {
                 let caller = Caller {
                     requester: std::sync::Arc::new(who),
                     token: crate::base::secret::Secret::new("t".to_owned()),
+        is_confirmed: false,
                 };
                 let response = place.api.respond(&asked, Some(Ok(caller))).await;
                 let status = response.status().as_u16();

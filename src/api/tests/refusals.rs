@@ -104,6 +104,7 @@ async fn bodies_that_are_none() {
     let caller = super::super::Caller {
         requester: std::sync::Arc::new(demo()),
         token: crate::base::secret::Secret::new("t".to_owned()),
+        is_confirmed: false,
     };
     let answer = read(place.api.respond(&large, Some(Ok(caller))).await).await;
     assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);

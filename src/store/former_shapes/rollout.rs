@@ -1,19 +1,20 @@
-//! Versions 1 and 2 of a rollout.
+//! Versions 1 to 3 of a rollout.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::labels::Labels;
-use crate::model::rollout::{Disk, RoleFlavors, Rollout};
+use crate::model::rollout::{Disk, Make, RoleFlavors, Rollout};
 use crate::model::{ClusterId, NodeGroupId, TemplateId};
 use crate::store::record::decode_body;
 
-/// Reads the body of a rollout of version 1 or 2.
+/// Reads the body of a rollout of version 1, 2 or 3.
 pub fn rollout(version: u8, body: &[u8]) -> Result<Rollout, String> {
     match version {
         1 => decode_body::<FirstRollout>(body).map(Rollout::from),
-        _ => decode_body::<SecondRollout>(body).map(Rollout::from),
+        2 => decode_body::<SecondRollout>(body).map(Rollout::from),
+        _ => decode_body::<ThirdRollout>(body).map(Rollout::from),
     }
 }
 
@@ -39,6 +40,21 @@ struct SecondRollout {
     master_flavors: BTreeMap<u32, String>,
     worker_flavors: BTreeMap<u32, String>,
     resizing: BTreeMap<String, Disk>,
+}
+
+/// Version 3, which did not tell why it had stopped.
+#[derive(Serialize, Deserialize)]
+struct ThirdRollout {
+    second: SecondRollout,
+    former: Option<Make>,
+    undone: Vec<String>,
+}
+
+impl From<ThirdRollout> for Rollout {
+    fn from(third: ThirdRollout) -> Self {
+        let ThirdRollout { second, former, undone } = third;
+        Self { former, undone, ..second.into() }
+    }
 }
 
 impl From<FirstRollout> for Rollout {
@@ -73,6 +89,7 @@ impl From<SecondRollout> for Rollout {
             resizing,
             former: None,
             undone: Vec::new(),
+            failure: None,
         }
     }
 }
@@ -81,11 +98,11 @@ impl From<SecondRollout> for Rollout {
 mod tests {
     use super::*;
 
-    /// A rollout as the release before wrote it: fields of bincode stand in a row, so that it is
-    /// the present one without its last two.
+    /// Rollouts as earlier releases wrote them: fields of bincode stand in a row, so that each is the
+    /// present one without its last ones.
     #[test]
-    fn a_rollout_of_version_two_is_read() {
-        let rollout = Rollout {
+    fn rollouts_of_versions_two_and_three_are_read() {
+        let mut rollout = Rollout {
             former: None,
             undone: Vec::new(),
             flavors: RoleFlavors { master: None, worker: Some("large".to_owned()) },
@@ -105,9 +122,15 @@ mod tests {
             .into()
         };
         let config = bincode::config::standard();
-        let present = bincode::serde::encode_to_vec(&rollout, config).unwrap();
-        let (earlier, gone) = present.split_at(present.len() - 2);
-        assert_eq!(gone, [0, 0], "no former make, nothing undone");
+        let encoded = |rollout: &Rollout| bincode::serde::encode_to_vec(rollout, config).unwrap();
+        let present = encoded(&rollout);
+        let (earlier, gone) = present.split_at(present.len() - 3);
+        assert_eq!(gone, [0, 0, 0], "no former make, nothing undone, no failure");
         assert_eq!(super::rollout(2, earlier).unwrap(), rollout);
+        rollout.undone = vec!["a sentence".to_owned()];
+        let present = encoded(&rollout);
+        let (earlier, gone) = present.split_at(present.len() - 1);
+        assert_eq!(gone, [0], "no failure");
+        assert_eq!(super::rollout(3, earlier).unwrap(), rollout);
     }
 }

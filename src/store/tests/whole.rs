@@ -117,6 +117,7 @@ pub async fn full(place: &Place) -> Store {
             resizing: Default::default(),
             former: None,
             undone: vec!["nothing".to_owned()],
+            failure: Some("no room".to_owned()),
         });
     let password = |text: &[u8]| sealer.seal(&Credential::owner(id()), text);
     change = change

@@ -163,7 +163,6 @@ async fn count_workers(
     may_be(cx, worker, node_count)?;
     let nodes_to_remove = Vec::new();
     let order = ResizeOrder { nodegroup: worker.id, node_count, nodes_to_remove, rollback };
-    cx.confirm_token_if_answered().await?;
     cx.api.conductor.resize(&cx.tenant(), cluster, order).await?;
     Ok(())
 }
@@ -208,7 +207,6 @@ pub async fn resize(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
     }
     may_be(cx, &group, node_count)?;
     let order = ResizeOrder { nodegroup: group.id, node_count, nodes_to_remove, rollback: false };
-    cx.confirm_token_if_answered().await?;
     cx.api.conductor.resize(&cx.tenant(), &cluster, order).await?;
     Reply::accepted(cluster.id)
 }
@@ -259,7 +257,6 @@ pub async fn upgrade(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
         )));
     }
     let order = UpgradeOrder { template: template.record, nodegroup: group.id, max_batch_size };
-    cx.confirm_token_if_answered().await?;
     cx.api.conductor.upgrade(&cx.tenant(), &cluster, order).await?;
     Reply::accepted(cluster.id)
 }

@@ -174,7 +174,6 @@ pub async fn delete(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
     cx.query(&[])?;
     let cluster = cx.cluster(id, Some("cluster:delete_all_projects"))?;
     cx.allow_cluster("cluster:delete", &cluster)?;
-    cx.confirm_token_if_answered().await?;
     cx.api.conductor.delete_cluster(&cx.tenant(), &cluster).await?;
     Ok(Reply::gone())
 }

@@ -173,7 +173,7 @@ pub async fn create(cx: &Context<'_>) -> Outcome<Reply> {
     if template.public || template.hidden {
         may_publish(cx)?;
     }
-    check_with_cloud(cx, &mut template).await?;
+    check_with_cloud(cx, &mut template, true).await?;
     let mut change = Change::new().expect_absent(&template).put(&template);
     if !cx.is_admin {
         let limit = cx.api.settings.max_templates_per_project;
@@ -259,7 +259,7 @@ async fn lay_over(
         may_publish(cx)?;
     }
     if changed.iter().any(|name| !matches!(*name, "public" | "hidden" | "name" | "tags")) {
-        check_with_cloud(cx, &mut template).await?;
+        check_with_cloud(cx, &mut template, changed.contains(&"cluster_distro")).await?;
     }
     template.updated_at = match changed.is_empty() {
         true => stored.updated_at,
@@ -348,13 +348,26 @@ fn may_publish(cx: &Context<'_>) -> Outcome<()> {
     })
 }
 
-/// Fills in the network driver, then lets the cloud confirm what is named.
-async fn check_with_cloud(cx: &Context<'_>, template: &mut ClusterTemplate) -> Outcome<()> {
+/// Fills in the network driver, then lets the cloud confirm what is named; the distribution too, where
+/// the request names one.
+async fn check_with_cloud(
+    cx: &Context<'_>,
+    template: &mut ClusterTemplate,
+    names_distro: bool,
+) -> Outcome<()> {
     if template.network_driver.is_none() {
         let driver = cx.api.conductor.default_network_driver(template.coe);
         template.network_driver = driver;
     }
     let found = cx.api.conductor.check_template(&cx.tenant(), template).await?;
+    let named = template.cluster_distro.as_ref().filter(|_| names_distro);
+    if let Some(named) = named.filter(|named| **named != found.cluster_distro) {
+        let why = format!(
+            "It is the os_distro of image {}, {}: leave cluster_distro away, or choose another image.",
+            template.image_id, found.cluster_distro
+        );
+        return Err(ApiError::field("cluster_distro", named, &why));
+    }
     template.cluster_distro = Some(found.cluster_distro);
     Ok(())
 }

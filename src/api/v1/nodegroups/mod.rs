@@ -330,7 +330,6 @@ pub async fn delete(cx: &Context<'_>, id: &str, group: &str) -> Outcome<Reply> {
     if group.is_default {
         return Err(ApiError::invalid("Deleting a default nodegroup is not supported."));
     }
-    cx.confirm_token_if_answered().await?;
     cx.api.conductor.delete_nodegroup(&cx.tenant(), &cluster, &group).await?;
     Ok(Reply::gone())
 }

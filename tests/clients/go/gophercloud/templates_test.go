@@ -95,13 +95,13 @@ func TestTemplates(t *testing.T) {
 	changed, err := clustertemplates.Update(t.Context(), client, name("first"),
 		[]clustertemplates.UpdateOptsBuilder{
 			patch(clustertemplates.ReplaceOp, "/master_lb_enabled", "false"),
-			patch(clustertemplates.ReplaceOp, "/registry_enabled", "true"),
+			patch(clustertemplates.ReplaceOp, "/registry_enabled", "false"),
 			patch(clustertemplates.AddOp, "/labels/test", "test"),
 			patch(clustertemplates.ReplaceOp, "/name", name("first")),
 		}).Extract()
 	ok(t, err)
 	equal(t, "master_lb_enabled", changed.MasterLBEnabled, false)
-	equal(t, "registry_enabled", changed.RegistryEnabled, true)
+	equal(t, "registry_enabled", changed.RegistryEnabled, false)
 	equal(t, "label", changed.Labels["test"], "test")
 	recently(t, "updated_at", changed.UpdatedAt)
 	refused(t, "a swarm", clustertemplates.Create(t.Context(), client, clustertemplates.CreateOpts{

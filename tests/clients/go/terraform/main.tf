@@ -29,7 +29,7 @@ variable "upgraded" {
 
 variable "spare" {
   type    = object({ lb = bool, registry = bool, dns = string, labels = map(string), volume = number })
-  default = { lb = false, registry = true, dns = "192.0.2.53", labels = { a = "1", b = "two" }, volume = null }
+  default = { lb = false, registry = false, dns = "192.0.2.53", labels = { a = "1", b = "two" }, volume = null }
 }
 
 locals {
