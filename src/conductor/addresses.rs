@@ -2,7 +2,7 @@
 
 use tracing::warn;
 
-use super::moment::Moment;
+use super::snapshot::ClusterSnapshot;
 use super::{Conductor, StepError};
 use crate::driver::{ClusterPlan, Outcome};
 use crate::model::cluster::Cluster;
@@ -14,11 +14,11 @@ impl Conductor {
     /// What Heat built, to be written down.
     pub(super) fn built(
         &self,
-        moment: &Moment,
+        snapshot: &ClusterSnapshot,
         plan: &ClusterPlan,
         stack: &Stack,
     ) -> Result<Outcome, StepError> {
-        let outcome = self.driver(moment)?.outcome(plan, stack);
+        let outcome = self.driver(snapshot)?.outcome(plan, stack);
         if let Some(remark) = &outcome.remark {
             warn!(stack = stack.name, "{remark}");
         }
@@ -29,11 +29,11 @@ impl Conductor {
     /// be said of them.
     pub(super) fn addressed(
         &self,
-        moment: &Moment,
+        snapshot: &ClusterSnapshot,
         stack: &Stack,
     ) -> Result<(Cluster, Vec<NodeGroup>, Option<String>), StepError> {
-        let outcome = self.built(moment, &self.plan(moment)?, stack)?;
-        let mut cluster = moment.cluster.record.clone();
+        let outcome = self.built(snapshot, &self.plan(snapshot)?, stack)?;
+        let mut cluster = snapshot.cluster.record.clone();
         cluster.api_address = outcome.api_address;
         let addressed = |group: &Stored<NodeGroup>| {
             let mut group = group.record.clone();
@@ -44,7 +44,7 @@ impl Conductor {
             group.node_addresses = of_nodes(told.clone(), group.node_count);
             group
         };
-        let groups = moment.groups.iter().filter(|g| g.is_default).map(addressed).collect();
+        let groups = snapshot.groups.iter().filter(|g| g.is_default).map(addressed).collect();
         Ok((cluster, groups, outcome.remark))
     }
 }

@@ -4,7 +4,7 @@
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::moment::Moment;
+use super::snapshot::ClusterSnapshot;
 use super::{Conductor, StepError};
 use crate::model::ClusterId;
 use crate::model::operation::Operation;
@@ -31,14 +31,14 @@ impl Conductor {
     /// are still there. None when they have been waited for long enough, or nobody may look.
     pub(super) async fn ensure_no_balancers(
         &self,
-        moment: &Moment,
+        snapshot: &ClusterSnapshot,
         operation: &Operation,
         actor: &Actor,
     ) -> Result<Option<usize>, StepError> {
-        if !moment.facts.as_ref().is_some_and(|facts| facts.has_octavia) {
+        if !snapshot.facts.as_ref().is_some_and(|facts| facts.has_octavia) {
             return Ok(None);
         }
-        let (id, cloud) = (moment.id(), &self.inner.cloud);
+        let (id, cloud) = (snapshot.id(), &self.inner.cloud);
         let Some(all) = seen("load balancers", cloud.balancers(actor).await)? else {
             return Ok(None);
         };

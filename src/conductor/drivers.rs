@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use tracing::{debug, info};
 
-use super::moment::Moment;
+use super::snapshot::ClusterSnapshot;
 use super::{Conductor, Refusal, StepError};
 use crate::driver::{Directory, Driver, Drivers};
 use crate::model::ClusterId;
@@ -25,15 +25,15 @@ impl Conductor {
     }
 
     /// The driver with the very files that a cluster was made with.
-    pub(super) fn driver(&self, moment: &Moment) -> Result<Arc<Driver>, StepError> {
-        let name = &moment.cluster.driver;
+    pub(super) fn driver(&self, snapshot: &ClusterSnapshot) -> Result<Arc<Driver>, StepError> {
+        let name = &snapshot.cluster.driver;
         let present = self.drivers().by_name(name);
         // Whether present files are those that it was made with nobody knows: with others every
         // server would be built anew.
-        if moment.driver_is_damaged {
-            return Err(StepError::failed(cannot_drive(moment)));
+        if snapshot.driver_is_damaged {
+            return Err(StepError::failed(cannot_drive(snapshot)));
         }
-        let Some(known) = &moment.driver else {
+        let Some(known) = &snapshot.driver else {
             return present
                 .ok_or_else(|| StepError::failed(format!("Driver {name} is not there any more.")));
         };
@@ -47,7 +47,7 @@ impl Conductor {
         let stored = match self.inner.store.read(|view| view.driver(&known.digest)) {
             Ok(Some(stored)) => stored,
             Ok(None) | Err(StoreError::Corrupt(_)) => {
-                return Err(StepError::failed(cannot_drive(moment)));
+                return Err(StepError::failed(cannot_drive(snapshot)));
             }
             Err(e) => return Err(e.into()),
         };
@@ -60,21 +60,24 @@ impl Conductor {
 
     /// The driver for what somebody asks for now: what it cannot do before anything is written is
     /// the cluster's state, and no failure of the service.
-    pub(super) fn driver_for_order(&self, moment: &Moment) -> Result<Arc<Driver>, Refusal> {
-        self.driver(moment).map_err(conflict)
+    pub(super) fn driver_for_order(
+        &self,
+        snapshot: &ClusterSnapshot,
+    ) -> Result<Arc<Driver>, Refusal> {
+        self.driver(snapshot).map_err(conflict)
     }
 
     /// The driver of a cluster once one of its groups has been upgraded: with the default groups
     /// the cluster moves to the present files of its driver.
     pub(super) fn driver_to_come(
         &self,
-        moment: &Moment,
+        snapshot: &ClusterSnapshot,
         group: &NodeGroup,
     ) -> Result<Arc<Driver>, Refusal> {
-        let present = self.drivers().by_name(&moment.cluster.driver);
+        let present = self.drivers().by_name(&snapshot.cluster.driver);
         match present.filter(|_| group.is_default) {
             Some(present) => Ok(present),
-            None => self.driver_for_order(moment),
+            None => self.driver_for_order(snapshot),
         }
     }
 
@@ -121,12 +124,12 @@ impl Conductor {
 }
 
 /// Why there is no driver: what the cluster was made with is not there, or its record is damaged.
-fn cannot_drive(moment: &Moment) -> String {
+fn cannot_drive(snapshot: &ClusterSnapshot) -> String {
     format!(
         "The files of driver {}, which cluster {} was made with, are missing or damaged, and this \
          is made with them. The cluster can be upgraded, which takes the driver's present files, or \
          deleted; an administrator sees what is the matter with magnumd verify.",
-        moment.cluster.driver, moment.cluster.name
+        snapshot.cluster.driver, snapshot.cluster.name
     )
 }
 

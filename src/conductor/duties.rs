@@ -1,6 +1,6 @@
 //! What nodes fetch for their duties.
 
-use super::moment::Moment;
+use super::snapshot::ClusterSnapshot;
 use super::{Conductor, Refusal};
 use crate::base::secret::Secret;
 use crate::driver::BundleFile;
@@ -17,8 +17,8 @@ impl Conductor {
         node: &str,
         duty: &Duty,
     ) -> Result<Vec<BundleFile>, Refusal> {
-        let moment = self.moment(cluster)?;
-        let (plan, mut place) = self.node_plan(&moment, node).await?;
+        let snapshot = self.snapshot(cluster)?;
+        let (plan, mut place) = self.node_plan(&snapshot, node).await?;
         let keys = place.master_index.is_some();
         let present = place.certificates.clone();
         place.certificates = match duty.kind {
@@ -27,11 +27,11 @@ impl Conductor {
             | DutyKind::RenewCredentials
             | DutyKind::Rejoin => without_keys(present),
             DutyKind::TrustAuthorities => {
-                let next = self.next_authorities(&moment, false)?;
+                let next = self.next_authorities(&snapshot, false)?;
                 without_keys(both(&present, &next))
             }
             DutyKind::IssueLeaves => {
-                let next = self.next_authorities(&moment, keys)?;
+                let next = self.next_authorities(&snapshot, keys)?;
                 // The first certificate of a file is the one that signs.
                 NodeCertificates {
                     service_account_key: present.service_account_key.clone(),
@@ -41,18 +41,22 @@ impl Conductor {
         };
         let duty =
             DutyPlan { number: duty.number.0, kind: duty.kind, targets: duty.targets.clone() };
-        let driver = self.driver(&moment)?;
+        let driver = self.driver(&snapshot)?;
         Ok(driver.duty_files(&plan, &place, &duty)?)
     }
 
     /// The authorities that a rotation has drawn, for masters with their keys.
-    fn next_authorities(&self, moment: &Moment, keys: bool) -> Result<NodeCertificates, Refusal> {
+    fn next_authorities(
+        &self,
+        snapshot: &ClusterSnapshot,
+        keys: bool,
+    ) -> Result<NodeCertificates, Refusal> {
         let load = |kind: CertificateKind| -> Result<(String, Option<Secret<String>>), Refusal> {
-            let found = moment.next_certificates.iter().find(|c| c.0.kind == kind);
+            let found = snapshot.next_certificates.iter().find(|c| c.0.kind == kind);
             let found = found.ok_or_else(|| {
                 Refusal::Unavailable("The next authorities are not there any more.".to_owned())
             })?;
-            let owner = Certificate::owner(moment.id(), kind);
+            let owner = Certificate::owner(snapshot.id(), kind);
             let key = keys
                 .then(|| self.inner.store.sealer().open_text(&owner, &found.0.key))
                 .transpose()

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{Instrument, debug, error, error_span, info, warn};
 
-use super::moment::Moment;
+use super::snapshot::ClusterSnapshot;
 use super::workflow::{Next, Run, Waiting, Workflow, log_failure};
 use super::{Conductor, StepError};
 use crate::base::backoff::Backoff;
@@ -65,16 +65,16 @@ impl Conductor {
     /// Takes steps until there is nothing to do now.
     pub(super) async fn look_after(&self, id: ClusterId) {
         while !self.inner.stopping.is_cancelled() {
-            let moment = match Moment::read(&self.inner.store, id) {
-                Ok(Some(moment)) => moment,
+            let snapshot = match ClusterSnapshot::read(&self.inner.store, id) {
+                Ok(Some(snapshot)) => snapshot,
                 Ok(None) => return self.let_go(id),
                 Err(error) => {
                     error!(%error, "the cluster cannot be read");
                     return self.push(id, LOOKS.most);
                 }
             };
-            let Some(operation) = moment.operation.clone() else {
-                self.sync(&moment).await;
+            let Some(operation) = snapshot.operation.clone() else {
+                self.sync(&snapshot).await;
                 return self.inner.attempts.forget(id);
             };
             let span = error_span!(
@@ -82,18 +82,22 @@ impl Conductor {
                 operation = operation.kind.name(),
                 request_id = operation.request_id,
             );
-            if self.step(&moment, &operation).instrument(span).await.is_break() {
+            if self.step(&snapshot, &operation).instrument(span).await.is_break() {
                 return;
             }
         }
     }
 
     /// Takes one step; goes on if there is another to take now.
-    async fn step(&self, moment: &Moment, operation: &Stored<Operation>) -> ControlFlow<()> {
-        let (id, began) = (moment.id(), Instant::now());
+    async fn step(
+        &self,
+        snapshot: &ClusterSnapshot,
+        operation: &Stored<Operation>,
+    ) -> ControlFlow<()> {
+        let (id, began) = (snapshot.id(), Instant::now());
         let outcome = match self.is_its_turn(operation) {
-            true => self.begin(moment, operation).await,
-            false => self.take(moment, operation).await,
+            true => self.begin(snapshot, operation).await,
+            false => self.take(snapshot, operation).await,
         };
         self.inner.figures.taken(operation, &outcome, began.elapsed());
         match outcome {
@@ -103,12 +107,12 @@ impl Conductor {
             }
             Ok(Progress::Waiting(Waiting { why, cure })) if self.is_late(operation) => {
                 let error = StepError::failed(format!("Timed out: {why}{cure}"));
-                return self.recovered(moment, operation, error).await;
+                return self.recovered(snapshot, operation, error).await;
             }
             Ok(Progress::Waiting(waiting)) => {
                 self.inner.attempts.forget(id);
                 let sentence = self.with_refused(id, waiting.why);
-                self.note(moment, &sentence).await;
+                self.note(snapshot, &sentence).await;
                 self.push(id, self.inner.settings.look_interval);
             }
             Ok(Progress::Paused(length)) => {
@@ -117,7 +121,7 @@ impl Conductor {
             }
             Ok(Progress::Aside(waiting)) => {
                 self.inner.attempts.forget(id);
-                self.note(moment, &waiting.why).await;
+                self.note(snapshot, &waiting.why).await;
             }
             Ok(Progress::Finished) => {
                 self.inner.attempts.forget(id);
@@ -125,7 +129,7 @@ impl Conductor {
                 if matches!(operation.kind, OperationKind::Delete(_)) {
                     self.collect_drivers().await;
                     self.let_go(id);
-                } else if !moment.queued.is_empty() {
+                } else if !snapshot.queued.is_empty() {
                     return ControlFlow::Continue(());
                 }
             }
@@ -134,7 +138,7 @@ impl Conductor {
                 return ControlFlow::Continue(());
             }
             Err(StepError::Stopped(_)) => {}
-            Err(error) => return self.recovered(moment, operation, error).await,
+            Err(error) => return self.recovered(snapshot, operation, error).await,
         }
         ControlFlow::Break(())
     }
@@ -142,19 +146,19 @@ impl Conductor {
     /// Asks the operation's workflow what comes next, and commits it.
     async fn take(
         &self,
-        moment: &Moment,
+        snapshot: &ClusterSnapshot,
         operation: &Stored<Operation>,
     ) -> Result<Progress, StepError> {
         let next = of_its_kind!(&operation.kind, work => {
-            Workflow::step(&self.run_of(moment, operation, work)).await?.of_any_kind()
+            Workflow::step(&self.run_of(snapshot, operation, work)).await?.of_any_kind()
         });
         match next {
             Next::Go(change, work) => {
-                self.advance(moment, operation, change, work).await?;
+                self.advance(snapshot, operation, change, work).await?;
                 Ok(Progress::Advanced)
             }
             Next::GoAfter(pause, change, work) => {
-                self.advance(moment, operation, change, work).await?;
+                self.advance(snapshot, operation, change, work).await?;
                 Ok(Progress::Paused(pause))
             }
             Next::Again(change) => {
@@ -172,17 +176,17 @@ impl Conductor {
 
     fn run_of<'a, W>(
         &'a self,
-        moment: &'a Moment,
+        snapshot: &'a ClusterSnapshot,
         operation: &'a Stored<Operation>,
         work: &'a W,
     ) -> Run<'a, W> {
-        Run { conductor: self, moment, operation, work, now: self.time_of(operation) }
+        Run { conductor: self, snapshot, operation, work, now: self.time_of(operation) }
     }
 
     /// The operation stands at its next step, with what that step is known to want.
     async fn advance(
         &self,
-        moment: &Moment,
+        snapshot: &ClusterSnapshot,
         operation: &Stored<Operation>,
         change: Change,
         kind: OperationKind,
@@ -190,7 +194,7 @@ impl Conductor {
         let traits = kind.traits();
         let mut next = Operation { kind, ..operation.record.clone() };
         if traits.renews_deadline {
-            next.deadline = self.another_deadline(moment, operation);
+            next.deadline = self.another_deadline(snapshot, operation);
         }
         if traits.drops_token {
             next.token = None;
@@ -215,18 +219,22 @@ impl Conductor {
     /// The operation's time begins now.
     async fn begin(
         &self,
-        moment: &Moment,
+        snapshot: &ClusterSnapshot,
         operation: &Stored<Operation>,
     ) -> Result<Progress, StepError> {
-        let deadline = self.another_deadline(moment, operation);
+        let deadline = self.another_deadline(snapshot, operation);
         let begun = Operation { deadline, ..operation.record.clone() };
         self.commit(Change::new().expect(operation).put(&begun)).await?;
         Ok(Progress::Advanced)
     }
 
     /// All of an operation's time from now on; None for one that is never given up.
-    fn another_deadline(&self, moment: &Moment, operation: &Operation) -> Option<Timestamp> {
-        let time = Duration::from_secs(60 * u64::from(self.minutes(moment)));
+    fn another_deadline(
+        &self,
+        snapshot: &ClusterSnapshot,
+        operation: &Operation,
+    ) -> Option<Timestamp> {
+        let time = Duration::from_secs(60 * u64::from(self.minutes(snapshot)));
         operation.deadline.map(|_| self.time_of(operation).plus(time))
     }
 
@@ -250,12 +258,12 @@ impl Conductor {
     /// Tries again later, or closes the operation and goes on with the one behind it.
     async fn recovered(
         &self,
-        moment: &Moment,
+        snapshot: &ClusterSnapshot,
         operation: &Stored<Operation>,
         error: StepError,
     ) -> ControlFlow<()> {
-        let id = moment.id();
-        match self.recover(moment, operation, error).await {
+        let id = snapshot.id();
+        match self.recover(snapshot, operation, error).await {
             Recovery::Retry(wait) => {
                 self.push(id, wait);
                 ControlFlow::Break(())
@@ -271,23 +279,25 @@ impl Conductor {
     /// Decides about a step that did not end well; records a failure.
     async fn recover(
         &self,
-        moment: &Moment,
+        snapshot: &ClusterSnapshot,
         operation: &Stored<Operation>,
         error: StepError,
     ) -> Recovery {
-        let attempt = self.inner.attempts.count(moment.id());
+        let attempt = self.inner.attempts.count(snapshot.id());
         let backoff = if operation.kind.traits().looks { LOOKS } else { ACTS };
         let wait = backoff.delay(attempt, self.inner.entropy.fraction());
         let late = self.is_late(operation);
         let failed = match error {
             StepError::Cloud(e) if e.is_passing() && !late => {
                 warn!(step = operation.kind.step_name(), attempt, error = %e, "trying again");
-                self.note(moment, &format!("{e}; trying again.")).await;
+                self.note(snapshot, &format!("{e}; trying again.")).await;
                 return Recovery::Retry(wait);
             }
             // The trustee's token was revoked before its time; its next one will do.
             StepError::Cloud(e)
-                if e.is_unauthorised() && attempt < 3 && self.forget_session(moment.id()).await =>
+                if e.is_unauthorised()
+                    && attempt < 3
+                    && self.forget_session(snapshot.id()).await =>
             {
                 debug!(error = %e, "the trustee logs in again");
                 return Recovery::Retry(wait);
@@ -303,7 +313,7 @@ impl Conductor {
             failed => failed,
         };
         let StepError::Failed { reason, nodegroup } = failed else { return Recovery::Stopped };
-        match self.record_failure(moment, operation, reason, nodegroup.as_deref()).await {
+        match self.record_failure(snapshot, operation, reason, nodegroup.as_deref()).await {
             Ok(()) => Recovery::Failed,
             Err(StepError::Stopped(_)) => Recovery::Stopped,
             Err(error) => {
@@ -316,18 +326,18 @@ impl Conductor {
     /// Closes the operation with a failure.
     async fn record_failure(
         &self,
-        moment: &Moment,
+        snapshot: &ClusterSnapshot,
         operation: &Stored<Operation>,
         reason: String,
         nodegroup: Option<&str>,
     ) -> Result<(), StepError> {
         let reason = match operation.kind {
             OperationKind::Delete(_) => reason,
-            _ => self.with_refused(moment.id(), reason),
+            _ => self.with_refused(snapshot.id(), reason),
         };
         log_failure(operation, &reason);
         let change = of_its_kind!(&operation.kind, work => {
-            Workflow::failed(&self.run_of(moment, operation, work), &reason, nodegroup)
+            Workflow::failed(&self.run_of(snapshot, operation, work), &reason, nodegroup)
         });
         self.commit(change.expect(operation).delete(&operation.record)).await
     }
@@ -341,14 +351,14 @@ impl Conductor {
     }
 
     /// Shows a sentence about progress, if it is news.
-    async fn note(&self, moment: &Moment, sentence: &str) {
-        let sentence = &self.with_warnings(moment, sentence);
-        if moment.cluster.status_reason.as_ref() == Some(sentence) {
+    async fn note(&self, snapshot: &ClusterSnapshot, sentence: &str) {
+        let sentence = &self.with_warnings(snapshot, sentence);
+        if snapshot.cluster.status_reason.as_ref() == Some(sentence) {
             return;
         }
-        let mut cluster = moment.cluster.record.clone();
+        let mut cluster = snapshot.cluster.record.clone();
         cluster.status_reason = Some(sentence.clone());
-        let change = Change::new().expect(&moment.cluster).put(&cluster);
+        let change = Change::new().expect(&snapshot.cluster).put(&cluster);
         if let Err(error) = self.inner.store.commit(change).await {
             debug!(%error, "a progress sentence was not kept");
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tracing::warn;
 use uuid::Uuid;
 
-use super::moment::Moment;
+use super::snapshot::ClusterSnapshot;
 use super::{Conductor, Refusal, StepError};
 use crate::base::clock::Timestamp;
 use crate::base::secret::Secret;
@@ -47,16 +47,16 @@ impl Conductor {
     /// reads the cluster is shown its discovery token: members register after that contact.
     pub(super) fn to_be_claimed(
         &self,
-        moment: &Moment,
+        snapshot: &ClusterSnapshot,
         plan: &ClusterPlan,
         names: &[String],
     ) -> Result<Change, StepError> {
-        let driver = self.driver(moment)?;
+        let driver = self.driver(snapshot)?;
         let reports = driver.waits(plan).is_ok_and(|waits| waits.for_nodes);
         if !reports || driver.inlines(plan).unwrap_or(true) {
             return Ok(Change::new());
         }
-        let free = |name: &String| NodeKey::free(moment.id(), name.clone());
+        let free = |name: &String| NodeKey::free(snapshot.id(), name.clone());
         Ok(names.iter().map(free).fold(Change::new(), |change, key| change.put(&key)))
     }
 
@@ -64,7 +64,7 @@ impl Conductor {
     /// and by which proof. What cannot be asked for now lets nobody in.
     pub async fn first_contact(&self, visitor: Visitor<'_>) -> Result<Guarantee, NotLetIn> {
         let Visitor { cluster, node, instance, source, vendor_secret } = visitor;
-        let (moment, cloud) = (self.moment(cluster)?, &self.inner.cloud);
+        let (snapshot, cloud) = (self.snapshot(cluster)?, &self.inner.cloud);
         if !self.is_server_of(visitor).await? {
             return Err(NotLetIn::Refused(format!(
                 "Nova knows no server {instance} called {node} in the cluster's project."
@@ -79,7 +79,7 @@ impl Conductor {
         let judged = match rules.at_once(source, vendor) {
             Some(judged) => judged,
             None => {
-                let project = &moment.cluster.project_id;
+                let project = &snapshot.cluster.project_id;
                 let seen = cloud.reach(project, instance).await.map_err(Refusal::from)?;
                 let seen = seen.ok_or_else(|| {
                     warn!(%cluster, node, instance, "Neutron shows magnumd no port of this server");
@@ -110,8 +110,8 @@ impl Conductor {
     /// Whether Nova has such a server of this name in the cluster's project.
     pub async fn is_server_of(&self, visitor: Visitor<'_>) -> Result<bool, Refusal> {
         let Visitor { cluster, node, instance, source, .. } = visitor;
-        let moment = self.moment(cluster)?;
-        let actor = self.reader(&moment).await?;
+        let snapshot = self.snapshot(cluster)?;
+        let actor = self.reader(&snapshot).await?;
         let is_there = self.inner.cloud.has_server(&actor, node, instance).await?;
         if !is_there {
             warn!(%cluster, node, instance, %source, "not a server of this cluster");

@@ -24,7 +24,7 @@ use std::time::Duration;
 use moka::future::Cache;
 use tracing::{debug, info};
 
-use super::moment::Moment;
+use super::snapshot::ClusterSnapshot;
 use super::stacks::lapsed;
 use super::trustee::is_over;
 use super::{Conductor, StepError, Tenant};
@@ -121,30 +121,30 @@ impl Conductor {
 
     /// Somebody who sees the cluster's project: the trustee with the trust on record, else with
     /// another one, else whoever asked for the operation.
-    pub(super) async fn reader(&self, moment: &Moment) -> Result<Actor, StepError> {
-        let place = moment.id().to_string();
-        let dead = match self.first_session(moment, &place).await? {
+    pub(super) async fn reader(&self, snapshot: &ClusterSnapshot) -> Result<Actor, StepError> {
+        let place = snapshot.id().to_string();
+        let dead = match self.first_session(snapshot, &place).await? {
             Ok(actor) => return Ok(actor),
             Err(dead) => dead,
         };
-        for trust in self.other_trusts(moment).await? {
-            if let Ok(actor) = self.live_session(moment, &trust.id).await? {
+        for trust in self.other_trusts(snapshot).await? {
+            if let Ok(actor) = self.live_session(snapshot, &trust.id).await? {
                 self.inner.sessions.accepted.insert(place, trust.id).await;
                 return Ok(actor);
             }
         }
-        self.caller(moment).ok_or(dead)
+        self.caller(snapshot).ok_or(dead)
     }
 
     /// Changes or deletes one of the cluster's stacks with the first identity that Heat accepts.
     pub(super) async fn on_stack(
         &self,
-        moment: &Moment,
+        snapshot: &ClusterSnapshot,
         name: &str,
         stack: &str,
         act: StackAct<'_>,
     ) -> Result<(), StepError> {
-        let mut refusal = match self.first_session(moment, stack).await? {
+        let mut refusal = match self.first_session(snapshot, stack).await? {
             Ok(actor) => match self.act_as(&actor, name, stack, act).await? {
                 Ok(()) => return Ok(()),
                 Err(refused) => refused,
@@ -152,8 +152,8 @@ impl Conductor {
             Err(dead) => dead,
         };
         debug!(stack, error = %refusal, "the trust cannot act on this stack; others are tried");
-        for trust in self.other_trusts(moment).await? {
-            let Ok(actor) = self.live_session(moment, &trust.id).await? else { continue };
+        for trust in self.other_trusts(snapshot).await? {
+            let Ok(actor) = self.live_session(snapshot, &trust.id).await? else { continue };
             match self.act_as(&actor, name, stack, act).await? {
                 Ok(()) => {
                     self.inner.sessions.accepted.insert(stack.to_owned(), trust.id).await;
@@ -162,9 +162,9 @@ impl Conductor {
                 Err(refused) => refusal = refused,
             }
         }
-        if let Some(caller) = self.caller(moment) {
+        if let Some(caller) = self.caller(snapshot) {
             let lent = match act {
-                StackAct::Change(_) => self.ensure_lent(moment, &caller.token).await.map(drop),
+                StackAct::Change(_) => self.ensure_lent(snapshot, &caller.token).await.map(drop),
                 StackAct::Delete => Ok(()),
             };
             let tried = match lent {
@@ -197,7 +197,7 @@ impl Conductor {
                 Err(error) => return Err(error),
             }
         }
-        Err(self.unaccepted(moment, refusal))
+        Err(self.unaccepted(snapshot, refusal))
     }
 
     /// One try; the inner error says that the identity may be at fault.
@@ -222,9 +222,9 @@ impl Conductor {
     }
 
     /// Nobody is left to try. An engine that failed may only be unwell, so that is tried again.
-    fn unaccepted(&self, moment: &Moment, refusal: StepError) -> StepError {
+    fn unaccepted(&self, snapshot: &ClusterSnapshot, refusal: StepError) -> StepError {
         match refusal {
-            StepError::Cloud(e) if self.inner.attempts.of(moment.id()) < ENGINE_FAILURES => {
+            StepError::Cloud(e) if self.inner.attempts.of(snapshot.id()) < ENGINE_FAILURES => {
                 e.into()
             }
             StepError::Cloud(e) => StepError::failed(format!(
@@ -232,7 +232,7 @@ impl Conductor {
                  magnumd has ({e}). Ask again as a member of the project with a password or an \
                  unrestricted application credential, or give all of it to one of them: openstack \
                  coe credential rotate {}",
-                moment.cluster.name
+                snapshot.cluster.name
             )),
             other => other,
         }
@@ -241,21 +241,21 @@ impl Conductor {
     /// Makes sure that the trustee has a trust of whoever asked for the operation. Returns its id.
     pub(super) async fn ensure_lent(
         &self,
-        moment: &Moment,
+        snapshot: &ClusterSnapshot,
         token: &Secret<String>,
     ) -> Result<String, StepError> {
         let lost = || StepError::failed("The trustee's id was lost.");
-        let operation = moment.operation.as_ref().ok_or_else(lost)?;
+        let operation = snapshot.operation.as_ref().ok_or_else(lost)?;
         let keystone = self.inner.cloud.keystone();
-        let (user, password) = moment.trustee(&self.inner.store)?;
+        let (user, password) = snapshot.trustee(&self.inner.store)?;
         let user = user.ok_or_else(lost)?;
-        let project = &moment.cluster.project_id;
+        let project = &snapshot.cluster.project_id;
         let fits = |t: &&Trust| t.trustor_user_id == operation.user_id && t.project_id == *project;
         let known = self.act(keystone.trusts_of(user, &password)).await?;
         if let Some(trust) = known.iter().find(fits) {
             return Ok(trust.id.clone());
         }
-        let trust = self.make_trust(moment, operation, user, token).await?;
+        let trust = self.make_trust(snapshot, operation, user, token).await?;
         info!(%trust, trustor = operation.user_id, "trust ready");
         Ok(trust)
     }
@@ -263,7 +263,7 @@ impl Conductor {
     /// A trust for the trustee from whoever asked for the operation.
     pub(super) async fn make_trust(
         &self,
-        moment: &Moment,
+        snapshot: &ClusterSnapshot,
         operation: &Operation,
         trustee: &str,
         token: &Secret<String>,
@@ -272,7 +272,7 @@ impl Conductor {
             true => &operation.roles,
             false => &self.inner.settings.trust_roles,
         };
-        let (trustor, project) = (&operation.user_id, &moment.cluster.project_id);
+        let (trustor, project) = (&operation.user_id, &snapshot.cluster.project_id);
         let keystone = self.inner.cloud.keystone();
         let made = keystone.create_trust(token, trustor, trustee, project, roles);
         self.act(made).await.map_err(lapsed("the trust was created"))
@@ -282,12 +282,12 @@ impl Conductor {
     /// before its trust.
     pub(super) async fn deletion_viewer(
         &self,
-        moment: &Moment,
+        snapshot: &ClusterSnapshot,
     ) -> Result<Option<Viewer>, StepError> {
-        if moment.trust().is_none() {
+        if snapshot.trust().is_none() {
             return Ok(None);
         }
-        match self.reader(moment).await {
+        match self.reader(snapshot).await {
             Ok(actor) => Ok(Some(Viewer::Member(actor))),
             Err(StepError::Failed { reason, .. }) => {
                 debug!(reason, "looking with the service's own account");
@@ -299,11 +299,11 @@ impl Conductor {
     }
 
     /// Whoever asked for the operation, while the token is kept.
-    pub(super) fn caller(&self, moment: &Moment) -> Option<Actor> {
-        let operation = moment.operation.as_ref()?;
+    pub(super) fn caller(&self, snapshot: &ClusterSnapshot) -> Option<Actor> {
+        let operation = snapshot.operation.as_ref()?;
         Some(Actor {
-            token: moment.tenant_token(&self.inner.store)?,
-            project_id: moment.cluster.project_id.clone(),
+            token: snapshot.tenant_token(&self.inner.store)?,
+            project_id: snapshot.cluster.project_id.clone(),
             user_id: operation.user_id.clone(),
         })
     }
@@ -311,17 +311,17 @@ impl Conductor {
     /// A session with the trust that was accepted for `place` last, else with the one on record.
     async fn first_session(
         &self,
-        moment: &Moment,
+        snapshot: &ClusterSnapshot,
         place: &str,
     ) -> Result<Result<Actor, StepError>, StepError> {
         if let Some(trust) = self.inner.sessions.accepted.get(place).await {
-            match self.live_session(moment, &trust).await? {
+            match self.live_session(snapshot, &trust).await? {
                 Ok(actor) => return Ok(Ok(actor)),
                 Err(_) => self.inner.sessions.accepted.invalidate(place).await,
             }
         }
-        match moment.trust() {
-            Some(trust) => self.live_session(moment, trust).await,
+        match snapshot.trust() {
+            Some(trust) => self.live_session(snapshot, trust).await,
             None => Ok(Err(StepError::failed("The cluster has no trust to act with."))),
         }
     }
@@ -329,7 +329,7 @@ impl Conductor {
     /// The trustee's session with a trust; the inner error says that the trust is dead.
     async fn live_session(
         &self,
-        moment: &Moment,
+        snapshot: &ClusterSnapshot,
         trust: &str,
     ) -> Result<Result<Actor, StepError>, StepError> {
         let now = self.inner.clock.now();
@@ -338,14 +338,14 @@ impl Conductor {
         {
             return Ok(Ok(Actor::from(&*known)));
         }
-        let (user, password) = moment.trustee(&self.inner.store)?;
+        let (user, password) = snapshot.trustee(&self.inner.store)?;
         let Some(user) = user else {
             return Ok(Err(StepError::failed("The cluster has no trustee to act with.")));
         };
         match self.inner.cloud.keystone().trustee(user, &password, Some(trust)).await {
             Ok(session) => {
                 let session = Arc::new(session);
-                let entry = (moment.id(), Arc::clone(&session));
+                let entry = (snapshot.id(), Arc::clone(&session));
                 self.inner.sessions.open.insert(trust.to_owned(), entry).await;
                 Ok(Ok(Actor::from(&*session)))
             }
@@ -353,23 +353,27 @@ impl Conductor {
                 "{DEAD_TRUST}: the user who gave it was deleted, disabled or has \
                  lost the roles in the project ({e}). Any member of the project makes a new one \
                  with: openstack coe credential rotate {}",
-                moment.cluster.name
+                snapshot.cluster.name
             )))),
             Err(e) => Err(e.into()),
         }
     }
 
     /// The trustee's trusts beside the one on record, asked of Keystone.
-    pub(super) async fn other_trusts(&self, moment: &Moment) -> Result<Vec<Trust>, StepError> {
-        let (user, password) = moment.trustee(&self.inner.store)?;
+    pub(super) async fn other_trusts(
+        &self,
+        snapshot: &ClusterSnapshot,
+    ) -> Result<Vec<Trust>, StepError> {
+        let (user, password) = snapshot.trustee(&self.inner.store)?;
         let Some(user) = user else { return Ok(Vec::new()) };
         let trusts = match self.inner.cloud.keystone().trusts_of(user, &password).await {
             Ok(trusts) => trusts,
             Err(e) if is_over(&e) => return Ok(Vec::new()),
             Err(e) => return Err(e.into()),
         };
-        let project = &moment.cluster.project_id;
-        let further = |t: &Trust| Some(t.id.as_str()) != moment.trust() && t.project_id == *project;
+        let project = &snapshot.cluster.project_id;
+        let further =
+            |t: &Trust| Some(t.id.as_str()) != snapshot.trust() && t.project_id == *project;
         Ok(trusts.into_iter().filter(further).collect())
     }
 

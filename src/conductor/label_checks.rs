@@ -1,6 +1,6 @@
 //! Labels that magnumd itself reads, and those that nobody reads.
 
-use super::moment::Moment;
+use super::snapshot::ClusterSnapshot;
 use super::{Conductor, Refusal};
 use crate::driver::{ClusterPlan, Driver};
 use crate::model::labels::{Labels, UnknownLabels};
@@ -172,39 +172,43 @@ impl Conductor {
 
     /// A sentence about a cluster with what is to be known of its labels: what the conductor says
     /// replaces what it said before, and a warning must not be gone before anybody has looked.
-    pub(super) fn with_warnings(&self, moment: &Moment, sentence: &str) -> String {
+    pub(super) fn with_warnings(&self, snapshot: &ClusterSnapshot, sentence: &str) -> String {
         let sentence = sentence.to_owned();
-        self.reason(moment, Some(sentence.clone())).unwrap_or(sentence)
+        self.reason(snapshot, Some(sentence.clone())).unwrap_or(sentence)
     }
 
-    pub(super) fn reason(&self, moment: &Moment, sentence: Option<String>) -> Option<String> {
+    pub(super) fn reason(
+        &self,
+        snapshot: &ClusterSnapshot,
+        sentence: Option<String>,
+    ) -> Option<String> {
         // Where even the driver is lost something worse is said.
-        let labels = &moment.cluster.labels;
-        let plan = moment.plan(&self.inner.settings, &self.inner.enrolment);
-        let warnings = match (self.driver(moment), plan) {
+        let labels = &snapshot.cluster.labels;
+        let plan = snapshot.plan(&self.inner.settings, &self.inner.enrolment);
+        let warnings = match (self.driver(snapshot), plan) {
             (Ok(driver), Some(plan)) => told(&driver, &plan),
             (Ok(driver), None) => driver.warnings(labels, labels).into_iter().collect(),
             (Err(_), _) => Vec::new(),
         };
         // What an upgrade does not bring is told until it is over, and with its last word.
-        let undone = moment.rollouts.iter().flat_map(|rollout| rollout.undone.iter().cloned());
+        let undone = snapshot.rollouts.iter().flat_map(|rollout| rollout.undone.iter().cloned());
         joined(sentence, in_one(warnings.into_iter().chain(undone).collect()))
     }
 
     /// The same for a node group, about the labels of its own.
     pub(super) fn group_reason(
         &self,
-        moment: &Moment,
+        snapshot: &ClusterSnapshot,
         group: &NodeGroup,
         sentence: String,
     ) -> Option<String> {
-        let own = own_labels(&group.labels, &moment.cluster.labels);
+        let own = own_labels(&group.labels, &snapshot.cluster.labels);
         if own.is_empty() {
             return Some(sentence);
         }
-        let Ok(driver) = self.driver(moment) else { return Some(sentence) };
+        let Ok(driver) = self.driver(snapshot) else { return Some(sentence) };
         let (settings, key) = (&self.inner.settings, &self.inner.enrolment);
-        let plans = moment.plan(settings, key).zip(moment.plan_of(group, settings, key));
+        let plans = snapshot.plan(settings, key).zip(snapshot.plan_of(group, settings, key));
         let idle = plans.and_then(|(mut cluster, plan)| {
             plan.revision.clone_into(&mut cluster.revision);
             driver.check_group_labels(&cluster, &plan, &own).ok()

@@ -1,9 +1,9 @@
-//! The will: brings the cloud into line with what tenants were promised.
+//! The conductor: brings the cloud into line with what tenants asked for.
 //!
-//! A wish becomes a durable [`crate::model::operation::Operation`]; a run reads
-//! one moment, decides, acts, commits, and may be killed anywhere in between. Before an
-//! outside act its intention is on disk; after it, its result; in between, the name
-//! suffices to find it. Nothing is undone on failure: `delete` is the only collector.
+//! A request becomes a durable [`crate::model::operation::Operation`]; the engine reads one
+//! snapshot, has the operation's workflow decide and act, commits, and may be killed anywhere in
+//! between. Before an outside act its intention is on disk; after it, its result; in between, the
+//! name suffices to find it. Nothing is undone on failure: `delete` is the only collector.
 
 mod addresses;
 mod attempts;
@@ -22,10 +22,8 @@ pub(crate) mod idle;
 mod keys;
 mod label_checks;
 mod lookups;
-mod meant;
-mod moment;
+mod node_selector;
 mod nodes;
-mod outlook;
 mod plans;
 mod queue;
 mod reachable;
@@ -34,6 +32,7 @@ mod requests;
 mod resizing;
 mod rollout;
 mod run_loop;
+mod snapshot;
 mod stacks;
 mod statuses;
 mod sync;
@@ -78,13 +77,13 @@ pub use first_contact::{NotLetIn, Visitor};
 use identity::Sessions;
 use keys::Drawings;
 pub use label_checks::{Limits, check_root_volume, check_unknown, with_boot_volume};
-use moment::Moment;
 use queue::Queue;
 pub use refusal::Refusal;
 pub use requests::{
     ClusterOrder, ResizeOrder, TemplateIngredients, UpgradeOrder, can_make_trusts,
     check_network_driver, os_distro,
 };
+use snapshot::ClusterSnapshot;
 
 /// A tenant on whose behalf we ask OpenStack: their token, and who they are.
 #[derive(Clone, Debug)]
@@ -176,7 +175,7 @@ struct Inner {
 
 /// How far a cluster's running operation is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct OperationProgress {
     pub kind: OperationKind,
     pub nodes_ready: usize,
 }
@@ -224,8 +223,8 @@ impl Conductor {
         let Parts { store, cloud, drivers, settings, clock, entropy, enrolment, mill, points } =
             parts;
         // Shorter than the interval, so that the look at its end sees for itself.
-        let moment = clock.real_length(settings.look_interval) * 3 / 4;
-        let in_progress = Cache::builder().max_capacity(10_000).time_to_live(moment).build();
+        let snapshot = clock.real_length(settings.look_interval) * 3 / 4;
+        let in_progress = Cache::builder().max_capacity(10_000).time_to_live(snapshot).build();
         let queue = Mutex::new(Queue::of_lanes(settings.lanes));
         Self {
             inner: Arc::new(Inner {
@@ -266,11 +265,11 @@ impl Conductor {
     }
 
     /// None when nothing is being done about the cluster.
-    pub fn standing(&self, id: ClusterId) -> Option<Standing> {
+    pub fn progress_of(&self, id: ClusterId) -> Option<OperationProgress> {
         let read = self.inner.store.read(|view| {
             let Some(operation) = view.operation_of(id)? else { return Ok(None) };
             let nodes_ready = view.nodes(id)?.iter().filter(|n| n.is_ready()).count();
-            Ok(Some(Standing { kind: operation.record.kind, nodes_ready }))
+            Ok(Some(OperationProgress { kind: operation.record.kind, nodes_ready }))
         });
         read.ok().flatten()
     }
@@ -312,8 +311,8 @@ impl Conductor {
         self.inner.pulse.is_alive(STUCK)
     }
 
-    fn moment(&self, cluster: ClusterId) -> Result<Moment, Refusal> {
-        Moment::read(&self.inner.store, cluster)?
+    fn snapshot(&self, cluster: ClusterId) -> Result<ClusterSnapshot, Refusal> {
+        ClusterSnapshot::read(&self.inner.store, cluster)?
             .ok_or_else(|| Refusal::Missing(format!("Cluster {cluster} could not be found.")))
     }
 

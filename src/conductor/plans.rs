@@ -1,6 +1,6 @@
 //! What is to be built: the plans of a cluster's stacks, and what its driver makes of them.
 
-use super::moment::Moment;
+use super::snapshot::ClusterSnapshot;
 use super::{Conductor, StepError};
 use crate::driver::{Bundle, ClusterPlan, Waits};
 use crate::model::nodegroup::NodeGroup;
@@ -16,24 +16,24 @@ pub(super) struct Awaits {
 
 impl Conductor {
     /// The plan of the cluster's own stack.
-    pub(super) fn plan(&self, moment: &Moment) -> Result<ClusterPlan, StepError> {
-        moment
+    pub(super) fn plan(&self, snapshot: &ClusterSnapshot) -> Result<ClusterPlan, StepError> {
+        snapshot
             .plan(&self.inner.settings, &self.inner.enrolment)
-            .ok_or_else(|| StepError::failed(moment.cannot_plan()))
+            .ok_or_else(|| StepError::failed(snapshot.cannot_plan()))
     }
 
     /// What Heat should build, with the trustee's credentials where the driver wants them.
     pub(super) fn bundle(
         &self,
-        moment: &Moment,
+        snapshot: &ClusterSnapshot,
         plan: &mut ClusterPlan,
     ) -> Result<Bundle, StepError> {
-        let driver = self.driver(moment)?;
+        let driver = self.driver(snapshot)?;
         if driver.wants_trust() {
-            plan.trust = moment.entrusted(&self.inner.store)?;
+            plan.trust = snapshot.entrusted(&self.inner.store)?;
         }
         if driver.inlines(plan).is_ok_and(|inlines| inlines) {
-            let inlined = self.inlined(moment.id());
+            let inlined = self.inlined(snapshot.id());
             plan.inlined = Some(inlined.map_err(|e| StepError::failed(e.to_string()))?);
         }
         driver.bundle(plan).map_err(|e| StepError::failed(e.to_string()))
@@ -42,31 +42,31 @@ impl Conductor {
     /// The plan of the stack that holds a group.
     pub(super) fn plan_of(
         &self,
-        moment: &Moment,
+        snapshot: &ClusterSnapshot,
         group: &NodeGroup,
     ) -> Result<ClusterPlan, StepError> {
-        moment
+        snapshot
             .plan_of(group, &self.inner.settings, &self.inner.enrolment)
-            .ok_or_else(|| StepError::failed(moment.cannot_plan()))
+            .ok_or_else(|| StepError::failed(snapshot.cannot_plan()))
     }
 
     /// For which nodes a creation waits.
-    pub(super) fn awaits(&self, moment: &Moment) -> Result<Awaits, StepError> {
-        let driver = self.driver(moment)?;
-        let plan = moment.plan(&self.inner.settings, &self.inner.enrolment);
+    pub(super) fn awaits(&self, snapshot: &ClusterSnapshot) -> Result<Awaits, StepError> {
+        let driver = self.driver(snapshot)?;
+        let plan = snapshot.plan(&self.inner.settings, &self.inner.enrolment);
         let waits = plan.as_ref().and_then(|plan| driver.waits(plan).ok()).unwrap_or_default();
         // Without nodes that report there are none to wait for.
-        let (masters, workers) = if waits.for_nodes { moment.counts() } else { (0, 0) };
+        let (masters, workers) = if waits.for_nodes { snapshot.counts() } else { (0, 0) };
         let threshold = plan.as_ref().and_then(|plan| driver.ready_threshold(plan));
         let threshold = threshold.unwrap_or(workers).min(workers);
         Ok(Awaits { waits, masters, workers, threshold })
     }
 
     /// How many of a group's workers must be ready for it to be complete.
-    pub(super) fn threshold(&self, moment: &Moment, group: &NodeGroup) -> u32 {
-        let count = moment.node_count(group);
-        let Ok(driver) = self.driver(moment) else { return count };
-        let plan = self.plan_of(moment, group).ok();
+    pub(super) fn threshold(&self, snapshot: &ClusterSnapshot, group: &NodeGroup) -> u32 {
+        let count = snapshot.node_count(group);
+        let Ok(driver) = self.driver(snapshot) else { return count };
+        let plan = self.plan_of(snapshot, group).ok();
         if plan.as_ref().is_some_and(|plan| driver.waits_for_nodes(plan) == Ok(false)) {
             return 0;
         }
@@ -75,9 +75,9 @@ impl Conductor {
     }
 
     /// How long an operation on the cluster, or a part of it that can be tried alone, may take.
-    pub(super) fn minutes(&self, moment: &Moment) -> u32 {
-        let plan = moment.plan(&self.inner.settings, &self.inner.enrolment);
-        match (plan, self.driver(moment)) {
+    pub(super) fn minutes(&self, snapshot: &ClusterSnapshot) -> u32 {
+        let plan = snapshot.plan(&self.inner.settings, &self.inner.enrolment);
+        match (plan, self.driver(snapshot)) {
             (Some(plan), Ok(driver)) => driver.create_timeout(&plan),
             // What has no plan any more fails for another reason, and soon.
             _ => self.inner.settings.driver.create_timeout,

@@ -17,7 +17,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::moment::Moment;
+use super::snapshot::ClusterSnapshot;
 use super::{Conductor, StepError};
 use crate::model::cluster::Cluster;
 use crate::openstack::Actor;
@@ -55,9 +55,9 @@ impl Conductor {
             return Ok(Ok(()));
         }
         let lost = || StepError::failed("The cluster is no more.");
-        let moment = Moment::read(&self.inner.store, cluster.id)?.ok_or_else(lost)?;
-        if let Some(plan) = moment.plan(settings, &self.inner.enrolment)
-            && self.driver(&moment)?.api_url(&plan, &at.ip().to_string()) != url
+        let snapshot = ClusterSnapshot::read(&self.inner.store, cluster.id)?.ok_or_else(lost)?;
+        if let Some(plan) = snapshot.plan(settings, &self.inner.enrolment)
+            && self.driver(&snapshot)?.api_url(&plan, &at.ip().to_string()) != url
         {
             return Ok(Err(Forbidden::Port));
         }
@@ -67,7 +67,7 @@ impl Conductor {
         let service = Actor::from(&*self.inner.cloud.keystone().service().await?);
         let mut leads = self.inner.cloud.leads_floating(&service, project, &address).await?;
         if !leads {
-            let reader = self.reader(&moment).await?;
+            let reader = self.reader(&snapshot).await?;
             leads = self.inner.cloud.leads_floating(&reader, project, &address).await?;
         }
         if !leads {

@@ -4,9 +4,9 @@
 //! server keeps its id, addresses and disk and starts again. Such a node does not bootstrap anew
 //! and stays ready on record, so it is asked by a duty whether it works in its cluster as before.
 
+use super::decide::change::members;
 use super::label_checks::BOOT_VOLUME_SIZE;
-use super::moment::Moment;
-use super::outlook::members;
+use super::snapshot::ClusterSnapshot;
 use super::template_change::Followed;
 use super::{Conductor, Refusal};
 use crate::driver::Driver;
@@ -58,19 +58,20 @@ impl Conductor {
     pub(super) async fn check_resize(
         &self,
         actor: &Actor,
-        moment: &Moment,
+        snapshot: &ClusterSnapshot,
         asked: &RoleFlavors,
         image: &Image,
     ) -> Result<(), Refusal> {
-        let Some(facts) = &moment.facts else { return Ok(()) };
+        let Some(facts) = &snapshot.facts else { return Ok(()) };
         let (masters, workers) =
-            moment.groups.iter().filter(|g| g.is_default).fold((0, 0), |(m, w), g| {
+            snapshot.groups.iter().filter(|g| g.is_default).fold((0, 0), |(m, w), g| {
                 match g.is_master() {
                     true => (m + g.node_count, w),
                     false => (m, w + g.node_count),
                 }
             });
-        let is_mixed = moment.groups.iter().any(|g| g.is_default && moment.rollout(g).is_some());
+        let is_mixed =
+            snapshot.groups.iter().any(|g| g.is_default && snapshot.rollout(g).is_some());
         let mut all = Vec::new();
         for (field, is_master, has, wanted, servers) in [
             ("master_flavor_id", true, &facts.master_flavor, &asked.master, masters),
@@ -88,8 +89,8 @@ impl Conductor {
             return Ok(());
         }
         let kubernetes =
-            moment.template.as_ref().is_none_or(|template| template.coe == Coe::Kubernetes);
-        let boots_from_volume = moment
+            snapshot.template.as_ref().is_none_or(|template| template.coe == Coe::Kubernetes);
+        let boots_from_volume = snapshot
             .cluster
             .labels
             .get(BOOT_VOLUME_SIZE)
@@ -97,7 +98,7 @@ impl Conductor {
         for one in &all {
             one.check(image, boots_from_volume, kubernetes)?;
         }
-        let project = &moment.cluster.project_id;
+        let project = &snapshot.cluster.project_id;
         let allowances = match self.inner.cloud.compute_quota(actor, project).await {
             Ok(allowances) => allowances,
             // Who may not see the quota learns from Nova whether it suffices.
@@ -207,19 +208,19 @@ pub(super) fn masters_of(stack: &Stack) -> impl Iterator<Item = (&String, &str)>
 
 /// The server of a node: as it has claimed its name, else as the stack shows it.
 pub(super) fn server_of(
-    moment: &Moment,
+    snapshot: &ClusterSnapshot,
     group: &NodeGroup,
     stack: &Stack,
     node: &str,
 ) -> Option<String> {
-    let claimed = moment.nodes.iter().find(|n| n.name == node);
+    let claimed = snapshot.nodes.iter().find(|n| n.name == node);
     if let Some(id) = claimed.and_then(|n| n.instance.clone()) {
         return Some(id);
     }
     if let Some((_, id)) = masters_of(stack).find(|(name, _)| *name == node) {
         return Some(id.to_owned());
     }
-    let prefix = name::worker_node_prefix(&group.stack_name(&moment.cluster));
+    let prefix = name::worker_node_prefix(&group.stack_name(&snapshot.cluster));
     let index: u32 = node.strip_prefix(&prefix)?.parse().ok()?;
     members(stack)?.remove(&index)?
 }

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::moment::Moment;
 use super::requests::UpgradeOrder;
+use super::snapshot::ClusterSnapshot;
 use crate::model::cluster_template::ClusterTemplate;
 use crate::model::labels::Labels;
 use crate::model::name;
@@ -25,16 +25,16 @@ pub(super) fn has_followed(group: &NodeGroup, rollout: &Rollout) -> NodeGroup {
 /// Adds the group of the masters once the last of them has followed: workers may take long. No
 /// node was `behind` when the upgrade began: none has followed.
 pub(super) fn masters_followed(
-    moment: &Moment,
+    snapshot: &ClusterSnapshot,
     behind: u32,
     group: &NodeGroup,
     change: Change,
 ) -> Change {
-    let Some(rollout) = moment.rollout(group) else { return change };
+    let Some(rollout) = snapshot.rollout(group) else { return change };
     if !group.is_default || !rollout.masters.is_empty() || behind == 0 {
         return change;
     }
-    let masters = moment.groups.iter().find(|g| g.is_default && g.is_master());
+    let masters = snapshot.groups.iter().find(|g| g.is_default && g.is_master());
     match masters.map(|g| (g, has_followed(g, rollout))) {
         Some((known, followed)) if known.record != followed => change.expect(known).put(&followed),
         _ => change,
@@ -43,26 +43,26 @@ pub(super) fn masters_followed(
 
 /// What the order asks for; nodes that an earlier, failed upgrade left behind are still behind.
 pub(super) fn rollout(
-    moment: &Moment,
+    snapshot: &ClusterSnapshot,
     group: &NodeGroup,
     order: &UpgradeOrder,
     image: &Image,
     flavors: &RoleFlavors,
 ) -> Rollout {
-    let earlier = moment.rollout(group);
+    let earlier = snapshot.rollout(group);
     // One that has failed half-way may have put the new make on record already.
     let former = match earlier {
         Some(earlier) => earlier.former.clone(),
-        None => make(moment, group),
+        None => make(snapshot, group),
     };
     // Where the former template is lost, nothing is known to have been its.
-    let old = moment.template.as_ref().map(|t| t.labels.clone()).unwrap_or_default();
+    let old = snapshot.template.as_ref().map(|t| t.labels.clone()).unwrap_or_default();
     let labels = match group.is_default {
-        true => followed(&moment.cluster.labels, &old, &order.template.labels),
+        true => followed(&snapshot.cluster.labels, &old, &order.template.labels),
         false => versions_followed(&group.labels, &order.template.labels),
     };
     Rollout {
-        cluster_id: moment.id(),
+        cluster_id: snapshot.id(),
         nodegroup: group.id,
         template_id: order.template.id,
         image_id: image.id.clone(),
@@ -82,14 +82,14 @@ pub(super) fn rollout(
 }
 
 /// What the nodes of a group are made of by the records of this moment; None when those are lost.
-pub(super) fn make(moment: &Moment, group: &NodeGroup) -> Option<Make> {
-    let facts = moment.facts.as_ref()?;
+pub(super) fn make(snapshot: &ClusterSnapshot, group: &NodeGroup) -> Option<Make> {
+    let facts = snapshot.facts.as_ref()?;
     let called = |id: &String, name: &Option<String>| {
         group.is_default.then(|| Called { id: id.clone(), name: name.clone() })
     };
-    let cluster = &moment.cluster;
+    let cluster = &snapshot.cluster;
     Some(Make {
-        image_id: moment.image_of(group)?.to_owned(),
+        image_id: snapshot.image_of(group)?.to_owned(),
         kube_version: match group.is_default {
             true => facts.kube_version.clone(),
             false => group.version.clone().or_else(|| facts.kube_version.clone()),
@@ -251,8 +251,8 @@ pub(super) fn goes_along(other: &NodeGroup, ordered: &NodeGroup) -> bool {
     other.id == ordered.id || (other.is_default && ordered.is_default)
 }
 
-pub(super) fn names(moment: &Moment, group: &NodeGroup, batch: &Batch) -> Vec<String> {
-    let stack = group.stack_name(&moment.cluster);
+pub(super) fn names(snapshot: &ClusterSnapshot, group: &NodeGroup, batch: &Batch) -> Vec<String> {
+    let stack = group.stack_name(&snapshot.cluster);
     match batch {
         Batch::Master(index) => vec![name::master_node(&stack, *index)],
         Batch::Workers(indexes) => {

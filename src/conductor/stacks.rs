@@ -3,7 +3,7 @@
 use tracing::{info, warn};
 
 use super::identity::{StackAct, Viewer};
-use super::moment::Moment;
+use super::snapshot::ClusterSnapshot;
 use super::{Conductor, StepError};
 use crate::driver::ClusterPlan;
 use crate::model::name;
@@ -29,29 +29,29 @@ impl Conductor {
     /// The cluster's own stack; None when Heat does not have it.
     pub(super) async fn look(
         &self,
-        moment: &Moment,
+        snapshot: &ClusterSnapshot,
         outputs: bool,
     ) -> Result<Option<Stack>, StepError> {
-        let Some(id) = &moment.cluster.stack_id else { return Ok(None) };
-        self.look_for(moment, &moment.cluster.stack_name(), id, outputs).await
+        let Some(id) = &snapshot.cluster.stack_id else { return Ok(None) };
+        self.look_for(snapshot, &snapshot.cluster.stack_name(), id, outputs).await
     }
 
     /// The stack of a group; None when Heat does not have it.
     pub(super) async fn look_at(
         &self,
-        moment: &Moment,
+        snapshot: &ClusterSnapshot,
         group: &NodeGroup,
         outputs: bool,
     ) -> Result<Option<Stack>, StepError> {
         let Some(id) = &group.stack_id else { return Ok(None) };
-        self.look_for(moment, &group.stack_name(&moment.cluster), id, outputs).await
+        self.look_for(snapshot, &group.stack_name(&snapshot.cluster), id, outputs).await
     }
 
     /// One that was in progress a moment ago is taken to be so still: nodes report more often
     /// than Heat should be asked.
     async fn look_for(
         &self,
-        moment: &Moment,
+        snapshot: &ClusterSnapshot,
         name: &str,
         id: &str,
         outputs: bool,
@@ -59,7 +59,7 @@ impl Conductor {
         if !outputs && let Some(stack) = self.inner.in_progress.get(id).await {
             return Ok(Some(stack));
         }
-        let actor = self.reader(moment).await?;
+        let actor = self.reader(snapshot).await?;
         let heat = self.inner.cloud.heat(&actor).await?;
         let shown = found(heat.show(name, id, outputs).await)?;
         if let Some(stack) = shown.as_ref().filter(|s| s.is_in_progress()) {
@@ -103,22 +103,22 @@ impl Conductor {
     /// Sends what the plan makes of a group's stack. False when Heat is busy with it.
     pub(super) async fn send_update(
         &self,
-        moment: &Moment,
+        snapshot: &ClusterSnapshot,
         group: &NodeGroup,
         mut plan: ClusterPlan,
         rollback: bool,
     ) -> Result<bool, StepError> {
-        let bundle = self.bundle(moment, &mut plan)?;
+        let bundle = self.bundle(snapshot, &mut plan)?;
         let update = StackUpdate {
             template: &bundle.template,
             parameters: &bundle.parameters,
             files: &bundle.files,
-            timeout_minutes: self.driver(moment)?.create_timeout(&plan),
+            timeout_minutes: self.driver(snapshot)?.create_timeout(&plan),
             rollback,
         };
         let id = group.stack_id.as_deref().unwrap_or_default();
         let act = StackAct::Change(&update);
-        match self.on_stack(moment, &plan.stack_name(), id, act).await {
+        match self.on_stack(snapshot, &plan.stack_name(), id, act).await {
             Ok(()) => Ok(true),
             Err(StepError::Cloud(e)) if e.is_conflict() => Ok(false),
             Err(e) => Err(e),
@@ -128,11 +128,11 @@ impl Conductor {
     /// Asks Heat to delete one stack; what to wait for where it does not do so yet.
     pub(super) async fn delete_stack(
         &self,
-        moment: &Moment,
+        snapshot: &ClusterSnapshot,
         stack: &Stack,
     ) -> Result<Option<String>, StepError> {
         info!(stack = %stack.id, name = stack.name, "deleting the stack");
-        match self.on_stack(moment, &stack.name, &stack.id, StackAct::Delete).await {
+        match self.on_stack(snapshot, &stack.name, &stack.id, StackAct::Delete).await {
             Err(StepError::Cloud(e)) if e.is_missing() => Ok(None),
             // Something of Heat's own is under way on it: ask again soon.
             Err(StepError::Cloud(e)) if e.is_conflict() => {
@@ -145,18 +145,18 @@ impl Conductor {
     /// The stacks that we know by their ids, and whatever else carries our tag.
     pub(super) async fn stacks_of(
         &self,
-        moment: &Moment,
+        snapshot: &ClusterSnapshot,
         viewer: &Viewer,
     ) -> Result<Vec<Stack>, StepError> {
         let heat = self.inner.cloud.heat(viewer.actor()).await?;
         let mut stacks = match viewer {
-            Viewer::Member(actor) => self.tagged(actor, &name::stack_tag(moment.id())).await?,
+            Viewer::Member(actor) => self.tagged(actor, &name::stack_tag(snapshot.id())).await?,
             Viewer::Service(_) => Vec::new(),
         };
-        let own = moment.cluster.stack_id.iter().map(|id| (moment.cluster.stack_name(), id));
-        let further = moment.groups.iter().filter(|g| !g.is_default);
+        let own = snapshot.cluster.stack_id.iter().map(|id| (snapshot.cluster.stack_name(), id));
+        let further = snapshot.groups.iter().filter(|g| !g.is_default);
         let further =
-            further.filter_map(|g| Some((g.stack_name(&moment.cluster), g.stack_id.as_ref()?)));
+            further.filter_map(|g| Some((g.stack_name(&snapshot.cluster), g.stack_id.as_ref()?)));
         for (name, id) in own.chain(further) {
             if !stacks.iter().any(|s| s.id == *id) {
                 stacks.extend(found(heat.show(&name, id, false).await)?);
@@ -169,16 +169,16 @@ impl Conductor {
     /// the project's stacks the one on record.
     pub(super) async fn stacks_of_group(
         &self,
-        moment: &Moment,
+        snapshot: &ClusterSnapshot,
         group: &NodeGroup,
     ) -> Result<Vec<Stack>, StepError> {
-        match self.deletion_viewer(moment).await? {
+        match self.deletion_viewer(snapshot).await? {
             None => Ok(Vec::new()),
             Some(Viewer::Member(actor)) => self.tagged(&actor, &name::group_tag(group.id)).await,
             Some(Viewer::Service(actor)) => {
                 let Some(id) = &group.stack_id else { return Ok(Vec::new()) };
                 let heat = self.inner.cloud.heat(&actor).await?;
-                let shown = heat.show(&group.stack_name(&moment.cluster), id, false).await;
+                let shown = heat.show(&group.stack_name(&snapshot.cluster), id, false).await;
                 found(shown).map(|stack| stack.into_iter().collect())
             }
         }
@@ -188,11 +188,11 @@ impl Conductor {
     /// does not let us look.
     pub(super) async fn first_failure(
         &self,
-        moment: &Moment,
+        snapshot: &ClusterSnapshot,
         stack: &Stack,
     ) -> Result<Option<FailedResource>, StepError> {
         let failures = async {
-            let actor = self.reader(moment).await?;
+            let actor = self.reader(snapshot).await?;
             let heat = self.inner.cloud.heat(&actor).await?;
             Ok::<_, StepError>(heat.failures(&stack.name, &stack.id).await?)
         };
@@ -207,9 +207,13 @@ impl Conductor {
     }
 
     /// Why a stack could not be deleted.
-    pub(super) async fn deletion_failure(&self, moment: &Moment, stack: &Stack) -> StepError {
+    pub(super) async fn deletion_failure(
+        &self,
+        snapshot: &ClusterSnapshot,
+        stack: &Stack,
+    ) -> StepError {
         let failures = async {
-            let viewer = self.deletion_viewer(moment).await.ok()??;
+            let viewer = self.deletion_viewer(snapshot).await.ok()??;
             let heat = self.inner.cloud.heat(viewer.actor()).await.ok()?;
             heat.failures(&stack.name, &stack.id).await.ok()
         };

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::addresses::remarked;
-use super::moment::Moment;
-use super::outlook::{Part, aggregate};
+use super::decide::change::{Part, aggregate};
+use super::snapshot::ClusterSnapshot;
 use super::{Conductor, StepError};
 use crate::model::cluster::Cluster;
 use crate::model::nodegroup::NodeGroup;
@@ -18,20 +18,20 @@ impl Conductor {
     /// with the status they amount to.
     pub(super) fn with_cluster(
         &self,
-        moment: &Moment,
+        snapshot: &ClusterSnapshot,
         change: Change,
         changed: &[NodeGroup],
         gone: Option<&NodeGroup>,
         reason: Option<String>,
     ) -> Change {
-        let (change, cluster) = self.amount(moment, change, changed, gone, reason);
-        change.expect(&moment.cluster).put(&cluster)
+        let (change, cluster) = self.amount(snapshot, change, changed, gone, reason);
+        change.expect(&snapshot.cluster).put(&cluster)
     }
 
     /// The same, with the cluster still to be written.
     pub(super) fn amount(
         &self,
-        moment: &Moment,
+        snapshot: &ClusterSnapshot,
         mut change: Change,
         changed: &[NodeGroup],
         gone: Option<&NodeGroup>,
@@ -39,7 +39,7 @@ impl Conductor {
     ) -> (Change, Cluster) {
         let now = self.inner.clock.now();
         let mut groups: BTreeMap<_, NodeGroup> =
-            moment.groups.iter().map(|g| (g.id, g.record.clone())).collect();
+            snapshot.groups.iter().map(|g| (g.id, g.record.clone())).collect();
         for group in changed {
             groups.insert(group.id, group.clone());
             change = change.put(group);
@@ -48,15 +48,15 @@ impl Conductor {
             groups.remove(&gone.id);
             change = change.delete(gone);
         }
-        let mut cluster = moment.cluster.record.clone();
+        let mut cluster = snapshot.cluster.record.clone();
         let all = groups.values().map(|g| Part {
             name: &g.name,
             status: g.status,
             reason: g.status_reason.as_deref(),
         });
         let (status, failed) = aggregate(cluster.status, all);
-        let (status, failed) = match moment.queued.is_empty() {
-            true => match halted(moment) {
+        let (status, failed) = match snapshot.queued.is_empty() {
+            true => match halted(snapshot) {
                 Some(sentence) => (Status::UpdateFailed, Some(sentence)),
                 None => (status, failed),
             },
@@ -67,7 +67,7 @@ impl Conductor {
             Status::UpdateComplete if rolled_back => Status::RollbackComplete,
             status => status,
         };
-        cluster.status_reason = self.reason(moment, failed.or(reason));
+        cluster.status_reason = self.reason(snapshot, failed.or(reason));
         cluster.updated_at = Some(now);
         (change, cluster)
     }
@@ -75,21 +75,21 @@ impl Conductor {
     /// Adds to `change` the cluster and its default groups as CREATE_COMPLETE.
     pub(super) fn created(
         &self,
-        moment: &Moment,
+        snapshot: &ClusterSnapshot,
         change: Change,
         stack: &Stack,
         said: String,
     ) -> Result<Change, StepError> {
-        let (mut cluster, groups, remark) = self.addressed(moment, stack)?;
+        let (mut cluster, groups, remark) = self.addressed(snapshot, stack)?;
         let said = remarked(Some(said.clone()), remark).unwrap_or(said);
         let now = self.inner.clock.now();
         cluster.status = Status::CreateComplete;
-        cluster.status_reason = Some(self.with_warnings(moment, &said));
+        cluster.status_reason = Some(self.with_warnings(snapshot, &said));
         let version = stack.parameters.get("kube_version").and_then(|v| v.as_str());
         cluster.coe_version = version.filter(|v| !v.is_empty()).map(str::to_owned);
-        cluster.container_version = self.driver(moment)?.container_version().map(str::to_owned);
+        cluster.container_version = self.driver(snapshot)?.container_version().map(str::to_owned);
         cluster.updated_at = Some(now);
-        let mut change = change.expect(&moment.cluster).put(&cluster);
+        let mut change = change.expect(&snapshot.cluster).put(&cluster);
         for mut group in groups {
             group.status = Status::CreateComplete;
             group.status_reason = Some(said.clone());
@@ -97,7 +97,7 @@ impl Conductor {
             group.updated_at = Some(now);
             change = change.put(&group);
         }
-        if let Some(vigil) = &moment.vigil {
+        if let Some(vigil) = &snapshot.vigil {
             change = change.delete(&vigil.record);
         }
         Ok(change)
@@ -106,28 +106,28 @@ impl Conductor {
     /// Adds to `change` the addresses that the stack tells, and nothing else.
     pub(super) fn with_addresses(
         &self,
-        moment: &Moment,
+        snapshot: &ClusterSnapshot,
         change: Change,
         stack: &Stack,
     ) -> Result<Change, StepError> {
-        let (cluster, groups, _) = self.addressed(moment, stack)?;
-        let known = moment.groups.iter().filter(|g| g.is_default).map(|g| &g.record);
-        if cluster == moment.cluster.record && groups.iter().eq(known) {
+        let (cluster, groups, _) = self.addressed(snapshot, stack)?;
+        let known = snapshot.groups.iter().filter(|g| g.is_default).map(|g| &g.record);
+        if cluster == snapshot.cluster.record && groups.iter().eq(known) {
             return Ok(change);
         }
-        let change = change.expect(&moment.cluster).put(&cluster);
+        let change = change.expect(&snapshot.cluster).put(&cluster);
         Ok(groups.iter().fold(change, |change, group| change.put(group)))
     }
 }
 
 /// What a rotation of the authorities has left half done, if that is not what is at work.
-fn halted(moment: &Moment) -> Option<String> {
+fn halted(snapshot: &ClusterSnapshot) -> Option<String> {
     let rotates = |o: &Stored<Operation>| matches!(o.kind, OperationKind::RotateCa(_));
-    let is_halted = !moment.next_certificates.is_empty() && !moment.operations().any(rotates);
+    let is_halted = !snapshot.next_certificates.is_empty() && !snapshot.operations().any(rotates);
     is_halted.then(|| {
         format!(
             "A rotation of the CA has stopped half way. Go on with: openstack coe ca rotate {}",
-            moment.cluster.name
+            snapshot.cluster.name
         )
     })
 }

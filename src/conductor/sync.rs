@@ -5,9 +5,9 @@ use std::time::Duration;
 use tracing::{debug, info, warn};
 
 use super::addresses::{of_nodes, remarked};
-use super::decide::{length, ready};
-use super::moment::Moment;
-use super::outlook::{at_rest, servers};
+use super::decide::change::{at_rest, servers};
+use super::decide::creation::{length, ready};
+use super::snapshot::ClusterSnapshot;
 use super::{Conductor, StepError};
 use crate::base::clock::Timestamp;
 use crate::model::nodegroup::NodeGroup;
@@ -49,13 +49,13 @@ impl Conductor {
     }
 
     /// Compares a cluster at rest with its stacks. Whatever cannot be seen now is seen later.
-    pub(super) async fn sync(&self, moment: &Moment) {
-        if !rests(moment.cluster.status) {
+    pub(super) async fn sync(&self, snapshot: &ClusterSnapshot) {
+        if !rests(snapshot.cluster.status) {
             return;
         }
-        let synced = match moment.cluster.status {
-            Status::CreateFailed => self.sync_failed_creation(moment).await,
-            _ => self.try_sync(moment).await,
+        let synced = match snapshot.cluster.status {
+            Status::CreateFailed => self.sync_failed_creation(snapshot).await,
+            _ => self.try_sync(snapshot).await,
         };
         match synced {
             Ok(()) => {}
@@ -65,25 +65,25 @@ impl Conductor {
 
     /// A creation that was given up, while Heat and the nodes may have gone on: its addresses are
     /// shown when the stack has them, and it is complete once all that it waited for is ready.
-    async fn sync_failed_creation(&self, moment: &Moment) -> Result<(), StepError> {
-        let awaits = self.awaits(moment)?;
-        let (masters, workers) = ready(&moment.nodes);
+    async fn sync_failed_creation(&self, snapshot: &ClusterSnapshot) -> Result<(), StepError> {
+        let awaits = self.awaits(snapshot)?;
+        let (masters, workers) = ready(&snapshot.nodes);
         let is_ready = masters >= awaits.masters && workers >= awaits.threshold;
-        if !is_ready && moment.cluster.api_address.is_some() {
+        if !is_ready && snapshot.cluster.api_address.is_some() {
             return Ok(());
         }
-        let shown = self.look(moment, true).await?;
+        let shown = self.look(snapshot, true).await?;
         let Some(stack) = shown.filter(|s| s.status == "CREATE_COMPLETE") else { return Ok(()) };
         let change = match is_ready {
             true => {
-                let given_up = moment.cluster.updated_at.unwrap_or(moment.cluster.created_at);
+                let given_up = snapshot.cluster.updated_at.unwrap_or(snapshot.cluster.created_at);
                 let late = length(self.inner.clock.now().since(given_up));
-                let why = moment.cluster.status_reason.as_deref().unwrap_or_default();
+                let why = snapshot.cluster.status_reason.as_deref().unwrap_or_default();
                 info!(late, "the cluster is complete after all");
                 let said = format!("Complete {late} after the creation was given up. ({why})");
-                self.created(moment, Change::new(), &stack, said)?
+                self.created(snapshot, Change::new(), &stack, said)?
             }
-            false => self.with_addresses(moment, Change::new(), &stack)?,
+            false => self.with_addresses(snapshot, Change::new(), &stack)?,
         };
         if change.is_empty() {
             return Ok(());
@@ -91,13 +91,13 @@ impl Conductor {
         Ok(self.inner.store.commit(change).await?)
     }
 
-    async fn try_sync(&self, moment: &Moment) -> Result<(), StepError> {
+    async fn try_sync(&self, snapshot: &ClusterSnapshot) -> Result<(), StepError> {
         let mut change = Change::new();
         let mut changed: Vec<NodeGroup> = Vec::new();
         let mut reason = None;
-        for group in &moment.groups {
+        for group in &snapshot.groups {
             let Some(stack_id) = &group.stack_id else { continue };
-            let shown = self.look_at(moment, group, true).await?;
+            let shown = self.look_at(snapshot, group, true).await?;
             let mut next = group.record.clone();
             // Masters share their stack with workers, whose changes are what fails in it.
             let others = group.is_master()
@@ -106,7 +106,7 @@ impl Conductor {
             // Heat may go on with what an order has given up, which shows until the next order.
             let is_given_up = group.is_default
                 && shown.as_ref().is_some_and(Stack::is_in_progress)
-                && moment.groups.iter().any(|g| g.is_default && g.status.is_failed());
+                && snapshot.groups.iter().any(|g| g.is_default && g.status.is_failed());
             let news = at_rest(group.status, stack_id, shown.as_ref());
             let news = news.filter(|_| !others && !is_given_up);
             if let Some((status, why)) = news {
@@ -116,7 +116,7 @@ impl Conductor {
                 reason = Some(why);
             }
             if let Some(stack) = &shown
-                && let Some(since) = late(moment, group, stack)
+                && let Some(since) = late(snapshot, group, stack)
             {
                 let late = length(self.inner.clock.now().since(since));
                 next.status = match group.status {
@@ -134,11 +134,12 @@ impl Conductor {
                 && !group.is_master()
                 && let Some(servers) = servers(&stack)
             {
-                let outcome = self.driver(moment)?.outcome(&self.plan_of(moment, group)?, &stack);
+                let outcome =
+                    self.driver(snapshot)?.outcome(&self.plan_of(snapshot, group)?, &stack);
                 next.node_count = u32::try_from(servers.len()).unwrap_or(u32::MAX);
                 next.node_addresses = of_nodes(outcome.worker_addresses, next.node_count);
                 next.status_reason = remarked(next.status_reason.take(), outcome.remark);
-                if let Some(departed) = moment.without_departed(group, &stack) {
+                if let Some(departed) = snapshot.without_departed(group, &stack) {
                     self.inner.store.commit(departed).await?;
                 }
             }
@@ -153,12 +154,12 @@ impl Conductor {
         }
         // A failure that is no group's stays until the next operation.
         let failed = |g: &NodeGroup| g.status.is_failed();
-        let is_own = moment.cluster.status.is_failed()
-            && !moment.groups.iter().any(|g| failed(g))
+        let is_own = snapshot.cluster.status.is_failed()
+            && !snapshot.groups.iter().any(|g| failed(g))
             && !changed.iter().any(failed);
         let change = match is_own {
             true => changed.iter().fold(change, |change, group| change.put(group)),
-            false => self.with_cluster(moment, change, &changed, None, reason),
+            false => self.with_cluster(snapshot, change, &changed, None, reason),
         };
         Ok(self.inner.store.commit(change).await?)
     }
@@ -172,17 +173,17 @@ fn rests(status: Status) -> bool {
 /// Since when a change of a group counts as failed, if all of its nodes are ready by now and some
 /// have become so only afterwards. One that Heat refused, or that has not come to every node,
 /// stays failed.
-fn late(moment: &Moment, group: &NodeGroup, stack: &Stack) -> Option<Timestamp> {
+fn late(snapshot: &ClusterSnapshot, group: &NodeGroup, stack: &Stack) -> Option<Timestamp> {
     let given_up = group.updated_at?;
     let wanted = match group.is_master() {
         true => group.node_count as usize,
         false => servers(stack)?.len(),
     };
-    let nodes = moment.nodes_of(group);
+    let nodes = snapshot.nodes_of(group);
     let is_whole = stack.status.ends_with("_COMPLETE")
         && wanted == group.node_count as usize
         && nodes.iter().filter(|n| n.is_ready()).count() >= wanted
-        && moment.rollout(group).is_none();
+        && snapshot.rollout(group).is_none();
     let afterwards = nodes.iter().any(|n| n.is_ready() && n.last_seen > given_up);
     (group.status.is_failed() && is_whole && afterwards).then_some(given_up)
 }

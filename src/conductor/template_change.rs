@@ -48,25 +48,25 @@ impl Conductor {
         order: &UpgradeOrder,
         image: &Image,
     ) -> Result<(TemplateId, RoleFlavors), Refusal> {
-        let moment = self.moment(id)?;
-        let (Some(old), Some(facts)) = (&moment.template, &moment.facts) else {
+        let snapshot = self.snapshot(id)?;
+        let (Some(old), Some(facts)) = (&snapshot.template, &snapshot.facts) else {
             // The order itself says what is the matter.
-            return Ok((moment.cluster.template_id, RoleFlavors::default()));
+            return Ok((snapshot.cluster.template_id, RoleFlavors::default()));
         };
-        let named = to_look_up(&moment.cluster, old, &order.template);
+        let named = to_look_up(&snapshot.cluster, old, &order.template);
         let asker = actor(tenant)?;
         let means = self.look_up(&asker, named).await?;
-        compare(&moment.cluster, facts, old, &order.template, &means)?;
-        let is_default = moment.group(order.nodegroup).is_some_and(|g| g.is_default);
+        compare(&snapshot.cluster, facts, old, &order.template, &means)?;
+        let is_default = snapshot.group(order.nodegroup).is_some_and(|g| g.is_default);
         let flavors = match is_default {
             true => {
                 let means = (means.flavor.as_ref(), means.master_flavor.as_ref());
-                resizing::asked_for(&moment.cluster, facts, old, means)
+                resizing::asked_for(&snapshot.cluster, facts, old, means)
             }
             false => RoleFlavors::default(),
         };
-        self.check_resize(&asker, &moment, &flavors, image).await?;
-        Ok((moment.cluster.template_id, flavors))
+        self.check_resize(&asker, &snapshot, &flavors, image).await?;
+        Ok((snapshot.cluster.template_id, flavors))
     }
 
     /// Ids of what is named, all at once.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tracing::info;
 
-use super::moment::Moment;
+use super::snapshot::ClusterSnapshot;
 use super::{Conductor, StepError};
 use crate::base::secret::Secret;
 use crate::openstack::{CloudError, Service};
@@ -33,12 +33,15 @@ impl Conductor {
 
     /// Every trust of the trustee: the one on record, and those that were made, or were to be
     /// deleted, just before we were killed.
-    pub(super) async fn known_trusts(&self, moment: &Moment) -> Result<Vec<String>, StepError> {
-        let Some(user) = self.known_trustee(moment).await? else { return Ok(Vec::new()) };
-        let (_, password) = moment.trustee(&self.inner.store)?;
+    pub(super) async fn known_trusts(
+        &self,
+        snapshot: &ClusterSnapshot,
+    ) -> Result<Vec<String>, StepError> {
+        let Some(user) = self.known_trustee(snapshot).await? else { return Ok(Vec::new()) };
+        let (_, password) = snapshot.trustee(&self.inner.store)?;
         match self.inner.cloud.keystone().trusts_of(&user, &password).await {
             Ok(trusts) => Ok(trusts.into_iter().map(|trust| trust.id).collect()),
-            Err(e) if is_over(&e) => Ok(moment.trust().map(str::to_owned).into_iter().collect()),
+            Err(e) if is_over(&e) => Ok(snapshot.trust().map(str::to_owned).into_iter().collect()),
             Err(e) => Err(e.into()),
         }
     }
@@ -46,11 +49,11 @@ impl Conductor {
     /// A token that impersonates the trustor through the trust itself.
     pub(super) async fn trust_holder(
         &self,
-        moment: &Moment,
+        snapshot: &ClusterSnapshot,
         trust: &str,
     ) -> Result<Secret<String>, StepError> {
-        let (_, password) = moment.trustee(&self.inner.store)?;
-        let user = self.known_trustee(moment).await?;
+        let (_, password) = snapshot.trustee(&self.inner.store)?;
+        let user = self.known_trustee(snapshot).await?;
         let user = user.ok_or_else(|| CloudError::Missing {
             service: Service::Keystone,
             what: "the trustee".to_owned(),
@@ -59,8 +62,11 @@ impl Conductor {
     }
 
     /// The trustee on record, or the one that was made just before we were killed.
-    pub(super) async fn known_trustee(&self, moment: &Moment) -> Result<Option<String>, StepError> {
-        let Some(credential) = &moment.credential else { return Ok(None) };
+    pub(super) async fn known_trustee(
+        &self,
+        snapshot: &ClusterSnapshot,
+    ) -> Result<Option<String>, StepError> {
+        let Some(credential) = &snapshot.credential else { return Ok(None) };
         match &credential.trustee_user_id {
             Some(user) => Ok(Some(user.clone())),
             None => {
@@ -71,8 +77,12 @@ impl Conductor {
     }
 
     /// A trust that is no more, or that Keystone does not accept, needs no deletion.
-    pub(super) async fn delete_trust(&self, moment: &Moment, trust: &str) -> Result<(), StepError> {
-        let token = match self.trust_holder(moment, trust).await {
+    pub(super) async fn delete_trust(
+        &self,
+        snapshot: &ClusterSnapshot,
+        trust: &str,
+    ) -> Result<(), StepError> {
+        let token = match self.trust_holder(snapshot, trust).await {
             Ok(token) => token,
             Err(StepError::Cloud(e)) if is_over(&e) => return Ok(()),
             Err(e) => return Err(e),

@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use super::{Custodian, CustodyError, Spoken};
 use crate::base::secret::Secret;
-use crate::conductor::decide::{StackNext, stack};
-use crate::conductor::outlook::servers;
+use crate::conductor::decide::change::servers;
+use crate::conductor::decide::creation::{StackNext, stack};
 use crate::conductor::trustee::is_over;
 use crate::driver::Drivers;
 use crate::model::cluster::Cluster;

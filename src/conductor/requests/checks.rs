@@ -1,7 +1,7 @@
 //! What must hold before a request is taken.
 
 use crate::conductor::label_checks::Limits;
-use crate::conductor::moment::Moment;
+use crate::conductor::snapshot::ClusterSnapshot;
 use crate::conductor::{Conductor, Refusal, Tenant};
 use crate::driver::ClusterPlan;
 use crate::model::NodeGroupId;
@@ -15,12 +15,12 @@ impl Conductor {
     /// Whether the driver can build the cluster with this group as it shall be; what it would build.
     pub(super) fn check_group(
         &self,
-        moment: &Moment,
+        snapshot: &ClusterSnapshot,
         group: &NodeGroup,
     ) -> Result<ClusterPlan, Refusal> {
         let (settings, key) = (&self.inner.settings, &self.inner.enrolment);
         let plan = match group.is_default {
-            true => moment.plan(settings, key).map(|mut plan| {
+            true => snapshot.plan(settings, key).map(|mut plan| {
                 for known in plan.groups.iter_mut().filter(|g| g.id == group.id) {
                     known.clone_from(group);
                 }
@@ -30,32 +30,37 @@ impl Conductor {
             false => {
                 let (network, security_group) = (String::new(), String::new());
                 let foundation = Foundation { network, subnet: None, security_group };
-                moment.further(group, foundation, settings, key)
+                snapshot.further(group, foundation, settings, key)
             }
         };
-        let mut plan = plan.ok_or_else(|| Refusal::Conflict(moment.cannot_plan()))?;
+        let mut plan = plan.ok_or_else(|| Refusal::Conflict(snapshot.cannot_plan()))?;
         "check".clone_into(&mut plan.revision);
-        self.driver_for_order(moment)?.check(&plan)?;
+        self.driver_for_order(snapshot)?.check(&plan)?;
         Ok(plan)
     }
 }
 
-pub(super) fn found(moment: &Moment, id: NodeGroupId) -> Result<&Stored<NodeGroup>, Refusal> {
-    moment.group(id).ok_or_else(|| Refusal::Missing(format!("Nodegroup {id} could not be found.")))
+pub(super) fn found(
+    snapshot: &ClusterSnapshot,
+    id: NodeGroupId,
+) -> Result<&Stored<NodeGroup>, Refusal> {
+    snapshot
+        .group(id)
+        .ok_or_else(|| Refusal::Missing(format!("Nodegroup {id} could not be found.")))
 }
 
-pub(super) fn busy(moment: &Moment, why: &str) -> Refusal {
+pub(super) fn busy(snapshot: &ClusterSnapshot, why: &str) -> Refusal {
     Refusal::Conflict(format!(
         "Cluster {} is {}: {why}. Try again when this has changed.",
-        moment.cluster.name, moment.cluster.status
+        snapshot.cluster.name, snapshot.cluster.status
     ))
 }
 
 /// Only a cluster at rest can be rebuilt or get new authorities; one whose last change failed may
 /// need just that.
-pub(super) fn in_status(moment: &Moment, what: &str) -> Result<(), Refusal> {
-    more_than_a_record(moment)?;
-    let status = moment.cluster.status;
+pub(super) fn in_status(snapshot: &ClusterSnapshot, what: &str) -> Result<(), Refusal> {
+    more_than_a_record(snapshot)?;
+    let status = snapshot.cluster.status;
     match status {
         Status::UpdateFailed => Ok(()),
         status if status.is_complete() && status != Status::DeleteComplete => Ok(()),
@@ -64,29 +69,29 @@ pub(super) fn in_status(moment: &Moment, what: &str) -> Result<(), Refusal> {
 }
 
 /// A record that was made anew for a stack lacks what building on it takes.
-fn more_than_a_record(moment: &Moment) -> Result<(), Refusal> {
-    match moment.facts {
+fn more_than_a_record(snapshot: &ClusterSnapshot) -> Result<(), Refusal> {
+    match snapshot.facts {
         Some(_) => Ok(()),
         None => Err(Refusal::Conflict(format!(
             "Cluster {} was adopted from its Heat stack and its CA and keys are lost, so it can \
              only be shown and deleted; move what runs there to a new cluster.",
-            moment.cluster.name
+            snapshot.cluster.name
         ))),
     }
 }
 
 /// What nodes are given, and what they are asked to do, is made of template and facts.
-pub(super) fn has_plan(moment: &Moment) -> Result<(), Refusal> {
-    match moment.can_plan() {
+pub(super) fn has_plan(snapshot: &ClusterSnapshot) -> Result<(), Refusal> {
+    match snapshot.can_plan() {
         true => Ok(()),
-        false => Err(Refusal::Conflict(moment.cannot_plan())),
+        false => Err(Refusal::Conflict(snapshot.cannot_plan())),
     }
 }
 
-pub(super) fn not_on_its_way(moment: &Moment) -> Result<(), Refusal> {
+pub(super) fn not_on_its_way(snapshot: &ClusterSnapshot) -> Result<(), Refusal> {
     use Status::{CreateFailed, CreateInProgress, DeleteComplete, DeleteFailed, DeleteInProgress};
     // As in Magnum, what was never complete can only be deleted.
-    let cure = match moment.cluster.status {
+    let cure = match snapshot.cluster.status {
         CreateInProgress => "Try again when this has changed.",
         CreateFailed => {
             "Delete it and create it again; should all its nodes become ready yet, it becomes \
@@ -98,18 +103,18 @@ pub(super) fn not_on_its_way(moment: &Moment) -> Result<(), Refusal> {
     };
     Err(Refusal::Conflict(format!(
         "Cluster {} is {}: only a cluster that was built and is not being deleted can change. {cure}",
-        moment.cluster.name, moment.cluster.status
+        snapshot.cluster.name, snapshot.cluster.status
     )))
 }
 
 /// Complete, or an update that runs or has failed; of the cluster for orders about all of it,
 /// of the group for orders about one.
 pub(super) fn may_change(
-    moment: &Moment,
+    snapshot: &ClusterSnapshot,
     group: Option<&Stored<NodeGroup>>,
 ) -> Result<(), Refusal> {
-    more_than_a_record(moment)?;
-    not_on_its_way(moment)?;
+    more_than_a_record(snapshot)?;
+    not_on_its_way(snapshot)?;
     let Some(group) = group else { return Ok(()) };
     match group.status {
         Status::UpdateInProgress | Status::UpdateFailed | Status::RollbackFailed => Ok(()),
@@ -162,12 +167,12 @@ pub(super) fn check_count(group: &NodeGroup, wanted: u32) -> Result<(), Refusal>
 
 /// An upgrade that has not begun yet may bring other limits along.
 pub(super) fn check_limits_to_come(
-    moment: &Moment,
+    snapshot: &ClusterSnapshot,
     group: &NodeGroup,
     wanted: u32,
 ) -> Result<(), Refusal> {
-    let Some(rollout) = moment.rollout(group).filter(|_| group.is_default) else { return Ok(()) };
+    let Some(rollout) = snapshot.rollout(group).filter(|_| group.is_default) else { return Ok(()) };
     let mut followed = group.clone();
-    Limits::follow(&mut followed, &moment.cluster.labels, &rollout.labels);
+    Limits::follow(&mut followed, &snapshot.cluster.labels, &rollout.labels);
     check_count(&followed, wanted)
 }

@@ -2,7 +2,7 @@
 
 use tracing::info;
 
-use crate::conductor::moment::Moment;
+use crate::conductor::snapshot::ClusterSnapshot;
 use crate::conductor::{Conductor, Refusal, Tenant};
 use crate::model::cluster::Cluster;
 use crate::model::operation::{Delete, DeleteStep, Operation, OperationKind};
@@ -18,14 +18,14 @@ impl Conductor {
     ) -> Result<(), Refusal> {
         let id = cluster.id;
         let done = self
-            .order(id, |moment| {
-                Ok(match &moment.operation {
+            .order(id, |snapshot| {
+                Ok(match &snapshot.operation {
                     Some(running) if matches!(running.kind, OperationKind::Delete(_)) => {
-                        self.lend_again(tenant, moment, running).unwrap_or_default()
+                        self.lend_again(tenant, snapshot, running).unwrap_or_default()
                     }
                     _ => {
-                        info!(cluster = %id, name = moment.cluster.name, "deletion asked for");
-                        self.deletion(tenant, moment)
+                        info!(cluster = %id, name = snapshot.cluster.name, "deletion asked for");
+                        self.deletion(tenant, snapshot)
                     }
                 })
             })
@@ -45,31 +45,31 @@ impl Conductor {
     fn lend_again(
         &self,
         tenant: &Tenant<'_>,
-        moment: &Moment,
+        snapshot: &ClusterSnapshot,
         running: &Stored<Operation>,
     ) -> Option<Change> {
         let mut again = running.record.clone();
-        again.token = Some(self.lent_token(tenant, &moment.cluster)?);
+        again.token = Some(self.lent_token(tenant, &snapshot.cluster)?);
         again.user_id.clone_from(&tenant.requester.user_id);
         again.roles.clone_from(&tenant.requester.roles);
         Some(Change::new().expect(running).put(&again))
     }
 
-    fn deletion(&self, tenant: &Tenant<'_>, moment: &Moment) -> Change {
+    fn deletion(&self, tenant: &Tenant<'_>, snapshot: &ClusterSnapshot) -> Change {
         let now = self.inner.clock.now();
-        let mut cluster = moment.cluster.record.clone();
+        let mut cluster = snapshot.cluster.record.clone();
         cluster.status = Status::DeleteInProgress;
         cluster.status_reason = None;
         cluster.updated_at = Some(now);
-        let mut change = Change::new().expect(&moment.cluster).put(&cluster);
-        for group in &moment.groups {
+        let mut change = Change::new().expect(&snapshot.cluster).put(&cluster);
+        for group in &snapshot.groups {
             let mut group = group.record.clone();
             group.status = Status::DeleteInProgress;
             group.status_reason = None;
             group.updated_at = Some(now);
             change = change.put(&group);
         }
-        for overtaken in moment.operations() {
+        for overtaken in snapshot.operations() {
             change = change.expect(overtaken).delete(&overtaken.record);
         }
         // It helps where the trust is dead or of another user than a stack; an administrator of
@@ -77,7 +77,7 @@ impl Conductor {
         let token = self.lent_token(tenant, &cluster);
         let delete = Delete { step: DeleteStep::Stacks };
         let operation =
-            Operation { deadline: None, token, ..self.new_operation(tenant, moment, delete) };
+            Operation { deadline: None, token, ..self.new_operation(tenant, snapshot, delete) };
         change.put(&operation)
     }
 }

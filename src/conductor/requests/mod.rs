@@ -11,7 +11,7 @@ mod upgrade;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::moment::Moment;
+use super::snapshot::ClusterSnapshot;
 use super::{Conductor, Refusal, Tenant};
 use crate::model::ClusterId;
 use crate::model::cluster::Cluster;
@@ -52,11 +52,11 @@ impl Conductor {
     async fn order(
         &self,
         id: ClusterId,
-        build: impl Fn(&Moment) -> Result<Change, Refusal>,
+        build: impl Fn(&ClusterSnapshot) -> Result<Change, Refusal>,
     ) -> Result<(), Refusal> {
         let began = Instant::now();
         loop {
-            let change = build(&self.moment(id)?)?;
+            let change = build(&self.snapshot(id)?)?;
             if change.is_empty() {
                 return Ok(());
             }
@@ -90,14 +90,14 @@ impl Conductor {
     fn new_operation(
         &self,
         tenant: &Tenant<'_>,
-        moment: &Moment,
+        snapshot: &ClusterSnapshot,
         kind: impl Into<OperationKind>,
     ) -> Operation {
         let now = self.inner.clock.now();
-        let minutes = self.minutes(moment);
+        let minutes = self.minutes(snapshot);
         Operation {
             sequence: self.inner.store.next_sequence(),
-            cluster_id: moment.id(),
+            cluster_id: snapshot.id(),
             began: now,
             deadline: Some(now.plus(Duration::from_secs(60 * u64::from(minutes)))),
             token: None,
@@ -108,12 +108,12 @@ impl Conductor {
         }
     }
 
-    fn in_progress(&self, moment: &Moment, change: Change) -> Change {
-        let mut cluster = moment.cluster.record.clone();
+    fn in_progress(&self, snapshot: &ClusterSnapshot, change: Change) -> Change {
+        let mut cluster = snapshot.cluster.record.clone();
         cluster.status = Status::UpdateInProgress;
         cluster.status_reason = None;
         cluster.updated_at = Some(self.inner.clock.now());
-        change.expect(&moment.cluster).put(&cluster)
+        change.expect(&snapshot.cluster).put(&cluster)
     }
 }
 

@@ -5,7 +5,7 @@ use tracing::info;
 use super::checks::{check_count, found, may_change, not_on_its_way, own_project};
 use super::{ResizeOrder, actor, can_make_trusts, os_distro};
 use crate::conductor::label_checks::own_labels;
-use crate::conductor::moment::Moment;
+use crate::conductor::snapshot::ClusterSnapshot;
 use crate::conductor::{Conductor, Refusal, Tenant};
 use crate::driver::KubeVersion;
 use crate::model::cluster::Cluster;
@@ -54,32 +54,32 @@ impl Conductor {
         group.status = Status::CreateInProgress;
         group.status_reason = None;
         let id = cluster.id;
-        self.order(id, |moment| {
-            may_change(moment, None)?;
-            if moment.groups.iter().any(|g| g.name == group.name) {
+        self.order(id, |snapshot| {
+            may_change(snapshot, None)?;
+            if snapshot.groups.iter().any(|g| g.name == group.name) {
                 return Err(Refusal::Conflict(format!(
                     "A node group with name {} already exists in the cluster {}.",
-                    group.name, moment.cluster.name
+                    group.name, snapshot.cluster.name
                 )));
             }
-            let driver = self.driver_for_order(moment)?;
+            let driver = self.driver_for_order(snapshot)?;
             driver.check_nodegroups()?;
             if let Some(distro) = &distro {
-                check_group_image(moment, &group, distro)?;
+                check_group_image(snapshot, &group, distro)?;
             }
-            let own = own_labels(&group.labels, &moment.cluster.labels);
+            let own = own_labels(&group.labels, &snapshot.cluster.labels);
             self.check_new_labels(&driver, &own)?;
-            let plan = self.check_group(moment, &group)?;
-            if let Some(mut cluster) = moment.plan(&self.inner.settings, &self.inner.enrolment) {
+            let plan = self.check_group(snapshot, &group)?;
+            if let Some(mut cluster) = snapshot.plan(&self.inner.settings, &self.inner.enrolment) {
                 plan.revision.clone_into(&mut cluster.revision);
                 driver.check_group_labels(&cluster, &plan, &own)?;
             }
             let create = CreateNodeGroup { step: CreateNodeGroupStep::Stack, nodegroup: group.id };
-            let mut operation = self.new_operation(tenant, moment, create);
-            operation.token = self.lent_token(tenant, &moment.cluster);
+            let mut operation = self.new_operation(tenant, snapshot, create);
+            operation.token = self.lent_token(tenant, &snapshot.cluster);
             info!(cluster = %id, group = group.name, "node group accepted");
             let change = Change::new().expect_absent(&group).put(&group).put(&operation);
-            Ok(self.in_progress(moment, change))
+            Ok(self.in_progress(snapshot, change))
         })
         .await?;
         Ok(group)
@@ -95,9 +95,9 @@ impl Conductor {
     ) -> Result<(), Refusal> {
         check_count(&changed, changed.node_count)?;
         let id = cluster.id;
-        self.order(id, |moment| {
-            let now = found(moment, group.id)?;
-            may_change(moment, Some(now))?;
+        self.order(id, |snapshot| {
+            let now = found(snapshot, group.id)?;
+            may_change(snapshot, Some(now))?;
             if now.revision != group.revision {
                 // What shall be was made from what the caller read: laid over anything newer it
                 // would undo that.
@@ -111,15 +111,15 @@ impl Conductor {
             next.node_taints = changed.node_taints.clone();
             next.updated_at = Some(self.inner.clock.now());
             let new = own_labels(&next.labels, &now.labels);
-            self.check_new_labels(&*self.driver_for_order(moment)?, &new)?;
-            self.check_group(moment, &next)?;
+            self.check_new_labels(&*self.driver_for_order(snapshot)?, &new)?;
+            self.check_group(snapshot, &next)?;
             if now.status.is_complete() {
                 next.status = Status::UpdateComplete;
             }
             let change = Change::new().expect(now);
-            Ok(match moment.operation.is_some() {
-                true => self.in_progress(moment, change.put(&next)),
-                false => self.with_cluster(moment, change, &[next], None, None),
+            Ok(match snapshot.operation.is_some() {
+                true => self.in_progress(snapshot, change.put(&next)),
+                false => self.with_cluster(snapshot, change, &[next], None, None),
             })
         })
         .await?;
@@ -148,38 +148,42 @@ impl Conductor {
             ));
         }
         let id = cluster.id;
-        self.order(id, |moment| {
-            not_on_its_way(moment)?;
-            let Some(group) = moment.group(group.id) else { return Ok(Change::new()) };
+        self.order(id, |snapshot| {
+            not_on_its_way(snapshot)?;
+            let Some(group) = snapshot.group(group.id) else { return Ok(Change::new()) };
             let about = |o: &&Stored<Operation>| o.nodegroup() == Some(group.id);
             let mut change = Change::new();
-            for overtaken in moment.operations().filter(about) {
+            for overtaken in snapshot.operations().filter(about) {
                 if matches!(overtaken.kind, OperationKind::DeleteNodeGroup(_)) {
                     return Ok(Change::new());
                 }
                 change = change.expect(overtaken).delete(&overtaken.record);
             }
             let delete = DeleteNodeGroup { step: DeleteNodeGroupStep::Stack, nodegroup: group.id };
-            let mut operation = self.new_operation(tenant, moment, delete);
+            let mut operation = self.new_operation(tenant, snapshot, delete);
             // However long Heat is away, the group shall go.
             operation.deadline = None;
-            operation.token = self.lent_token(tenant, &moment.cluster);
+            operation.token = self.lent_token(tenant, &snapshot.cluster);
             let mut going = group.record.clone();
             going.status = Status::DeleteInProgress;
             going.status_reason = None;
             going.updated_at = Some(operation.began);
             info!(cluster = %id, group = going.name, "deletion of node group accepted");
             let change = change.expect(group).put(&going).put(&operation);
-            Ok(self.in_progress(moment, change))
+            Ok(self.in_progress(snapshot, change))
         })
         .await
     }
 }
 
 /// Whether nodes of a group's own image can join the cluster.
-fn check_group_image(moment: &Moment, group: &NodeGroup, os_distro: &str) -> Result<(), Refusal> {
+fn check_group_image(
+    snapshot: &ClusterSnapshot,
+    group: &NodeGroup,
+    os_distro: &str,
+) -> Result<(), Refusal> {
     // What is lost is told by whoever needs it.
-    let Some(facts) = &moment.facts else { return Ok(()) };
+    let Some(facts) = &snapshot.facts else { return Ok(()) };
     let image = group.image_id.as_deref().unwrap_or_default();
     let refused = |why: String| {
         Err(Refusal::Invalid(format!(

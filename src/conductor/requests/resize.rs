@@ -30,18 +30,18 @@ impl Conductor {
         order: ResizeOrder,
     ) -> Result<(), Refusal> {
         let id = cluster.id;
-        let moment = self.moment(id)?;
-        let group = found(&moment, order.nodegroup)?;
-        may_change(&moment, Some(group))?;
+        let snapshot = self.snapshot(id)?;
+        let group = found(&snapshot, order.nodegroup)?;
+        may_change(&snapshot, Some(group))?;
         check_count(group, order.node_count)?;
-        let remove = self.resolve(&moment, group, &order.nodes_to_remove).await?;
-        self.order(id, |moment| {
-            let group = found(moment, order.nodegroup)?;
-            may_change(moment, Some(group))?;
-            check_limits_to_come(moment, group, order.node_count)?;
+        let remove = self.resolve(&snapshot, group, &order.nodes_to_remove).await?;
+        self.order(id, |snapshot| {
+            let group = found(snapshot, order.nodegroup)?;
+            may_change(snapshot, Some(group))?;
+            check_limits_to_come(snapshot, group, order.node_count)?;
             let mut wanted = group.record.clone();
             wanted.node_count = order.node_count;
-            self.check_group(moment, &wanted)?;
+            self.check_group(snapshot, &wanted)?;
             let mut resize = Resize {
                 step: ResizeStep::Update,
                 nodegroup: group.id,
@@ -50,7 +50,7 @@ impl Conductor {
                 rollback: order.rollback,
             };
             let mut change = Change::new();
-            for overtaken in moment.operations() {
+            for overtaken in snapshot.operations() {
                 let Some(earlier) = overtaken.resize_of(group.id) else { continue };
                 resize.before = earlier.before;
                 let mut all = earlier.remove.clone();
@@ -58,14 +58,14 @@ impl Conductor {
                 resize.remove = all;
                 change = change.expect(overtaken).delete(&overtaken.record);
             }
-            let mut operation = self.new_operation(tenant, moment, resize);
-            operation.token = self.lent_token(tenant, &moment.cluster);
+            let mut operation = self.new_operation(tenant, snapshot, resize);
+            operation.token = self.lent_token(tenant, &snapshot.cluster);
             wanted.status = Status::UpdateInProgress;
             wanted.status_reason = None;
             wanted.updated_at = Some(operation.began);
             info!(cluster = %id, group = wanted.name, nodes = wanted.node_count, "resize accepted");
             let change = change.expect(group).put(&wanted).put(&operation);
-            Ok(self.in_progress(moment, change))
+            Ok(self.in_progress(snapshot, change))
         })
         .await
     }

@@ -20,15 +20,15 @@ impl Conductor {
         cluster: &Stored<Cluster>,
     ) -> Result<(), Refusal> {
         let id = cluster.id;
-        self.order(id, |moment| {
-            in_status(moment, "Rotating the CA of a cluster")?;
-            self.driver_for_order(moment)?.check_rotation()?;
-            has_plan(moment)?;
-            let (masters, workers) = moment.counts();
-            let ready = moment.nodes.iter().filter(|n| n.is_ready()).count();
+        self.order(id, |snapshot| {
+            in_status(snapshot, "Rotating the CA of a cluster")?;
+            self.driver_for_order(snapshot)?.check_rotation()?;
+            has_plan(snapshot)?;
+            let (masters, workers) = snapshot.counts();
+            let ready = snapshot.nodes.iter().filter(|n| n.is_ready()).count();
             if ready < (masters + workers) as usize {
                 return Err(busy(
-                    moment,
+                    snapshot,
                     &format!(
                         "{ready} of its {} nodes are ready, and a node that takes no part would \
                          be locked out",
@@ -37,9 +37,9 @@ impl Conductor {
                 ));
             }
             let rotate = RotateCa { step: RotateCaStep::Draw };
-            let operation = self.new_operation(tenant, moment, rotate);
+            let operation = self.new_operation(tenant, snapshot, rotate);
             info!(cluster = %id, "rotation of the authorities accepted");
-            Ok(self.in_progress(moment, Change::new().put(&operation)))
+            Ok(self.in_progress(snapshot, Change::new().put(&operation)))
         })
         .await
     }
@@ -54,29 +54,29 @@ impl Conductor {
         can_make_trusts(tenant.requester)?;
         let id = cluster.id;
         let password = self.inner.entropy.password();
-        self.order(id, |moment| {
-            may_change(moment, None)?;
+        self.order(id, |snapshot| {
+            may_change(snapshot, None)?;
             // The cluster's own controllers would lose their way into the cloud.
-            has_plan(moment)?;
-            self.driver_for_order(moment)?;
+            has_plan(snapshot)?;
+            self.driver_for_order(snapshot)?;
             let rotates =
                 |o: &Stored<Operation>| matches!(o.kind, OperationKind::RotateCredential(_));
-            if moment.operations().any(rotates) {
-                return Err(busy(moment, "its credential is being rotated already"));
+            if snapshot.operations().any(rotates) {
+                return Err(busy(snapshot, "its credential is being rotated already"));
             }
-            let Some(credential) = moment.credential.as_ref().filter(|c| c.trust_id.is_some())
+            let Some(credential) = snapshot.credential.as_ref().filter(|c| c.trust_id.is_some())
             else {
-                return Err(busy(moment, "it has no trust to replace"));
+                return Err(busy(snapshot, "it has no trust to replace"));
             };
             let sealer = self.inner.store.sealer();
             let mut next = credential.record.clone();
             next.next_password = Some(sealer.seal(&Credential::owner(id), password.as_bytes()));
             let rotate = RotateCredential { step: RotateCredentialStep::Trust };
-            let mut operation = self.new_operation(tenant, moment, rotate);
-            operation.token = self.lent_token(tenant, &moment.cluster);
+            let mut operation = self.new_operation(tenant, snapshot, rotate);
+            operation.token = self.lent_token(tenant, &snapshot.cluster);
             info!(cluster = %id, "rotation of the credential accepted");
             let change = Change::new().expect(credential).put(&next).put(&operation);
-            Ok(self.in_progress(moment, change))
+            Ok(self.in_progress(snapshot, change))
         })
         .await
     }

@@ -5,7 +5,7 @@ use tracing::info;
 use super::group_change::{Changed, GroupChange};
 use super::{Next, Run, Workflow};
 use crate::conductor::StepError;
-use crate::conductor::decide::{StackNext, stack};
+use crate::conductor::decide::creation::{StackNext, stack};
 use crate::model::facts::Foundation;
 use crate::model::name;
 use crate::model::nodegroup::NodeGroup;
@@ -33,13 +33,13 @@ impl Workflow for CreateNodeGroup {
 impl Run<'_, CreateNodeGroup> {
     /// Looks for the group's stack by its tag, adopts it or makes it.
     async fn ensure_stack(&self, group: &Stored<NodeGroup>) -> Outcome {
-        let Self { conductor, moment, .. } = self;
-        if moment.facts.as_ref().is_some_and(|f| f.foundation.is_none()) {
+        let Self { conductor, snapshot, .. } = self;
+        if snapshot.facts.as_ref().is_some_and(|f| f.foundation.is_none()) {
             return self.find_foundation().await;
         }
-        let reader = conductor.reader(moment).await?;
+        let reader = conductor.reader(snapshot).await?;
         let found = conductor.tagged(&reader, &name::group_tag(group.id)).await?;
-        let id = match stack(moment.id(), &found) {
+        let id = match stack(snapshot.id(), &found) {
             StackNext::Adopt(id) => {
                 info!(stack = %id, group = group.name, "stack adopted");
                 id
@@ -54,10 +54,10 @@ impl Run<'_, CreateNodeGroup> {
 
     /// Remembers what the cluster's own stack has that servers outside it need.
     async fn find_foundation(&self) -> Outcome {
-        let Self { conductor, moment, .. } = self;
+        let Self { conductor, snapshot, .. } = self;
         let lacks = || StepError::failed("The cluster's stack does not tell its network.");
-        let facts = moment.facts.as_ref().ok_or_else(lacks)?;
-        let shown = conductor.look(moment, true).await?;
+        let facts = snapshot.facts.as_ref().ok_or_else(lacks)?;
+        let shown = conductor.look(snapshot, true).await?;
         let shown = shown.ok_or_else(|| StepError::failed("The cluster's stack is gone."))?;
         let text = |output: &str| shown.text(output).map(str::to_owned);
         let mut known = facts.record.clone();
@@ -70,20 +70,20 @@ impl Run<'_, CreateNodeGroup> {
     }
 
     async fn make(&self, group: &NodeGroup) -> Result<String, StepError> {
-        let Self { conductor, moment, .. } = self;
-        let mut plan = conductor.plan_of(moment, group)?;
-        let bundle = conductor.bundle(moment, &mut plan)?;
+        let Self { conductor, snapshot, .. } = self;
+        let mut plan = conductor.plan_of(snapshot, group)?;
+        let bundle = conductor.bundle(snapshot, &mut plan)?;
         let lost = || StepError::failed("The tenant's token was lost.");
-        let caller = conductor.caller(moment).ok_or_else(lost)?;
+        let caller = conductor.caller(snapshot).ok_or_else(lost)?;
         // The stack will be the caller's, who need not be the one whose trust is on record.
-        conductor.ensure_lent(moment, &caller.token).await?;
-        let tag = format!("{},{}", name::stack_tag(moment.id()), name::group_tag(group.id));
+        conductor.ensure_lent(snapshot, &caller.token).await?;
+        let tag = format!("{},{}", name::stack_tag(snapshot.id()), name::group_tag(group.id));
         let new = NewStack {
             name: &plan.stack_name(),
             template: &bundle.template,
             parameters: &bundle.parameters,
             files: &bundle.files,
-            timeout_minutes: conductor.driver(moment)?.create_timeout(&plan),
+            timeout_minutes: conductor.driver(snapshot)?.create_timeout(&plan),
             tag: &tag,
         };
         conductor.make_stack(&caller, &new).await
@@ -91,7 +91,7 @@ impl Run<'_, CreateNodeGroup> {
 
     /// Looks until the stack is complete and its nodes are ready.
     async fn await_nodes(&self, group: &Stored<NodeGroup>) -> Outcome {
-        let wanted = self.conductor.threshold(self.moment, group);
+        let wanted = self.conductor.threshold(self.snapshot, group);
         match self.await_group(group, GroupChange { wanted, going: 0 }).await? {
             Changed::NotYet(next) => Ok(next),
             Changed::Complete(stack) => {

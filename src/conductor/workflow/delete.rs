@@ -4,8 +4,8 @@ use tracing::info;
 
 use super::{Next, Run, Workflow};
 use crate::conductor::StepError;
-use crate::conductor::decide::{GoneNext, gone};
-use crate::conductor::moment::Moment;
+use crate::conductor::decide::creation::{GoneNext, gone};
+use crate::conductor::snapshot::ClusterSnapshot;
 use crate::model::operation::{Delete, DeleteStep};
 use crate::model::stack::Stack;
 use crate::model::status::Status;
@@ -32,17 +32,17 @@ impl Workflow for Delete {
 impl Run<'_, Delete> {
     /// Asks Heat to delete every stack that carries our tag.
     async fn delete_stacks(&self) -> Outcome {
-        let Self { conductor, moment, operation, .. } = self;
-        if let Some(viewer) = conductor.deletion_viewer(moment).await? {
+        let Self { conductor, snapshot, operation, .. } = self;
+        if let Some(viewer) = conductor.deletion_viewer(snapshot).await? {
             let actor = viewer.actor();
-            if let Some(left) = conductor.ensure_no_balancers(moment, operation, actor).await? {
+            if let Some(left) = conductor.ensure_no_balancers(snapshot, operation, actor).await? {
                 return Ok(Next::wait(format!(
                     "{left} load balancers of its services are leaving."
                 )));
             }
-            for stack in first_to_go(moment, conductor.stacks_of(moment, &viewer).await?) {
+            for stack in first_to_go(snapshot, conductor.stacks_of(snapshot, &viewer).await?) {
                 if gone(Some(&stack), false) == GoneNext::Delete
-                    && let Some(why) = conductor.delete_stack(moment, &stack).await?
+                    && let Some(why) = conductor.delete_stack(snapshot, &stack).await?
                 {
                     return Ok(Next::wait(why));
                 }
@@ -52,15 +52,17 @@ impl Run<'_, Delete> {
     }
 
     async fn await_gone(&self) -> Outcome {
-        let Self { conductor, moment, .. } = self;
-        if let Some(viewer) = conductor.deletion_viewer(moment).await? {
-            for stack in first_to_go(moment, conductor.stacks_of(moment, &viewer).await?) {
+        let Self { conductor, snapshot, .. } = self;
+        if let Some(viewer) = conductor.deletion_viewer(snapshot).await? {
+            for stack in first_to_go(snapshot, conductor.stacks_of(snapshot, &viewer).await?) {
                 match gone(Some(&stack), true) {
                     GoneNext::Gone => {}
                     GoneNext::Wait => return Ok(Next::wait(format!("Stack {}.", stack.status))),
                     // It came to be after we had asked: a late answer to our own request.
                     GoneNext::Delete => return self.go(Change::new(), DeleteStep::Stacks),
-                    GoneNext::Fail => return Err(conductor.deletion_failure(moment, &stack).await),
+                    GoneNext::Fail => {
+                        return Err(conductor.deletion_failure(snapshot, &stack).await);
+                    }
                 }
             }
         }
@@ -68,18 +70,18 @@ impl Run<'_, Delete> {
     }
 
     async fn delete_trusts(&self) -> Outcome {
-        let Self { conductor, moment, .. } = self;
+        let Self { conductor, snapshot, .. } = self;
         // Whatever Keystone does not accept any more, deleting its trustee ends.
-        for trust in conductor.known_trusts(moment).await? {
-            conductor.delete_trust(moment, &trust).await?;
+        for trust in conductor.known_trusts(snapshot).await? {
+            conductor.delete_trust(snapshot, &trust).await?;
         }
-        conductor.forget_session(moment.id()).await;
+        conductor.forget_session(snapshot.id()).await;
         self.go(Change::new(), DeleteStep::Trustee)
     }
 
     async fn delete_trustee(&self) -> Outcome {
-        let Self { conductor, moment, .. } = self;
-        if let Some(user) = conductor.known_trustee(moment).await? {
+        let Self { conductor, snapshot, .. } = self;
+        if let Some(user) = conductor.known_trustee(snapshot).await? {
             let keystone = conductor.inner.cloud.keystone();
             match conductor.as_domain_admin(keystone.delete_trustee(&user)).await {
                 Ok(()) => info!(trustee = %user, "trustee deleted"),
@@ -92,17 +94,17 @@ impl Run<'_, Delete> {
 
     /// One last commit removes every record.
     async fn forget(&self) -> Outcome {
-        let Self { conductor, moment, .. } = self;
-        let tokens = conductor.inner.store.read(|view| view.discovery_of(moment.id()))?;
+        let Self { conductor, snapshot, .. } = self;
+        let tokens = conductor.inner.store.read(|view| view.discovery_of(snapshot.id()))?;
         let change =
             tokens.iter().fold(Change::new(), |change, token| change.delete(&token.record));
-        Ok(Next::Done(change.delete_cluster(moment.id())))
+        Ok(Next::Done(change.delete_cluster(snapshot.id())))
     }
 }
 
 /// Stacks of further groups use the cluster's network: while there are any, only they.
-fn first_to_go(moment: &Moment, stacks: Vec<Stack>) -> Vec<Stack> {
-    let own = moment.cluster.stack_name();
+fn first_to_go(snapshot: &ClusterSnapshot, stacks: Vec<Stack>) -> Vec<Stack> {
+    let own = snapshot.cluster.stack_name();
     let (main, groups): (Vec<_>, Vec<_>) =
         stacks.into_iter().filter(|s| !s.is_gone()).partition(|s| s.name == own);
     if groups.is_empty() { main } else { groups }

@@ -2,7 +2,7 @@
 
 use super::{Next, Run, Workflow};
 use crate::conductor::StepError;
-use crate::conductor::decide::{GoneNext, gone};
+use crate::conductor::decide::creation::{GoneNext, gone};
 use crate::model::node_key::NodeKey;
 use crate::model::nodegroup::NodeGroup;
 use crate::model::operation::{DeleteNodeGroup, DeleteNodeGroupStep};
@@ -27,10 +27,10 @@ impl Workflow for DeleteNodeGroup {
 
 impl Run<'_, DeleteNodeGroup> {
     async fn delete_stack(&self, group: &Stored<NodeGroup>) -> Outcome {
-        let Self { conductor, moment, .. } = self;
-        for stack in conductor.stacks_of_group(moment, group).await? {
+        let Self { conductor, snapshot, .. } = self;
+        for stack in conductor.stacks_of_group(snapshot, group).await? {
             if gone(Some(&stack), false) == GoneNext::Delete
-                && let Some(why) = conductor.delete_stack(moment, &stack).await?
+                && let Some(why) = conductor.delete_stack(snapshot, &stack).await?
             {
                 return Ok(Next::wait(why));
             }
@@ -39,18 +39,18 @@ impl Run<'_, DeleteNodeGroup> {
     }
 
     async fn await_gone(&self, group: &Stored<NodeGroup>) -> Outcome {
-        let Self { conductor, moment, .. } = self;
-        for stack in conductor.stacks_of_group(moment, group).await? {
+        let Self { conductor, snapshot, .. } = self;
+        for stack in conductor.stacks_of_group(snapshot, group).await? {
             match gone(Some(&stack), true) {
                 GoneNext::Gone => {}
                 GoneNext::Wait => return Ok(Next::wait(format!("Stack {}.", stack.status))),
                 // It came to be after we had asked: a late answer to our own request.
                 GoneNext::Delete => return self.go(Change::new(), DeleteNodeGroupStep::Stack),
-                GoneNext::Fail => return Err(conductor.deletion_failure(moment, &stack).await),
+                GoneNext::Fail => return Err(conductor.deletion_failure(snapshot, &stack).await),
             }
         }
         let forget = |change: Change, node| change.delete(node).delete(&NodeKey::of(node));
-        let change = moment.nodes_of(group).into_iter().fold(Change::new(), forget);
-        Ok(Next::Done(conductor.with_cluster(moment, change, &[], Some(group), None)))
+        let change = snapshot.nodes_of(group).into_iter().fold(Change::new(), forget);
+        Ok(Next::Done(conductor.with_cluster(snapshot, change, &[], Some(group), None)))
     }
 }

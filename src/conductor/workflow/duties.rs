@@ -2,7 +2,7 @@
 
 use super::{Next, Run, Waiting};
 use crate::conductor::StepError;
-use crate::conductor::outlook::few;
+use crate::conductor::decide::change::few;
 use crate::model::Sequence;
 use crate::model::duty::{Duty, DutyKind, DutyState};
 use crate::model::operation::Work;
@@ -75,13 +75,13 @@ const CURE: &str = " A worker that is gone for good must be removed (resize with
 impl<W: Work> Run<'_, W> {
     /// Gives the duties that have not been given; None when all are done.
     pub(super) fn ensure_duties(&self, asked: &[Ask]) -> Result<Option<Next<W>>, StepError> {
-        let Self { conductor, moment, operation, .. } = self;
+        let Self { conductor, snapshot, operation, .. } = self;
         // No node could fetch what it takes.
-        if !moment.can_plan() {
-            return Err(StepError::failed(moment.cannot_plan()));
+        if !snapshot.can_plan() {
+            return Err(StepError::failed(snapshot.cannot_plan()));
         }
-        conductor.driver(moment)?;
-        let duties: Vec<&Duty> = moment.duties.iter().map(|d| &d.record).collect();
+        conductor.driver(snapshot)?;
+        let duties: Vec<&Duty> = snapshot.duties.iter().map(|d| &d.record).collect();
         match next(operation.sequence, asked, &duties) {
             DutyNext::Done => Ok(None),
             DutyNext::Fail(reason) => Err(StepError::failed(reason)),
@@ -89,7 +89,7 @@ impl<W: Work> Run<'_, W> {
                 let given_at = conductor.inner.clock.now();
                 let give = |change: Change, ask: Ask| {
                     change.put(&Duty {
-                        cluster_id: moment.id(),
+                        cluster_id: snapshot.id(),
                         node: ask.node,
                         number: conductor.inner.store.next_sequence(),
                         operation: operation.sequence,

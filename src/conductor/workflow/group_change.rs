@@ -4,7 +4,7 @@
 use super::{Next, Run};
 use crate::conductor::StepError;
 use crate::conductor::addresses::{of_nodes, remarked};
-use crate::conductor::outlook::{ChangeNext, Changing, change};
+use crate::conductor::decide::change::{ChangeNext, Changing, change};
 use crate::conductor::rollout::{left_behind, make};
 use crate::model::nodegroup::NodeGroup;
 use crate::model::operation::Work;
@@ -37,20 +37,20 @@ impl<W: Work> Run<'_, W> {
         group: &Stored<NodeGroup>,
         to: GroupChange,
     ) -> Result<Changed<W>, StepError> {
-        let Self { conductor, moment, operation, .. } = self;
-        let mut shown = conductor.look_at(moment, group, false).await?;
+        let Self { conductor, snapshot, operation, .. } = self;
+        let mut shown = conductor.look_at(snapshot, group, false).await?;
         if shown.as_ref().is_some_and(|s| !s.is_in_progress()) {
-            shown = conductor.look_at(moment, group, true).await?;
+            shown = conductor.look_at(snapshot, group, true).await?;
             // A name that is used again must be free before its new server asks for it.
             if let Some(stack) = &shown
-                && let Some(change) = moment.without_departed(group, stack)
+                && let Some(change) = snapshot.without_departed(group, stack)
             {
                 return Ok(Changed::NotYet(Next::Again(change)));
             }
         }
         let next = change(&Changing {
             stack: shown.as_ref(),
-            nodes: &moment.nodes_of(group),
+            nodes: &snapshot.nodes_of(group),
             wanted: to.wanted,
             going: to.going,
             began: operation.began,
@@ -69,7 +69,7 @@ impl<W: Work> Run<'_, W> {
 
     /// Why a stack that was being changed has failed.
     pub(super) async fn change_failure(&self, stack: &Stack) -> Result<StepError, StepError> {
-        Ok(match self.conductor.first_failure(self.moment, stack).await? {
+        Ok(match self.conductor.first_failure(self.snapshot, stack).await? {
             Some(failure) => StepError::failed(format!(
                 "Resource {} ({}) failed: {}",
                 failure.name, failure.kind, failure.reason
@@ -85,22 +85,22 @@ impl<W: Work> Run<'_, W> {
         stack: &Stack,
         status: Status,
     ) -> Result<Next<W>, StepError> {
-        let Self { conductor, moment, .. } = self;
+        let Self { conductor, snapshot, .. } = self;
         if status != Status::RollbackComplete {
             group.status_reason =
-                conductor.group_reason(moment, &group, stack.status_reason.clone());
+                conductor.group_reason(snapshot, &group, stack.status_reason.clone());
         }
-        let plan = conductor.plan_of(moment, &group)?;
-        let outcome = conductor.built(moment, &plan, stack)?;
+        let plan = conductor.plan_of(snapshot, &group)?;
+        let outcome = conductor.built(snapshot, &plan, stack)?;
         group.node_addresses = of_nodes(outcome.worker_addresses, group.node_count);
         group.status_reason = remarked(group.status_reason.take(), outcome.remark);
         group.status = status;
         group.updated_at = Some(conductor.inner.clock.now());
         // An upgrade that has failed has not come to every node, whatever else succeeds.
-        let rollout = moment.rollout(&group);
+        let rollout = snapshot.rollout(&group);
         if let Some(left) = rollout {
             group.status = Status::UpdateFailed;
-            group.status_reason = Some(left_behind(left, make(moment, &group).as_ref()));
+            group.status_reason = Some(left_behind(left, make(snapshot, &group).as_ref()));
         }
         let mut changed = vec![group.clone()];
         // Heat says of the whole stack that it is complete: also of those who share it.
@@ -108,7 +108,7 @@ impl<W: Work> Run<'_, W> {
             group.is_default && g.is_default && g.id != group.id && g.status.is_failed()
         };
         if status == Status::UpdateComplete && rollout.is_none() {
-            changed.extend(moment.groups.iter().filter(shares).map(|g| NodeGroup {
+            changed.extend(snapshot.groups.iter().filter(shares).map(|g| NodeGroup {
                 status,
                 status_reason: group.status_reason.clone(),
                 updated_at: group.updated_at,
@@ -116,6 +116,6 @@ impl<W: Work> Run<'_, W> {
             }));
         }
         let reason = group.status_reason;
-        Ok(Next::Done(conductor.with_cluster(moment, Change::new(), &changed, None, reason)))
+        Ok(Next::Done(conductor.with_cluster(snapshot, Change::new(), &changed, None, reason)))
     }
 }

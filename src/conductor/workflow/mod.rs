@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use super::moment::Moment;
+use super::snapshot::ClusterSnapshot;
 use super::{Conductor, StepError};
 use crate::base::clock::Timestamp;
 use crate::model::NodeGroupId;
@@ -111,7 +111,7 @@ pub(super) trait Workflow: Work + Send + Sync {
 /// One step of one operation: whose, with what, seen when.
 pub(super) struct Run<'a, W> {
     pub conductor: &'a Conductor,
-    pub moment: &'a Moment,
+    pub snapshot: &'a ClusterSnapshot,
     pub operation: &'a Stored<Operation>,
     pub work: &'a W,
     /// By which the operation's deadline is judged.
@@ -125,7 +125,7 @@ impl<'a, W: Work> Run<'a, W> {
     }
 
     fn group(&self, id: NodeGroupId) -> Result<&'a Stored<NodeGroup>, StepError> {
-        let group = self.moment.group(id);
+        let group = self.snapshot.group(id);
         group.ok_or_else(|| StepError::failed("The node group is not there any more."))
     }
 
@@ -137,14 +137,14 @@ impl<'a, W: Work> Run<'a, W> {
     /// The cluster and its default groups as they are after the failure of an operation on all of
     /// it; whatever was made stays until the owner deletes.
     fn cluster_failed(&self, status: Status, reason: &str, nodegroup: Option<&str>) -> Change {
-        let Self { conductor, moment, .. } = self;
+        let Self { conductor, snapshot, .. } = self;
         let now = conductor.inner.clock.now();
-        let mut cluster = moment.cluster.record.clone();
+        let mut cluster = snapshot.cluster.record.clone();
         cluster.status = status;
-        cluster.status_reason = Some(conductor.with_warnings(moment, reason));
+        cluster.status_reason = Some(conductor.with_warnings(snapshot, reason));
         cluster.updated_at = Some(now);
-        let mut change = Change::new().expect(&moment.cluster).put(&cluster);
-        for group in moment.groups.iter().filter(|g| g.is_default) {
+        let mut change = Change::new().expect(&snapshot.cluster).put(&cluster);
+        for group in snapshot.groups.iter().filter(|g| g.is_default) {
             let mut group = group.record.clone();
             let concerned = nodegroup.is_none_or(|name| name == group.name);
             group.status = status;
@@ -167,24 +167,24 @@ impl<'a, W: Work> Run<'a, W> {
             ..group
         };
         let said = Some(reason.to_owned());
-        self.conductor.with_cluster(self.moment, Change::new(), &[failed], None, said)
+        self.conductor.with_cluster(self.snapshot, Change::new(), &[failed], None, said)
     }
 
     /// No group shows the failure, so the cluster itself must.
     fn failed_without_group(&self, reason: &str) -> Change {
-        let mut cluster = self.moment.cluster.record.clone();
-        cluster.status = match self.moment.queued.is_empty() {
+        let mut cluster = self.snapshot.cluster.record.clone();
+        cluster.status = match self.snapshot.queued.is_empty() {
             true => Status::UpdateFailed,
             false => Status::UpdateInProgress,
         };
         cluster.status_reason = Some(reason.to_owned());
         cluster.updated_at = Some(self.conductor.inner.clock.now());
-        Change::new().expect(&self.moment.cluster).put(&cluster)
+        Change::new().expect(&self.snapshot.cluster).put(&cluster)
     }
 
     /// The failure of an operation on one group.
     fn failed_of(&self, nodegroup: NodeGroupId, status: Status, reason: &str) -> Change {
-        match self.moment.group(nodegroup) {
+        match self.snapshot.group(nodegroup) {
             Some(group) => self.group_failed(group.record.clone(), status, reason),
             None => self.failed_without_group(reason),
         }

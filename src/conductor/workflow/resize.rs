@@ -5,7 +5,7 @@ use tracing::info;
 use super::group_change::{Changed, GroupChange};
 use super::{Next, Run, Workflow};
 use crate::conductor::StepError;
-use crate::conductor::outlook::{UpdateNext, update};
+use crate::conductor::decide::change::{UpdateNext, update};
 use crate::model::nodegroup::NodeGroup;
 use crate::model::operation::{Resize, ResizeStep};
 use crate::model::status::Status;
@@ -23,7 +23,7 @@ impl Workflow for Resize {
     }
 
     fn failed(run: &Run<'_, Self>, reason: &str, _nodegroup: Option<&str>) -> Change {
-        let Some(group) = run.moment.group(run.work.nodegroup) else {
+        let Some(group) = run.snapshot.group(run.work.nodegroup) else {
             return run.failed_without_group(reason);
         };
         let mut group = group.record.clone();
@@ -38,23 +38,23 @@ impl Workflow for Resize {
 impl Run<'_, Resize> {
     /// Sends our update, unless Heat has it already.
     async fn ensure_updated(&self, group: &Stored<NodeGroup>) -> Outcome {
-        let Self { conductor, moment, work, .. } = self;
-        let shown = conductor.look_at(moment, group, false).await?;
+        let Self { conductor, snapshot, work, .. } = self;
+        let shown = conductor.look_at(snapshot, group, false).await?;
         let revision = self.revision();
         match update(shown.as_ref(), &revision) {
             UpdateNext::Fail(reason) => return Err(StepError::failed(reason)),
             UpdateNext::Wait => return Ok(Next::wait_for_heat(shown.as_ref())),
             UpdateNext::Adopt => info!(revision, "update adopted"),
             UpdateNext::Send => {
-                let mut plan = conductor.plan_of(moment, group)?;
+                let mut plan = conductor.plan_of(snapshot, group)?;
                 plan.revision.clone_from(&revision);
                 plan.removals.clone_from(&work.remove);
-                if moment.rollout(group).is_some()
-                    && let Some(stack) = conductor.look_at(moment, group, true).await?
+                if snapshot.rollout(group).is_some()
+                    && let Some(stack) = conductor.look_at(snapshot, group, true).await?
                 {
-                    moment.give_makes(&mut plan, group, &stack, &work.remove);
+                    snapshot.give_makes(&mut plan, group, &stack, &work.remove);
                 }
-                if !conductor.send_update(moment, group, plan, work.rollback).await? {
+                if !conductor.send_update(snapshot, group, plan, work.rollback).await? {
                     return Ok(Next::wait_for_heat(shown.as_ref()));
                 }
                 info!(revision, group = group.name, "update sent");
@@ -68,7 +68,7 @@ impl Run<'_, Resize> {
         let work = self.work;
         let grows = group.node_count > work.before || !work.remove.is_empty();
         let change = GroupChange {
-            wanted: if grows { self.conductor.threshold(self.moment, group) } else { 0 },
+            wanted: if grows { self.conductor.threshold(self.snapshot, group) } else { 0 },
             going: going(work, group),
         };
         match self.await_group(group, change).await? {

@@ -44,10 +44,10 @@ impl Workflow for RotateCa {
 
 impl Run<'_, RotateCa> {
     async fn draw(&self) -> Outcome {
-        let Self { conductor, moment, .. } = self;
+        let Self { conductor, snapshot, .. } = self;
         let mut change = Change::new();
-        if moment.next_certificates.is_empty() {
-            let drawn = conductor.draw(&moment.cluster, &CertificateKind::ROTATED).await?;
+        if snapshot.next_certificates.is_empty() {
+            let drawn = conductor.draw(&snapshot.cluster, &CertificateKind::ROTATED).await?;
             let Some(drawn) = drawn else { return Ok(Next::drawing()) };
             for drawn in drawn {
                 change = change.put(&NextCertificate(drawn));
@@ -60,19 +60,19 @@ impl Run<'_, RotateCa> {
     /// all workers. None when all have done it.
     fn ensure_everywhere(&self, kind: DutyKind) -> Result<Option<Next<RotateCa>>, StepError> {
         let ask = |node: &Node| Ask { node: node.name.clone(), kind, targets: Vec::new() };
-        for master in self.moment.masters() {
+        for master in self.snapshot.masters() {
             if let Some(next) = self.ensure_duties(&[ask(master)])? {
                 return Ok(Some(next));
             }
         }
-        let workers = self.moment.nodes.iter().filter(|n| n.role != "master").map(ask);
+        let workers = self.snapshot.nodes.iter().filter(|n| n.role != "master").map(ask);
         self.ensure_duties(&workers.collect::<Vec<_>>())
     }
 
     /// From this commit on the new authorities are the cluster's.
     fn put_in_place(&self) -> Outcome {
         let mut change = Change::new();
-        for next in &self.moment.next_certificates {
+        for next in &self.snapshot.next_certificates {
             change = change.expect(next).put(&next.0).delete(&next.record);
         }
         info!("the new authorities are put in place");
@@ -80,9 +80,9 @@ impl Run<'_, RotateCa> {
     }
 
     fn settle(&self) -> Outcome {
-        let Self { conductor, moment, .. } = self;
+        let Self { conductor, snapshot, .. } = self;
         let said = Some("The CA was rotated.".to_owned());
-        let change = moment.without_stale_duties(Change::new());
-        Ok(Next::Done(conductor.with_cluster(moment, change, &[], None, said)))
+        let change = snapshot.without_stale_duties(Change::new());
+        Ok(Next::Done(conductor.with_cluster(snapshot, change, &[], None, said)))
     }
 }

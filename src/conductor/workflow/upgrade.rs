@@ -13,8 +13,8 @@ use tracing::info;
 
 use super::duties::Ask;
 use super::{Next, Run, Workflow};
+use crate::conductor::decide::change::{ChangeNext, Changing, UpdateNext, change, servers, update};
 use crate::conductor::label_checks::Limits;
-use crate::conductor::outlook::{ChangeNext, Changing, UpdateNext, change, servers, update};
 use crate::conductor::resizing::{masters_of, server_of};
 use crate::conductor::rollout::{
     behind, changes, done, goes_along, has_followed, make, masters_followed, names, with_images,
@@ -37,7 +37,7 @@ impl Workflow for Upgrade {
     async fn step(run: &Run<'_, Self>) -> Outcome {
         let group = run.group(run.work.nodegroup)?;
         let lost = || StepError::failed("The rollout was lost.");
-        let rollout = run.moment.rollout(group).ok_or_else(lost)?;
+        let rollout = run.snapshot.rollout(group).ok_or_else(lost)?;
         match run.work.step {
             UpgradeStep::Begin => run.begin(group, rollout).await,
             UpgradeStep::Drain => run.drain_nodes(group, rollout),
@@ -50,8 +50,8 @@ impl Workflow for Upgrade {
         /// Characters of a cause: the whole of it is among the faults until the next order.
         const LONGEST: usize = 500;
         let change = run.failed_of(run.work.nodegroup, Status::UpdateFailed, reason);
-        let group = run.moment.group(run.work.nodegroup);
-        let Some(rollout) = group.and_then(|group| run.moment.rollout(group)) else {
+        let group = run.snapshot.group(run.work.nodegroup);
+        let Some(rollout) = group.and_then(|group| run.snapshot.rollout(group)) else {
             return change;
         };
         // Nodes stay behind whatever else succeeds from here on, and why is told until they follow.
@@ -63,20 +63,20 @@ impl Workflow for Upgrade {
 impl Run<'_, Upgrade> {
     /// Finds out who has which image and flavor; from this commit on the cluster follows the new template.
     async fn begin(&self, group: &Stored<NodeGroup>, rollout: &Stored<Rollout>) -> Outcome {
-        let Self { conductor, moment, operation, work, .. } = self;
+        let Self { conductor, snapshot, operation, work, .. } = self;
         let lost = || StepError::failed("The cluster's facts were lost.");
-        let facts = moment.facts.as_ref().ok_or_else(lost)?;
-        let shown = conductor.look_at(moment, group, true).await?.filter(|s| !s.is_gone());
+        let facts = snapshot.facts.as_ref().ok_or_else(lost)?;
+        let shown = conductor.look_at(snapshot, group, true).await?.filter(|s| !s.is_gone());
         let shown = shown.ok_or_else(|| StepError::failed("The stack is not there any more."))?;
         if shown.is_in_progress() {
             return Ok(Next::wait_for_heat(Some(&shown)));
         }
         let members = servers(&shown)
             .ok_or_else(|| StepError::failed("The stack does not tell which servers it has."))?;
-        let (masters, _) = moment.counts();
+        let (masters, _) = snapshot.counts();
         let masters: Vec<u32> = if group.is_default { (0..masters).collect() } else { Vec::new() };
         let workers: Vec<u32> = members.into_keys().collect();
-        let present = moment.image_of(group).ok_or_else(lost)?;
+        let present = snapshot.image_of(group).ok_or_else(lost)?;
         let mut begun = rollout.record.clone();
         let target = begun.image_id.clone();
         let mut known = facts.record.clone();
@@ -104,15 +104,15 @@ impl Run<'_, Upgrade> {
         begun.workers =
             with_images(to_image(&workers, &begun.workers), &begun.worker_flavors, &target);
         let mut change = Change::new().expect(rollout);
-        let mut cluster = moment.cluster.record.clone();
+        let mut cluster = snapshot.cluster.record.clone();
         if group.is_default {
             let template = conductor.template_to_follow(operation, rollout)?;
-            if let Some(old) = &moment.template {
+            if let Some(old) = &snapshot.template {
                 template_change::respell(&mut cluster, old, &template);
             }
             change = change.expect(&template);
         }
-        for changed in moment.groups.iter().filter(|g| goes_along(g, group)) {
+        for changed in snapshot.groups.iter().filter(|g| goes_along(g, group)) {
             let mut next = changed.record.clone();
             match (group.is_default, next.is_master()) {
                 (true, true) => next.flavor_id.clone_from(&cluster.master_flavor_id),
@@ -126,13 +126,14 @@ impl Run<'_, Upgrade> {
             }
             next.labels = begun.labels.clone();
             if next.name == DEFAULT_WORKER {
-                Limits::follow(&mut next, &moment.cluster.labels, &begun.labels);
+                Limits::follow(&mut next, &snapshot.cluster.labels, &begun.labels);
             }
             change = change.expect(changed).put(&next);
         }
         if group.is_default {
             // Who has not said which flavor keeps the one that it was made with.
-            for further in moment.groups.iter().filter(|g| !g.is_default && g.flavor_id.is_none()) {
+            for further in snapshot.groups.iter().filter(|g| !g.is_default && g.flavor_id.is_none())
+            {
                 let mut next = further.record.clone();
                 next.flavor_id = Some(facts.worker_flavor.clone());
                 change = change.expect(further).put(&next);
@@ -141,7 +142,7 @@ impl Run<'_, Upgrade> {
             cluster.labels = begun.labels.clone();
             known.image_id = target;
             known.kube_version.clone_from(&begun.kube_version);
-            change = change.expect(&moment.cluster).put(&cluster).expect(facts).put(&known);
+            change = change.expect(&snapshot.cluster).put(&cluster).expect(facts).put(&known);
         }
         info!(behind = begun.behind(), "upgrade begun");
         // What else the template says reaches the stack even if no server has to follow.
@@ -152,12 +153,12 @@ impl Run<'_, Upgrade> {
 
     /// Has a master drain the next batch; nodes whose disk goes are forgotten. None left: settles.
     fn drain_nodes(&self, group: &Stored<NodeGroup>, rollout: &Stored<Rollout>) -> Outcome {
-        let Self { conductor, moment, .. } = self;
+        let Self { conductor, snapshot, .. } = self;
         let Some(batch) = rollout.next() else { return self.settle(group, rollout) };
-        let names = names(moment, group, &batch);
+        let names = names(snapshot, group, &batch);
         // Pods do not run on masters.
         if matches!(batch, Batch::Workers(_)) {
-            let Some(master) = moment.masters().into_iter().find(|n| n.is_ready()) else {
+            let Some(master) = snapshot.masters().into_iter().find(|n| n.is_ready()) else {
                 return Err(StepError::failed("No master is ready to drain the nodes."));
             };
             let kind = DutyKind::Drain;
@@ -179,10 +180,10 @@ impl Run<'_, Upgrade> {
         }
         // Whoever boots next under these names is new, and has another key; who is only resized
         // keeps its disk and stays who it is.
-        let stale = moment.nodes.iter().filter(|n| rebuilt.contains(&&n.name));
+        let stale = snapshot.nodes.iter().filter(|n| rebuilt.contains(&&n.name));
         let change = stale.fold(Change::new(), |change, node| change.delete(node));
         let now = conductor.inner.clock.now();
-        let open = |name: &&String| NodeKey::of_rebuilt(moment.id(), (*name).clone(), now);
+        let open = |name: &&String| NodeKey::of_rebuilt(snapshot.id(), (*name).clone(), now);
         let change = rebuilt.iter().map(open).fold(change, |change, key| change.put(&key));
         info!(nodes = names.join(", "), "nodes are rebuilt or resized next");
         self.go(change.expect(rollout).put(&handed), UpgradeStep::Rebuild)
@@ -194,8 +195,8 @@ impl Run<'_, Upgrade> {
         group: &Stored<NodeGroup>,
         rollout: &Stored<Rollout>,
     ) -> Outcome {
-        let Self { conductor, moment, operation, .. } = self;
-        let shown = conductor.look_at(moment, group, true).await?;
+        let Self { conductor, snapshot, operation, .. } = self;
+        let shown = conductor.look_at(snapshot, group, true).await?;
         // No two batches leave the same number of nodes behind.
         let revision = format!("{}-{}", operation.sequence.0, rollout.behind());
         match update(shown.as_ref(), &revision) {
@@ -203,12 +204,12 @@ impl Run<'_, Upgrade> {
             UpdateNext::Wait => return Ok(Next::wait_for_heat(shown.as_ref())),
             UpdateNext::Adopt => info!(revision, "update adopted"),
             UpdateNext::Send => {
-                let mut plan = conductor.plan_of(moment, group)?;
+                let mut plan = conductor.plan_of(snapshot, group)?;
                 plan.revision.clone_from(&revision);
                 if let Some(stack) = &shown {
-                    moment.give_makes(&mut plan, group, stack, &[]);
+                    snapshot.give_makes(&mut plan, group, stack, &[]);
                 }
-                if !conductor.send_update(moment, group, plan, false).await? {
+                if !conductor.send_update(snapshot, group, plan, false).await? {
                     return Ok(Next::wait_for_heat(shown.as_ref()));
                 }
                 info!(revision, group = group.name, "update sent");
@@ -219,14 +220,14 @@ impl Run<'_, Upgrade> {
 
     /// Looks until the stack has changed and the batch is back.
     async fn await_nodes(&self, group: &Stored<NodeGroup>, rollout: &Stored<Rollout>) -> Outcome {
-        let Self { conductor, moment, operation, .. } = self;
-        let shown = conductor.look_at(moment, group, !rollout.resizing.is_empty()).await?;
-        let mut nodes: Vec<&Node> = moment.nodes_of(group);
-        let mut wanted = conductor.threshold(moment, group);
+        let Self { conductor, snapshot, operation, .. } = self;
+        let shown = conductor.look_at(snapshot, group, !rollout.resizing.is_empty()).await?;
+        let mut nodes: Vec<&Node> = snapshot.nodes_of(group);
+        let mut wanted = conductor.threshold(snapshot, group);
         if group.is_default {
-            let both = moment.groups.iter().filter(|g| g.is_default);
-            nodes = both.flat_map(|g| moment.nodes_of(g)).collect();
-            wanted += moment.counts().0;
+            let both = snapshot.groups.iter().filter(|g| g.is_default);
+            nodes = both.flat_map(|g| snapshot.nodes_of(g)).collect();
+            wanted += snapshot.counts().0;
         }
         let next = change(&Changing {
             stack: shown.as_ref(),
@@ -259,7 +260,7 @@ impl Run<'_, Upgrade> {
                 let mut heard = rollout.record.clone();
                 heard.resizing.clear();
                 let change = Change::new().expect(rollout).put(&heard);
-                let change = masters_followed(moment, self.work.behind, group, change);
+                let change = masters_followed(snapshot, self.work.behind, group, change);
                 self.go(change, UpgradeStep::Drain)
             }
             (_, shown) => Ok(Next::wait_for_heat(shown.as_ref())),
@@ -268,16 +269,16 @@ impl Run<'_, Upgrade> {
 
     /// All have followed.
     fn settle(&self, group: &Stored<NodeGroup>, rollout: &Stored<Rollout>) -> Outcome {
-        let Self { conductor, moment, .. } = self;
+        let Self { conductor, snapshot, .. } = self;
         let now = conductor.inner.clock.now();
-        let plan = conductor.plan_of(moment, group)?;
-        let version = conductor.driver(moment)?.coe_version(&plan);
+        let plan = conductor.plan_of(snapshot, group)?;
+        let version = conductor.driver(snapshot)?.coe_version(&plan);
         let rebuilt = self.work.behind > 0;
-        let lost = || StepError::failed(moment.cannot_plan());
-        let present = make(moment, group).ok_or_else(lost)?;
-        let template = moment.template.as_ref().map(|template| template.name.as_str());
+        let lost = || StepError::failed(snapshot.cannot_plan());
+        let present = make(snapshot, group).ok_or_else(lost)?;
+        let template = snapshot.template.as_ref().map(|template| template.name.as_str());
         let said = done(rollout, &present, template, rebuilt);
-        let changed: Vec<NodeGroup> = moment
+        let changed: Vec<NodeGroup> = snapshot
             .groups
             .iter()
             .filter(|g| goes_along(g, group))
@@ -295,12 +296,12 @@ impl Run<'_, Upgrade> {
             })
             .collect();
         let change = Change::new().expect(rollout).delete(&rollout.record);
-        let change = moment.without_stale_duties(change);
-        let (change, mut cluster) = conductor.amount(moment, change, &changed, None, Some(said));
+        let change = snapshot.without_stale_duties(change);
+        let (change, mut cluster) = conductor.amount(snapshot, change, &changed, None, Some(said));
         if group.is_default {
             cluster.coe_version = version.or(cluster.coe_version);
         }
-        Ok(Next::Done(change.expect(&moment.cluster).put(&cluster)))
+        Ok(Next::Done(change.expect(&snapshot.cluster).put(&cluster)))
     }
 
     /// Why Nova does not resize a server that Heat waits for, if it has given up one.
@@ -310,16 +311,16 @@ impl Run<'_, Upgrade> {
         rollout: &Rollout,
         stack: &Stack,
     ) -> Result<Option<String>, StepError> {
-        let Self { conductor, moment, operation, .. } = self;
+        let Self { conductor, snapshot, operation, .. } = self;
         if rollout.resizing.is_empty() {
             return Ok(None);
         }
-        let Some(facts) = &moment.facts else { return Ok(None) };
-        let actor = conductor.reader(moment).await?;
+        let Some(facts) = &snapshot.facts else { return Ok(None) };
+        let actor = conductor.reader(snapshot).await?;
         let admin = Actor::from(&*conductor.inner.cloud.keystone().service().await?);
         for name in rollout.resizing.keys() {
-            let Some(server) = server_of(moment, group, stack, name) else { continue };
-            let is_master = moment.nodes.iter().any(|n| n.name == *name && n.role == "master")
+            let Some(server) = server_of(snapshot, group, stack, name) else { continue };
+            let is_master = snapshot.nodes.iter().any(|n| n.name == *name && n.role == "master")
                 || masters_of(stack).any(|(known, _)| known == name);
             let flavor = match is_master {
                 true => &facts.master_flavor,
@@ -359,7 +360,7 @@ impl Run<'_, Upgrade> {
     /// Asks every node that was resized whether it works; None when all do.
     fn ensure_rejoined(&self, rollout: &Rollout) -> Result<Option<Next<Upgrade>>, StepError> {
         let kept = |node: &&Node| rollout.resizing.get(&node.name) == Some(&Disk::Kept);
-        let nodes = &self.moment.nodes;
+        let nodes = &self.snapshot.nodes;
         let asked: Vec<Ask> = nodes
             .iter()
             .filter(kept)

@@ -83,9 +83,9 @@ pub async fn show(
     let id = uuid.parse().map(ClusterId::new).ok();
     let mut passed = 0;
     let cluster = loop {
-        let standing = id.and_then(|id| conductor.standing(id));
-        if let Some(standing) = standing {
-            let at = match &standing.kind {
+        let progress = id.and_then(|id| conductor.progress_of(id));
+        if let Some(progress) = progress {
+            let at = match &progress.kind {
                 OperationKind::Create(create) => {
                     CreateStep::ALL.iter().position(|s| *s == create.step)
                 }
@@ -96,7 +96,7 @@ pub async fn show(
                 screen.step(step.name());
             }
             passed = passed.max(at);
-            screen.progress(passed as u64, standing.nodes_ready as u64);
+            screen.progress(passed as u64, progress.nodes_ready as u64);
         }
         let cluster = tenant.ask(Method::GET, &format!("/clusters/{uuid}"), None).await?;
         let text = |key: &str| cluster[key].as_str().unwrap_or_default().to_owned();

@@ -26,11 +26,11 @@ use crate::pki::enrolment::{Enrolment as EnrolmentClaim, EnrolmentKey};
 use crate::store::{Change, Store, StoreError, Stored};
 
 use super::Settings;
-use super::outlook::{departed, servers, upcoming};
+use super::decide::change::{departed, servers, upcoming};
 
 /// Everything stored about one cluster, read together.
 #[derive(Debug)]
-pub struct Moment {
+pub struct ClusterSnapshot {
     pub cluster: Stored<Cluster>,
     pub template: Option<Stored<ClusterTemplate>>,
     pub groups: Vec<Stored<NodeGroup>>,
@@ -59,7 +59,7 @@ pub struct Moment {
     pub discovery_url: Result<Option<String>, CannotOpen>,
 }
 
-impl Moment {
+impl ClusterSnapshot {
     /// None when the cluster is no more.
     pub fn read(store: &Store, id: ClusterId) -> Result<Option<Self>, StoreError> {
         store.read(|view| {

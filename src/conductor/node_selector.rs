@@ -1,7 +1,7 @@
 //! Which servers a tenant means.
 
-use super::moment::Moment;
-use super::outlook::members;
+use super::decide::change::members;
+use super::snapshot::ClusterSnapshot;
 use super::{Conductor, Refusal, StepError};
 use crate::model::name;
 use crate::model::nodegroup::NodeGroup;
@@ -11,7 +11,7 @@ impl Conductor {
     /// The servers that a tenant means by ids, names, addresses or indexes.
     pub(super) async fn resolve(
         &self,
-        moment: &Moment,
+        snapshot: &ClusterSnapshot,
         group: &Stored<NodeGroup>,
         wanted: &[String],
     ) -> Result<Vec<String>, Refusal> {
@@ -22,7 +22,7 @@ impl Conductor {
             StepError::Cloud(e) => Refusal::from(e),
             e => Refusal::Unavailable(e.to_string()),
         };
-        let shown = self.look_at(moment, group, true).await.map_err(unavailable)?;
+        let shown = self.look_at(snapshot, group, true).await.map_err(unavailable)?;
         let known = shown.as_ref().and_then(members).unwrap_or_default();
         let servers = || known.values().flatten();
         let addresses: Vec<(String, String)> = shown
@@ -33,8 +33,8 @@ impl Conductor {
             .flat_map(|listed| listed.into_iter().zip(known.values().cloned()).collect::<Vec<_>>())
             .filter_map(|(address, server)| Some((address, server?)))
             .collect();
-        let prefix = name::worker_node_prefix(&group.stack_name(&moment.cluster));
-        let going: Vec<&String> = moment
+        let prefix = name::worker_node_prefix(&group.stack_name(&snapshot.cluster));
+        let going: Vec<&String> = snapshot
             .operations()
             .filter_map(|o| o.resize_of(group.id))
             .flat_map(|resize| &resize.remove)
