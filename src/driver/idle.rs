@@ -13,13 +13,16 @@ use super::undeclared::is_in_use;
 use super::upgrade::is_field_given;
 use super::{ClusterPlan, DriverError};
 
+/// The labels and the fields that a plan gives of an entry, with the entry and its place.
+type Given<'i> = (usize, &'i Idle, (Vec<&'i str>, Vec<&'i str>));
+
 impl Driver {
     /// One sentence for each reason. A label that is false, 0 or empty asks for nothing. Nothing is
     /// said of a plan that cannot be read: it was refused when its cluster was asked for.
     pub fn idle(&self, plan: &ClusterPlan) -> Vec<String> {
         let rules = self.manifest.idle.iter().enumerate();
         let given = rules.map(|(i, idle)| (i, idle, self.named(idle, plan)));
-        let given: Vec<_> = given.filter(|(_, _, (a, b))| a.len() + b.len() > 0).collect();
+        let given: Vec<Given> = given.filter(|(_, _, (a, b))| a.len() + b.len() > 0).collect();
         if given.is_empty() {
             return Vec::new();
         }
@@ -42,11 +45,7 @@ impl Driver {
         (labels, fields)
     }
 
-    fn told(
-        &self,
-        plan: &ClusterPlan,
-        given: Vec<(usize, &Idle, (Vec<&str>, Vec<&str>))>,
-    ) -> Result<Vec<String>, DriverError> {
+    fn told(&self, plan: &ClusterPlan, given: Vec<Given>) -> Result<Vec<String>, DriverError> {
         let context = self.known(plan)?.context;
         let templates = self.templates()?;
         let mut said = Vec::new();
