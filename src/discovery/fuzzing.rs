@@ -28,6 +28,7 @@ pub fn v2(data: &[u8]) {
         query,
         headers: HeaderMap::from_iter([(CONTENT_TYPE, form)]),
         peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
+        certificate: None,
         since: Instant::now(),
         body: Ok(body.into()),
     };
