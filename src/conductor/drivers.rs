@@ -81,24 +81,24 @@ impl Conductor {
         }
     }
 
-    /// The change that also remembers what a cluster is made of. A driver's files are written
-    /// once, and again where they cannot be read; where somebody collects them at this moment the
-    /// change is stale.
-    pub(super) fn remember(
-        &self,
-        change: Change,
-        cluster: ClusterId,
-        driver: &Driver,
-    ) -> Result<Change, StoreError> {
+    /// Keeps a driver's files, so that clusters can be made of them: once, and again where they
+    /// cannot be read. They are named by their digest, and go in a change of their own: they may
+    /// have as many bytes as a change takes.
+    pub(super) async fn keep_driver(&self, driver: &Driver) -> Result<(), StoreError> {
         let digest = driver.directory().digest();
-        let change = change.put(&ClusterDriver { cluster_id: cluster, digest: digest.to_owned() });
-        Ok(match self.inner.store.read(|view| view.has_driver(digest))? {
-            true => change.expect_exists(&stored(driver)),
-            false => change.put(&stored(driver)),
-        })
+        match self.inner.store.read(|view| view.has_driver(digest))? {
+            true => Ok(()),
+            false => self.inner.store.commit(Change::new().put(&stored(driver))).await,
+        }
     }
 
-    /// Files that no cluster is made of any more go.
+    /// The change that also remembers of which files, kept before, a cluster is made.
+    pub(super) fn remember(change: Change, cluster: ClusterId, driver: &Driver) -> Change {
+        let digest = driver.directory().digest().to_owned();
+        change.expect_driver(&digest).put(&ClusterDriver { cluster_id: cluster, digest })
+    }
+
+    /// Files go that no cluster is made of any more, nor will be.
     pub(super) async fn collect_drivers(&self) {
         let unused = self.inner.store.read(|view| view.unused_drivers());
         let unused = match unused {
@@ -107,6 +107,10 @@ impl Conductor {
         };
         for stored in unused {
             let (name, digest) = (&stored.name, &stored.digest);
+            let present = self.drivers().by_name(name);
+            if present.is_some_and(|driver| driver.directory().digest() == digest) {
+                continue;
+            }
             let change = Change::new().expect_driver_unused(digest).delete(&stored.record);
             match self.inner.store.commit(change).await {
                 Ok(()) => {

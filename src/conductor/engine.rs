@@ -73,6 +73,9 @@ impl Conductor {
                     return self.push(id, LOOKS.most);
                 }
             };
+            if self.has_mended(&snapshot).await {
+                return self.push(id, AFTER_NEW_PASSWORD);
+            }
             let Some(operation) = snapshot.operation.clone() else {
                 self.sync(&snapshot).await;
                 return self.inner.attempts.forget(id);
@@ -255,6 +258,17 @@ impl Conductor {
         operation.deadline.is_some_and(|at| self.time_of(operation) >= at)
     }
 
+    /// Looks into a trustee that Keystone has refused; whether it has its password again.
+    async fn has_mended(&self, snapshot: &ClusterSnapshot) -> bool {
+        if !self.inner.sessions.must_mend(snapshot.id()).await {
+            return false;
+        }
+        self.mend_trustee(snapshot).await.unwrap_or_else(|error| {
+            debug!(%error, "the trustee cannot be looked into");
+            false
+        })
+    }
+
     /// Tries again later, or closes the operation and goes on with the one behind it.
     async fn recovered(
         &self,
@@ -263,6 +277,13 @@ impl Conductor {
         error: StepError,
     ) -> ControlFlow<()> {
         let id = snapshot.id();
+        if matches!(&error, StepError::Cloud(e) if e.is_unauthorised()) {
+            self.inner.sessions.was_refused(id).await;
+        }
+        if self.has_mended(snapshot).await {
+            self.push(id, AFTER_NEW_PASSWORD);
+            return ControlFlow::Break(());
+        }
         match self.recover(snapshot, operation, error).await {
             Recovery::Retry(wait) => {
                 self.push(id, wait);

@@ -65,6 +65,9 @@ pub(super) const DEAD_TRUST: &str = "The cluster's trust is dead";
 /// other identity is left to try.
 const ENGINE_FAILURES: u32 = 5;
 
+/// A trustee's password is looked into once in this time.
+const BETWEEN_MENDS: Duration = Duration::from_secs(300);
+
 /// Sessions of trustees, and which trust was accepted for what.
 #[derive(Debug)]
 pub(super) struct Sessions {
@@ -72,6 +75,8 @@ pub(super) struct Sessions {
     open: Cache<String, (ClusterId, Arc<Session>)>,
     /// Trusts by the id of the stack or cluster for which they were accepted last.
     accepted: Cache<String, String>,
+    /// Clusters whose trustee was refused, and whether the password has been looked into since.
+    refused: Cache<ClusterId, bool>,
 }
 
 impl Default for Sessions {
@@ -83,6 +88,7 @@ impl Default for Sessions {
                 .time_to_live(Duration::from_secs(300))
                 .build(),
             accepted: Cache::builder().max_capacity(10_000).build(),
+            refused: Cache::builder().max_capacity(10_000).time_to_live(BETWEEN_MENDS).build(),
         }
     }
 }
@@ -93,6 +99,21 @@ impl Sessions {
         match trust {
             Some(trust) => self.accepted.insert(stack.to_owned(), trust.to_owned()).await,
             None => self.accepted.invalidate(stack).await,
+        }
+    }
+
+    /// Whether the trustee of a cluster was refused, and nobody has looked why: whoever asks does.
+    pub(super) async fn must_mend(&self, cluster: ClusterId) -> bool {
+        let refused = self.refused.get(&cluster).await == Some(false);
+        if refused {
+            self.refused.insert(cluster, true).await;
+        }
+        refused
+    }
+
+    pub(super) async fn was_refused(&self, cluster: ClusterId) {
+        if self.refused.get(&cluster).await.is_none() {
+            self.refused.insert(cluster, false).await;
         }
     }
 
@@ -349,12 +370,17 @@ impl Conductor {
                 self.inner.sessions.open.insert(trust.to_owned(), entry).await;
                 Ok(Ok(Actor::from(&*session)))
             }
-            Err(e) if is_over(&e) => Ok(Err(StepError::failed(format!(
-                "{DEAD_TRUST}: the user who gave it was deleted, disabled or has \
+            Err(e) if is_over(&e) => {
+                if e.is_unauthorised() {
+                    self.inner.sessions.was_refused(snapshot.id()).await;
+                }
+                Ok(Err(StepError::failed(format!(
+                    "{DEAD_TRUST}: the user who gave it was deleted, disabled or has \
                  lost the roles in the project ({e}). Any member of the project makes a new one \
                  with: openstack coe credential rotate {}",
-                snapshot.cluster.name
-            )))),
+                    snapshot.cluster.name
+                ))))
+            }
             Err(e) => Err(e.into()),
         }
     }

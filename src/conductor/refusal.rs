@@ -3,7 +3,7 @@
 use super::StepError;
 use crate::driver::DriverError;
 use crate::openstack::CloudError;
-use crate::store::StoreError;
+use crate::store::{StoreError, Unfit};
 
 /// Every variant carries one public sentence; the API gives it its status.
 #[derive(Debug, thiserror::Error)]
@@ -44,11 +44,14 @@ impl From<StoreError> for Refusal {
             StoreError::Disk(_) | StoreError::Closed => {
                 Self::Unavailable("The service cannot write its state now; try again.".to_owned())
             }
-            StoreError::Unfit(e) => Self::Invalid(format!(
-                "What was asked for cannot be kept: of the {} {}. Give fewer or shorter texts, such \
-                 as labels.",
-                e.table.replace('_', " "),
-                e.reason
+            StoreError::Unfit(Unfit::Record { table, reason }) => Self::Invalid(format!(
+                "What was asked for cannot be kept: of the {} {reason}. Give fewer or shorter \
+                 texts, such as labels.",
+                table.replace('_', " ")
+            )),
+            StoreError::Unfit(e @ Unfit::Change { .. }) => Self::Invalid(format!(
+                "What was asked for cannot be kept: {e}. Give fewer or shorter texts, such as \
+                 labels, or ask for less at once."
             )),
             StoreError::Corrupt(e) => Self::Internal(e.to_string()),
         }

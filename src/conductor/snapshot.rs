@@ -20,10 +20,11 @@ use crate::model::nodegroup::{DEFAULT_MASTER, NodeGroup, counts};
 use crate::model::operation::Operation;
 use crate::model::rollout::Rollout;
 use crate::model::stack::Stack;
+use crate::model::stack_revision::StackRevision;
 use crate::model::vigil::Vigil;
 use crate::model::{ClusterId, NodeGroupId, Sequence};
 use crate::pki::enrolment::{Enrolment as EnrolmentClaim, EnrolmentKey};
-use crate::store::{Change, Store, StoreError, Stored};
+use crate::store::{Change, MOST_WRITES, Store, StoreError, Stored};
 
 use super::Settings;
 use super::decide::change::{departed, servers, upcoming};
@@ -46,6 +47,7 @@ pub struct ClusterSnapshot {
     pub tokens: Vec<Stored<DiscoveryToken>>,
     /// Since when its nodes are waited for.
     pub vigil: Option<Stored<Vigil>>,
+    pub stack_revisions: Vec<Stored<StackRevision>>,
     /// Upgrades on their way, and failed ones.
     pub rollouts: Vec<Stored<Rollout>>,
     /// What a rotation has drawn and not put in place yet.
@@ -83,6 +85,7 @@ impl ClusterSnapshot {
                 duties: view.duties(id)?,
                 tokens: view.discovery_of(id)?,
                 vigil: view.vigil(id)?,
+                stack_revisions: view.stack_revisions(id)?,
                 rollouts: view.rollouts(id)?,
                 next_certificates: view.next_certificates(id)?,
                 driver,
@@ -259,6 +262,22 @@ impl ClusterSnapshot {
         })
     }
 
+    /// Puts on record that this is the last update that one of the cluster's stacks got.
+    pub fn with_revision(&self, change: Change, stack: Option<&str>, revision: &str) -> Change {
+        let Some(stack) = stack else { return change };
+        let revision = revision.to_owned();
+        let (cluster_id, stack_id) = (self.id(), stack.to_owned());
+        change.put(&StackRevision { cluster_id, stack_id, revision })
+    }
+
+    /// Whether Heat has carried out an update, at last, that a later one had followed already.
+    pub fn is_taken_back(&self, stack: &Stack) -> bool {
+        let own = self.stack_revisions.iter().find(|own| own.stack_id == stack.id);
+        let is_over = stack.status.starts_with("UPDATE_") && !stack.is_in_progress();
+        let shown = stack.revision().filter(|_| is_over);
+        own.zip(shown).is_some_and(|(own, shown)| own.is_behind(shown))
+    }
+
     /// The nodes of a group that have been heard of.
     pub fn nodes_of(&self, group: &NodeGroup) -> Vec<&Node> {
         self.nodes.iter().filter(|n| n.nodegroup == group.name).collect()
@@ -276,21 +295,20 @@ impl ClusterSnapshot {
             .collect()
     }
 
-    /// Takes the records of nodes away whose servers are gone; None when there are none.
-    pub fn without_departed(&self, group: &NodeGroup, stack: &Stack) -> Option<Change> {
+    /// Takes the records of nodes away whose servers are gone, in one change after the other.
+    pub fn without_departed(&self, group: &NodeGroup, stack: &Stack) -> Vec<Change> {
         let prefix = name::worker_node_prefix(&group.stack_name(&self.cluster));
         let nodes = self.nodes_of(group);
-        let departed = departed(&nodes, &prefix, &servers(stack)?);
-        let forget = |change: Change, node: &&Node| change.delete(*node).delete(&NodeKey::of(node));
-        let change = departed.iter().fold(Change::new(), forget);
-        (!change.is_empty()).then_some(change)
+        let Some(servers) = servers(stack) else { return Vec::new() };
+        forget(&departed(&nodes, &prefix, &servers))
     }
 
-    /// Adds the deletion of duties of nodes that are no more, or whose operation is over.
+    /// Adds the deletion of duties whose operation is over, but for those that are too many for
+    /// one change: nobody heeds them, and they go with the next operation.
     pub fn without_stale_duties(&self, change: Change) -> Change {
         let open: BTreeSet<Sequence> = self.queued.iter().map(|o| o.sequence).collect();
         let stale = self.duties.iter().filter(|d| !open.contains(&d.operation));
-        stale.fold(change, |change, duty| change.delete(&duty.record))
+        stale.take(MOST_WRITES / 2).fold(change, |change, duty| change.delete(&duty.record))
     }
 
     /// The upgrade of a group, on its way or failed; the default groups share one.
@@ -360,4 +378,11 @@ fn enrolment(cluster: &Cluster, groups: &[NodeGroup], key: &EnrolmentKey) -> Enr
             .map(|g| (g.name.clone(), claim(&g.name, "worker", None)))
             .collect(),
     }
+}
+
+/// Deletes the records of nodes that are no more, and their keys, in changes that are not too large.
+pub(super) fn forget(nodes: &[&Node]) -> Vec<Change> {
+    let of_node = |change: Change, node: &&Node| change.delete(*node).delete(&NodeKey::of(node));
+    let chunks = nodes.chunks(MOST_WRITES / 4);
+    chunks.map(|nodes| nodes.iter().fold(Change::new(), of_node)).collect()
 }

@@ -11,9 +11,10 @@ use super::snapshot::ClusterSnapshot;
 use super::{Conductor, StepError};
 use crate::base::clock::Timestamp;
 use crate::model::nodegroup::NodeGroup;
+use crate::model::operation::{Operation, Resize, ResizeStep};
 use crate::model::stack::Stack;
 use crate::model::status::Status;
-use crate::store::{Change, Scope};
+use crate::store::{Change, Scope, Stored};
 
 /// At most so many looks begin in a second, however many clusters there are.
 const SPACING: Duration = Duration::from_millis(50);
@@ -98,6 +99,13 @@ impl Conductor {
         for group in &snapshot.groups {
             let Some(stack_id) = &group.stack_id else { continue };
             let shown = self.look_at(snapshot, group, true).await?;
+            if let Some(stack) = &shown
+                && !group.is_master()
+                && !group.status.is_failed()
+                && snapshot.is_taken_back(stack)
+            {
+                return self.send_again(snapshot, group).await;
+            }
             let mut next = group.record.clone();
             // Masters share their stack with workers, whose changes are what fails in it.
             let others = group.is_master()
@@ -139,7 +147,7 @@ impl Conductor {
                 next.node_count = u32::try_from(servers.len()).unwrap_or(u32::MAX);
                 next.node_addresses = of_nodes(outcome.worker_addresses, next.node_count);
                 next.status_reason = remarked(next.status_reason.take(), outcome.remark);
-                if let Some(departed) = snapshot.without_departed(group, &stack) {
+                for departed in snapshot.without_departed(group, &stack) {
                     self.inner.store.commit(departed).await?;
                 }
             }
@@ -162,6 +170,51 @@ impl Conductor {
             false => self.with_cluster(snapshot, change, &changed, None, reason),
         };
         Ok(self.inner.store.commit(change).await?)
+    }
+}
+
+impl Conductor {
+    /// What Heat has taken back is sent again, as a resize to what is there: an operation like any
+    /// other, with a deadline and a sentence. One that fails is not begun again by itself.
+    async fn send_again(
+        &self,
+        snapshot: &ClusterSnapshot,
+        group: &Stored<NodeGroup>,
+    ) -> Result<(), StepError> {
+        let said = "Heat has carried out an earlier update after a later one; the later one is \
+                    sent again.";
+        warn!(group = group.name, "{said}");
+        let now = self.inner.clock.now();
+        let minutes = self.minutes(snapshot);
+        let mut cluster = snapshot.cluster.record.clone();
+        let mut changed = group.record.clone();
+        cluster.status = Status::UpdateInProgress;
+        cluster.status_reason = Some(said.to_owned());
+        cluster.updated_at = Some(now);
+        changed.status = Status::UpdateInProgress;
+        changed.status_reason = Some(said.to_owned());
+        changed.updated_at = Some(now);
+        let resize = Resize {
+            step: ResizeStep::Update,
+            nodegroup: group.id,
+            before: group.node_count,
+            remove: Vec::new(),
+            rollback: false,
+        };
+        let operation = Operation {
+            sequence: self.inner.store.next_sequence(),
+            cluster_id: snapshot.id(),
+            began: now,
+            deadline: Some(now.plus(Duration::from_secs(60 * u64::from(minutes)))),
+            token: None,
+            roles: Vec::new(),
+            user_id: cluster.user_id.clone(),
+            request_id: String::new(),
+            kind: resize.into(),
+        };
+        let change = Change::new().expect(&snapshot.cluster).put(&cluster);
+        let change = change.expect(group).put(&changed).put(&operation);
+        Ok(self.intend(snapshot.id(), change).await?)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tracing::info;
+use tracing::{info, warn};
 
 use super::snapshot::ClusterSnapshot;
 use super::{Conductor, StepError};
@@ -102,6 +102,45 @@ impl Conductor {
             Err(e) => return Err(e),
         }
         Ok(())
+    }
+
+    /// Deletes the trustee's trusts beside the one on record.
+    pub(super) async fn prune_trusts(&self, snapshot: &ClusterSnapshot) -> Result<(), StepError> {
+        for stray in self.other_trusts(snapshot).await? {
+            self.delete_trust(snapshot, &stray.id).await?;
+        }
+        Ok(())
+    }
+
+    /// Sets the trustee's password that is on record once more, where Keystone has another one: a
+    /// request that was given up may be carried out after a later one, and locks the cluster out
+    /// of its cloud. Returns whether that was so.
+    ///
+    /// Nobody else changes the cluster's credential meanwhile: this is part of a run.
+    pub(super) async fn mend_trustee(&self, snapshot: &ClusterSnapshot) -> Result<bool, StepError> {
+        let Some(credential) = &snapshot.credential else { return Ok(false) };
+        // A rotation that is between two passwords goes on, and sets the right one.
+        if credential.next_password.is_some() {
+            return Ok(false);
+        }
+        let (Some(user), password) = snapshot.trustee(&self.inner.store)? else {
+            return Ok(false);
+        };
+        let keystone = self.inner.cloud.keystone();
+        match keystone.trusts_of(user, &password).await {
+            Err(CloudError::Refused { status: 401, .. }) => {}
+            // It is the trust that is dead.
+            Ok(_) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+        let known = keystone.trustee_named(&credential.trustee_name);
+        if self.as_domain_admin(known).await?.as_deref() != Some(user) {
+            return Ok(false);
+        }
+        self.as_domain_admin(keystone.set_trustee_password(user, &password)).await?;
+        self.forget_session(snapshot.id()).await;
+        warn!(trustee = user, "Keystone had another password than the one on record; set again");
+        Ok(true)
     }
 }
 

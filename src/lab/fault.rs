@@ -9,6 +9,8 @@
 //! - `truncate` half of the answer's body arrives,
 //! - `error=SENTENCE` the server is made and then fails (`nova:POST:/servers`), or Nova takes a
 //!   resize and gives it up (`nova:POST:/servers/*/action`),
+//! - `late=60s` no answer, and the call is carried out after this time, when the client may have
+//!   gone on to others; `late` alone: when the faults are cleared,
 //! - `delay=60s` first wait, by the wall's clock as the client's deadlines do,
 //! - `after` perform the call first, then go wrong,
 //! - `times=2` only twice, `after=3` only from the fourth such call on.
@@ -24,6 +26,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Mutex;
 use std::time::Duration;
+
+use tokio::sync::watch;
 
 /// The parts of the cloud that can fail.
 const SERVICES: &[&str] = &["keystone", "heat", "nova", "neutron", "glance", "octavia"];
@@ -97,6 +101,8 @@ pub(super) enum Outcome {
     Normal,
     Status(u16),
     Drop,
+    /// No answer; carried out after this time, or when the faults are cleared.
+    Late(Option<Duration>),
     Truncate,
     /// The thing is made and then ends in error with this sentence.
     Error(String),
@@ -262,6 +268,8 @@ fn harm(what: &str) -> Result<Harm, FaultError> {
                 continue;
             }
             None if word == "drop" => Outcome::Drop,
+            None if word == "late" => Outcome::Late(None),
+            Some(("late", length)) => Outcome::Late(Some(duration(length)?)),
             None if word == "truncate" => Outcome::Truncate,
             Some(("status", code)) => match code.parse() {
                 Ok(code @ 400..=599) => Outcome::Status(code),
@@ -270,8 +278,8 @@ fn harm(what: &str) -> Result<Harm, FaultError> {
             Some(("error", sentence)) => Outcome::Error(sentence.to_owned()),
             _ => {
                 return wrong(format!(
-                    "fault: '{word}' is unknown; use status=CODE, drop, truncate, error=SENTENCE, \
-                     delay=60s, after, times=N or after=N"
+                    "fault: '{word}' is unknown; use status=CODE, drop, late, late=60s, truncate, \
+                     error=SENTENCE, delay=60s, after, times=N or after=N"
                 ));
             }
         };
@@ -317,6 +325,8 @@ impl fmt::Display for Fault {
                     Outcome::Normal => {}
                     Outcome::Status(code) => write!(f, ":status={code}")?,
                     Outcome::Drop => f.write_str(":drop")?,
+                    Outcome::Late(None) => f.write_str(":late")?,
+                    Outcome::Late(Some(length)) => write!(f, ":late={}ms", length.as_millis())?,
                     Outcome::Truncate => f.write_str(":truncate")?,
                     Outcome::Error(sentence) => write!(f, ":error={sentence}")?,
                 }
@@ -363,15 +373,24 @@ pub(super) fn fits(pattern: &str, text: &str) -> bool {
 
 /// The faults in force, with their counts.
 #[derive(Debug, Default)]
-pub(super) struct Faults(Mutex<Vec<Fault>>);
+pub(super) struct Faults {
+    all: Mutex<Vec<Fault>>,
+    cleared: watch::Sender<()>,
+}
 
 impl Faults {
     pub fn inject(&self, fault: Fault) {
-        self.0.lock().expect("no panic while holding faults").push(fault);
+        self.all.lock().expect("no panic while holding faults").push(fault);
     }
 
     pub fn clear(&self) {
-        self.0.lock().expect("no panic while holding faults").clear();
+        self.all.lock().expect("no panic while holding faults").clear();
+        self.cleared.send_replace(());
+    }
+
+    /// Changes when the faults are cleared.
+    pub fn cleared(&self) -> watch::Receiver<()> {
+        self.cleared.subscribe()
     }
 
     /// What happens to this call; counts it.
@@ -413,7 +432,7 @@ impl Faults {
     }
 
     fn find<T>(&self, fits: impl Fn(&Place) -> Option<T>) -> Option<T> {
-        let mut faults = self.0.lock().expect("no panic while holding faults");
+        let mut faults = self.all.lock().expect("no panic while holding faults");
         for fault in faults.iter_mut() {
             let Some(found) = fits(&fault.place) else { continue };
             if fault.skip > 0 {
@@ -449,6 +468,8 @@ mod tests {
             "keystone:*:*:delay=60s:times=1",
             "heat:GET:*:truncate",
             "heat:POST:/stacks:after:drop",
+            "heat:PATCH:/stacks/*:late=5s:times=1",
+            "heat:PATCH:/stacks/*:late",
             "nova:POST:/servers:status=409:after=2:times=1",
             "nova:POST:/servers:error=No valid host was found: none.",
             "guest:*-master-0:etcd:fail=disk: full:times=1",
@@ -475,6 +496,7 @@ mod tests {
             ("heat:GET:*:explode", "'explode' is unknown"),
             ("heat:GET:*:status=200", "400..599"),
             ("heat:GET:*:delay=soon", "60s"),
+            ("heat:GET:*:late=soon", "60s"),
             ("heat:GET:*:delay=99999999999999999999m", "60s"),
             ("heat:GET:*:after", "does nothing"),
             ("heat:GET:*:drop:truncate", "one way"),
@@ -513,7 +535,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_line_panics_and_what_parses_prints_and_parses_again(
-            line in "(heat|nova|guest|\\*)?:?[A-Z*]{0,4}:?[/a-z*]{0,6}:?((after|drop|hang|api|node|dead|forge|unknown|delay=[0-9]{1,3}s|status=[0-9]{3}|times=[0-9]|error=.{0,5}|fail=.{0,5}):?){0,3}"
+            line in "(heat|nova|guest|\\*)?:?[A-Z*]{0,4}:?[/a-z*]{0,6}:?((after|drop|late|late=1s|hang|api|node|dead|forge|unknown|delay=[0-9]{1,3}s|status=[0-9]{3}|times=[0-9]|error=.{0,5}|fail=.{0,5}):?){0,3}"
         ) {
             if let Ok(fault) = line.parse::<Fault>() {
                 prop_assert_eq!(fault.to_string().parse::<Fault>().unwrap(), fault);

@@ -101,6 +101,7 @@ fn heat_refuse(refused: &Refused) -> Reply {
 }
 
 /// Answers for one service.
+#[derive(Clone)]
 pub(super) struct Front {
     pub part: Part,
     pub world: Arc<World>,
@@ -135,6 +136,27 @@ impl Front {
         let Harm { delay, performed, outcome } =
             self.world.harm(service, &method, &path).unwrap_or(none);
         let wait = tokio::time::sleep(delay.unwrap_or_default());
+        if let Outcome::Late(length) = outcome {
+            wait.await;
+            self.world.record(service, &method, &path, "late".to_owned());
+            let (front, mut cleared) = (self.clone(), self.world.faults.cleared());
+            tokio::spawn(async move {
+                let performed = async {
+                    match length {
+                        Some(length) => tokio::time::sleep(length).await,
+                        // An error is the end of the lab, which stops this as well.
+                        None => _ = cleared.changed().await,
+                    }
+                    let status = front.answer(&ask, &request).await.status().as_u16();
+                    front.world.record(service, &method, &path, format!("{status} late"));
+                };
+                tokio::select! {
+                    () = performed => {}
+                    () = front.stop.cancelled() => {}
+                }
+            });
+            return broken();
+        }
         let mut response = None;
         if performed {
             response = Some(self.answer(&ask, &request).await);

@@ -51,7 +51,7 @@ impl World {
         let injected = |outcome: &Outcome| {
             let status = match outcome {
                 Outcome::Status(status) => *status,
-                Outcome::Drop | Outcome::Truncate => 503,
+                Outcome::Drop | Outcome::Late(_) | Outcome::Truncate => 503,
                 Outcome::Normal | Outcome::Error(_) => return None,
             };
             let message = format!("{service} answered {status}, as a fault of the lab demands");

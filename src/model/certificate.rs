@@ -51,7 +51,8 @@ impl CertificateKind {
     /// it names none.
     pub fn of_ca_cert_type(text: Option<&str>) -> Option<Self> {
         match text {
-            None | Some("" | "kubernetes") => Some(Self::Kubernetes),
+            // `kubelet` is what upstream's node scripts ask for.
+            None | Some("" | "kubernetes" | "kubelet") => Some(Self::Kubernetes),
             Some("etcd") => Some(Self::Etcd),
             Some("front_proxy" | "front-proxy") => Some(Self::FrontProxy),
             Some(_) => None,

@@ -26,6 +26,7 @@ pub mod requester;
 pub mod rollout;
 pub mod service;
 pub mod stack;
+pub mod stack_revision;
 pub mod status;
 pub mod vigil;
 

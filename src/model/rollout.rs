@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::labels::Labels;
 use super::{ClusterId, NodeGroupId, TemplateId};
 
+/// However large a batch is asked for: what is forgotten of its nodes goes into one change of the
+/// state.
+const LARGEST_BATCH: usize = 40;
+
 /// What an upgrade asks for, and which nodes have not got it yet.
 ///
 /// Written when the upgrade is accepted, kept when it fails, deleted when the last node has
@@ -21,7 +25,7 @@ pub struct Rollout {
     pub image_id: String,
     pub kube_version: Option<String>,
     pub labels: Labels,
-    /// Workers rebuilt at the same time; masters go one by one.
+    /// Workers rebuilt at the same time, 40 at the most; masters go one by one.
     pub max_batch_size: u32,
     /// Masters by index that are still as they were, and which image they have.
     pub masters: BTreeMap<u32, String>,
@@ -100,6 +104,7 @@ impl Rollout {
             return Some(Batch::Master(*index));
         }
         let most = usize::try_from(self.max_batch_size.max(1)).unwrap_or(usize::MAX);
+        let most = most.min(LARGEST_BATCH);
         let workers: Vec<u32> = self.workers.keys().take(most).copied().collect();
         (!workers.is_empty()).then_some(Batch::Workers(workers))
     }

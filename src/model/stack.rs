@@ -33,7 +33,12 @@ impl Stack {
 
     /// Whether the last update that was sent to it is marked like this.
     pub fn is_revision(&self, revision: &str) -> bool {
-        self.parameters.get("revision").and_then(Value::as_str) == Some(revision)
+        self.revision() == Some(revision)
+    }
+
+    /// The mark of the last update that was sent to it; empty when it is as it was made.
+    pub fn revision(&self) -> Option<&str> {
+        self.parameters.get("revision").and_then(Value::as_str)
     }
 
     pub fn has_failed(&self) -> bool {

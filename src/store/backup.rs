@@ -319,7 +319,7 @@ impl Backup {
     /// Fills an empty database with the records, in one transaction, and makes the indexes.
     pub(super) fn load(&self, database: &Database) -> Result<(), BackupError> {
         let transaction = database.begin_write().map_err(state)?;
-        self.meta().named().write(&transaction).map_err(state)?;
+        self.meta().restored().named().write(&transaction).map_err(state)?;
         for name in kind::tables() {
             transaction.open_table(table::definition(name)).map_err(state)?;
         }

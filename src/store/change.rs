@@ -5,6 +5,12 @@ use super::record::{self, Record, Unfit};
 use super::table::{self, Key};
 use super::view::Stored;
 
+/// The most writes of one change: a commit stays short for whoever waits for it, and would be one
+/// transaction of an etcd as well, which takes 128 operations of 1.5 MiB.
+pub const MOST_WRITES: usize = 100;
+/// The most bytes of its keys and records.
+const MOST_BYTES: usize = (1 << 20) + (1 << 14);
+
 /// Expectations and writes that stand or fall together. Pure data: no caller's code
 /// runs on the writer's thread.
 #[derive(Clone, Debug, Default)]
@@ -12,7 +18,7 @@ pub struct Change {
     pub(super) expectations: Vec<Expectation>,
     pub(super) writes: Vec<Write>,
     /// The first record that nobody could read again; nothing is written then.
-    pub(super) unfit: Option<Unfit>,
+    unfit: Option<Unfit>,
 }
 
 #[derive(Clone, Debug)]
@@ -76,6 +82,13 @@ impl Change {
     /// Only if a record with this one's key exists.
     pub fn expect_exists<R: Record>(mut self, record: &R) -> Self {
         self.expectations.push(Expectation::Exists { table: R::TABLE, key: record.key() });
+        self
+    }
+
+    /// Only if the files of a driver are kept, by their digest.
+    pub fn expect_driver(mut self, digest: &str) -> Self {
+        self.expectations
+            .push(Expectation::Exists { table: table::DRIVER, key: Key::new().text(digest) });
         self
     }
 
@@ -156,5 +169,28 @@ impl Change {
 
     pub fn is_empty(&self) -> bool {
         self.writes.is_empty() && self.unfit.is_none()
+    }
+
+    /// That all of it could be read again, and is not too much at once.
+    pub(super) fn check(&self) -> Result<(), Unfit> {
+        if let Some(unfit) = &self.unfit {
+            return Err(unfit.clone());
+        }
+        let (writes, bytes) = (self.writes.len(), self.writes.iter().map(Write::bytes).sum());
+        match writes <= MOST_WRITES && bytes <= MOST_BYTES {
+            true => Ok(()),
+            false => Err(Unfit::Change { writes, bytes }),
+        }
+    }
+}
+
+impl Write {
+    /// Of the key and of the record; what indexes take is little.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Put { key, encoded, .. } => key.0.len() + encoded.len(),
+            Self::Delete { key, .. } => key.0.len(),
+            Self::DeleteAll { prefix, .. } => prefix.0.len(),
+        }
     }
 }

@@ -179,7 +179,7 @@ impl Import {
         let transaction = database.begin_write().map_err(|e| state(&e))?;
         let instance = Some(header.instance).filter(|name| !name.is_empty());
         let meta = Meta { sequence: header.sequence, instance, ..Meta::first(sealer) };
-        meta.named().write(&transaction).map_err(|e| state(&e))?;
+        meta.restored().named().write(&transaction).map_err(|e| state(&e))?;
         for name in kind::tables() {
             transaction.open_table(table::definition(name)).map_err(|e| state(&e))?;
         }

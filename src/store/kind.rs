@@ -24,6 +24,7 @@ use crate::model::operation::Operation;
 use crate::model::quota::Quota;
 use crate::model::rollout::Rollout;
 use crate::model::service::Service;
+use crate::model::stack_revision::StackRevision;
 use crate::model::vigil::Vigil;
 
 /// What others need comes first; exports and backups go in this order.
@@ -45,6 +46,7 @@ pub static KINDS: &[Kind] = &[
     Kind::of::<Rollout>(),
     Kind::of::<NextCertificate>(),
     Kind::of::<Vigil>(),
+    Kind::of::<StackRevision>(),
     Kind::of::<Service>(),
     Kind::of::<Quota>(),
     Kind::of::<KeyringEntry>(),

@@ -9,6 +9,10 @@ use crate::base::secret::{Sealed, Sealer};
 const KEY_CHECK_OWNER: &str = "meta/key_check";
 const KEY_CHECK: &[u8] = b"magnumd";
 
+/// How many sequence numbers are left out when a state is restored: what was done after the backup
+/// was made has numbers that services outside remember, such as a stack's `revision`.
+pub const LEFT_OUT: u64 = 1 << 20;
+
 #[derive(Clone, Debug)]
 pub struct Meta {
     pub schema: u64,
@@ -32,6 +36,12 @@ impl Meta {
     /// With a name, drawn if there was none.
     pub fn named(mut self) -> Self {
         self.instance.get_or_insert_with(|| Entropy::new().uuid().to_string());
+        self
+    }
+
+    /// Of a state that is put in the place of a later one, perhaps.
+    pub const fn restored(mut self) -> Self {
+        self.sequence = self.sequence.saturating_add(LEFT_OUT);
         self
     }
 

@@ -48,7 +48,7 @@ use file::StateFile;
 use mark::{Mark, Said};
 use meta::Meta;
 
-pub use change::Change;
+pub use change::{Change, MOST_WRITES};
 pub use damage::Damages;
 pub use record::{CodecError, KeyringEntry, Record, Unfit};
 pub use view::{Page, Scope, Stored, View};
@@ -70,7 +70,8 @@ pub enum StoreError {
     /// The disk refused; nothing of the change was kept.
     #[error("the state file cannot be written: {0}")]
     Disk(String),
-    /// Nobody could read again what was to be written; nothing of the change was kept.
+    /// Nobody could read again what was to be written, or it is too much at once; nothing of the
+    /// change was kept.
     #[error(transparent)]
     Unfit(#[from] Unfit),
     /// A record cannot be understood.
@@ -278,9 +279,7 @@ impl Store {
 
     /// Applies a change whole or not at all; on disk when this returns.
     pub async fn commit(&self, change: Change) -> Result<(), StoreError> {
-        if let Some(unfit) = change.unfit {
-            return Err(unfit.into());
-        }
+        change.check()?;
         let (answer, answered) = tokio::sync::oneshot::channel();
         let job = writer::Job { change, answer };
         self.inner.writes.send(job).await.map_err(|_| StoreError::Closed)?;

@@ -27,6 +27,7 @@ use crate::model::operation::Operation;
 use crate::model::quota::Quota;
 use crate::model::rollout::Rollout;
 use crate::model::service::Service;
+use crate::model::stack_revision::StackRevision;
 use crate::model::vigil::Vigil;
 
 /// No record is larger, encoded or decoded: whoever writes is held to what readers take.
@@ -50,13 +51,15 @@ pub enum CodecError {
     Misplaced { of: String },
 }
 
-/// Why a record cannot be kept: nobody could read it.
+/// Why something cannot be kept.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a {table} record cannot be kept: {reason}")]
-pub struct Unfit {
-    pub table: &'static str,
-    /// What is too much, and how much may be.
-    pub reason: String,
+pub enum Unfit {
+    /// Nobody could read the record again. `reason` says what is too much, and how much may be.
+    #[error("a {table} record cannot be kept: {reason}")]
+    Record { table: &'static str, reason: String },
+    /// Too much at once; whoever has more to write does it in several changes.
+    #[error("a change of {writes} records and {bytes} bytes is more than is written at once")]
+    Change { writes: usize, bytes: usize },
 }
 
 /// Something the store keeps.
@@ -116,7 +119,7 @@ pub fn decode_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
 /// refuse is never written.
 pub fn encode<R: Record>(record: &R) -> Result<Vec<u8>, Unfit> {
     let body = encode_body(record);
-    let unfit = |reason: String| Unfit { table: R::TABLE, reason };
+    let unfit = |reason: String| Unfit::Record { table: R::TABLE, reason };
     if body.len() > MOST_BYTES {
         return Err(unfit(format!(
             "it has {} bytes, and at most {MOST_BYTES} are kept",
@@ -445,6 +448,19 @@ impl Record for Vigil {
 
     fn key(&self) -> Key {
         Key::new().uuid(self.cluster_id.uuid())
+    }
+
+    fn needs(&self) -> Vec<(&'static str, Key)> {
+        vec![of_cluster(self.cluster_id)]
+    }
+}
+
+impl Record for StackRevision {
+    const TABLE: &'static str = table::STACK_REVISION;
+    const OF_CLUSTER: bool = true;
+
+    fn key(&self) -> Key {
+        Key::new().uuid(self.cluster_id.uuid()).text(&self.stack_id)
     }
 
     fn needs(&self) -> Vec<(&'static str, Key)> {

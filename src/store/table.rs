@@ -38,6 +38,8 @@ pub const ROLLOUT: &str = "rollout";
 pub const NEXT_CERTIFICATE: &str = "next_certificate";
 /// Since when nodes are waited for.
 pub const VIGIL: &str = "vigil";
+/// Which update a stack has got last.
+pub const STACK_REVISION: &str = "stack_revision";
 pub const DRIVER: &str = "driver";
 pub const CLUSTER_DRIVER: &str = "cluster_driver";
 pub const SERVICE: &str = "service";

@@ -30,6 +30,7 @@ use crate::model::operation::Operation;
 use crate::model::quota::Quota;
 use crate::model::rollout::Rollout;
 use crate::model::service::Service;
+use crate::model::stack_revision::StackRevision;
 use crate::model::vigil::Vigil;
 use crate::model::{ClusterId, NodeGroupId, Sequence, TemplateId};
 
@@ -443,6 +444,10 @@ impl<'t> View<'t> {
 
     pub fn vigil(&self, cluster: ClusterId) -> Reads<Option<Stored<Vigil>>> {
         self.get(&Key::new().uuid(cluster.uuid()))
+    }
+
+    pub fn stack_revisions(&self, cluster: ClusterId) -> Reads<Vec<Stored<StackRevision>>> {
+        self.all(&Key::new().uuid(cluster.uuid()))
     }
 
     pub fn duty(&self, cluster: ClusterId, node: &str) -> Reads<Option<Stored<Duty>>> {

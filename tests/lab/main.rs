@@ -20,6 +20,7 @@ mod inline;
 mod keeping;
 mod keys;
 mod late;
+mod late_acts;
 mod members;
 mod nodegroups;
 mod orphans;

@@ -162,7 +162,9 @@ async fn load_balancers_go_first_and_nobody_else_s() {
     let (_, body) = lab.cloud_call(Method::GET, &subnets, &demo, None).await;
     let subnet_of = |cluster: &str| {
         let subnets = body["subnets"].as_array().unwrap().iter();
-        let mut own = subnets.filter(|s| s["name"].as_str().unwrap().contains(cluster));
+        // The letters that were drawn for another one may hold this one's name.
+        let beginning = format!("{cluster}-");
+        let mut own = subnets.filter(|s| s["name"].as_str().unwrap().starts_with(&beginning));
         own.next().unwrap_or_else(|| panic!("{body}"))["id"].as_str().unwrap().to_owned()
     };
     let balancers = format!("{}/v2.0/lbaas/loadbalancers", lab.cloud.endpoint("load-balancer"));

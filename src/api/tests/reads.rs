@@ -290,6 +290,9 @@ async fn certificates_are_shown_and_signed() {
     assert_eq!(pem("?ca_cert_type=kubelet").await, main);
     assert_ne!(pem("?ca_cert_type=etcd").await, main);
     assert_eq!(pem("?ca_cert_type=front_proxy").await, pem("?ca_cert_type=front-proxy").await);
+    let unknown = place.get(demo(), "/v1/certificates/k1?ca_cert_type=etdc").await;
+    assert_eq!(unknown.status.as_u16(), 400, "{}", unknown.text);
+    assert!(unknown.detail().contains("ca_cert_type. Value: 'etdc'"), "{}", unknown.text);
     let key = rcgen::KeyPair::generate().unwrap();
     let params = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
     let csr = params.serialize_request(&key).unwrap().pem().unwrap();
@@ -315,6 +318,12 @@ async fn certificates_are_shown_and_signed() {
         (demo(), json!({ "csr": csr }), 400, "attribute cluster_uuid"),
         (demo(), json!({ "cluster_uuid": "k1", "csr": "garbage" }), 400, "csr"),
         (demo(), json!({ "cluster_uuid": "nope", "csr": csr }), 400, "Cluster nope could not"),
+        (
+            demo(),
+            json!({ "cluster_uuid": "k1", "csr": csr, "ca_cert_type": "etdc" }),
+            400,
+            "kubernetes, kubelet, etcd, front-proxy",
+        ),
         (alt(), wish.clone(), 400, "Cluster k1 could not be found."),
         (mate(), wish.clone(), 403, "certificate:create"),
         (demo(), json!({ "cluster_uuid": "k1", "csr": csr, "colour": 1 }), 400, "colour"),

@@ -102,7 +102,7 @@ pub async fn rotate(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
 fn kind_of(asked: Option<&str>) -> Outcome<CertificateKind> {
     CertificateKind::of_ca_cert_type(asked).ok_or_else(|| {
         let shown: String = asked.unwrap_or_default().chars().take(100).collect();
-        let why = "Value should be one of: kubernetes, etcd, front-proxy.";
+        let why = "Value should be one of: kubernetes, kubelet, etcd, front-proxy.";
         ApiError::field("ca_cert_type", shown, why)
     })
 }

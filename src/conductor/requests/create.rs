@@ -23,7 +23,7 @@ use crate::model::requester::Requester;
 use crate::model::status::Status;
 use crate::model::{ClusterId, NodeGroupId};
 use crate::openstack::{Actor, Flavor, Image, Network, Service, Subnet};
-use crate::store::{Change, StoreError};
+use crate::store::Change;
 
 /// A cluster as its tenant asked for it, syntactically checked, inheritance applied.
 #[derive(Clone, Debug)]
@@ -302,12 +302,8 @@ impl Conductor {
             .put(&workers)
             .put(&facts)
             .put(&operation);
-        let remembered = || self.remember(change.clone(), id, driver);
-        match self.intend(id, remembered()?).await {
-            // Unused files of a driver are collected now and then: once more, with them.
-            Err(StoreError::Stale) => self.intend(id, remembered()?).await?,
-            committed => committed?,
-        }
+        self.keep_driver(driver).await?;
+        self.intend(id, Self::remember(change, id, driver)).await?;
         info!(cluster = %id, name = cluster.name, project = cluster.project_id, "creation accepted");
         Ok(id)
     }

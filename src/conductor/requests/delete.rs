@@ -25,7 +25,7 @@ impl Conductor {
                     }
                     _ => {
                         info!(cluster = %id, name = snapshot.cluster.name, "deletion asked for");
-                        self.deletion(tenant, snapshot)
+                        self.deletion(tenant, snapshot)?
                     }
                 })
             })
@@ -55,7 +55,7 @@ impl Conductor {
         Some(Change::new().expect(running).put(&again))
     }
 
-    fn deletion(&self, tenant: &Tenant<'_>, snapshot: &ClusterSnapshot) -> Change {
+    fn deletion(&self, tenant: &Tenant<'_>, snapshot: &ClusterSnapshot) -> Result<Change, Refusal> {
         let now = self.inner.clock.now();
         let mut cluster = snapshot.cluster.record.clone();
         cluster.status = Status::DeleteInProgress;
@@ -77,7 +77,7 @@ impl Conductor {
         let token = self.lent_token(tenant, &cluster);
         let delete = Delete { step: DeleteStep::Stacks };
         let operation =
-            Operation { deadline: None, token, ..self.new_operation(tenant, snapshot, delete) };
-        change.put(&operation)
+            Operation { deadline: None, token, ..self.new_operation(tenant, snapshot, delete)? };
+        Ok(change.put(&operation))
     }
 }

@@ -26,6 +26,13 @@ pub use create::{
 pub use resize::ResizeOrder;
 pub use upgrade::UpgradeOrder;
 
+/// The most node groups of a cluster, the two default ones included: what happens to a cluster
+/// is written for all of them in one change of the state.
+const MOST_GROUPS: usize = 32;
+/// The most operations of a cluster that wait for their turn: a deletion takes all of them away in
+/// one change.
+const MOST_OPERATIONS: usize = 60;
+
 /// How long a request tries again when others are faster.
 const LONGEST: Duration = Duration::from_secs(30);
 
@@ -86,16 +93,26 @@ impl Conductor {
         kept.await.unwrap_or(Err(StoreError::Closed))
     }
 
-    /// An operation that a tenant asks for, at its first step.
+    /// An operation that a tenant asks for, at its first step. Refused where too many wait
+    /// already; a deletion takes their place.
     fn new_operation(
         &self,
         tenant: &Tenant<'_>,
         snapshot: &ClusterSnapshot,
         kind: impl Into<OperationKind>,
-    ) -> Operation {
+    ) -> Result<Operation, Refusal> {
+        let kind = kind.into();
+        let waiting = snapshot.operations().count();
+        if waiting >= MOST_OPERATIONS && !matches!(kind, OperationKind::Delete(_)) {
+            return Err(Refusal::Conflict(format!(
+                "{waiting} operations on cluster {} wait for their turn, and no more can be asked \
+                 for; try again when some are done.",
+                snapshot.cluster.name
+            )));
+        }
         let now = self.inner.clock.now();
         let minutes = self.minutes(snapshot);
-        Operation {
+        Ok(Operation {
             sequence: self.inner.store.next_sequence(),
             cluster_id: snapshot.id(),
             began: now,
@@ -104,8 +121,8 @@ impl Conductor {
             roles: tenant.requester.roles.clone(),
             user_id: tenant.requester.user_id.clone(),
             request_id: tenant.request_id.to_owned(),
-            kind: kind.into(),
-        }
+            kind,
+        })
     }
 
     fn in_progress(&self, snapshot: &ClusterSnapshot, change: Change) -> Change {

@@ -3,7 +3,7 @@
 use tracing::info;
 
 use super::checks::{check_count, found, may_change, not_on_its_way, own_project};
-use super::{ResizeOrder, actor, can_make_trusts, os_distro};
+use super::{MOST_GROUPS, ResizeOrder, actor, can_make_trusts, os_distro};
 use crate::conductor::label_checks::own_labels;
 use crate::conductor::snapshot::ClusterSnapshot;
 use crate::conductor::{Conductor, Refusal, Tenant};
@@ -62,6 +62,13 @@ impl Conductor {
                     group.name, snapshot.cluster.name
                 )));
             }
+            if snapshot.groups.len() >= MOST_GROUPS {
+                return Err(Refusal::Conflict(format!(
+                    "Cluster {} has {MOST_GROUPS} node groups, and no cluster has more. Resize one \
+                     of them, or delete one first.",
+                    snapshot.cluster.name
+                )));
+            }
             let driver = self.driver_for_order(snapshot)?;
             driver.check_nodegroups()?;
             if let Some(distro) = &distro {
@@ -75,7 +82,7 @@ impl Conductor {
                 driver.check_group_labels(&cluster, &plan, &own)?;
             }
             let create = CreateNodeGroup { step: CreateNodeGroupStep::Stack, nodegroup: group.id };
-            let mut operation = self.new_operation(tenant, snapshot, create);
+            let mut operation = self.new_operation(tenant, snapshot, create)?;
             operation.token = self.lent_token(tenant, &snapshot.cluster);
             info!(cluster = %id, group = group.name, "node group accepted");
             let change = Change::new().expect_absent(&group).put(&group).put(&operation);
@@ -160,7 +167,7 @@ impl Conductor {
                 change = change.expect(overtaken).delete(&overtaken.record);
             }
             let delete = DeleteNodeGroup { step: DeleteNodeGroupStep::Stack, nodegroup: group.id };
-            let mut operation = self.new_operation(tenant, snapshot, delete);
+            let mut operation = self.new_operation(tenant, snapshot, delete)?;
             // However long Heat is away, the group shall go.
             operation.deadline = None;
             operation.token = self.lent_token(tenant, &snapshot.cluster);

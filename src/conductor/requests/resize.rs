@@ -58,7 +58,7 @@ impl Conductor {
                 resize.remove = all;
                 change = change.expect(overtaken).delete(&overtaken.record);
             }
-            let mut operation = self.new_operation(tenant, snapshot, resize);
+            let mut operation = self.new_operation(tenant, snapshot, resize)?;
             operation.token = self.lent_token(tenant, &snapshot.cluster);
             wanted.status = Status::UpdateInProgress;
             wanted.status_reason = None;

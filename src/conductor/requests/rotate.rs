@@ -37,7 +37,7 @@ impl Conductor {
                 ));
             }
             let rotate = RotateCa { step: RotateCaStep::Draw };
-            let operation = self.new_operation(tenant, snapshot, rotate);
+            let operation = self.new_operation(tenant, snapshot, rotate)?;
             info!(cluster = %id, "rotation of the authorities accepted");
             Ok(self.in_progress(snapshot, Change::new().put(&operation)))
         })
@@ -72,7 +72,7 @@ impl Conductor {
             let mut next = credential.record.clone();
             next.next_password = Some(sealer.seal(&Credential::owner(id), password.as_bytes()));
             let rotate = RotateCredential { step: RotateCredentialStep::Trust };
-            let mut operation = self.new_operation(tenant, snapshot, rotate);
+            let mut operation = self.new_operation(tenant, snapshot, rotate)?;
             operation.token = self.lent_token(tenant, &snapshot.cluster);
             info!(cluster = %id, "rotation of the credential accepted");
             let change = Change::new().expect(credential).put(&next).put(&operation);

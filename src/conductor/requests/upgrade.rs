@@ -37,6 +37,9 @@ impl Conductor {
         let id = cluster.id;
         let image = self.image(&actor(tenant)?, &order.template.image_id).await?;
         let (followed, flavors) = self.check_template_change(tenant, id, &order, &image).await?;
+        let snapshot = self.snapshot(id)?;
+        let driver = self.driver_to_come(&snapshot, found(&snapshot, order.nodegroup)?)?;
+        self.keep_driver(&driver).await?;
         self.order(id, |snapshot| {
             in_status(snapshot, "Upgrading a cluster")?;
             has_plan(snapshot)?;
@@ -63,7 +66,7 @@ impl Conductor {
                 rollout.undone.extend(kept_labels(own, old, &order.template));
             }
             let upgrade = Upgrade { step: UpgradeStep::Begin, nodegroup: group.id, behind: 0 };
-            let mut operation = self.new_operation(tenant, snapshot, upgrade);
+            let mut operation = self.new_operation(tenant, snapshot, upgrade)?;
             operation.token = self.lent_token(tenant, &snapshot.cluster);
             let mut changed = group.record.clone();
             changed.status = Status::UpdateInProgress;
@@ -72,7 +75,7 @@ impl Conductor {
             info!(cluster = %id, group = group.name, image = rollout.image_id, "upgrade accepted");
             let change = Change::new().expect(group).put(&changed).put(&rollout).put(&operation);
             let driver = self.driver_to_come(snapshot, group)?;
-            let change = self.remember(change, id, &driver)?;
+            let change = Self::remember(change, id, &driver);
             Ok(self.in_progress(snapshot, change))
         })
         .await

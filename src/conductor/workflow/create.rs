@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{Next, Run, Workflow};
 use crate::conductor::StepError;
@@ -17,7 +17,7 @@ use crate::model::stack::Stack;
 use crate::model::status::Status;
 use crate::model::vigil::Vigil;
 use crate::model::{name, nodegroup};
-use crate::openstack::{CloudError, NewStack};
+use crate::openstack::{CloudError, NewStack, Trust};
 use crate::store::Change;
 
 type Outcome = Result<Next<Create>, StepError>;
@@ -109,7 +109,10 @@ impl Run<'_, Create> {
             // As it is in the second of a new password, whose end a restart may not have awaited.
             return Ok(Next::wait("Keystone refuses the cluster's trustee."));
         }
-        let trust = match conductor.act(async { known }).await?.into_iter().next() {
+        let fits = |t: &Trust| {
+            t.trustor_user_id == operation.user_id && t.project_id == snapshot.cluster.project_id
+        };
+        let trust = match conductor.act(async { known }).await?.into_iter().find(fits) {
             Some(trust) => trust.id,
             None => {
                 let token = snapshot
@@ -233,7 +236,14 @@ impl Run<'_, Create> {
             AwaitNext::Fail { reason, nodegroup } => Err(StepError::Failed { reason, nodegroup }),
             AwaitNext::StackFailed => Err(self.stack_failure(shown.as_ref()).await?),
             AwaitNext::Settle => match conductor.look(snapshot, true).await? {
-                Some(stack) => self.settle(&stack),
+                Some(stack) => {
+                    // A second trust of the same user, made after we had given the request up, does
+                    // no harm: the cluster does not wait for its end.
+                    if let Err(error) = conductor.prune_trusts(snapshot).await {
+                        warn!(%error, "further trusts of the trustee stay for now");
+                    }
+                    self.settle(&stack)
+                }
                 None => Ok(Next::wait_for_heat(None)),
             },
         }

@@ -98,6 +98,8 @@ impl Run<'_, CreateNodeGroup> {
                 self.settle_group(group.record.clone(), &stack, Status::CreateComplete)
             }
             Changed::RolledBack(stack) => Err(self.change_failure(&stack).await?),
+            // No update was sent.
+            Changed::TakenBack => Ok(Next::wait_for_heat(None)),
         }
     }
 }

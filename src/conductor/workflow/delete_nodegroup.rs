@@ -3,9 +3,10 @@
 use super::{Next, Run, Workflow};
 use crate::conductor::StepError;
 use crate::conductor::decide::creation::{GoneNext, gone};
-use crate::model::node_key::NodeKey;
+use crate::conductor::snapshot::forget;
 use crate::model::nodegroup::NodeGroup;
 use crate::model::operation::{DeleteNodeGroup, DeleteNodeGroupStep};
+use crate::model::stack_revision::StackRevision;
 use crate::model::status::Status;
 use crate::store::{Change, Stored};
 
@@ -49,8 +50,12 @@ impl Run<'_, DeleteNodeGroup> {
                 GoneNext::Fail => return Err(conductor.deletion_failure(snapshot, &stack).await),
             }
         }
-        let forget = |change: Change, node| change.delete(node).delete(&NodeKey::of(node));
-        let change = snapshot.nodes_of(group).into_iter().fold(Change::new(), forget);
+        if let Some(change) = forget(&snapshot.nodes_of(group)).into_iter().next() {
+            return Ok(Next::Again(change));
+        }
+        let own = |r: &&Stored<StackRevision>| Some(&r.stack_id) == group.stack_id.as_ref();
+        let revision = snapshot.stack_revisions.iter().find(own);
+        let change = revision.map_or_else(Change::new, |r| Change::new().delete(&r.record));
         Ok(Next::Done(conductor.with_cluster(snapshot, change, &[], Some(group), None)))
     }
 }

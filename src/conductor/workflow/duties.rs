@@ -6,7 +6,7 @@ use crate::conductor::decide::change::few;
 use crate::model::Sequence;
 use crate::model::duty::{Duty, DutyKind, DutyState};
 use crate::model::operation::Work;
-use crate::store::Change;
+use crate::store::{Change, MOST_WRITES};
 
 /// One node's part of an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,7 +100,9 @@ impl<W: Work> Run<'_, W> {
                         given_at,
                     })
                 };
-                Ok(Some(Next::Again(new.into_iter().fold(Change::new(), give))))
+                // The next look gives those that do not go into one change.
+                let these = new.into_iter().take(MOST_WRITES / 2);
+                Ok(Some(Next::Again(these.fold(Change::new(), give))))
             }
             // A node asks twice a minute; its answer pokes us.
             DutyNext::Wait(nodes) => {

@@ -1,6 +1,8 @@
 //! What a resize and a new node group share: the wait for a group's stack and its new nodes, and
 //! what the group shows then.
 
+use tracing::warn;
+
 use super::{Next, Run};
 use crate::conductor::StepError;
 use crate::conductor::addresses::{of_nodes, remarked};
@@ -28,6 +30,8 @@ pub(super) enum Changed<W> {
     Complete(Stack),
     /// Heat has restored what was before.
     RolledBack(Stack),
+    /// By an earlier update that was late: ours has to be sent again.
+    TakenBack,
 }
 
 impl<W: Work> Run<'_, W> {
@@ -43,10 +47,14 @@ impl<W: Work> Run<'_, W> {
             shown = conductor.look_at(snapshot, group, true).await?;
             // A name that is used again must be free before its new server asks for it.
             if let Some(stack) = &shown
-                && let Some(change) = snapshot.without_departed(group, stack)
+                && let Some(change) = snapshot.without_departed(group, stack).into_iter().next()
             {
                 return Ok(Changed::NotYet(Next::Again(change)));
             }
+        }
+        if shown.as_ref().is_some_and(|stack| snapshot.is_taken_back(stack)) {
+            warn!(group = group.name, "an earlier update was late; ours is sent again");
+            return Ok(Changed::TakenBack);
         }
         let next = change(&Changing {
             stack: shown.as_ref(),

@@ -60,7 +60,8 @@ impl Run<'_, Resize> {
                 info!(revision, group = group.name, "update sent");
             }
         }
-        self.go(Change::new(), ResizeStep::Await)
+        let stack = group.stack_id.as_deref();
+        self.go(snapshot.with_revision(Change::new(), stack, &revision), ResizeStep::Await)
     }
 
     /// Looks until the stack has changed and its new nodes are ready.
@@ -82,8 +83,16 @@ impl Run<'_, Resize> {
                 changed.node_count = work.before;
                 let failure = self.change_failure(&stack).await?;
                 changed.status_reason = Some(format!("Rolled back: {failure}"));
-                self.settle_group(changed, &stack, Status::RollbackComplete)
+                let mut next = self.settle_group(changed, &stack, Status::RollbackComplete)?;
+                if let Next::Done(change) = &mut next {
+                    // What Heat has restored has the revision of its day.
+                    let restored = stack.revision().unwrap_or_default();
+                    let all = std::mem::take(change);
+                    *change = self.snapshot.with_revision(all, Some(&stack.id), restored);
+                }
+                Ok(next)
             }
+            Changed::TakenBack => self.go(Change::new(), ResizeStep::Update),
         }
     }
 }

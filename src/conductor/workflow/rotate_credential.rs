@@ -74,6 +74,7 @@ impl Run<'_, RotateCredential> {
     async fn take_stacks(&self) -> Outcome {
         let Self { conductor, snapshot, .. } = self;
         let revision = self.revision();
+        let mut change = Change::new();
         let own = snapshot.groups.iter().filter(|g| g.is_default).take(1);
         for group in own.chain(snapshot.groups.iter().filter(|g| !g.is_default)) {
             let Some(id) = &group.stack_id else { continue };
@@ -82,8 +83,12 @@ impl Run<'_, RotateCredential> {
             if stack.is_in_progress() {
                 return Ok(Next::wait_for_heat(Some(&stack)));
             }
+            if stack.is_revision(&revision) {
+                change = snapshot.with_revision(change, Some(id), &revision);
+                continue;
+            }
             // Heat would mend what has failed, which nobody has asked for.
-            if stack.has_failed() || stack.is_revision(&revision) {
+            if stack.has_failed() {
                 continue;
             }
             let lost = || StepError::failed("The tenant's token was lost.");
@@ -104,7 +109,7 @@ impl Run<'_, RotateCredential> {
                 Err(e) => return Err(lapsed("the stacks were taken")(e)),
             }
         }
-        self.go(Change::new(), RotateCredentialStep::Password)
+        self.go(change, RotateCredentialStep::Password)
     }
 
     /// Whether every stack has become the caller's.
@@ -152,9 +157,7 @@ impl Run<'_, RotateCredential> {
         }
         // Members who have made a node group gave theirs, which nothing needs any more.
         if self.has_all_stacks().await? {
-            for stray in conductor.other_trusts(snapshot).await? {
-                conductor.delete_trust(snapshot, &stray.id).await?;
-            }
+            conductor.prune_trusts(snapshot).await?;
         }
         let mut next = credential.record.clone();
         next.former_trust = None;

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use tracing::info;
+use tracing::{info, warn};
 
 use super::duties::Ask;
 use super::{Next, Run, Workflow};
@@ -215,13 +215,18 @@ impl Run<'_, Upgrade> {
                 info!(revision, group = group.name, "update sent");
             }
         }
-        self.go(Change::new(), UpgradeStep::Await)
+        let stack = group.stack_id.as_deref();
+        self.go(snapshot.with_revision(Change::new(), stack, &revision), UpgradeStep::Await)
     }
 
     /// Looks until the stack has changed and the batch is back.
     async fn await_nodes(&self, group: &Stored<NodeGroup>, rollout: &Stored<Rollout>) -> Outcome {
         let Self { conductor, snapshot, operation, .. } = self;
         let shown = conductor.look_at(snapshot, group, !rollout.resizing.is_empty()).await?;
+        if shown.as_ref().is_some_and(|stack| snapshot.is_taken_back(stack)) {
+            warn!(group = group.name, "an earlier update was late; ours is sent again");
+            return self.go(Change::new(), UpgradeStep::Rebuild);
+        }
         let mut nodes: Vec<&Node> = snapshot.nodes_of(group);
         let mut wanted = conductor.threshold(snapshot, group);
         if group.is_default {

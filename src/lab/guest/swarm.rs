@@ -36,8 +36,9 @@ impl Node<'_> {
                 "master": tokens.master, "worker": tokens.worker,
                 "renewal": format!("{}{}", draw(), draw()),
             });
-            self.call(client, Method::POST, "join", Some(body)).await;
+            // It is there before others hear how to join it.
             self.world.lock().compute.swarms.insert(self.plan.cluster.clone(), tokens);
+            self.call(client, Method::POST, "join", Some(body)).await;
             return Ok("founded".to_owned());
         }
         let answer = self.call(client, Method::GET, "join", None).await;

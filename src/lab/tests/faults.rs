@@ -42,7 +42,20 @@ async fn every_fault_shows_and_clears() {
     assert!(t.try_send("POST", url(), &demo, "", Some(body)).await.is_err());
     assert_eq!(t.lab.count("networks"), 1, "not performed");
 
+    t.lab.clear_faults();
+    for line in ["neutron:POST:/networks:late=300ms:times=1", "neutron:POST:/networks:late"] {
+        inject(line);
+        let body = json!({"network": {"name": "late"}});
+        assert!(t.try_send("POST", url(), &demo, "", Some(body)).await.is_err());
+    }
+    t.until("late", async || t.lab.count("networks") == 2).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(t.lab.count("networks"), 2, "not yet");
+    t.lab.clear_faults();
+    t.until("later", async || t.lab.count("networks") == 3).await;
+
     let calls = t.lab.calls();
+    assert!(calls.contains(&"POST neutron /networks late".to_owned()), "{calls:?}");
     assert!(calls.contains(&"GET neutron /networks 503".to_owned()), "{calls:?}");
     assert!(calls.contains(&"POST neutron /networks dropped".to_owned()), "{calls:?}");
 }

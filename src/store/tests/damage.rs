@@ -15,7 +15,7 @@ use crate::model::quota::Quota;
 use crate::store::dump::Secrets;
 use crate::store::repair::{BadPlace, RepairError};
 use crate::store::verify::Finding;
-use crate::store::{Change, OpenError, Page, Scope, Store, StoreError, mark, record, table};
+use crate::store::{Change, OpenError, Page, Scope, Store, StoreError, Unfit, mark, record, table};
 
 fn key() -> Sealer {
     Sealer::new(&[1; 32])
@@ -63,9 +63,11 @@ async fn what_nobody_could_read_again_is_not_written() {
         let change = Change::new().put(&with_labels(&store, labels));
         assert!(!change.is_empty(), "whoever asks must commit it and be refused");
         let refused = store.commit(change).await.unwrap_err();
-        let StoreError::Unfit(unfit) = refused else { panic!("{refused}") };
-        assert_eq!(unfit.table, table::CLUSTER);
-        assert!(unfit.reason.contains(told), "{unfit}");
+        let StoreError::Unfit(Unfit::Record { table: of, reason }) = refused else {
+            panic!("{refused}")
+        };
+        assert_eq!(of, table::CLUSTER);
+        assert!(reason.contains(told), "{reason}");
     }
     assert!(names(&store, Scope::Everyone, Page::ALL).is_empty());
     // As much as goes in comes out.
@@ -73,6 +75,30 @@ async fn what_nobody_could_read_again_is_not_written() {
     store.commit(Change::new().put(&largest)).await.unwrap();
     assert_eq!(store.read(|v| v.cluster(largest.id)).unwrap().unwrap().record, largest);
     assert_eq!(unreadable(&store), []);
+}
+
+#[tokio::test]
+async fn a_change_that_is_too_large_is_not_written() {
+    let place = Place::new();
+    let store = place.open();
+    let clusters = |count: u128| (100..100 + count).map(|n| cluster(&store, n, "p", "k1"));
+    let all = |count| clusters(count).fold(Change::new(), |change, c| change.put(&c));
+    store.commit(all(100)).await.unwrap();
+    let refused = store.commit(all(101)).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Unfit(Unfit::Change { writes: 101, .. })), "{refused}");
+    let label = || Labels::from_iter([("a", "x".repeat(600_000))]);
+    let large = |count| {
+        clusters(count)
+            .fold(Change::new(), |change, c| change.put(&Cluster { labels: label(), ..c }))
+    };
+    store.commit(large(1)).await.unwrap();
+    let refused = store.commit(large(2)).await.unwrap_err();
+    assert!(
+        matches!(refused, StoreError::Unfit(Unfit::Change { writes: 2, bytes: 1_200_000.. })),
+        "{refused}"
+    );
+    let named = names(&store, Scope::Everyone, Page::ALL);
+    assert_eq!(named.len(), 100, "nothing of what was refused");
 }
 
 #[tokio::test]
