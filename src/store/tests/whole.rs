@@ -18,6 +18,7 @@ use crate::model::operation::{Delete, DeleteStep, Operation};
 use crate::model::quota::Quota;
 use crate::model::rollout::Rollout;
 use crate::model::service::Service;
+use crate::model::stack_revision::StackRevision;
 use crate::model::status::Status;
 use crate::model::vigil::Vigil;
 use crate::model::{ClusterId, NodeGroupId, Sequence, TemplateId};
@@ -182,6 +183,11 @@ pub async fn full(place: &Place) -> Store {
             rebuilt_at: Some(NOW),
         })
         .put(&Vigil { cluster_id: id(), since: NOW })
+        .put(&StackRevision {
+            cluster_id: id(),
+            stack_id: "1b4b1d2f-8a4c-4a7e-b8f3-0f6f8a6d3c11".to_owned(),
+            revision: "12-3".to_owned(),
+        })
         .put(&Service {
             id: 1,
             host: "here".to_owned(),
