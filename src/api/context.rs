@@ -13,7 +13,7 @@ use super::version::{Asked, Version};
 use super::{Api, coerce};
 use crate::base::http::server::Request;
 use crate::base::secret::Secret;
-use crate::conductor::Tenant;
+use crate::conductor::RequestContext;
 use crate::model::cluster::Cluster;
 use crate::model::cluster_template::ClusterTemplate;
 use crate::model::requester::Requester;
@@ -47,7 +47,7 @@ pub struct Context<'a> {
 
 /// Whose things a request reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach<'r> {
+pub enum Visibility<'r> {
     Project(&'r str),
     Everyone,
     /// Only the cluster whose trustee this user is: its token has no project.
@@ -95,8 +95,8 @@ impl<'a> Context<'a> {
             .ok_or_else(|| ApiError::forbidden("This needs a token that is scoped to a project."))
     }
 
-    pub fn tenant(&self) -> Tenant<'_> {
-        Tenant {
+    pub fn tenant(&self) -> RequestContext<'_> {
+        RequestContext {
             requester: &self.caller.requester,
             token: &self.caller.token,
             request_id: self.request_id,
@@ -139,17 +139,17 @@ impl<'a> Context<'a> {
 
     /// Whose things the caller reaches. An administrator reaches all, if the rule for that
     /// (where Magnum has one) allows it; failing it is a refusal, not a narrower view.
-    pub fn reach(&self, everywhere: Option<&str>) -> Outcome<Reach<'a>> {
+    pub fn reach(&self, everywhere: Option<&str>) -> Outcome<Visibility<'a>> {
         if self.is_admin {
             if let Some(rule) = everywhere {
                 self.allow(rule)?;
             }
-            return Ok(Reach::Everyone);
+            return Ok(Visibility::Everyone);
         }
         let requester = self.requester();
         Ok(match requester.project_id.as_deref() {
-            Some(project) => Reach::Project(project),
-            None => Reach::Trustee(&requester.user_id),
+            Some(project) => Visibility::Project(project),
+            None => Visibility::Trustee(&requester.user_id),
         })
     }
 
@@ -222,7 +222,7 @@ impl<'a> Context<'a> {
     }
 }
 
-impl<'r> Reach<'r> {
+impl<'r> Visibility<'r> {
     pub fn covers(self, cluster: &Cluster) -> bool {
         match self {
             Self::Project(project) => cluster.project_id == project,
@@ -259,7 +259,7 @@ pub fn body_first<T, B>(target: Outcome<T>, body: Outcome<B>) -> Outcome<(T, B)>
 }
 
 /// One cluster by uuid, in any spelling, else by name. What is out of reach does not exist.
-pub fn find_cluster(view: &View, ident: &str, reach: Reach<'_>) -> Outcome<Stored<Cluster>> {
+pub fn find_cluster(view: &View, ident: &str, reach: Visibility<'_>) -> Outcome<Stored<Cluster>> {
     let mut found = match Uuid::parse_str(ident) {
         Ok(id) => Vec::from_iter(cluster_of(view, ClusterId::new(id), reach)?),
         Err(_) => {
@@ -281,14 +281,14 @@ pub fn find_cluster(view: &View, ident: &str, reach: Reach<'_>) -> Outcome<Store
 pub fn cluster_of(
     view: &View,
     id: ClusterId,
-    reach: Reach<'_>,
+    reach: Visibility<'_>,
 ) -> Outcome<Option<Stored<Cluster>>> {
     let found = view.cluster(id);
     let Err(StoreError::Corrupt(_)) = &found else { return Ok(found?) };
     let is_theirs = match reach {
-        Reach::Project(project) => view.has_cluster(project, id)?,
-        Reach::Everyone => true,
-        Reach::Trustee(_) => false,
+        Visibility::Project(project) => view.has_cluster(project, id)?,
+        Visibility::Everyone => true,
+        Visibility::Trustee(_) => false,
     };
     if is_theirs { Ok(found?) } else { Ok(None) }
 }
@@ -298,10 +298,10 @@ pub fn cluster_of(
 pub fn template_of(
     view: &View,
     id: TemplateId,
-    reach: Reach<'_>,
+    reach: Visibility<'_>,
 ) -> Outcome<Option<Stored<ClusterTemplate>>> {
     match view.template(id) {
-        Err(StoreError::Corrupt(_)) if reach != Reach::Everyone => Ok(None),
+        Err(StoreError::Corrupt(_)) if reach != Visibility::Everyone => Ok(None),
         found => Ok(found?),
     }
 }
@@ -320,13 +320,13 @@ pub fn concerns(cluster: ClusterId) {
 pub fn find_template(
     view: &View,
     ident: &str,
-    reach: Reach<'_>,
+    reach: Visibility<'_>,
 ) -> Outcome<Stored<ClusterTemplate>> {
     let mut found = match Uuid::parse_str(ident) {
         Ok(id) => {
             let id = TemplateId::new(id);
             let found = template_of(view, id, reach)?;
-            if let Reach::Project(project) = reach
+            if let Visibility::Project(project) = reach
                 && found.is_none()
                 && is_damaged_template(view, id)
                 && view.has_template(project, id)?

@@ -11,7 +11,7 @@ use tracing::{error, warn};
 
 use super::version::{self, VersionError};
 use crate::base::http::server::{BodyError, Response, json};
-use crate::conductor::Refusal;
+use crate::conductor::RequestError;
 use crate::openstack::token::TokenError;
 use crate::store::StoreError;
 
@@ -251,16 +251,16 @@ impl ApiError {
     }
 }
 
-impl From<Refusal> for ApiError {
-    fn from(refusal: Refusal) -> Self {
+impl From<RequestError> for ApiError {
+    fn from(refusal: RequestError) -> Self {
         let kind = match &refusal {
-            Refusal::Invalid(_) => Kind::Invalid,
-            Refusal::Missing(_) => Kind::Missing,
-            Refusal::Conflict(_) => Kind::Conflict,
-            Refusal::Forbidden(_) => Kind::Forbidden,
-            Refusal::NotAccepted(_) => Kind::NotAccepted,
-            Refusal::Unavailable(_) => Kind::Unavailable,
-            Refusal::Internal(_) => return Self::internal().because(refusal),
+            RequestError::Invalid(_) => Kind::Invalid,
+            RequestError::Missing(_) => Kind::Missing,
+            RequestError::Conflict(_) => Kind::Conflict,
+            RequestError::Forbidden(_) => Kind::Forbidden,
+            RequestError::NotAccepted(_) => Kind::NotAccepted,
+            RequestError::Unavailable(_) => Kind::Unavailable,
+            RequestError::Internal(_) => return Self::internal().because(refusal),
         };
         Self::new(kind, refusal.to_string())
     }
@@ -280,7 +280,7 @@ impl From<StoreError> for ApiError {
                  concerned. An administrator can see and delete it: magnumd damage.",
             )
             .because(e),
-            e => Refusal::from(e).into(),
+            e => RequestError::from(e).into(),
         }
     }
 }

@@ -78,7 +78,7 @@ fn fields(map: Map<String, Value>) {
 /// A literal of Python's, as old clients send maps.
 pub fn literal(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    if let Ok(value) = literal::parse(text) {
+    if let Ok(value) = python_literal::parse(text) {
         // What was read is JSON; a number may come back with another last digit.
         assert!(serde_json::from_str::<Value>(&value.to_string()).is_ok(), "{value}");
     }

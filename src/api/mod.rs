@@ -12,12 +12,12 @@ mod cors;
 mod error;
 #[cfg(fuzzing)]
 pub mod fuzzing;
-mod line;
+mod keyed_lock;
 mod link;
-mod literal;
 mod page;
 mod patch;
 mod policy;
+mod python_literal;
 mod reply;
 mod route;
 #[cfg(test)]
@@ -43,13 +43,13 @@ use crate::base::pool::Pool;
 use crate::base::secret::Secret;
 use crate::conductor::Conductor;
 use crate::openstack::token::{TokenError, Tokens, Validated};
+use crate::pki::ca_cache::CaCache;
 use crate::pki::csr;
-use crate::pki::desk::Desk;
 use crate::store::Store;
 use bookmark::Bookmarks;
 use context::{Caller, Context};
 use error::{ApiError, Outcome};
-use line::Lines;
+use keyed_lock::KeyedLocks;
 pub use policy::{
     Credentials as PolicyCredentials, Policy, PolicyError, Source as PolicySource,
     Target as PolicyTarget, Watch as PolicyWatch, sample as policy_sample,
@@ -104,8 +104,8 @@ pub struct Api {
     clock: Clock,
     entropy: Entropy,
     settings: Settings,
-    lines: Lines,
-    desk: Desk,
+    locks: KeyedLocks,
+    ca_cache: CaCache,
     bookmarks: Bookmarks,
     scans: Pool,
     /// Replaced whole when the operator's files change; a request keeps the one it began with.
@@ -161,7 +161,8 @@ impl Api {
     pub fn new(parts: Parts) -> Self {
         let Parts { store, conductor, tokens, clock, entropy, settings, scans } = parts;
         let policy = RwLock::new(Arc::new(Policy::builtin()));
-        let (lines, desk, watch) = (Lines::default(), Desk::default(), Mutex::new(None));
+        let (locks, ca_cache, watch) =
+            (KeyedLocks::default(), CaCache::default(), Mutex::new(None));
         let bookmarks = Bookmarks::default();
         Self {
             store,
@@ -170,8 +171,8 @@ impl Api {
             clock,
             entropy,
             settings,
-            lines,
-            desk,
+            locks,
+            ca_cache,
             bookmarks,
             scans,
             policy,

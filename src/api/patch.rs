@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::coerce::{self, shown};
 use super::error::{ApiError, Outcome};
-use super::literal;
+use super::python_literal;
 use super::unrepeated::Unread;
 
 /// What of a resource may be patched.
@@ -123,7 +123,7 @@ impl Step {
             && rules.structured.contains(&named)
             && let Value::String(text) = &value
         {
-            value = literal::parse(text).map_err(|e| match e {
+            value = python_literal::parse(text).map_err(|e| match e {
                 Unread::Repeated { name, .. } => coerce::repeated(named, &name),
                 Unread::Malformed => {
                     let why = "Value should be a map, as an object or as text such as \

@@ -7,13 +7,13 @@
 pub mod archive;
 pub mod backoff;
 pub mod clock;
+pub mod fail_points;
+pub mod heartbeat;
 pub mod http;
 pub mod id;
 pub mod metrics;
 pub mod party;
-pub mod points;
 pub mod pool;
 pub mod printable;
-pub mod pulse;
 pub mod secret;
 pub mod turns;

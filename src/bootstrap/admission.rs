@@ -12,14 +12,14 @@ use crate::pki::enrolment::Enrolment;
 
 /// A node that we rendered, spoken for by a token that is its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Guest {
+pub struct NodeIdentity {
     pub name: String,
     pub nodegroup: String,
     /// Position among the masters; None for workers.
     pub master_index: Option<u32>,
 }
 
-impl Guest {
+impl NodeIdentity {
     pub const fn role(&self) -> &'static str {
         if self.master_index.is_some() { "master" } else { "worker" }
     }
@@ -31,7 +31,7 @@ pub fn admit(
     cluster: &Cluster,
     groups: &[NodeGroup],
     node: &str,
-) -> Result<Guest, Fault> {
+) -> Result<NodeIdentity, Fault> {
     if matches!(cluster.status, Status::DeleteInProgress | Status::DeleteComplete) {
         return Err(Fault::gone());
     }
@@ -53,11 +53,11 @@ pub fn admit(
     if !own || claims.role != role || group.is_master() != master_index.is_some() {
         return Err(Fault::forbidden("The enrolment token is for another node or role."));
     }
-    Ok(Guest { name: node.to_owned(), nodegroup: group.name.clone(), master_index })
+    Ok(NodeIdentity { name: node.to_owned(), nodegroup: group.name.clone(), master_index })
 }
 
 /// Which node of `cluster` is called so: for whoever has shown in another way who it is.
-pub fn known(cluster: &Cluster, groups: &[NodeGroup], node: &str) -> Result<Guest, Fault> {
+pub fn known(cluster: &Cluster, groups: &[NodeGroup], node: &str) -> Result<NodeIdentity, Fault> {
     let mut refused = Fault::forbidden("The certificate is of a node that is no longer there.");
     for group in groups {
         let claims = Enrolment {

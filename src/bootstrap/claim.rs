@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tracing::{info, warn};
 
-use super::door::{self, Errand, Fault};
+use super::door::{self, Endpoint, Fault};
 use super::{Bootstrap, Caller, Seen, TRIES, admission};
 use crate::base::http::server::{Request, Response, json as json_response};
 use crate::conductor::NotLetIn;
@@ -69,15 +69,15 @@ impl Bootstrap {
         &self,
         request: &Request,
         node: &str,
-        errand: Errand<'_>,
+        endpoint: Endpoint<'_>,
     ) -> Result<(Caller, Seen), Fault> {
-        if errand != Errand::Claim
+        if endpoint != Endpoint::Claim
             && let Some(certificate) = &request.certificate
         {
             return self.holder(request, certificate, node);
         }
         let (mut caller, seen) = self.bearer(request, node)?;
-        if errand == Errand::Claim {
+        if endpoint == Endpoint::Claim {
             return Ok((caller, seen));
         }
         let has_key = seen.key.as_ref().is_some_and(|key| key.holder.is_some());
@@ -88,12 +88,12 @@ impl Bootstrap {
             Some(_) => return Err(taken()),
         };
         let is_ready = seen.node.as_ref().is_some_and(|node| node.is_ready());
-        let may = match (&caller.proof, errand) {
+        let may = match (&caller.proof, endpoint) {
             // They are shown how to have a key, or not listened to.
-            (_, Errand::Bundle | Errand::Duty) => true,
-            (Proof::Former, Errand::Status | Errand::DutyAnswer | Errand::HandOver) => true,
+            (_, Endpoint::Bundle | Endpoint::Duty) => true,
+            (Proof::Former, Endpoint::Status | Endpoint::DutyAnswer | Endpoint::JoinUpload) => true,
             // It has begun its first boot with a magnumd that knew tokens only.
-            (Proof::Former, Errand::Csr | Errand::Join | Errand::Artifact(_)) => !is_ready,
+            (Proof::Former, Endpoint::Csr | Endpoint::Join | Endpoint::Artifact(_)) => !is_ready,
             _ => false,
         };
         if may { Ok((caller, seen)) } else { Err(Fault::forbidden(KEYLESS)) }
@@ -180,7 +180,7 @@ impl Bootstrap {
                     self.figures.claimed("restored");
                     return Ok(());
                 }
-                Err(StoreError::Stale) => {}
+                Err(StoreError::Conflict) => {}
                 Err(e) => return Err(e.into()),
             }
         }
@@ -285,7 +285,7 @@ impl Bootstrap {
                     }
                     return outcome;
                 }
-                Err(StoreError::Stale) => {}
+                Err(StoreError::Conflict) => {}
                 Err(e) => return Err(e.into()),
             }
         }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::Deserialize;
 
-use super::admission::Guest;
+use super::admission::NodeIdentity;
 use super::door::Fault;
 use crate::model::certificate::{CertificateKind, Purpose};
 use crate::pki::authority::Leaf;
@@ -20,7 +20,7 @@ pub struct CsrRequest {
 
 impl Purpose {
     /// The purpose a guest may have; `allowed` is what the cluster's driver says.
-    pub fn of(text: &str, guest: &Guest, allowed: &[String]) -> Result<Self, Fault> {
+    pub fn of(text: &str, guest: &NodeIdentity, allowed: &[String]) -> Result<Self, Fault> {
         let Some(purpose) = Self::parse(text) else {
             return Err(Fault::bad(format!("purpose must be one of {}.", Self::listed())));
         };
@@ -49,7 +49,7 @@ impl Purpose {
 
     /// The certificate; `addresses` are the node's own, as far as they are known, and `api_names`
     /// those by which anybody calls the API.
-    pub fn leaf(self, guest: &Guest, addresses: &[IpAddr], api_names: &[String]) -> Leaf {
+    pub fn leaf(self, guest: &NodeIdentity, addresses: &[IpAddr], api_names: &[String]) -> Leaf {
         let (common_name, organization) = match self {
             Self::Kubelet => (format!("system:node:{}", guest.name), Some("system:nodes")),
             Self::EtcdServer | Self::EtcdPeer | Self::Server | Self::DockerServer => {
@@ -104,8 +104,8 @@ impl Purpose {
 mod tests {
     use super::*;
 
-    fn guest(master_index: Option<u32>) -> Guest {
-        Guest { name: "k1-x-node-0".to_owned(), nodegroup: "g".to_owned(), master_index }
+    fn guest(master_index: Option<u32>) -> NodeIdentity {
+        NodeIdentity { name: "k1-x-node-0".to_owned(), nodegroup: "g".to_owned(), master_index }
     }
 
     #[test]

@@ -8,13 +8,13 @@ use tracing::error;
 use uuid::Uuid;
 
 use crate::base::http::server::{BodyError, Request, Response, json as json_response};
-use crate::conductor::{NotLetIn, Refusal};
+use crate::conductor::{NotLetIn, RequestError};
 use crate::pki::PkiError;
 use crate::store::StoreError;
 
 /// What a node wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Errand<'r> {
+pub enum Endpoint<'r> {
     /// This server is the node, and has this key.
     Claim,
     Bundle,
@@ -29,33 +29,35 @@ pub enum Errand<'r> {
     /// What do I join with?
     Join,
     /// With this others join.
-    HandOver,
+    JoinUpload,
 }
 
-/// The node's name and its errand; the path is looked at before the method.
-pub fn route(request: &Request) -> Result<(&str, Errand<'_>), Fault> {
+/// The node's name and the endpoint that it calls; the path is looked at before the method.
+pub fn route(request: &Request) -> Result<(&str, Endpoint<'_>), Fault> {
     let path: Vec<&str> = request.path.split('/').collect();
     let (node, get, post) = match *path {
-        ["", "bootstrap", "v1", node, "claim"] => (node, None, Some(Errand::Claim)),
-        ["", "bootstrap", "v1", node, "bundle"] => (node, Some(Errand::Bundle), None),
+        ["", "bootstrap", "v1", node, "claim"] => (node, None, Some(Endpoint::Claim)),
+        ["", "bootstrap", "v1", node, "bundle"] => (node, Some(Endpoint::Bundle), None),
         ["", "bootstrap", "v1", node, "artifact", digest] => {
-            (node, Some(Errand::Artifact(digest)), None)
+            (node, Some(Endpoint::Artifact(digest)), None)
         }
-        ["", "bootstrap", "v1", node, "csr"] => (node, None, Some(Errand::Csr)),
-        ["", "bootstrap", "v1", node, "status"] => (node, None, Some(Errand::Status)),
+        ["", "bootstrap", "v1", node, "csr"] => (node, None, Some(Endpoint::Csr)),
+        ["", "bootstrap", "v1", node, "status"] => (node, None, Some(Endpoint::Status)),
         ["", "bootstrap", "v1", node, "duty"] => {
-            (node, Some(Errand::Duty), Some(Errand::DutyAnswer))
+            (node, Some(Endpoint::Duty), Some(Endpoint::DutyAnswer))
         }
-        ["", "bootstrap", "v1", node, "join"] => (node, Some(Errand::Join), Some(Errand::HandOver)),
+        ["", "bootstrap", "v1", node, "join"] => {
+            (node, Some(Endpoint::Join), Some(Endpoint::JoinUpload))
+        }
         _ => return Err(Fault::new(StatusCode::NOT_FOUND, "There is nothing at this path.")),
     };
-    let errand = match request.method {
+    let endpoint = match request.method {
         Method::GET => get,
         Method::POST => post,
         _ => None,
     };
-    if let Some(errand) = errand {
-        return Ok((node, errand));
+    if let Some(endpoint) = endpoint {
+        return Ok((node, endpoint));
     }
     let allow = match (get, post) {
         (Some(_), Some(_)) => "GET, POST",
@@ -159,16 +161,16 @@ impl Fault {
 
 /// A node has done nothing that OpenStack could refuse, and cannot mend it: whatever the
 /// cloud does not grant now, the node asks for again.
-impl From<Refusal> for Fault {
-    fn from(e: Refusal) -> Self {
+impl From<RequestError> for Fault {
+    fn from(e: RequestError) -> Self {
         match e {
-            Refusal::Missing(_) => Self::gone(),
-            Refusal::Internal(cause) => Self::ours(&cause),
-            Refusal::Invalid(sentence)
-            | Refusal::Conflict(sentence)
-            | Refusal::Forbidden(sentence)
-            | Refusal::NotAccepted(sentence)
-            | Refusal::Unavailable(sentence) => Self::later(sentence),
+            RequestError::Missing(_) => Self::gone(),
+            RequestError::Internal(cause) => Self::ours(&cause),
+            RequestError::Invalid(sentence)
+            | RequestError::Conflict(sentence)
+            | RequestError::Forbidden(sentence)
+            | RequestError::NotAccepted(sentence)
+            | RequestError::Unavailable(sentence) => Self::later(sentence),
         }
     }
 }
@@ -184,7 +186,7 @@ impl From<NotLetIn> for Fault {
 
 impl From<StoreError> for Fault {
     fn from(e: StoreError) -> Self {
-        Refusal::from(e).into()
+        RequestError::from(e).into()
     }
 }
 

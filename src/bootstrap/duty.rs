@@ -79,7 +79,7 @@ impl Bootstrap {
                     self.conductor.poke(cluster);
                     return Ok(empty(StatusCode::NO_CONTENT));
                 }
-                Err(StoreError::Stale) => {}
+                Err(StoreError::Conflict) => {}
                 Err(e) => return Err(e.into()),
             }
         }

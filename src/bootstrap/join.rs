@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tracing::info;
 
-use super::admission::Guest;
+use super::admission::NodeIdentity;
 use super::door::Fault;
 use super::{Bootstrap, Caller, TRIES, still_booting};
 use crate::base::http::server::{Response, empty, json as json_response};
@@ -18,7 +18,7 @@ use crate::store::{Change, StoreError};
 /// What the first master sends to `join`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct HandOver {
+pub struct JoinUpload {
     /// With which a further master joins.
     master: Secret<String>,
     /// With which a worker joins.
@@ -28,7 +28,7 @@ pub struct HandOver {
     renewal: Secret<String>,
 }
 
-impl HandOver {
+impl JoinUpload {
     pub fn check(&self) -> Result<(), Fault> {
         for (field, secret, least) in [
             ("master", &self.master, 1),
@@ -49,7 +49,7 @@ impl HandOver {
 }
 
 /// Only the first master founds a cluster.
-pub fn may_hand_over(guest: &Guest) -> Result<(), Fault> {
+pub fn may_hand_over(guest: &NodeIdentity) -> Result<(), Fault> {
     match guest.master_index {
         Some(0) => Ok(()),
         _ => Err(Fault::forbidden("Only the first master may hand over what others join with.")),
@@ -61,7 +61,7 @@ impl Bootstrap {
     pub(super) async fn take_join_secrets(
         &self,
         caller: &Caller,
-        given: HandOver,
+        given: JoinUpload,
     ) -> Result<Response, Fault> {
         let (cluster, sealer) = (caller.cluster, self.store.sealer());
         let sealed = |which: &str, secret: &Secret<String>| -> Sealed {
@@ -98,7 +98,7 @@ impl Bootstrap {
                     info!(%cluster, node = caller.guest.name, renews, "join secrets handed over");
                     return Ok(empty(StatusCode::NO_CONTENT));
                 }
-                Err(StoreError::Stale) => {}
+                Err(StoreError::Conflict) => {}
                 Err(e) => return Err(e.into()),
             }
         }
@@ -145,7 +145,7 @@ mod tests {
         let check = |master: &str, worker: &str, renewal: &str| {
             let secret = |text: &str| Secret::new(text.to_owned());
             let (master, worker, renewal) = (secret(master), secret(worker), secret(renewal));
-            HandOver { master, worker, renewal }.check().map_err(|f| f.message)
+            JoinUpload { master, worker, renewal }.check().map_err(|f| f.message)
         };
         let renewal = "0123456789abcdef0123456789abcdef";
         assert_eq!(check("SWMTKN-1-a-b", "SWMTKN-1-a-c", renewal), Ok(()));
@@ -164,8 +164,11 @@ mod tests {
 
     #[test]
     fn only_the_first_master_hands_over() {
-        let guest =
-            |master_index| Guest { name: "n".to_owned(), nodegroup: "g".to_owned(), master_index };
+        let guest = |master_index| NodeIdentity {
+            name: "n".to_owned(),
+            nodegroup: "g".to_owned(),
+            master_index,
+        };
         assert!(may_hand_over(&guest(Some(0))).is_ok());
         for other in [Some(1), None] {
             assert_eq!(may_hand_over(&guest(other)).unwrap_err().status, StatusCode::FORBIDDEN);

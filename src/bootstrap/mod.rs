@@ -41,17 +41,17 @@ use crate::model::node_key::NodeKey;
 use crate::model::nodegroup::NodeGroup;
 use crate::pki::KeyPairPem;
 use crate::pki::authority::Authority;
-use crate::pki::desk::Desk;
+use crate::pki::ca_cache::CaCache;
 use crate::pki::enrolment::EnrolmentKey;
 use crate::store::{Change, Store, StoreError, Stored};
-use admission::Guest;
+use admission::NodeIdentity;
 use artifact::Artifacts;
 use claim::{ClaimRequest, Proof};
 use csr::CsrRequest;
-use door::{Errand, Fault};
+use door::{Endpoint, Fault};
 use duty::{DutyAnswer, DutyRequest};
 pub use figures::BootstrapFigures;
-use join::HandOver;
+use join::JoinUpload;
 pub use kit::CLAIM;
 use pace::Pace;
 use report::{Report, StatusRequest};
@@ -81,7 +81,7 @@ pub struct Bootstrap {
     authority: KeyPairPem,
     clock: Clock,
     entropy: Entropy,
-    desk: Desk,
+    ca_cache: CaCache,
     figures: BootstrapFigures,
     artifacts: Artifacts,
     pace: Pace,
@@ -102,7 +102,7 @@ struct Seen {
 
 /// A caller whose proof and name fit together.
 struct Caller {
-    guest: Guest,
+    guest: NodeIdentity,
     cluster: ClusterId,
     /// The Nova server it says it is; believed once the name is claimed.
     instance: String,
@@ -137,7 +137,7 @@ impl Caller {
 impl Bootstrap {
     pub fn new(parts: Parts) -> Self {
         let Parts { store, conductor, enrolment, authority, clock, entropy, artifact_dir } = parts;
-        let (artifacts, desk) = (Artifacts::new(artifact_dir), Desk::default());
+        let (artifacts, ca_cache) = (Artifacts::new(artifact_dir), CaCache::default());
         let (figures, pace) = (BootstrapFigures::default(), Pace::new(clock.clone()));
         Self {
             store,
@@ -146,7 +146,7 @@ impl Bootstrap {
             authority,
             clock,
             entropy,
-            desk,
+            ca_cache,
             figures,
             artifacts,
             pace,
@@ -163,42 +163,42 @@ impl Bootstrap {
     }
 
     async fn answer(&self, request: &Request) -> Result<Response, Fault> {
-        let (node, errand) = door::route(request)?;
-        let (caller, seen) = self.caller(request, node, errand)?;
+        let (node, endpoint) = door::route(request)?;
+        let (caller, seen) = self.caller(request, node, endpoint)?;
         Span::current().record("cluster", field::display(caller.cluster));
         let nodes = seen.groups.iter().map(|group| group.node_count).sum();
         let _place = self.pace.admit(&caller, caller.is_bound(), nodes).await?;
         let guests = Party::Guests(caller.cluster.uuid());
-        guests.scope(Box::pin(self.run(request, errand, &caller))).await
+        guests.scope(Box::pin(self.run(request, endpoint, &caller))).await
     }
 
     /// What the caller came for.
     async fn run(
         &self,
         request: &Request,
-        errand: Errand<'_>,
+        endpoint: Endpoint<'_>,
         caller: &Caller,
     ) -> Result<Response, Fault> {
         if let Proof::Later(holder) = &caller.proof {
             self.bind_again(caller, holder).await?;
         }
         let has_key = caller.has_key();
-        if caller.proof == Proof::Former && self.asks_as_first(caller, errand)? {
+        if caller.proof == Proof::Former && self.asks_as_first(caller, endpoint)? {
             self.prove(caller).await?;
         }
-        match errand {
+        match endpoint {
             // The body is read before the name is claimed: nonsense costs no call to Nova.
-            Errand::Claim => {
+            Endpoint::Claim => {
                 let asked: ClaimRequest = door::body(request)?;
                 self.claim(caller, &asked.csr).await
             }
-            Errand::Bundle | Errand::Duty if !has_key => self.packed(caller, kit::kit()).await,
-            Errand::Bundle => {
+            Endpoint::Bundle | Endpoint::Duty if !has_key => self.packed(caller, kit::kit()).await,
+            Endpoint::Bundle => {
                 still_booting(&self.node(caller)?)?;
                 self.bundle(caller).await
             }
-            Errand::Artifact(digest) => self.artifacts.answer(artifact::digest(digest)?).await,
-            Errand::Csr => {
+            Endpoint::Artifact(digest) => self.artifacts.answer(artifact::digest(digest)?).await,
+            Endpoint::Csr => {
                 let asked: CsrRequest = door::body(request)?;
                 let is_master = caller.guest.master_index.is_some();
                 let allowed = self.conductor.purposes(caller.cluster, is_master)?;
@@ -209,11 +209,11 @@ impl Bootstrap {
                 }
                 self.certificate(caller, purpose, asked.csr, renews).await
             }
-            Errand::Status => {
+            Endpoint::Status => {
                 let report = Report::try_from(door::body::<StatusRequest>(request)?)?;
                 self.report(caller, &report).await
             }
-            Errand::Duty => {
+            Endpoint::Duty => {
                 let is_ready = self.node(caller)?.is_ready();
                 match self.duty(caller).await? {
                     // It is asked by a timer that starts when the boot is nearly over.
@@ -224,18 +224,18 @@ impl Bootstrap {
             }
             // Anybody may say so who has the token. The node has a key soon, is given the duty once
             // more, and says it then.
-            Errand::DutyAnswer if !has_key => Ok(empty(StatusCode::NO_CONTENT)),
-            Errand::DutyAnswer => {
+            Endpoint::DutyAnswer if !has_key => Ok(empty(StatusCode::NO_CONTENT)),
+            Endpoint::DutyAnswer => {
                 let answer = DutyAnswer::try_from(door::body::<DutyRequest>(request)?)?;
                 self.take_duty_answer(caller, answer).await
             }
-            Errand::Join => {
+            Endpoint::Join => {
                 self.joins_by_secrets(caller)?;
                 still_booting(&self.node(caller)?)?;
                 self.join_secret(caller)
             }
-            Errand::HandOver => {
-                let given: HandOver = door::body(request)?;
+            Endpoint::JoinUpload => {
+                let given: JoinUpload = door::body(request)?;
                 given.check()?;
                 self.joins_by_secrets(caller)?;
                 join::may_hand_over(&caller.guest)?;
@@ -261,14 +261,14 @@ impl Bootstrap {
         }
     }
 
-    /// Whether a node without a key has to prove on this errand, again, who it is.
-    fn asks_as_first(&self, caller: &Caller, errand: Errand<'_>) -> Result<bool, Fault> {
-        Ok(match errand {
+    /// Whether a node without a key has to prove at this endpoint, again, who it is.
+    fn asks_as_first(&self, caller: &Caller, endpoint: Endpoint<'_>) -> Result<bool, Fault> {
+        Ok(match endpoint {
             // There is no secret in the kit, nothing in an answer, and a claim proves for itself.
-            Errand::Bundle | Errand::Duty | Errand::DutyAnswer | Errand::Claim => false,
+            Endpoint::Bundle | Endpoint::Duty | Endpoint::DutyAnswer | Endpoint::Claim => false,
             // Afterwards only the time is kept, and what is handed over needs a secret.
-            Errand::Status | Errand::HandOver => !self.node(caller)?.is_ready(),
-            Errand::Csr | Errand::Join | Errand::Artifact(_) => true,
+            Endpoint::Status | Endpoint::JoinUpload => !self.node(caller)?.is_ready(),
+            Endpoint::Csr | Endpoint::Join | Endpoint::Artifact(_) => true,
         })
     }
 
@@ -320,7 +320,7 @@ impl Bootstrap {
         let (now, entropy) = (self.clock.now(), self.entropy.clone());
         let issue =
             move |ca: &Authority| ca.issue(&request, &leaf, ca.ends_at().since(now), now, &entropy);
-        let certificate = self.desk.with(&stored, self.store.sealer(), issue).await?;
+        let certificate = self.ca_cache.with(&stored, self.store.sealer(), issue).await?;
         info!(cluster = %caller.cluster, node = caller.guest.name, ?purpose, "certificate issued");
         Ok(json_response(StatusCode::OK, &json!({ "certificate": certificate, "ca": stored.pem })))
     }
@@ -353,7 +353,7 @@ impl Bootstrap {
                     }
                     return Ok(empty(StatusCode::NO_CONTENT));
                 }
-                Err(StoreError::Stale) => {}
+                Err(StoreError::Conflict) => {}
                 Err(e) => return Err(e.into()),
             }
         }
@@ -386,15 +386,15 @@ fn still_booting(node: &Node) -> Result<(), Fault> {
 impl Service for Bootstrap {
     fn route(&self, request: &Request) -> &'static str {
         match door::route(request) {
-            Ok((_, Errand::Claim)) => "claim",
-            Ok((_, Errand::Bundle)) => "bundle",
-            Ok((_, Errand::Artifact(_))) => "artifact",
-            Ok((_, Errand::Csr)) => "csr",
-            Ok((_, Errand::Status)) => "status",
-            Ok((_, Errand::Duty)) => "duty",
-            Ok((_, Errand::DutyAnswer)) => "duty-answer",
-            Ok((_, Errand::Join)) => "join",
-            Ok((_, Errand::HandOver)) => "hand-over",
+            Ok((_, Endpoint::Claim)) => "claim",
+            Ok((_, Endpoint::Bundle)) => "bundle",
+            Ok((_, Endpoint::Artifact(_))) => "artifact",
+            Ok((_, Endpoint::Csr)) => "csr",
+            Ok((_, Endpoint::Status)) => "status",
+            Ok((_, Endpoint::Duty)) => "duty",
+            Ok((_, Endpoint::DutyAnswer)) => "duty-answer",
+            Ok((_, Endpoint::Join)) => "join",
+            Ok((_, Endpoint::JoinUpload)) => "hand-over",
             Err(_) => "none",
         }
     }

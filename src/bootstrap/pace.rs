@@ -180,12 +180,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use uuid::Uuid;
 
-    use super::super::admission::Guest;
+    use super::super::admission::NodeIdentity;
     use super::super::claim::Proof;
     use super::*;
 
     fn caller(cluster: u128, node: &str) -> Caller {
-        let guest = Guest { name: node.to_owned(), nodegroup: "g".to_owned(), master_index: None };
+        let guest =
+            NodeIdentity { name: node.to_owned(), nodegroup: "g".to_owned(), master_index: None };
         let instance = Uuid::from_u128(7).to_string();
         let (cluster, source) = (ClusterId::new(Uuid::from_u128(cluster)), [192, 0, 2, 1].into());
         Caller { guest, cluster, instance, proof: Proof::Token, source, vendor_secret: None }

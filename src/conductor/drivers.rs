@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use tracing::{debug, info};
 
 use super::snapshot::ClusterSnapshot;
-use super::{Conductor, Refusal, StepError};
+use super::{Conductor, RequestError, StepError};
 use crate::driver::{Directory, Driver, Drivers};
 use crate::model::ClusterId;
 use crate::model::driver::{ClusterDriver, StoredDriver};
@@ -63,7 +63,7 @@ impl Conductor {
     pub(super) fn driver_for_order(
         &self,
         snapshot: &ClusterSnapshot,
-    ) -> Result<Arc<Driver>, Refusal> {
+    ) -> Result<Arc<Driver>, RequestError> {
         self.driver(snapshot).map_err(conflict)
     }
 
@@ -73,7 +73,7 @@ impl Conductor {
         &self,
         snapshot: &ClusterSnapshot,
         group: &NodeGroup,
-    ) -> Result<Arc<Driver>, Refusal> {
+    ) -> Result<Arc<Driver>, RequestError> {
         let present = self.drivers().by_name(&snapshot.cluster.driver);
         match present.filter(|_| group.is_default) {
             Some(present) => Ok(present),
@@ -120,7 +120,7 @@ impl Conductor {
                     info!(driver = name, digest, "files of a driver collected");
                 }
                 // A cluster has been made of them meanwhile.
-                Err(StoreError::Stale) => {}
+                Err(StoreError::Conflict) => {}
                 Err(error) => debug!(%error, "files of a driver cannot be collected"),
             }
         }
@@ -137,9 +137,9 @@ fn cannot_drive(snapshot: &ClusterSnapshot) -> String {
     )
 }
 
-fn conflict(error: StepError) -> Refusal {
+fn conflict(error: StepError) -> RequestError {
     match error {
-        StepError::Failed { reason, .. } => Refusal::Conflict(reason),
+        StepError::Failed { reason, .. } => RequestError::Conflict(reason),
         error => error.into(),
     }
 }

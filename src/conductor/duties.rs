@@ -1,7 +1,7 @@
 //! What nodes fetch for their duties.
 
 use super::snapshot::ClusterSnapshot;
-use super::{Conductor, Refusal};
+use super::{Conductor, RequestError};
 use crate::base::secret::Secret;
 use crate::driver::BundleFile;
 use crate::driver::plan::{DutyPlan, NodeCertificates};
@@ -16,7 +16,7 @@ impl Conductor {
         cluster: ClusterId,
         node: &str,
         duty: &Duty,
-    ) -> Result<Vec<BundleFile>, Refusal> {
+    ) -> Result<Vec<BundleFile>, RequestError> {
         let snapshot = self.snapshot(cluster)?;
         let (plan, mut place) = self.node_plan(&snapshot, node).await?;
         let keys = place.master_index.is_some();
@@ -50,19 +50,22 @@ impl Conductor {
         &self,
         snapshot: &ClusterSnapshot,
         keys: bool,
-    ) -> Result<NodeCertificates, Refusal> {
-        let load = |kind: CertificateKind| -> Result<(String, Option<Secret<String>>), Refusal> {
-            let found = snapshot.next_certificates.iter().find(|c| c.0.kind == kind);
-            let found = found.ok_or_else(|| {
-                Refusal::Unavailable("The next authorities are not there any more.".to_owned())
-            })?;
-            let owner = Certificate::owner(snapshot.id(), kind);
-            let key = keys
-                .then(|| self.inner.store.sealer().open_text(&owner, &found.0.key))
-                .transpose()
-                .map_err(|e| Refusal::Internal(e.to_string()))?;
-            Ok((found.0.pem.clone(), key))
-        };
+    ) -> Result<NodeCertificates, RequestError> {
+        let load =
+            |kind: CertificateKind| -> Result<(String, Option<Secret<String>>), RequestError> {
+                let found = snapshot.next_certificates.iter().find(|c| c.0.kind == kind);
+                let found = found.ok_or_else(|| {
+                    RequestError::Unavailable(
+                        "The next authorities are not there any more.".to_owned(),
+                    )
+                })?;
+                let owner = Certificate::owner(snapshot.id(), kind);
+                let key = keys
+                    .then(|| self.inner.store.sealer().open_text(&owner, &found.0.key))
+                    .transpose()
+                    .map_err(|e| RequestError::Internal(e.to_string()))?;
+                Ok((found.0.pem.clone(), key))
+            };
         let (ca, ca_key) = load(CertificateKind::Kubernetes)?;
         let (etcd_ca, etcd_ca_key) = load(CertificateKind::Etcd)?;
         let (front_proxy_ca, front_proxy_ca_key) = load(CertificateKind::FrontProxy)?;

@@ -136,7 +136,7 @@ impl Conductor {
                     return ControlFlow::Continue(());
                 }
             }
-            Err(StepError::Store(StoreError::Stale)) => {
+            Err(StepError::Store(StoreError::Conflict)) => {
                 debug!("a tenant changed something meanwhile: read again");
                 return ControlFlow::Continue(());
             }

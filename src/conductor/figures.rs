@@ -65,7 +65,7 @@ impl StepFigures {
             Ok(Progress::Advanced) => "advanced",
             Ok(Progress::Waiting(_) | Progress::Paused(_) | Progress::Aside(_)) => "waiting",
             Ok(Progress::Finished) => "finished",
-            Err(StepError::Store(StoreError::Stale)) => "stale",
+            Err(StepError::Store(StoreError::Conflict)) => "stale",
             Err(StepError::Store(_)) => "disk",
             Err(StepError::Cloud(_)) => "cloud",
             Err(StepError::Failed { .. } | StepError::Sealed(_)) => "failed",

@@ -9,7 +9,7 @@ use tracing::warn;
 use uuid::Uuid;
 
 use super::snapshot::ClusterSnapshot;
-use super::{Conductor, Refusal, StepError};
+use super::{Conductor, RequestError, StepError};
 use crate::base::clock::Timestamp;
 use crate::base::secret::Secret;
 use crate::driver::ClusterPlan;
@@ -39,7 +39,7 @@ pub enum NotLetIn {
     Refused(String),
     /// It could not be judged.
     #[error(transparent)]
-    Unclear(#[from] Refusal),
+    Unclear(#[from] RequestError),
 }
 
 impl Conductor {
@@ -80,14 +80,14 @@ impl Conductor {
             Some(judged) => judged,
             None => {
                 let project = &snapshot.cluster.project_id;
-                let seen = cloud.reach(project, instance).await.map_err(Refusal::from)?;
+                let seen = cloud.reach(project, instance).await.map_err(RequestError::from)?;
                 let seen = seen.ok_or_else(|| {
                     warn!(%cluster, node, instance, "Neutron shows magnumd no port of this server");
-                    Refusal::Unavailable("Neutron shows no port of this server.".to_owned())
+                    RequestError::Unavailable("Neutron shows no port of this server.".to_owned())
                 })?;
                 let judged = rules.by_address(source, &seen.reach);
                 if judged.is_err() {
-                    cloud.forget_exits(&seen.networks).await.map_err(Refusal::from)?;
+                    cloud.forget_exits(&seen.networks).await.map_err(RequestError::from)?;
                 }
                 judged
             }
@@ -108,7 +108,7 @@ impl Conductor {
     }
 
     /// Whether Nova has such a server of this name in the cluster's project.
-    pub async fn is_server_of(&self, visitor: Visitor<'_>) -> Result<bool, Refusal> {
+    pub async fn is_server_of(&self, visitor: Visitor<'_>) -> Result<bool, RequestError> {
         let Visitor { cluster, node, instance, source, .. } = visitor;
         let snapshot = self.snapshot(cluster)?;
         let actor = self.reader(&snapshot).await?;
@@ -208,7 +208,7 @@ fn told(refused: &Waiting) -> Option<String> {
 mod tests {
     use super::*;
     use crate::base::secret::Sealer;
-    use crate::conductor::idle;
+    use crate::conductor::test_support;
     use crate::model::node_key::Holder;
     use crate::store::Store;
 
@@ -264,7 +264,7 @@ mod tests {
     async fn nothing_is_told_of_a_node_that_is_in() {
         let place = tempfile::tempdir().unwrap();
         let store = Store::open(&place.path().join("s"), Sealer::new(&[1; 32])).unwrap();
-        let (conductor, _) = idle::conductor(store.clone());
+        let (conductor, _) = test_support::conductor(store.clone());
         let cluster = ClusterId::new(Uuid::from_u128(1));
         let refuse = || {
             let now = conductor.inner.clock.now();

@@ -15,7 +15,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info, info_span, warn};
 
-use super::{Conductor, Refusal};
+use super::{Conductor, RequestError};
 use crate::driver::label;
 use crate::kube::{self, Access, KubeError, Node};
 use crate::model::ClusterId;
@@ -50,7 +50,7 @@ struct Places {
 
 /// What shall be done about one cluster's health.
 #[derive(Debug, PartialEq, Eq)]
-enum Wish<'c> {
+enum NextCheck<'c> {
     Nothing,
     /// It is known without asking.
     Say(Finding),
@@ -127,7 +127,7 @@ impl Conductor {
                 }
                 let driver = self.drivers().by_name(&cluster.driver);
                 let is_blind = driver.is_some_and(|driver| !driver.has_health());
-                if is_blind || wish(&cluster) == Wish::Nothing {
+                if is_blind || next_check(&cluster) == NextCheck::Nothing {
                     continue;
                 }
                 let is_doubtful = cluster.health_status == Some(HealthStatus::Unhealthy);
@@ -148,10 +148,10 @@ impl Conductor {
             Ok(None) => return,
             Err(error) => return warn!(%error, "the cluster cannot be read"),
         };
-        let finding = match wish(&subject.cluster) {
-            Wish::Nothing => return,
-            Wish::Say(finding) => finding,
-            Wish::Ask { url } => {
+        let finding = match next_check(&subject.cluster) {
+            NextCheck::Nothing => return,
+            NextCheck::Say(finding) => finding,
+            NextCheck::Ask { url } => {
                 match self.reachable(&subject.cluster, url).await {
                     Ok(Ok(())) => {}
                     Ok(Err(forbidden)) => {
@@ -214,7 +214,7 @@ impl Conductor {
 
     /// Writes what is news, over what is there now. Whoever reported on the cluster while we
     /// were looking, or changed what the look depended on, is not contradicted.
-    async fn tell(&self, mut before: Subject, finding: Finding) -> Result<(), Refusal> {
+    async fn tell(&self, mut before: Subject, finding: Finding) -> Result<(), RequestError> {
         for _ in 0..TRIES {
             if finding.is_shown_by(&before.cluster) {
                 return Ok(());
@@ -232,7 +232,7 @@ impl Conductor {
                     return Ok(());
                 }
                 // An operation was faster.
-                Err(Refusal::Conflict(_)) => before = now,
+                Err(RequestError::Conflict(_)) => before = now,
                 Err(e) => return Err(e),
             }
         }
@@ -269,7 +269,7 @@ impl Subject {
     fn still_holds(&self, now: &Self) -> bool {
         let shown = |c: &Cluster| (c.health_status, c.health_status_reason.clone());
         let keys = |s: &Self| [&s.authority, &s.client].map(|c| c.as_ref().map(|c| c.revision));
-        wish(&self.cluster) == wish(&now.cluster)
+        next_check(&self.cluster) == next_check(&now.cluster)
             && shown(&self.cluster) == shown(&now.cluster)
             && keys(self) == keys(now)
             && self.next.as_ref().map(|c| c.revision) == now.next.as_ref().map(|c| c.revision)
@@ -298,21 +298,21 @@ fn unreadable<T: Default>(error: StoreError) -> T {
 }
 
 /// Whether and how a cluster's health shall be found out.
-fn wish(cluster: &Cluster) -> Wish<'_> {
+fn next_check(cluster: &Cluster) -> NextCheck<'_> {
     if !is_watched(cluster.status) || reports_itself(cluster) {
-        return Wish::Nothing;
+        return NextCheck::Nothing;
     }
     if !is_reachable_by_design(cluster) {
         let sentence = format!("The cluster {} is not accessible.", cluster.name);
-        return Wish::Say(Finding::of(HealthStatus::Unknown, sentence));
+        return NextCheck::Say(Finding::of(HealthStatus::Unknown, sentence));
     }
     match cluster.api_address.as_deref() {
-        Some(url) => Wish::Ask { url },
+        Some(url) => NextCheck::Ask { url },
         // There is nothing yet, or soon, that could be well or not.
-        None if cluster.status.is_in_progress() => Wish::Nothing,
+        None if cluster.status.is_in_progress() => NextCheck::Nothing,
         None => {
             let sentence = format!("The cluster {} has no API address.", cluster.name);
-            Wish::Say(Finding::of(HealthStatus::Unhealthy, sentence))
+            NextCheck::Say(Finding::of(HealthStatus::Unhealthy, sentence))
         }
     }
 }

@@ -27,7 +27,7 @@ use tracing::{debug, info};
 use super::snapshot::ClusterSnapshot;
 use super::stacks::lapsed;
 use super::trustee::is_over;
-use super::{Conductor, StepError, Tenant};
+use super::{Conductor, RequestContext, StepError};
 use crate::base::secret::{Sealed, Secret};
 use crate::model::ClusterId;
 use crate::model::cluster::Cluster;
@@ -131,7 +131,11 @@ impl Sessions {
 impl Conductor {
     /// The token of a request as far as it can be lent to an operation: it must be of the
     /// cluster's project, and Keystone must let it make the trust that Heat then wants.
-    pub(super) fn lent_token(&self, tenant: &Tenant<'_>, cluster: &Cluster) -> Option<Sealed> {
+    pub(super) fn lent_token(
+        &self,
+        tenant: &RequestContext<'_>,
+        cluster: &Cluster,
+    ) -> Option<Sealed> {
         let own = tenant.requester.project_id.as_deref() == Some(&cluster.project_id);
         let may = super::can_make_trusts(tenant.requester).is_ok();
         (own && may).then(|| {

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rcgen::KeyPair;
 
-use super::{Conductor, Refusal, StepError};
+use super::{Conductor, RequestError, StepError};
 use crate::base::party::Party;
 use crate::base::secret::Secret;
 use crate::driver::plan::{Inlined, NodeCertificates};
@@ -81,7 +81,7 @@ impl Conductor {
             }
             None => {}
         }
-        if let Some(keys) = self.inner.mill.at_once(kinds)? {
+        if let Some(keys) = self.inner.key_generator.at_once(kinds)? {
             return Ok(Some(keys));
         }
         drawings.insert(cluster.id, Drawing { kinds, keys: None });
@@ -89,7 +89,7 @@ impl Conductor {
         let (conductor, id) = (self.clone(), cluster.id);
         let party = Party::Project(cluster.project_id.as_str().into());
         tokio::spawn(async move {
-            let drawing = party.scope(conductor.inner.mill.draw(kinds));
+            let drawing = party.scope(conductor.inner.key_generator.draw(kinds));
             let Some(keys) = conductor.inner.stopping.run_until_cancelled(drawing).await else {
                 return;
             };
@@ -105,10 +105,10 @@ impl Conductor {
 
     /// All that servers are given beforehand which cannot fetch it: the cluster's authorities with
     /// their keys, and a certificate with which kubelets may ask for their own.
-    pub(super) fn inlined(&self, cluster: ClusterId) -> Result<Inlined, Refusal> {
+    pub(super) fn inlined(&self, cluster: ClusterId) -> Result<Inlined, RequestError> {
         let certificates = self.certificates(cluster, true)?;
-        let internal = |e: PkiError| Refusal::Internal(e.to_string());
-        let lost = || Refusal::Internal("the cluster's CA has no key".to_owned());
+        let internal = |e: PkiError| RequestError::Internal(e.to_string());
+        let lost = || RequestError::Internal("the cluster's CA has no key".to_owned());
         let key = certificates.ca_key.as_ref().ok_or_else(lost)?;
         let authority = Authority::load(&certificates.ca, key).map_err(internal)?;
         // kubeadm lets this group ask, and has what it asks for approved.
@@ -128,18 +128,22 @@ impl Conductor {
         &self,
         cluster: ClusterId,
         keys: bool,
-    ) -> Result<NodeCertificates, Refusal> {
+    ) -> Result<NodeCertificates, RequestError> {
         let store = &self.inner.store;
-        let load = |kind: CertificateKind| -> Result<(String, Option<Secret<String>>), Refusal> {
-            let stored = store
-                .read(|view| view.certificate(cluster, kind))?
-                .ok_or_else(|| Refusal::Unavailable("The cluster has no keys yet.".into()))?;
-            let key = keys
-                .then(|| store.sealer().open_text(&Certificate::owner(cluster, kind), &stored.key))
-                .transpose()
-                .map_err(|e| Refusal::Internal(e.to_string()))?;
-            Ok((stored.record.pem, key))
-        };
+        let load =
+            |kind: CertificateKind| -> Result<(String, Option<Secret<String>>), RequestError> {
+                let stored =
+                    store.read(|view| view.certificate(cluster, kind))?.ok_or_else(|| {
+                        RequestError::Unavailable("The cluster has no keys yet.".into())
+                    })?;
+                let key = keys
+                    .then(|| {
+                        store.sealer().open_text(&Certificate::owner(cluster, kind), &stored.key)
+                    })
+                    .transpose()
+                    .map_err(|e| RequestError::Internal(e.to_string()))?;
+                Ok((stored.record.pem, key))
+            };
         let (ca, ca_key) = load(CertificateKind::Kubernetes)?;
         let (etcd_ca, etcd_ca_key) = load(CertificateKind::Etcd)?;
         let (front_proxy_ca, front_proxy_ca_key) = load(CertificateKind::FrontProxy)?;

@@ -1,7 +1,7 @@
 //! Labels that magnumd itself reads, and those that nobody reads.
 
 use super::snapshot::ClusterSnapshot;
-use super::{Conductor, Refusal};
+use super::{Conductor, RequestError};
 use crate::driver::{ClusterPlan, Driver};
 use crate::model::labels::{Labels, UnknownLabels};
 use crate::model::nodegroup::NodeGroup;
@@ -22,7 +22,7 @@ pub struct Limits {
 
 impl Limits {
     /// What labels say of the default group of workers, whatever its count.
-    pub fn of(labels: &Labels) -> Result<Self, Refusal> {
+    pub fn of(labels: &Labels) -> Result<Self, RequestError> {
         let read = |name: &'static str| match labels.get(name).map(str::trim) {
             None | Some("") => Ok(None),
             Some(text) => whole(text, name).map(Some),
@@ -31,7 +31,7 @@ impl Limits {
         // As in the node group's own field, 0 is no limit.
         let max = read(MOST)?.filter(|max| *max > 0);
         match max.filter(|max| *max < min) {
-            Some(max) => Err(Refusal::Invalid(format!(
+            Some(max) => Err(RequestError::Invalid(format!(
                 "Invalid input for label {MOST}. Value: '{max}'. It must be at least {LEAST}, {min}, \
                  or 0 for no limit."
             ))),
@@ -41,7 +41,7 @@ impl Limits {
 
     /// The limits of a new group. As Magnum has it, one that is scaled by itself and has no upper
     /// limit may grow by one: without any, cluster-autoscaler would leave it alone.
-    pub fn of_new(driver: &Driver, labels: &Labels, count: u32) -> Result<Self, Refusal> {
+    pub fn of_new(driver: &Driver, labels: &Labels, count: u32) -> Result<Self, RequestError> {
         let mut limits = Self::of(labels)?;
         limits.allow(count)?;
         let says_nothing = labels.get(MOST).is_none_or(|text| text.trim().is_empty());
@@ -52,13 +52,13 @@ impl Limits {
     }
 
     /// Whether a group of so many workers keeps to them.
-    pub fn allow(self, count: u32) -> Result<(), Refusal> {
+    pub fn allow(self, count: u32) -> Result<(), RequestError> {
         let (label, value, bound) = match self.max.filter(|max| count > *max) {
             Some(max) => (MOST, max, "at least"),
             None if count < self.min => (LEAST, self.min, "at most"),
             None => return Ok(()),
         };
-        Err(Refusal::Invalid(format!(
+        Err(RequestError::Invalid(format!(
             "Invalid input for label {label}. Value: '{value}'. It must be {bound} node_count, {count}."
         )))
     }
@@ -77,9 +77,9 @@ impl Limits {
     }
 }
 
-pub fn whole(text: &str, label: &str) -> Result<u32, Refusal> {
+pub fn whole(text: &str, label: &str) -> Result<u32, RequestError> {
     text.trim().parse().map_err(|_| {
-        Refusal::Invalid(format!(
+        RequestError::Invalid(format!(
             "Invalid input for label {label}. Value: '{text}'. It must be a whole number from 0 to \
              {}.",
             u32::MAX
@@ -103,7 +103,7 @@ pub fn check_root_volume(
     driver: &Driver,
     labels: &Labels,
     flavors: &[Option<&Flavor>],
-) -> Result<(), Refusal> {
+) -> Result<(), RequestError> {
     let can = driver.declares(BOOT_VOLUME_SIZE);
     let size = match labels.get(BOOT_VOLUME_SIZE).filter(|_| can) {
         Some(text) => whole(text, BOOT_VOLUME_SIZE)?,
@@ -112,7 +112,7 @@ pub fn check_root_volume(
     let cure = if can { "set the label boot_volume_size" } else { "choose another driver" };
     let diskless = flavors.iter().filter_map(|f| *f).find(|f| f.disk == 0);
     match diskless {
-        Some(flavor) if size == 0 => Err(Refusal::Invalid(format!(
+        Some(flavor) if size == 0 => Err(RequestError::Invalid(format!(
             "Flavor with zero root volume size ({}) needs a boot volume: {cure}, or choose another \
              flavor.",
             flavor.name
@@ -127,7 +127,7 @@ pub fn check_unknown(
     driver: &Driver,
     labels: &Labels,
     policy: UnknownLabels,
-) -> Result<Option<String>, Refusal> {
+) -> Result<Option<String>, RequestError> {
     driver.check_spelling(labels)?;
     if policy == UnknownLabels::Refuse {
         driver.refuse_undeclared(labels)?;
@@ -161,7 +161,11 @@ pub fn own_labels(group: &Labels, cluster: &Labels) -> Labels {
 
 impl Conductor {
     /// Labels that are new with a request, by what the operator wants.
-    pub(super) fn check_new_labels(&self, driver: &Driver, labels: &Labels) -> Result<(), Refusal> {
+    pub(super) fn check_new_labels(
+        &self,
+        driver: &Driver,
+        labels: &Labels,
+    ) -> Result<(), RequestError> {
         check_unknown(driver, labels, self.inner.settings.unknown_labels).map(|_| ())
     }
 

@@ -1,18 +1,18 @@
 //! What requests name, looked up in the cloud, and the refusals where it is not there.
 
-use super::{Conductor, Refusal};
+use super::{Conductor, RequestError};
 use crate::openstack::{Actor, Flavor, Found, Image, Network, Subnet};
 
 impl Conductor {
-    pub(super) async fn image(&self, actor: &Actor, wanted: &str) -> Result<Image, Refusal> {
+    pub(super) async fn image(&self, actor: &Actor, wanted: &str) -> Result<Image, RequestError> {
         let found = self.inner.cloud.image(actor, wanted).await?;
         let missing = || format!("Image {wanted} could not be found.");
         let image = the_one(found, "image", wanted, missing)?;
         match image.status.as_str() {
             "active" => Ok(image),
-            status => {
-                Err(Refusal::Invalid(format!("Image {wanted} is {status}; it must be active.")))
-            }
+            status => Err(RequestError::Invalid(format!(
+                "Image {wanted} is {status}; it must be active."
+            ))),
         }
     }
 
@@ -20,7 +20,7 @@ impl Conductor {
         &self,
         actor: &Actor,
         wanted: Option<&str>,
-    ) -> Result<Option<Flavor>, Refusal> {
+    ) -> Result<Option<Flavor>, RequestError> {
         let Some(wanted) = wanted else { return Ok(None) };
         let found = self.inner.cloud.flavor(actor, wanted).await?;
         let missing = || format!("Unable to find flavor {wanted}.");
@@ -32,7 +32,7 @@ impl Conductor {
         actor: &Actor,
         wanted: Option<&str>,
         kind: &str,
-    ) -> Result<Option<Network>, Refusal> {
+    ) -> Result<Option<Network>, RequestError> {
         let Some(wanted) = wanted else { return Ok(None) };
         let found = self.inner.cloud.network(actor, wanted).await?;
         let missing = || format!("Unable to find {kind} network {wanted}.");
@@ -43,7 +43,7 @@ impl Conductor {
         &self,
         actor: &Actor,
         wanted: Option<&str>,
-    ) -> Result<Option<Subnet>, Refusal> {
+    ) -> Result<Option<Subnet>, RequestError> {
         let Some(wanted) = wanted else { return Ok(None) };
         let found = self.inner.cloud.subnet(actor, wanted).await?;
         let missing = || format!("Unable to find fixed subnet {wanted}.");
@@ -57,7 +57,7 @@ impl Conductor {
         actor: &Actor,
         network: &Network,
         wanted: Option<&str>,
-    ) -> Result<Option<Subnet>, Refusal> {
+    ) -> Result<Option<Subnet>, RequestError> {
         let [only] = network.subnets.as_slice() else { return Ok(None) };
         if let Found::One(subnet) = self.inner.cloud.subnet(actor, only).await? {
             return Ok(Some(subnet));
@@ -67,7 +67,7 @@ impl Conductor {
             true => "it is router:external, and its subnet is not for this project's servers",
             false => "its only subnet is not shown to this project",
         };
-        Err(Refusal::Invalid(format!(
+        Err(RequestError::Invalid(format!(
             "Unable to use fixed network {wanted}: {why}. fixed_network must name a network of the \
              project, or one that is shared with it."
         )))
@@ -77,11 +77,11 @@ impl Conductor {
         &self,
         actor: &Actor,
         keypair: Option<&str>,
-    ) -> Result<Option<String>, Refusal> {
+    ) -> Result<Option<String>, RequestError> {
         let Some(name) = keypair else { return Ok(None) };
         match self.inner.cloud.keypair(actor, name).await? {
             Some(key) => Ok(Some(key)),
-            None => Err(Refusal::Missing(format!("Unable to find keypair {name}."))),
+            None => Err(RequestError::Missing(format!("Unable to find keypair {name}."))),
         }
     }
 }
@@ -92,11 +92,11 @@ fn the_one<T>(
     kind: &str,
     wanted: &str,
     missing: impl FnOnce() -> String,
-) -> Result<T, Refusal> {
+) -> Result<T, RequestError> {
     match found {
         Found::One(one) => Ok(one),
-        Found::None => Err(Refusal::Invalid(missing())),
-        Found::Several => Err(Refusal::Conflict(format!(
+        Found::None => Err(RequestError::Invalid(missing())),
+        Found::Several => Err(RequestError::Conflict(format!(
             "Multiple {kind}s exist with same name {wanted}. Please use the {kind} id instead."
         ))),
     }

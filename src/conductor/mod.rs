@@ -17,8 +17,6 @@ mod figures;
 mod first_contact;
 mod health;
 mod identity;
-#[cfg(test)]
-pub(crate) mod idle;
 mod keys;
 mod label_checks;
 mod lookups;
@@ -27,7 +25,7 @@ mod nodes;
 mod plans;
 mod queue;
 mod reachable;
-mod refusal;
+mod request_error;
 mod requests;
 mod resizing;
 mod rollout;
@@ -38,6 +36,8 @@ mod statuses;
 mod sync;
 mod template_change;
 mod template_fields;
+#[cfg(test)]
+pub(crate) mod test_support;
 #[cfg(test)]
 mod tests;
 mod trustee;
@@ -53,9 +53,9 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::base::clock::{Anchor, Clock};
+use crate::base::fail_points::{FailPoints, Stopped};
+use crate::base::heartbeat::Heartbeat;
 use crate::base::id::Entropy;
-use crate::base::points::{Points, Stopped};
-use crate::base::pulse::Pulse;
 use crate::base::secret::{CannotOpen, Secret};
 use crate::driver::{Driver, Drivers, plan};
 use crate::model::first_contact::Rules;
@@ -66,7 +66,7 @@ use crate::model::stack::Stack;
 use crate::model::{ClusterId, Sequence};
 use crate::openstack::{Cloud, CloudError};
 use crate::pki::enrolment::EnrolmentKey;
-use crate::pki::mill::Mill;
+use crate::pki::key_generator::KeyGenerator;
 use crate::pki::vendor_data::VendorKey;
 use crate::store::{Change, Store, StoreError};
 
@@ -78,7 +78,7 @@ use identity::Sessions;
 use keys::Drawings;
 pub use label_checks::{Limits, check_root_volume, check_unknown, with_boot_volume};
 use queue::Queue;
-pub use refusal::Refusal;
+pub use request_error::RequestError;
 pub use requests::{
     ClusterOrder, ResizeOrder, TemplateIngredients, UpgradeOrder, can_make_trusts,
     check_network_driver, os_distro,
@@ -87,7 +87,7 @@ use snapshot::ClusterSnapshot;
 
 /// A tenant on whose behalf we ask OpenStack: their token, and who they are.
 #[derive(Clone, Debug)]
-pub struct Tenant<'r> {
+pub struct RequestContext<'r> {
     pub requester: &'r Requester,
     pub token: &'r Secret<String>,
     pub request_id: &'r str,
@@ -148,12 +148,12 @@ struct Inner {
     settings: Settings,
     clock: Clock,
     entropy: Entropy,
-    points: Points,
+    points: FailPoints,
     enrolment: EnrolmentKey,
     /// Makes the secrets that Nova gives servers.
     vendor: VendorKey,
     doorstep: Doorstep,
-    mill: Mill,
+    key_generator: KeyGenerator,
     drawings: Drawings,
     queue: Mutex<Queue>,
     wake: Notify,
@@ -170,7 +170,7 @@ struct Inner {
     /// Stacks that a look has just seen in progress, by id.
     in_progress: Cache<String, Stack>,
     figures: StepFigures,
-    pulse: Pulse,
+    pulse: Heartbeat,
 }
 
 /// How far a cluster's running operation is.
@@ -214,14 +214,23 @@ pub struct Parts {
     pub clock: Clock,
     pub entropy: Entropy,
     pub enrolment: EnrolmentKey,
-    pub mill: Mill,
-    pub points: Points,
+    pub key_generator: KeyGenerator,
+    pub points: FailPoints,
 }
 
 impl Conductor {
     pub fn new(parts: Parts) -> Self {
-        let Parts { store, cloud, drivers, settings, clock, entropy, enrolment, mill, points } =
-            parts;
+        let Parts {
+            store,
+            cloud,
+            drivers,
+            settings,
+            clock,
+            entropy,
+            enrolment,
+            key_generator,
+            points,
+        } = parts;
         // Shorter than the interval, so that the look at its end sees for itself.
         let snapshot = clock.real_length(settings.look_interval) * 3 / 4;
         let in_progress = Cache::builder().max_capacity(10_000).time_to_live(snapshot).build();
@@ -239,7 +248,7 @@ impl Conductor {
                 vendor: VendorKey::of(&enrolment),
                 doorstep: Doorstep::default(),
                 enrolment,
-                mill,
+                key_generator,
                 drawings: Drawings::default(),
                 queue,
                 wake: Notify::new(),
@@ -254,7 +263,7 @@ impl Conductor {
                     .build(),
                 in_progress,
                 figures: StepFigures::default(),
-                pulse: Pulse::default(),
+                pulse: Heartbeat::default(),
             }),
         }
     }
@@ -311,9 +320,9 @@ impl Conductor {
         self.inner.pulse.is_alive(STUCK)
     }
 
-    fn snapshot(&self, cluster: ClusterId) -> Result<ClusterSnapshot, Refusal> {
+    fn snapshot(&self, cluster: ClusterId) -> Result<ClusterSnapshot, RequestError> {
         ClusterSnapshot::read(&self.inner.store, cluster)?
-            .ok_or_else(|| Refusal::Missing(format!("Cluster {cluster} could not be found.")))
+            .ok_or_else(|| RequestError::Missing(format!("Cluster {cluster} could not be found.")))
     }
 
     /// Commits with a point on either side, where the crash test may stop us.

@@ -2,7 +2,7 @@
 
 use super::decide::change::members;
 use super::snapshot::ClusterSnapshot;
-use super::{Conductor, Refusal, StepError};
+use super::{Conductor, RequestError, StepError};
 use crate::model::name;
 use crate::model::nodegroup::NodeGroup;
 use crate::store::Stored;
@@ -14,13 +14,13 @@ impl Conductor {
         snapshot: &ClusterSnapshot,
         group: &Stored<NodeGroup>,
         wanted: &[String],
-    ) -> Result<Vec<String>, Refusal> {
+    ) -> Result<Vec<String>, RequestError> {
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
         let unavailable = |e: StepError| match e {
-            StepError::Cloud(e) => Refusal::from(e),
-            e => Refusal::Unavailable(e.to_string()),
+            StepError::Cloud(e) => RequestError::from(e),
+            e => RequestError::Unavailable(e.to_string()),
         };
         let shown = self.look_at(snapshot, group, true).await.map_err(unavailable)?;
         let known = shown.as_ref().and_then(members).unwrap_or_default();
@@ -51,7 +51,7 @@ impl Conductor {
                 .or_else(|| addresses.iter().find(|(a, _)| a == text).map(|(_, id)| id.clone()))
                 .or_else(|| going.iter().find(|id| id.eq_ignore_ascii_case(text)).copied().cloned())
                 .ok_or_else(|| {
-                    Refusal::Invalid(format!(
+                    RequestError::Invalid(format!(
                         "Invalid input for field nodes_to_remove. Value: '{text}'. Node group {} \
                          has no node with this server id, name, address or index.",
                         group.name

@@ -1,7 +1,7 @@
 //! What nodes ask of us while they boot.
 
 use super::snapshot::ClusterSnapshot;
-use super::{Conductor, Refusal};
+use super::{Conductor, RequestError};
 use crate::driver::plan::NodePlan;
 use crate::driver::{BundleFile, ClusterPlan};
 use crate::model::ClusterId;
@@ -19,7 +19,7 @@ impl Conductor {
         cluster: ClusterId,
         name: &str,
         instance: &str,
-    ) -> Result<bool, Refusal> {
+    ) -> Result<bool, RequestError> {
         let snapshot = self.snapshot(cluster)?;
         let Some(wanted) = image_to_come(&snapshot, name) else { return Ok(true) };
         let actor = self.reader(&snapshot).await?;
@@ -28,36 +28,44 @@ impl Conductor {
     }
 
     /// The private addresses of the masters by index, asked of Heat until they are known.
-    pub async fn master_addresses(&self, cluster: ClusterId) -> Result<Vec<String>, Refusal> {
+    pub async fn master_addresses(&self, cluster: ClusterId) -> Result<Vec<String>, RequestError> {
         let snapshot = self.snapshot(cluster)?;
         Ok(self.addresses(&snapshot).await?.master_addresses)
     }
 
     /// Whether nodes join with secrets that the first master hands over to us.
-    pub fn joins_by_secrets(&self, cluster: ClusterId) -> Result<bool, Refusal> {
+    pub fn joins_by_secrets(&self, cluster: ClusterId) -> Result<bool, RequestError> {
         let snapshot = self.snapshot(cluster)?;
         Ok(self.driver(&snapshot)?.joins_by_secrets())
     }
 
     /// For which purposes a node of the cluster may have a certificate.
-    pub fn purposes(&self, cluster: ClusterId, is_master: bool) -> Result<Vec<String>, Refusal> {
+    pub fn purposes(
+        &self,
+        cluster: ClusterId,
+        is_master: bool,
+    ) -> Result<Vec<String>, RequestError> {
         let snapshot = self.snapshot(cluster)?;
         Ok(self.driver(&snapshot)?.purposes(is_master).to_vec())
     }
 
     /// Names and addresses by which a master's API is called, beside the node's own.
-    pub async fn api_names(&self, cluster: ClusterId, node: &str) -> Result<Vec<String>, Refusal> {
+    pub async fn api_names(
+        &self,
+        cluster: ClusterId,
+        node: &str,
+    ) -> Result<Vec<String>, RequestError> {
         let snapshot = self.snapshot(cluster)?;
         let (plan, node) = self.node_plan(&snapshot, node).await?;
         Ok(self.driver(&snapshot)?.api_names(&plan, &node)?)
     }
 
-    /// What a booting node fetches; [`Refusal::Unavailable`] while addresses are not known yet.
+    /// What a booting node fetches; [`RequestError::Unavailable`] while addresses are not known yet.
     pub async fn node_files(
         &self,
         cluster: ClusterId,
         node: &str,
-    ) -> Result<Vec<BundleFile>, Refusal> {
+    ) -> Result<Vec<BundleFile>, RequestError> {
         let snapshot = self.snapshot(cluster)?;
         let (plan, node) = self.node_plan(&snapshot, node).await?;
         let driver = self.driver(&snapshot)?;
@@ -69,7 +77,7 @@ impl Conductor {
         &self,
         snapshot: &ClusterSnapshot,
         node: &str,
-    ) -> Result<(ClusterPlan, NodePlan), Refusal> {
+    ) -> Result<(ClusterPlan, NodePlan), RequestError> {
         let facts = self.addresses(snapshot).await?;
         let (masters, _) = snapshot.counts();
         let stack = snapshot.cluster.stack_name();
@@ -83,10 +91,10 @@ impl Conductor {
             Some(group) => snapshot.plan_of(group, settings, key),
             None => snapshot.plan(settings, key),
         };
-        let mut plan = plan.ok_or_else(|| Refusal::Conflict(snapshot.cannot_plan()))?;
+        let mut plan = plan.ok_or_else(|| RequestError::Conflict(snapshot.cannot_plan()))?;
         if self.driver(snapshot)?.wants_trust() {
             let entrusted = snapshot.entrusted(&self.inner.store);
-            plan.trust = entrusted.map_err(|e| Refusal::Internal(e.to_string()))?;
+            plan.trust = entrusted.map_err(|e| RequestError::Internal(e.to_string()))?;
         }
         let host = facts.api_internal.clone().or_else(|| facts.master_addresses.first().cloned());
         let node = NodePlan {
@@ -105,19 +113,20 @@ impl Conductor {
     }
 
     /// The facts with the masters' addresses in them; remembered once Heat knows them all.
-    async fn addresses(&self, snapshot: &ClusterSnapshot) -> Result<CloudFacts, Refusal> {
+    async fn addresses(&self, snapshot: &ClusterSnapshot) -> Result<CloudFacts, RequestError> {
         let facts = snapshot
             .facts
             .as_ref()
-            .ok_or_else(|| Refusal::Internal("the cluster's facts are lost".into()))?;
+            .ok_or_else(|| RequestError::Internal("the cluster's facts are lost".into()))?;
         if !facts.master_addresses.is_empty() {
             return Ok(facts.record.clone());
         }
-        let later = || Refusal::Unavailable("The masters' addresses are not known yet.".into());
+        let later =
+            || RequestError::Unavailable("The masters' addresses are not known yet.".into());
         let shown = self.look(snapshot, true).await?.ok_or_else(later)?;
         let plan = snapshot
             .plan(&self.inner.settings, &self.inner.enrolment)
-            .ok_or_else(|| Refusal::Conflict(snapshot.cannot_plan()))?;
+            .ok_or_else(|| RequestError::Conflict(snapshot.cannot_plan()))?;
         let outcome = self.driver(snapshot)?.outcome(&plan, &shown);
         let mut known = facts.record.clone();
         known.master_addresses = outcome.master_private.ok_or_else(later)?;
@@ -128,7 +137,7 @@ impl Conductor {
         known.api_public = outcome.api_public.ok_or_else(later)?;
         match self.inner.store.commit(Change::new().expect(facts).put(&known)).await {
             // Another node asked at the same time and was told the same.
-            Ok(()) | Err(crate::store::StoreError::Stale) => Ok(known),
+            Ok(()) | Err(crate::store::StoreError::Conflict) => Ok(known),
             Err(e) => Err(e.into()),
         }
     }

@@ -8,7 +8,7 @@ use super::decide::change::members;
 use super::label_checks::BOOT_VOLUME_SIZE;
 use super::snapshot::ClusterSnapshot;
 use super::template_change::Followed;
-use super::{Conductor, Refusal};
+use super::{Conductor, RequestError};
 use crate::driver::Driver;
 use crate::model::cluster::Cluster;
 use crate::model::cluster_template::{ClusterTemplate, Coe};
@@ -61,7 +61,7 @@ impl Conductor {
         snapshot: &ClusterSnapshot,
         asked: &RoleFlavors,
         image: &Image,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), RequestError> {
         let Some(facts) = &snapshot.facts else { return Ok(()) };
         let (masters, workers) =
             snapshot.groups.iter().filter(|g| g.is_default).fold((0, 0), |(m, w), g| {
@@ -114,11 +114,11 @@ pub(super) fn check_driver(
     driver: &Driver,
     plan: &crate::driver::ClusterPlan,
     asked: &RoleFlavors,
-) -> Result<(), Refusal> {
+) -> Result<(), RequestError> {
     if *asked == RoleFlavors::default() || driver.has_duty(plan, DutyKind::Rejoin)? {
         return Ok(());
     }
-    Err(Refusal::Invalid(format!(
+    Err(RequestError::Invalid(format!(
         "Driver {} declares no duty rejoin, by which nodes say that they are back after a resize: its \
          clusters keep their flavors. Choose a template with the flavors of the cluster, or create \
          a new cluster from this one.",
@@ -127,10 +127,15 @@ pub(super) fn check_driver(
 }
 
 impl Resized {
-    fn check(&self, image: &Image, from_volume: bool, kubernetes: bool) -> Result<(), Refusal> {
+    fn check(
+        &self,
+        image: &Image,
+        from_volume: bool,
+        kubernetes: bool,
+    ) -> Result<(), RequestError> {
         let Self { field, to, .. } = self;
         let invalid = |why: String| {
-            Err(Refusal::Invalid(format!(
+            Err(RequestError::Invalid(format!(
                 "Invalid input for field {field} of the cluster template. Value: '{}'. {why} Choose a \
                  template with a larger flavor.",
                 to.name
@@ -177,14 +182,14 @@ impl Resized {
 type Resource = (&'static str, &'static str, fn(&Flavor) -> u64);
 
 /// Nova refuses a resize beyond the quota by the difference.
-fn suffices(all: &[Resized], allowances: &Allowances) -> Result<(), Refusal> {
+fn suffices(all: &[Resized], allowances: &Allowances) -> Result<(), RequestError> {
     let kinds: [Resource; 2] = [("cores", "", |f| f.vcpus), ("ram", " MiB", |f| f.ram)];
     for (kind, unit, of) in kinds {
         let more: u64 = all.iter().map(|one| one.more(of)).sum();
         let left = allowances.get(kind).and_then(|allowance| allowance.left());
         if let Some(left) = left.filter(|left| *left < more) {
             let flavors: Vec<&str> = all.iter().map(|one| one.to.name.as_str()).collect();
-            return Err(Refusal::Forbidden(format!(
+            return Err(RequestError::Forbidden(format!(
                 "Quota exceeded for {kind}: resizing the cluster's servers to {} takes {more}{unit} \
                  more, and {left}{unit} are left to the project. Ask for more quota, or choose a \
                  template with smaller flavors.",
@@ -288,7 +293,7 @@ mod tests {
         assert!(suffices(&all, &left(None, None)).is_ok());
         let said = suffices(&all, &left(Some(2), None)).unwrap_err();
         assert!(
-            matches!(said, Refusal::Forbidden(_))
+            matches!(said, RequestError::Forbidden(_))
                 && said.to_string().contains("takes 3 more, and 2")
         );
         let said = suffices(&all, &left(None, Some(6143))).unwrap_err().to_string();

@@ -12,16 +12,16 @@ use crate::model::credential::Credential;
 use crate::model::discovery::DiscoveryToken;
 use crate::model::driver::ClusterDriver;
 use crate::model::duty::Duty;
-use crate::model::facts::{CloudFacts, Foundation};
+use crate::model::facts::{CloudFacts, ClusterNetwork};
 use crate::model::name;
 use crate::model::node::Node;
 use crate::model::node_key::NodeKey;
+use crate::model::node_wait::NodeWait;
 use crate::model::nodegroup::{DEFAULT_MASTER, NodeGroup, counts};
 use crate::model::operation::Operation;
 use crate::model::rollout::Rollout;
 use crate::model::stack::Stack;
 use crate::model::stack_revision::StackRevision;
-use crate::model::vigil::Vigil;
 use crate::model::{ClusterId, NodeGroupId, Sequence};
 use crate::pki::enrolment::{Enrolment as EnrolmentClaim, EnrolmentKey};
 use crate::store::{Change, MOST_WRITES, Store, StoreError, Stored};
@@ -46,7 +46,7 @@ pub struct ClusterSnapshot {
     /// Discovery tokens; a cluster has one at most.
     pub tokens: Vec<Stored<DiscoveryToken>>,
     /// Since when its nodes are waited for.
-    pub vigil: Option<Stored<Vigil>>,
+    pub node_wait: Option<Stored<NodeWait>>,
     pub stack_revisions: Vec<Stored<StackRevision>>,
     /// Upgrades on their way, and failed ones.
     pub rollouts: Vec<Stored<Rollout>>,
@@ -84,7 +84,7 @@ impl ClusterSnapshot {
                 nodes: view.nodes(id)?.into_iter().map(|n| n.record).collect(),
                 duties: view.duties(id)?,
                 tokens: view.discovery_of(id)?,
-                vigil: view.vigil(id)?,
+                node_wait: view.node_wait(id)?,
                 stack_revisions: view.stack_revisions(id)?,
                 rollouts: view.rollouts(id)?,
                 next_certificates: view.next_certificates(id)?,
@@ -228,7 +228,7 @@ impl ClusterSnapshot {
     pub fn further(
         &self,
         group: &NodeGroup,
-        foundation: Foundation,
+        foundation: ClusterNetwork,
         settings: &Settings,
         key: &EnrolmentKey,
     ) -> Option<ClusterPlan> {

@@ -97,8 +97,8 @@ impl Conductor {
             group.updated_at = Some(now);
             change = change.put(&group);
         }
-        if let Some(vigil) = &snapshot.vigil {
-            change = change.delete(&vigil.record);
+        if let Some(node_wait) = &snapshot.node_wait {
+            change = change.delete(&node_wait.record);
         }
         Ok(change)
     }

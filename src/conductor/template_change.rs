@@ -17,7 +17,7 @@
 
 use super::requests::actor;
 use super::template_fields::{size, text};
-use super::{Conductor, Refusal, StepError, Tenant, UpgradeOrder, resizing};
+use super::{Conductor, RequestContext, RequestError, StepError, UpgradeOrder, resizing};
 use crate::model::cluster::Cluster;
 use crate::model::cluster_template::ClusterTemplate;
 use crate::model::facts::CloudFacts;
@@ -43,11 +43,11 @@ impl Conductor {
     /// which the answer hangs, and the flavors that its default groups shall have.
     pub(super) async fn check_template_change(
         &self,
-        tenant: &Tenant<'_>,
+        tenant: &RequestContext<'_>,
         id: ClusterId,
         order: &UpgradeOrder,
         image: &Image,
-    ) -> Result<(TemplateId, RoleFlavors), Refusal> {
+    ) -> Result<(TemplateId, RoleFlavors), RequestError> {
         let snapshot = self.snapshot(id)?;
         let (Some(old), Some(facts)) = (&snapshot.template, &snapshot.facts) else {
             // The order itself says what is the matter.
@@ -70,7 +70,11 @@ impl Conductor {
     }
 
     /// Ids of what is named, all at once.
-    async fn look_up(&self, actor: &Actor, names: Named<&str>) -> Result<Named<String>, Refusal> {
+    async fn look_up(
+        &self,
+        actor: &Actor,
+        names: Named<&str>,
+    ) -> Result<Named<String>, RequestError> {
         let (flavor, master_flavor, external_network, fixed_network, fixed_subnet) = tokio::try_join!(
             self.flavor(actor, names.flavor),
             self.flavor(actor, names.master_flavor),
@@ -173,7 +177,7 @@ fn compare(
     old: &ClusterTemplate,
     new: &ClusterTemplate,
     means: &Named<String>,
-) -> Result<(), Refusal> {
+) -> Result<(), RequestError> {
     let ClusterTemplate {
         coe,
         server_type,
@@ -260,7 +264,7 @@ fn compare(
     ];
     match differences.into_iter().find(|(_, is_other, ..)| *is_other) {
         None => Ok(()),
-        Some((field, _, asked, has)) => Err(Refusal::Invalid(format!(
+        Some((field, _, asked, has)) => Err(RequestError::Invalid(format!(
             "Cluster {} cannot be upgraded to cluster template {}: its {field} is {asked}, the \
              cluster has {has}, and an upgrade only rebuilds servers with another image and \
              resizes them. Choose a template with {field} {has}, or create a new cluster from this one.",

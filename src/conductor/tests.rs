@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::idle;
+use super::test_support;
 use crate::base::secret::Sealer;
 use crate::model::certificate::CertificateKind;
 use crate::model::cluster::Cluster;
@@ -45,7 +45,7 @@ fn creation() -> (Cluster, Operation) {
 async fn an_intention_wakes_the_conductor_although_its_request_is_dropped() {
     let folder = tempfile::tempdir().unwrap();
     let store = store(&folder);
-    let (conductor, _) = idle::conductor(store.clone());
+    let (conductor, _) = test_support::conductor(store.clone());
     let (cluster, operation) = creation();
     {
         let change = Change::new().put(&cluster).put(&operation);
@@ -66,7 +66,7 @@ async fn an_intention_wakes_the_conductor_although_its_request_is_dropped() {
 async fn the_periodic_look_takes_up_operations() {
     let folder = tempfile::tempdir().unwrap();
     let store = store(&folder);
-    let (conductor, _) = idle::conductor(store.clone());
+    let (conductor, _) = test_support::conductor(store.clone());
     let (cluster, operation) = creation();
     conductor.sync_soon();
     assert_eq!(conductor.load(), (0, 0));
@@ -81,7 +81,7 @@ async fn the_periodic_look_takes_up_operations() {
 async fn drawing_keys_holds_no_lane() {
     let folder = tempfile::tempdir().unwrap();
     let store = store(&folder);
-    let (conductor, _) = idle::conductor(store.clone());
+    let (conductor, _) = test_support::conductor(store.clone());
     let (cluster, operation) = creation();
     store.commit(Change::new().put(&cluster).put(&operation)).await.unwrap();
     let mut drawn: Vec<Vec<u8>> = Vec::new();

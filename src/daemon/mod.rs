@@ -26,10 +26,10 @@ use tracing::{error, info, warn};
 use crate::api::{self, Api, PolicyError};
 use crate::base::backoff::Backoff;
 use crate::base::clock::Clock;
+use crate::base::fail_points::FailPoints;
 use crate::base::http::server::DoorFigures;
 use crate::base::http::tls::{self, TlsError};
 use crate::base::id::Entropy;
-use crate::base::points::Points;
 use crate::base::pool::Pool;
 use crate::bootstrap::{self, Bootstrap};
 use crate::conductor::custodian::Custodian;
@@ -41,7 +41,7 @@ use crate::openstack::Cloud;
 use crate::ops::Ops;
 use crate::ops::control::{Control, Keeper};
 use crate::ops::metrics::{self, Metrics};
-use crate::pki::mill::Mill;
+use crate::pki::key_generator::KeyGenerator;
 use crate::pki::{PkiError, listener};
 use crate::store::restore::STATE;
 use crate::store::{OpenError, Store, StoreError};
@@ -93,12 +93,12 @@ pub enum StartError {
 pub struct Environment {
     pub clock: Clock,
     pub entropy: Entropy,
-    pub points: Points,
+    pub points: FailPoints,
 }
 
 impl Default for Environment {
     fn default() -> Self {
-        Self { clock: Clock::real(), entropy: Entropy::new(), points: Points::none() }
+        Self { clock: Clock::real(), entropy: Entropy::new(), points: FailPoints::none() }
     }
 }
 
@@ -184,7 +184,7 @@ impl Daemon {
             clock: clock.clone(),
             entropy: entropy.clone(),
             enrolment: enrolment.clone(),
-            mill: Mill::start(half_of_the_processors(), settings::keys(config))?,
+            key_generator: KeyGenerator::start(half_of_the_processors(), settings::keys(config))?,
             points,
         });
         let trustee_domain_id = Arc::new(OnceLock::new());

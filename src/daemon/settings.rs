@@ -15,7 +15,7 @@ use crate::driver::{Directory, DriverError, Drivers, Wishes, plan};
 use crate::model::name::endpoint_interface;
 use crate::openstack::{Accounts, Cloud, CloudSettings, Identity, Service, ServiceSettings};
 use crate::pki::csr;
-use crate::pki::mill::Keys;
+use crate::pki::key_generator::Keys;
 
 /// Addresses as others see us, with the ports that we really got.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,10 +6,10 @@
 //! token is sealed. Both protocols share one registry and one door.
 
 mod answer;
-mod clerk;
 mod figures;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod registrar;
 mod registry;
 #[cfg(test)]
 mod tests;
@@ -33,9 +33,9 @@ use crate::model::discovery::DiscoveryMember;
 use crate::model::first_contact::Block;
 use crate::store::{Store, StoreError};
 use answer::Fault;
-use clerk::{Applicant, Clerk};
+use registrar::{Registrar, Registration};
 use registry::Token;
-use v2::{Ask, Deed, Target};
+use v2::{Action, Ask, Target};
 
 pub use figures::DiscoveryFigures;
 
@@ -66,7 +66,7 @@ pub struct Parts {
 
 /// The service behind the door. Cheap to share, nothing in it blocks.
 pub struct Discovery {
-    clerk: Clerk,
+    registrar: Registrar,
     #[cfg(feature = "etcd-v3")]
     v3: v3::V3,
     clock: Clock,
@@ -96,16 +96,16 @@ impl Discovery {
         let Parts { store, clock, entropy, allow_loopback, trusted, advertise_url, stop } = parts;
         let figures = DiscoveryFigures::default();
         let registry = Registry::new(store, clock.clone(), allow_loopback, trusted);
-        let clerk = Clerk::new(registry, figures.clone());
+        let registrar = Registrar::new(registry, figures.clone());
         Self {
             #[cfg(feature = "etcd-v3")]
             v3: v3::V3 {
-                clerk: clerk.clone(),
+                registrar: registrar.clone(),
                 clock: clock.clone(),
                 stop: stop.clone(),
                 figures: figures.clone(),
             },
-            clerk,
+            registrar,
             clock,
             entropy,
             prefix: path_of(&advertise_url).to_owned(),
@@ -121,20 +121,20 @@ impl Discovery {
     /// Seals the tokens of clusters that run and deletes those that nobody needs any more.
     /// To be called every few minutes.
     pub async fn collect(&self) {
-        if let Err(error) = self.clerk.registry().collect(self.clock.now()).await {
+        if let Err(error) = self.registrar.registry().collect(self.clock.now()).await {
             error!(%error, "discovery tokens cannot be collected");
         }
     }
 
     /// How many members wait for others.
     pub fn waiting(&self) -> usize {
-        self.clerk.registry().waiters().count()
+        self.registrar.registry().waiters().count()
     }
 
     async fn get(&self, token: &Token, ask: &Ask, peer: SocketAddr) -> Response {
-        match (&ask.target, &ask.deed) {
+        match (&ask.target, &ask.action) {
             (Target::Size, _) => answer::size(token),
-            (_, Deed::Wait(index)) => self.wait(token, &ask.target, *index, peer).await,
+            (_, Action::Wait(index)) => self.wait(token, &ask.target, *index, peer).await,
             (Target::Members, _) => answer::members(token),
             (Target::Member(id), _) => match token.member(id) {
                 Some(member) => answer::member(token, member),
@@ -150,7 +150,7 @@ impl Discovery {
         if let Some(member) = event(token, target, index) {
             return answer::event(token, member);
         }
-        let waiters = self.clerk.registry().waiters();
+        let waiters = self.registrar.registry().waiters();
         let Some(mut place) = waiters.enter(&token.text, token.size, peer.ip()) else {
             self.pause(CROWDED).await;
             return answer::nothing_yet(token);
@@ -159,7 +159,7 @@ impl Discovery {
         tokio::pin!(pause);
         loop {
             // Read after taking the place, so that no registration falls in between.
-            match self.clerk.registry().token(&token.text) {
+            match self.registrar.registry().token(&token.text) {
                 Ok(Some(now)) => {
                     if let Some(member) = event(&now, target, index) {
                         return answer::event(&now, member);
@@ -184,8 +184,8 @@ impl Discovery {
     }
 
     async fn register(&self, token: &Token, id: String, value: String, origin: Origin) -> Response {
-        let applicant = Applicant { id: id.clone(), value, origin, protocol: "v2" };
-        match self.clerk.register(token, applicant).await {
+        let registration = Registration { id: id.clone(), value, origin, protocol: "v2" };
+        match self.registrar.register(token, registration).await {
             Ok(now) => match now.member(&id) {
                 Some(member) => answer::registered(&now, member),
                 None => Fault::unavailable().answer(now.current_index()),
@@ -201,12 +201,12 @@ impl Discovery {
 
 impl Service for Discovery {
     fn route(&self, request: &Request) -> &'static str {
-        match v2::read(request, &self.prefix).map(|ask| (ask.deed, ask.target)) {
-            Ok((Deed::Register(_), _)) => "register",
-            Ok((Deed::Wait(_), _)) => "wait",
-            Ok((Deed::Get, Target::Size)) => "size",
-            Ok((Deed::Get, Target::Members)) => "members",
-            Ok((Deed::Get, Target::Member(_))) => "member",
+        match v2::read(request, &self.prefix).map(|ask| (ask.action, ask.target)) {
+            Ok((Action::Register(_), _)) => "register",
+            Ok((Action::Wait(_), _)) => "wait",
+            Ok((Action::Get, Target::Size)) => "size",
+            Ok((Action::Get, Target::Members)) => "members",
+            Ok((Action::Get, Target::Member(_))) => "member",
             Err(_) => "none",
         }
     }
@@ -234,13 +234,13 @@ impl Discovery {
             Ok(ask) => ask,
             Err(fault) => return fault.answer(1),
         };
-        let token = match self.clerk.registry().token(&ask.token) {
+        let token = match self.registrar.registry().token(&ask.token) {
             Ok(Some(token)) => token,
             Ok(None) => return Fault::not_found().answer(1),
             Err(error) => return failed(&error),
         };
-        match (&mut ask.target, &mut ask.deed) {
-            (Target::Member(id), Deed::Register(value)) => {
+        match (&mut ask.target, &mut ask.action) {
+            (Target::Member(id), Action::Register(value)) => {
                 let (id, value) = (std::mem::take(id), std::mem::take(value));
                 let origin = Origin { peer: request.peer, since: request.since };
                 self.register(&token, id, value, origin).await

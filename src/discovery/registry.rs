@@ -8,7 +8,7 @@ use tracing::{debug, info, warn};
 
 use super::waiters::Waiters;
 use crate::base::clock::{Clock, Timestamp};
-use crate::model::discovery::{Contact, DiscoveryToken, Fate, RegisterError, TokenState};
+use crate::model::discovery::{Contact, DiscoveryToken, Disposition, RegisterError, TokenState};
 use crate::model::etcd_member::{BadValue, MemberValue};
 use crate::model::first_contact::Block;
 use crate::store::{Change, Store, StoreError};
@@ -92,7 +92,7 @@ impl Registry {
         loop {
             match self.attempt(token, id, &value, source).await {
                 // Another member was faster: look again at once.
-                Err(RegistryError::Store(StoreError::Stale)) if began.elapsed() < PATIENCE => {}
+                Err(RegistryError::Store(StoreError::Conflict)) if began.elapsed() < PATIENCE => {}
                 Err(RegistryError::Store(error)) if began.elapsed() < PATIENCE => {
                     warn!(%error, "a registration is tried again");
                     tokio::time::sleep(PAUSE).await;
@@ -132,7 +132,7 @@ impl Registry {
         let now = self.clock.now();
         let mut next = known.record.clone();
         // From the moment its cluster runs, not from the next housekeeping on.
-        if next.fate(status, now) == Fate::Seal {
+        if next.disposition(status, now) == Disposition::Seal {
             next.seal();
         }
         known.check_origin(value, source, &addresses, &contact)?;
@@ -169,10 +169,10 @@ impl Registry {
         })?;
         for (status, token) in tokens {
             let change = Change::new().expect(&token);
-            let (change, done) = match token.fate(status, now) {
-                Fate::Keep => continue,
-                Fate::Delete => (change.delete(&token.record), "discovery token deleted"),
-                Fate::Seal => {
+            let (change, done) = match token.disposition(status, now) {
+                Disposition::Keep => continue,
+                Disposition::Delete => (change.delete(&token.record), "discovery token deleted"),
+                Disposition::Seal => {
                     let mut sealed = token.record.clone();
                     sealed.seal();
                     (change.put(&sealed), "discovery token sealed")
@@ -189,7 +189,7 @@ impl Registry {
                     debug!(cluster = %token.cluster_id, token = first(&token.name), "{done}");
                 }
                 // A member registered at this moment: next time.
-                Err(StoreError::Stale) => {}
+                Err(StoreError::Conflict) => {}
                 Err(e) => return Err(e),
             }
         }

@@ -346,7 +346,7 @@ async fn long_polls_end_empty_and_a_crowd_is_slowed_down() {
     assert_eq!((answer.status, answer.body.len(), index(&answer)), (StatusCode::OK, 0, 2));
     let source = [127, 0, 0, 1].into();
     let crowd: Vec<_> = (0..10)
-        .map(|_| place.service.clerk.registry().waiters().enter(TOKEN, 3, source).unwrap())
+        .map(|_| place.service.registrar.registry().waiters().enter(TOKEN, 3, source).unwrap())
         .collect();
     let began = std::time::Instant::now();
     let answer = place.get(watch).await;

@@ -33,12 +33,12 @@ pub struct Ask {
     /// 32 lower-case hex digits.
     pub token: String,
     pub target: Target,
-    pub deed: Deed,
+    pub action: Action,
 }
 
 /// What is to be done with the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Deed {
+pub enum Action {
     Get,
     /// Wait for the first event at or after this index; 0 means the next one.
     Wait(u64),
@@ -64,7 +64,7 @@ pub fn read(request: &Request, prefix: &str) -> Result<Ask, Fault> {
             return Err(Fault::bad_field("a member id is 1 to 16 lower-case hex digits"));
         }
     };
-    let deed = match (&request.method, &target) {
+    let action = match (&request.method, &target) {
         (&Method::GET, _) => wait(&fields)?,
         (&Method::PUT, Target::Member(_)) => {
             fields.add(form(request, body)?)?;
@@ -73,7 +73,7 @@ pub fn read(request: &Request, prefix: &str) -> Result<Ask, Fault> {
         (method, Target::Member(_)) => return Err(Fault::not_allowed(method, "GET, PUT")),
         (method, _) => return Err(Fault::not_allowed(method, "GET")),
     };
-    Ok(Ask { token: token.to_owned(), target, deed })
+    Ok(Ask { token: token.to_owned(), target, action })
 }
 
 enum Route<'p> {
@@ -149,17 +149,17 @@ fn decoded(text: &str) -> Result<String, Fault> {
     decoded.map(Into::into).map_err(|_| Fault::bad_form("a field is not UTF-8".to_owned()))
 }
 
-fn wait(fields: &Fields) -> Result<Deed, Fault> {
+fn wait(fields: &Fields) -> Result<Action, Fault> {
     if !fields.flag("wait")? {
-        return Ok(Deed::Get);
+        return Ok(Action::Get);
     }
     match fields.0.get("waitIndex").filter(|text| !text.is_empty()) {
-        None => Ok(Deed::Wait(0)),
-        Some(text) => text.parse().map(Deed::Wait).map_err(|_| Fault::bad_index()),
+        None => Ok(Action::Wait(0)),
+        Some(text) => text.parse().map(Action::Wait).map_err(|_| Fault::bad_index()),
     }
 }
 
-fn register(fields: &mut Fields) -> Result<Deed, Fault> {
+fn register(fields: &mut Fields) -> Result<Action, Fault> {
     const FORBIDDEN: [&str; 6] = ["dir", "ttl", "prevValue", "prevIndex", "recursive", "refresh"];
     if let Some(field) = FORBIDDEN.into_iter().find(|f| fields.0.contains_key(*f)) {
         return Err(Fault::forbidden(format!("{field} is not allowed here")));
@@ -168,7 +168,7 @@ fn register(fields: &mut Fields) -> Result<Deed, Fault> {
         return Err(Fault::forbidden("members cannot be changed".to_owned()));
     }
     match fields.0.remove("value") {
-        Some(value) => Ok(Deed::Register(value)),
+        Some(value) => Ok(Action::Register(value)),
         None => Err(Fault::bad_field("value is missing")),
     }
 }
@@ -214,21 +214,21 @@ mod tests {
         };
         let query = "quorum=false&recursive=false&sorted=false";
         let size = ask("GET", &format!("/{TOKEN}/_config/size"), query, "");
-        assert_eq!((size.target, size.deed), (Target::Size, Deed::Get));
+        assert_eq!((size.target, size.action), (Target::Size, Action::Get));
         for path in [format!("/{TOKEN}"), format!("/{TOKEN}/"), format!("{ALIAS}/{TOKEN}")] {
             let list = ask("GET", &path, query, "");
             assert_eq!(
-                (list.target, list.deed, list.token.as_str()),
-                (Target::Members, Deed::Get, TOKEN)
+                (list.target, list.action, list.token.as_str()),
+                (Target::Members, Action::Get, TOKEN)
             );
         }
         let body = "value=m1%3Dhttp%3A%2F%2F10.0.0.11%3A2380%2Cm1%3Dhttp%3A%2F%2F10.0.0.12%3A2380";
         let put = ask("PUT", &format!("/{TOKEN}/bd79e0ab770b6f12"), "prevExist=false", body);
         assert_eq!(put.target, Target::Member("bd79e0ab770b6f12".to_owned()));
         let value = "m1=http://10.0.0.11:2380,m1=http://10.0.0.12:2380";
-        assert_eq!(put.deed, Deed::Register(value.to_owned()));
+        assert_eq!(put.action, Action::Register(value.to_owned()));
         let wait = ask("GET", &format!("/{TOKEN}"), "recursive=true&wait=true&waitIndex=4", "");
-        assert_eq!(wait.deed, Deed::Wait(4));
+        assert_eq!(wait.action, Action::Wait(4));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::base::secret::Secret;
 use crate::model::cluster::Cluster;
 use crate::model::cluster_template::ClusterTemplate;
 use crate::model::duty::DutyKind;
-use crate::model::facts::{CloudFacts, Foundation};
+use crate::model::facts::{CloudFacts, ClusterNetwork};
 use crate::model::nodegroup::NodeGroup;
 
 /// One cluster with everything resolved.
@@ -24,7 +24,7 @@ pub struct ClusterPlan {
     /// for each worker group by name.
     pub enrolment: Enrolment,
     /// Of whose stack this is the plan: the cluster's own, or a further group's.
-    pub foundation: Option<Foundation>,
+    pub foundation: Option<ClusterNetwork>,
     /// By what an update is recognised; empty at creation.
     pub revision: String,
     /// Server ids of workers that must go.

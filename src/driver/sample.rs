@@ -16,7 +16,7 @@ use crate::base::secret::Secret;
 use crate::model::cluster::Cluster;
 use crate::model::cluster_template::{ClusterTemplate, Coe, ServerType};
 use crate::model::duty::DutyKind;
-use crate::model::facts::{CloudFacts, Foundation};
+use crate::model::facts::{CloudFacts, ClusterNetwork};
 use crate::model::labels::Labels;
 use crate::model::nodegroup::{self, DEFAULT_WORKER, NodeGroup, Taint};
 use crate::model::{ClusterId, NodeGroupId, Sequence, TemplateId, name};
@@ -253,7 +253,7 @@ impl Sample {
                     .map(|g| (g.name.clone(), Secret::new("token-worker".to_owned())))
                     .collect(),
             },
-            foundation: self.group.as_ref().map(|_| Foundation {
+            foundation: self.group.as_ref().map(|_| ClusterNetwork {
                 network: "6b0a0b5e-0000-4000-8000-00000000000a".to_owned(),
                 subnet: Some("6b0a0b5e-0000-4000-8000-00000000000b".to_owned()),
                 security_group: "6b0a0b5e-0000-4000-8000-00000000000c".to_owned(),

@@ -329,7 +329,7 @@ impl Network {
         Ok(())
     }
 
-    /// Points a floating address at a port, or at nothing.
+    /// FailPoints a floating address at a port, or at nothing.
     pub fn associate(&mut self, id: &str, port: Option<&str>) -> Answer<()> {
         let network = self.floating.get(id).ok_or_else(|| not_found("floatingips", id))?;
         let network = network.network_id.clone();

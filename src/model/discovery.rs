@@ -232,10 +232,10 @@ impl DiscoveryToken {
 
     /// What housekeeping should do with the token; `cluster` is the status of its cluster,
     /// None when that is gone.
-    pub fn fate(&self, cluster: Option<Status>, now: Timestamp) -> Fate {
-        let Some(status) = cluster else { return Fate::Delete };
+    pub fn disposition(&self, cluster: Option<Status>, now: Timestamp) -> Disposition {
+        let Some(status) = cluster else { return Disposition::Delete };
         if self.state == TokenState::Sealed {
-            return Fate::Keep;
+            return Disposition::Keep;
         }
         let runs = !matches!(
             status,
@@ -247,9 +247,9 @@ impl DiscoveryToken {
         );
         let settled = self.completed_at.is_some_and(|at| now.since(at) >= SEALED_AFTER);
         match now >= self.expires_at {
-            _ if runs || settled => Fate::Seal,
-            true if self.state == TokenState::Open => Fate::Delete,
-            _ => Fate::Keep,
+            _ if runs || settled => Disposition::Seal,
+            true if self.state == TokenState::Open => Disposition::Delete,
+            _ => Disposition::Keep,
         }
     }
 }
@@ -287,7 +287,7 @@ pub enum RegisterError {
 
 /// What becomes of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum Disposition {
     Keep,
     Seal,
     Delete,
@@ -428,18 +428,24 @@ mod tests {
         let mut sealed = complete.clone();
         sealed.seal();
         let creating = Some(Status::CreateInProgress);
-        for (case, token, status, at, fate) in [
-            ("young", &open, creating, minutes(5), Fate::Keep),
-            ("expired", &open, Some(Status::CreateFailed), minutes(120), Fate::Delete),
-            ("orphan", &sealed, None, minutes(1), Fate::Delete),
-            ("just complete", &complete, creating, minutes(59), Fate::Keep),
-            ("long complete", &complete, creating, minutes(60), Fate::Seal),
-            ("running", &complete, Some(Status::CreateComplete), minutes(1), Fate::Seal),
-            ("changed since", &complete, Some(Status::UpdateFailed), minutes(1), Fate::Seal),
-            ("going", &complete, Some(Status::DeleteInProgress), minutes(1), Fate::Keep),
-            ("old and sealed", &sealed, Some(Status::CreateComplete), minutes(999), Fate::Keep),
+        for (case, token, status, at, disposition) in [
+            ("young", &open, creating, minutes(5), Disposition::Keep),
+            ("expired", &open, Some(Status::CreateFailed), minutes(120), Disposition::Delete),
+            ("orphan", &sealed, None, minutes(1), Disposition::Delete),
+            ("just complete", &complete, creating, minutes(59), Disposition::Keep),
+            ("long complete", &complete, creating, minutes(60), Disposition::Seal),
+            ("running", &complete, Some(Status::CreateComplete), minutes(1), Disposition::Seal),
+            ("changed since", &complete, Some(Status::UpdateFailed), minutes(1), Disposition::Seal),
+            ("going", &complete, Some(Status::DeleteInProgress), minutes(1), Disposition::Keep),
+            (
+                "old and sealed",
+                &sealed,
+                Some(Status::CreateComplete),
+                minutes(999),
+                Disposition::Keep,
+            ),
         ] {
-            assert_eq!(token.fate(status, at), fate, "{case}");
+            assert_eq!(token.disposition(status, at), disposition, "{case}");
         }
     }
 }

@@ -30,7 +30,7 @@ pub struct CloudFacts {
     /// Every address of the API outside the cluster's network, known together with the above.
     pub api_public: Vec<String>,
     /// What stacks of further node groups stand on, once the first of them is asked for.
-    pub foundation: Option<Foundation>,
+    pub foundation: Option<ClusterNetwork>,
 }
 
 impl CloudFacts {
@@ -61,7 +61,7 @@ impl CloudFacts {
 
 /// Things of the cluster's own stack that servers outside it need, by id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Foundation {
+pub struct ClusterNetwork {
     pub network: String,
     pub subnet: Option<String>,
     /// The security group of every node.

@@ -19,6 +19,7 @@ pub mod labels;
 pub mod name;
 pub mod node;
 pub mod node_key;
+pub mod node_wait;
 pub mod nodegroup;
 pub mod operation;
 pub mod quota;
@@ -28,7 +29,6 @@ pub mod service;
 pub mod stack;
 pub mod stack_revision;
 pub mod status;
-pub mod vigil;
 
 use std::fmt;
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde_json::{Map, Value, json};
 
 use super::keystone::Identity;
-use super::registrar::Place;
+use super::keystone_admin::Place;
 use crate::base::http::tls::Trust;
 use crate::base::secret::Secret;
 use crate::model::name::endpoint_interface;

@@ -1,4 +1,4 @@
-//! All certificates of a new cluster, made from keys that the mill has drawn.
+//! All certificates of a new cluster, made from keys that the generator has drawn.
 
 use std::time::Duration;
 
@@ -69,7 +69,7 @@ pub fn assemble(
 mod tests {
     use super::*;
     use crate::model::certificate::KeyAlgorithm;
-    use crate::pki::mill::{Keys, Mill};
+    use crate::pki::key_generator::{KeyGenerator, Keys};
     use x509_parser::prelude::{FromDer, X509Certificate};
 
     #[tokio::test]
@@ -78,7 +78,8 @@ mod tests {
         let day = Duration::from_secs(86_400);
         let kinds = &CertificateKind::ALL;
         for algorithm in [KeyAlgorithm::Rsa, KeyAlgorithm::EcdsaP256] {
-            let keys = Mill::start(2, Keys::plain(algorithm)).unwrap().draw(kinds).await.unwrap();
+            let keys =
+                KeyGenerator::start(2, Keys::plain(algorithm)).unwrap().draw(kinds).await.unwrap();
             let validity = day * 1825;
             let drawn = assemble("k1", kinds, &keys, validity, now, &Entropy::new()).unwrap();
             fit_together(&drawn);

@@ -1,18 +1,18 @@
 //! Keys and certificates: what makes a cluster its own authority.
 //!
-//! Pure computation over PEM text, but for the [`mill`] that draws RSA keys. Private keys come and go as [`Secret`] and are sealed by
+//! Pure computation over PEM text, but for [`key_generator`]. Private keys come and go as [`Secret`] and are sealed by
 //! whoever stores them.
 
 pub mod authority;
+pub mod ca_cache;
 pub mod csr;
-pub mod desk;
 pub mod enrolment;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod identity;
+pub mod key_generator;
 pub mod listener;
 pub mod material;
-pub mod mill;
 mod supported;
 pub mod vendor_data;
 

@@ -7,7 +7,7 @@ use super::records::State;
 use super::tls_files::end_of;
 use super::{Judgement, Look, Scene};
 use crate::base::clock::Timestamp;
-use crate::store::outline::Dated;
+use crate::store::summary::Dated;
 
 /// A rotation wants a calm week, and somebody has to notice.
 const SOON_DAYS: i64 = 60;

@@ -28,10 +28,10 @@ pub struct Drawing {
 impl Drawing {
     /// Looks up what the template names, chooses the driver, renders and counts.
     pub async fn make(scene: &Scene) -> Result<Self, Judgement> {
-        let Some(wish) = scene.wish() else {
+        let Some(cluster_request) = scene.cluster_request() else {
             return Err(Judgement::unseen("no template is asked about", "name one"));
         };
-        let template = &wish.template;
+        let template = &cluster_request.template;
         let actor = scene.actor().await?;
         let (image, worker, master, external, network, subnet) = tokio::join!(
             image::find(scene, &actor),
@@ -57,7 +57,7 @@ impl Drawing {
         check_network_driver(template, &driver, allowed).map_err(|e| refused(e.to_string()))?;
         check_root_volume(&driver, &template.labels, &[Some(&worker), Some(&master)])
             .map_err(|e| refused(e.to_string()))?;
-        Limits::of_new(&driver, &template.labels, wish.nodes)
+        Limits::of_new(&driver, &template.labels, cluster_request.nodes)
             .map_err(|e| refused(e.to_string()))?;
         let policy = scene.config.cluster.unknown_labels;
         let warnings =
@@ -86,13 +86,15 @@ impl Drawing {
         let mut cluster = cluster(scene, id, driver.name());
         cluster.fixed_network = cluster.fixed_network.or_else(|| facts.fixed_network_id.clone());
         let group = |role, count| NodeGroup::default_of(&cluster, &template.image_id, role, count);
-        let groups =
-            vec![group(nodegroup::MASTER, wish.masters), group(nodegroup::WORKER, wish.nodes)];
+        let groups = vec![
+            group(nodegroup::MASTER, cluster_request.masters),
+            group(nodegroup::WORKER, cluster_request.nodes),
+        ];
         // As long as real ones, for the size of the user data.
         let token = || Secret::new("0".repeat(256));
         let plan = ClusterPlan {
             enrolment: Enrolment {
-                masters: (0..wish.masters).map(|_| token()).collect(),
+                masters: (0..cluster_request.masters).map(|_| token()).collect(),
                 workers: vec![(nodegroup::DEFAULT_WORKER.to_owned(), token())],
             },
             cluster,
@@ -128,8 +130,8 @@ impl Drawing {
 
 /// The cluster that a tenant would get by naming nothing but the template.
 fn cluster(scene: &Scene, id: ClusterId, driver: &str) -> Cluster {
-    let wish = scene.wish().expect("a drawing is made of one");
-    let template = &wish.template;
+    let cluster_request = scene.cluster_request().expect("a drawing is made of one");
+    let template = &cluster_request.template;
     Cluster {
         project_id: template.project_id.clone(),
         user_id: template.user_id.clone(),
@@ -142,7 +144,7 @@ fn cluster(scene: &Scene, id: ClusterId, driver: &str) -> Cluster {
         fixed_subnet: template.fixed_subnet.clone(),
         floating_ip_enabled: template.floating_ip_enabled,
         master_lb_enabled: template.master_lb_enabled,
-        create_timeout: wish.timeout,
+        create_timeout: cluster_request.timeout,
         driver: driver.to_owned(),
         created_at: scene.clock.now(),
         ..Cluster::plain(id, "preflight", template.id)

@@ -14,13 +14,13 @@ struct Facts {
 
 pub async fn check(scene: &Scene) -> Look {
     let drawing = scene.drawing_or_unseen().await?;
-    let wish = scene.wish().expect("asked about one");
+    let cluster_request = scene.cluster_request().expect("asked about one");
     Ok(judge(&Facts {
-        masters: wish.masters,
-        balancer: wish.template.master_lb_enabled,
-        docker_volume: wish.template.docker_volume_size.filter(|size| *size > 0),
+        masters: cluster_request.masters,
+        balancer: cluster_request.template.master_lb_enabled,
+        docker_volume: cluster_request.template.docker_volume_size.filter(|size| *size > 0),
         disk: drawing.flavors.values().map(|f| f.disk).min().unwrap_or(0),
-        floating_ips: wish.template.floating_ip_enabled,
+        floating_ips: cluster_request.template.floating_ip_enabled,
         nested: scene.driver_settings.nested,
     }))
 }

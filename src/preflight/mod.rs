@@ -116,10 +116,10 @@ fn checks(scene: &Arc<Scene>) -> Vec<(&'static str, Check)> {
     look!("tls", tls_files::check);
     look!("disk", disk::check);
     look!("certificates", certificates::check);
-    if scene.guest.is_some() || scene.wish.is_some() {
+    if scene.guest.is_some() || scene.cluster_request.is_some() {
         look!("trust", trust::check);
     }
-    if scene.wish.is_some() {
+    if scene.cluster_request.is_some() {
         look!("template", template::check);
     }
     if scene.template().is_some() {

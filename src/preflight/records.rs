@@ -7,8 +7,8 @@ use crate::base::secret::Sealer;
 use crate::config::Config;
 use crate::ops::control::Client;
 use crate::store::Store;
-use crate::store::outline::Outline;
 use crate::store::restore::STATE;
+use crate::store::summary::Outline;
 
 /// How long a running magnumd may take to tell.
 const TELLING: Duration = Duration::from_secs(4);

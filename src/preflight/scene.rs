@@ -8,7 +8,7 @@ use tokio::sync::OnceCell;
 use super::Judgement;
 use super::drawing::Drawing;
 use super::records::State;
-use super::template::{self, Wanted, Wish};
+use super::template::{self, ClusterRequest, Wanted};
 use crate::base::clock::Clock;
 use crate::base::id::Entropy;
 use crate::config::Config;
@@ -44,7 +44,7 @@ pub struct Scene {
     pub guest: Option<Credentials>,
     pub(super) state: State,
     /// The template that was wanted, or why there is none.
-    pub(super) wish: Option<Result<Wish, Judgement>>,
+    pub(super) cluster_request: Option<Result<ClusterRequest, Judgement>>,
     guest_session: OnceCell<Arc<Guest>>,
     drawing: OnceCell<Arc<Drawing>>,
 }
@@ -69,13 +69,13 @@ impl Scene {
             entropy: parts.entropy,
             guest: parts.guest,
             state,
-            wish: None,
+            cluster_request: None,
             guest_session: OnceCell::new(),
             drawing: OnceCell::new(),
         };
         if let Some(wanted) = parts.wanted {
             let found = tokio::time::timeout(FINDING, template::find(&scene, wanted)).await;
-            scene.wish = Some(found.unwrap_or_else(|_| {
+            scene.cluster_request = Some(found.unwrap_or_else(|_| {
                 let sentence = format!("the template was not found within {FINDING:?}");
                 Err(Judgement::unseen(sentence, "see the lines keystone and catalogue"))
             }));
@@ -83,12 +83,12 @@ impl Scene {
         scene
     }
 
-    pub(super) fn wish(&self) -> Option<&Wish> {
-        self.wish.as_ref()?.as_ref().ok()
+    pub(super) fn cluster_request(&self) -> Option<&ClusterRequest> {
+        self.cluster_request.as_ref()?.as_ref().ok()
     }
 
     pub(super) fn template(&self) -> Option<&ClusterTemplate> {
-        self.wish().map(|wish| &wish.template)
+        self.cluster_request().map(|cluster_request| &cluster_request.template)
     }
 
     /// The tenant's session; None when nobody lent credentials.
@@ -111,7 +111,8 @@ impl Scene {
 
     /// How long the creation asked about, or any, may take.
     pub(super) fn create_timeout(&self) -> Duration {
-        let minutes = self.wish().map_or(self.config.cluster.create_timeout(), |w| w.timeout);
+        let minutes =
+            self.cluster_request().map_or(self.config.cluster.create_timeout(), |w| w.timeout);
         Duration::from_secs(60 * u64::from(minutes))
     }
 

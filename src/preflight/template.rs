@@ -42,7 +42,7 @@ pub struct Options {
 
 /// A cluster that may be made.
 #[derive(Clone, Debug)]
-pub struct Wish {
+pub struct ClusterRequest {
     pub template: ClusterTemplate,
     pub masters: u32,
     pub nodes: u32,
@@ -53,12 +53,12 @@ pub struct Wish {
 }
 
 pub async fn check(scene: &Scene) -> Look {
-    match &scene.wish {
-        Some(Ok(wish)) => Ok(Judgement::ok(format!(
+    match &scene.cluster_request {
+        Some(Ok(cluster_request)) => Ok(Judgement::ok(format!(
             "{} with {} and {}",
-            wish.origin,
-            super::judgement::count(u64::from(wish.masters), "master"),
-            super::judgement::count(u64::from(wish.nodes), "worker"),
+            cluster_request.origin,
+            super::judgement::count(u64::from(cluster_request.masters), "master"),
+            super::judgement::count(u64::from(cluster_request.nodes), "worker"),
         ))),
         Some(Err(judgement)) => Ok(judgement.clone()),
         None => Ok(Judgement::ok("none is asked about")),
@@ -66,7 +66,7 @@ pub async fn check(scene: &Scene) -> Look {
 }
 
 /// Finds the template and lays the options over it.
-pub async fn find(scene: &Scene, wanted: Wanted) -> Result<Wish, Judgement> {
+pub async fn find(scene: &Scene, wanted: Wanted) -> Result<ClusterRequest, Judgement> {
     let (template, origin) = match &wanted.template {
         None => (blank(), "options".to_owned()),
         Some(name) => named(scene, name).await?,
@@ -85,7 +85,7 @@ pub async fn find(scene: &Scene, wanted: Wanted) -> Result<Wish, Judgement> {
     }
     let mut template = over(template, options);
     template.labels = with_boot_volume(&template.labels, scene.config.volumes.boot_size_gb);
-    Ok(Wish { template, masters, nodes, timeout, origin })
+    Ok(ClusterRequest { template, masters, nodes, timeout, origin })
 }
 
 async fn named(scene: &Scene, name: &str) -> Result<(ClusterTemplate, String), Judgement> {

@@ -8,16 +8,16 @@ use super::plan::{INTERFACES, url};
 use super::survey::{self, CATALOGUE_TYPE, Facts, Ours, admin_role, cloud};
 use super::{MARK, Names, SetupError};
 use crate::base::secret::Secret;
-use crate::openstack::{Credentials, Place, Register, Registrar};
+use crate::openstack::{Credentials, KeystoneAdmin, Place, Register};
 
 pub async fn make(
-    registrar: &Registrar,
+    keystone_admin: &KeystoneAdmin,
     names: &Names,
     file: &File,
     credentials: &Credentials,
 ) -> Result<(), SetupError> {
-    let facts = survey::look(registrar, names, credentials, file).await?;
-    let maker = Maker { registrar, role: admin_role(registrar).await? };
+    let facts = survey::look(keystone_admin, names, credentials, file).await?;
+    let maker = Maker { keystone_admin, role: admin_role(keystone_admin).await? };
     let project = match &facts.project {
         Some(project) => project.id.clone(),
         None => {
@@ -43,7 +43,7 @@ pub async fn make(
 }
 
 struct Maker<'r> {
-    registrar: &'r Registrar,
+    keystone_admin: &'r KeystoneAdmin,
     /// The id of the role admin.
     role: String,
 }
@@ -57,7 +57,7 @@ impl Maker<'_> {
     ) -> Result<String, SetupError> {
         entry["description"] = json!(MARK);
         let what = format!("{} {name}", register.singular());
-        self.registrar.create(register, entry).await.map_err(cloud(&what))
+        self.keystone_admin.create(register, entry).await.map_err(cloud(&what))
     }
 
     async fn account(
@@ -76,7 +76,7 @@ impl Maker<'_> {
         let id = match known {
             Some(id) => {
                 let change = json!({ "password": password.expose() });
-                let changed = self.registrar.change(Register::Users, id, change).await;
+                let changed = self.keystone_admin.change(Register::Users, id, change).await;
                 changed.map_err(cloud(&what))?;
                 id.to_owned()
             }
@@ -87,7 +87,7 @@ impl Maker<'_> {
                 self.create(Register::Users, entry, name).await?
             }
         };
-        self.registrar.give_role(&id, place, &self.role).await.map_err(cloud(&what))
+        self.keystone_admin.give_role(&id, place, &self.role).await.map_err(cloud(&what))
     }
 
     async fn catalogue(&self, names: &Names, facts: &Facts, url: &str) -> Result<(), SetupError> {
@@ -103,7 +103,8 @@ impl Maker<'_> {
                 Some((_, own, _)) if own == url => {}
                 Some((_, _, entry)) => {
                     let change = json!({ "url": url });
-                    let changed = self.registrar.change(Register::Endpoints, &entry.id, change);
+                    let changed =
+                        self.keystone_admin.change(Register::Endpoints, &entry.id, change);
                     changed.await.map_err(cloud(&format!("endpoint {interface}")))?;
                 }
                 None => {
@@ -119,10 +120,10 @@ impl Maker<'_> {
     }
 }
 
-pub async fn remove(registrar: &Registrar, ours: &Ours) -> Result<(), SetupError> {
+pub async fn remove(keystone_admin: &KeystoneAdmin, ours: &Ours) -> Result<(), SetupError> {
     let drop = async |register: Register, id: &str| {
         let what = format!("{} {id}", register.singular());
-        registrar.remove(register, id).await.map_err(cloud(&what))
+        keystone_admin.remove(register, id).await.map_err(cloud(&what))
     };
     for (id, _) in &ours.endpoints {
         drop(Register::Endpoints, id).await?;
@@ -136,7 +137,7 @@ pub async fn remove(registrar: &Registrar, ours: &Ours) -> Result<(), SetupError
     if let Some((id, name)) = &ours.domain {
         // Keystone deletes no domain that is enabled.
         let change = json!({ "enabled": false });
-        let changed = registrar.change(Register::Domains, id, change).await;
+        let changed = keystone_admin.change(Register::Domains, id, change).await;
         changed.map_err(cloud(&format!("domain {name}")))?;
         drop(Register::Domains, id).await?;
     }

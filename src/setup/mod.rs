@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::base::id::Entropy;
-use crate::openstack::{CloudError, Credentials, Registrar, RegistrarError};
+use crate::openstack::{CloudError, Credentials, KeystoneAdmin, RegistrarError};
 
 pub use plan::{Action, Line};
 
@@ -43,7 +43,7 @@ impl Names {
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     #[error(transparent)]
-    Registrar(#[from] RegistrarError),
+    KeystoneAdmin(#[from] RegistrarError),
     #[error("{what}: {source}; run it again when that is mended")]
     Cloud { what: String, source: CloudError },
     #[error("{path}: {reason}")]
@@ -54,7 +54,7 @@ pub enum SetupError {
 
 /// An administrator with a configuration to write.
 pub struct Setup<'s> {
-    registrar: Registrar,
+    keystone_admin: KeystoneAdmin,
     credentials: &'s Credentials,
     names: Names,
     file: &'s Path,
@@ -81,8 +81,8 @@ impl<'s> Setup<'s> {
         file: &'s Path,
         entropy: Entropy,
     ) -> Result<Self, SetupError> {
-        let registrar = Registrar::log_in(credentials).await?;
-        if !registrar.session().roles.iter().any(|role| role == "admin") {
+        let keystone_admin = KeystoneAdmin::log_in(credentials).await?;
+        if !keystone_admin.session().roles.iter().any(|role| role == "admin") {
             return Err(SetupError::Refused(format!(
                 "the {} is not an administrator; set OS_CLOUD or OS_USERNAME to one that has the \
                  role admin",
@@ -90,32 +90,33 @@ impl<'s> Setup<'s> {
             )));
         }
         if names.region.is_empty() {
-            names.region = survey::only_region(&registrar).await?;
+            names.region = survey::only_region(&keystone_admin).await?;
         }
-        Ok(Self { registrar, credentials, names, file, entropy })
+        Ok(Self { keystone_admin, credentials, names, file, entropy })
     }
 
     /// Looks at the cloud and at the configuration; changes nothing.
     pub async fn plan(&self) -> Result<Plan, SetupError> {
         let file = file::File::read(self.file, &self.names, self.credentials, &self.entropy)?;
-        let facts = survey::look(&self.registrar, &self.names, self.credentials, &file).await?;
+        let facts =
+            survey::look(&self.keystone_admin, &self.names, self.credentials, &file).await?;
         Ok(Plan { lines: plan::make(&self.names, &facts, &file), file })
     }
 
     /// The configuration first, then Keystone, in the order of the plan.
     pub async fn carry_out(&self, plan: &Plan) -> Result<(), SetupError> {
         plan.file.write()?;
-        act::make(&self.registrar, &self.names, &plan.file, self.credentials).await
+        act::make(&self.keystone_admin, &self.names, &plan.file, self.credentials).await
     }
 
     /// What there is of ours.
     pub async fn plan_removal(&self) -> Result<Vec<Line>, SetupError> {
-        Ok(plan::removal(&survey::ours(&self.registrar, &self.names).await?))
+        Ok(plan::removal(&survey::ours(&self.keystone_admin, &self.names).await?))
     }
 
     pub async fn remove(&self) -> Result<(), SetupError> {
-        let ours = survey::ours(&self.registrar, &self.names).await?;
-        act::remove(&self.registrar, &ours).await
+        let ours = survey::ours(&self.keystone_admin, &self.names).await?;
+        act::remove(&self.keystone_admin, &ours).await
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::file::File;
 use super::{Names, SetupError, is_ours};
 use crate::base::secret::Secret;
-use crate::openstack::{CloudError, Credentials, Place, Register, Registrar};
+use crate::openstack::{CloudError, Credentials, KeystoneAdmin, Place, Register};
 
 /// An entry by its id, and whether setup has made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,8 +54,8 @@ pub(super) fn cloud(what: &str) -> impl FnOnce(CloudError) -> SetupError {
 }
 
 /// The region of a cloud that has no other.
-pub async fn only_region(registrar: &Registrar) -> Result<String, SetupError> {
-    match regions(registrar).await?.as_slice() {
+pub async fn only_region(keystone_admin: &KeystoneAdmin) -> Result<String, SetupError> {
+    match regions(keystone_admin).await?.as_slice() {
         [only] => Ok(only.clone()),
         [] => Err(SetupError::Refused("this Keystone has no region; make one first".to_owned())),
         several => Err(SetupError::Refused(format!(
@@ -66,40 +66,41 @@ pub async fn only_region(registrar: &Registrar) -> Result<String, SetupError> {
     }
 }
 
-async fn regions(registrar: &Registrar) -> Result<Vec<String>, SetupError> {
-    let regions = registrar.list(Register::Regions, &[]).await.map_err(cloud("the regions"))?;
+async fn regions(keystone_admin: &KeystoneAdmin) -> Result<Vec<String>, SetupError> {
+    let regions =
+        keystone_admin.list(Register::Regions, &[]).await.map_err(cloud("the regions"))?;
     Ok(regions.iter().filter_map(|r| r["id"].as_str()).map(str::to_owned).collect())
 }
 
 pub async fn look(
-    registrar: &Registrar,
+    keystone_admin: &KeystoneAdmin,
     names: &Names,
     credentials: &Credentials,
     file: &File,
 ) -> Result<Facts, SetupError> {
-    let mut facts = Facts { regions: regions(registrar).await?, ..Facts::default() };
+    let mut facts = Facts { regions: regions(keystone_admin).await?, ..Facts::default() };
     let in_default = |name| named(name, Some(DEFAULT_DOMAIN));
-    facts.project = one(registrar, Register::Projects, &in_default(&names.project)).await?;
-    facts.user = one(registrar, Register::Users, &in_default(&names.user)).await?;
-    facts.domain = one(registrar, Register::Domains, &named(&names.domain, None)).await?;
+    facts.project = one(keystone_admin, Register::Projects, &in_default(&names.project)).await?;
+    facts.user = one(keystone_admin, Register::Users, &in_default(&names.user)).await?;
+    facts.domain = one(keystone_admin, Register::Domains, &named(&names.domain, None)).await?;
     if let (Some(user), Some(project)) = (&facts.user, &facts.project) {
         let place = Place::Project(project.id.clone());
-        facts.user_is_admin = is_admin(registrar, &user.id, &place).await?;
+        facts.user_is_admin = is_admin(keystone_admin, &user.id, &place).await?;
         facts.user_logs_in = logs_in(credentials, &user.id, &file.password, &place).await?;
     }
     if let Some(domain) = &facts.domain {
         let (keeper, place) = (names.keeper(), Place::Domain(domain.id.clone()));
         let query = named(&keeper, Some(&domain.id));
-        facts.keeper = one(registrar, Register::Users, &query).await?;
+        facts.keeper = one(keystone_admin, Register::Users, &query).await?;
         if let Some(keeper) = &facts.keeper {
-            facts.keeper_is_admin = is_admin(registrar, &keeper.id, &place).await?;
+            facts.keeper_is_admin = is_admin(keystone_admin, &keeper.id, &place).await?;
             facts.keeper_logs_in =
                 logs_in(credentials, &keeper.id, &file.keeper_password, &place).await?;
         }
     }
-    facts.service = one(registrar, Register::Services, &[("type", CATALOGUE_TYPE)]).await?;
+    facts.service = one(keystone_admin, Register::Services, &[("type", CATALOGUE_TYPE)]).await?;
     if let Some(service) = &facts.service {
-        for endpoint in endpoints(registrar, &service.id, &names.region).await? {
+        for endpoint in endpoints(keystone_admin, &service.id, &names.region).await? {
             let text = |key: &str| endpoint[key].as_str().unwrap_or_default().to_owned();
             facts.endpoints.push((text("interface"), text("url"), entry(&endpoint)));
         }
@@ -107,11 +108,11 @@ pub async fn look(
     Ok(facts)
 }
 
-pub async fn ours(registrar: &Registrar, names: &Names) -> Result<Ours, SetupError> {
+pub async fn ours(keystone_admin: &KeystoneAdmin, names: &Names) -> Result<Ours, SetupError> {
     let mut ours = Ours::default();
-    let service = one(registrar, Register::Services, &[("type", CATALOGUE_TYPE)]).await?;
+    let service = one(keystone_admin, Register::Services, &[("type", CATALOGUE_TYPE)]).await?;
     if let Some(service) = service {
-        let all = registrar.list(Register::Endpoints, &[("service_id", &service.id)]).await;
+        let all = keystone_admin.list(Register::Endpoints, &[("service_id", &service.id)]).await;
         let all = all.map_err(cloud("the endpoints"))?;
         let here = |e: &&Value| e["region_id"] == names.region && is_ours(e);
         for endpoint in all.iter().filter(here) {
@@ -125,20 +126,20 @@ pub async fn ours(registrar: &Registrar, names: &Names) -> Result<Ours, SetupErr
     let made = |found: Option<Entry>, name: &str| {
         found.filter(|entry| entry.is_ours).map(|entry| (entry.id, name.to_owned()))
     };
-    let user = one(registrar, Register::Users, &in_default(&names.user)).await?;
+    let user = one(keystone_admin, Register::Users, &in_default(&names.user)).await?;
     ours.user = made(user, &names.user);
-    let domain = one(registrar, Register::Domains, &named(&names.domain, None)).await?;
+    let domain = one(keystone_admin, Register::Domains, &named(&names.domain, None)).await?;
     ours.domain = made(domain, &names.domain);
     if let Some((id, _)) = &ours.domain {
-        let users = registrar.list(Register::Users, &[("domain_id", id)]).await;
+        let users = keystone_admin.list(Register::Users, &[("domain_id", id)]).await;
         let users = users.map_err(cloud("the users of the domain"))?;
         ours.trustees = users.iter().filter(|u| u["name"] != *names.keeper()).count();
     }
-    let project = one(registrar, Register::Projects, &in_default(&names.project)).await?;
+    let project = one(keystone_admin, Register::Projects, &in_default(&names.project)).await?;
     ours.project = made(project, &names.project);
     if let Some((id, _)) = &ours.project {
         let query = [("scope.project.id", id.as_str())];
-        let all = registrar.list(Register::Assignments, &query).await;
+        let all = keystone_admin.list(Register::Assignments, &query).await;
         let all = all.map_err(cloud("the project's users"))?;
         let own = ours.user.as_ref().map(|(id, _)| id.as_str());
         ours.project_is_used = all
@@ -155,11 +156,11 @@ fn named<'n>(name: &'n str, domain: Option<&'n str>) -> Vec<(&'static str, &'n s
 }
 
 async fn one(
-    registrar: &Registrar,
+    keystone_admin: &KeystoneAdmin,
     register: Register,
     query: &[(&str, &str)],
 ) -> Result<Option<Entry>, SetupError> {
-    let list = registrar.list(register, query).await;
+    let list = keystone_admin.list(register, query).await;
     let list = list.map_err(cloud(&format!("looking for a {}", register.singular())))?;
     // Filters that a Keystone does not know it ignores.
     let fits = |entry: &&Value| query.iter().all(|(key, value)| entry[*key] == *value);
@@ -172,27 +173,32 @@ fn entry(value: &Value) -> Entry {
 }
 
 async fn endpoints(
-    registrar: &Registrar,
+    keystone_admin: &KeystoneAdmin,
     service: &str,
     region: &str,
 ) -> Result<Vec<Value>, SetupError> {
     let query = [("service_id", service), ("region_id", region)];
-    let all = registrar.list(Register::Endpoints, &query).await.map_err(cloud("the endpoints"))?;
+    let all =
+        keystone_admin.list(Register::Endpoints, &query).await.map_err(cloud("the endpoints"))?;
     let here = |e: &Value| e["service_id"] == service && e["region_id"] == region;
     Ok(all.into_iter().filter(here).collect())
 }
 
 /// The id of the role admin.
-pub async fn admin_role(registrar: &Registrar) -> Result<String, SetupError> {
-    let role = one(registrar, Register::Roles, &[("name", "admin")]).await?;
+pub async fn admin_role(keystone_admin: &KeystoneAdmin) -> Result<String, SetupError> {
+    let role = one(keystone_admin, Register::Roles, &[("name", "admin")]).await?;
     role.map(|role| role.id).ok_or_else(|| {
         SetupError::Refused("this Keystone has no role admin; run keystone-manage bootstrap".into())
     })
 }
 
-async fn is_admin(registrar: &Registrar, user: &str, place: &Place) -> Result<bool, SetupError> {
-    let role = admin_role(registrar).await?;
-    registrar.has_role(user, place, &role).await.map_err(cloud("the role admin"))
+async fn is_admin(
+    keystone_admin: &KeystoneAdmin,
+    user: &str,
+    place: &Place,
+) -> Result<bool, SetupError> {
+    let role = admin_role(keystone_admin).await?;
+    keystone_admin.has_role(user, place, &role).await.map_err(cloud("the role admin"))
 }
 
 /// Whether the password of the configuration is the account's.
@@ -202,7 +208,7 @@ async fn logs_in(
     password: &Secret<String>,
     place: &Place,
 ) -> Result<bool, SetupError> {
-    match Registrar::log_in(&credentials.of_another(user, password, place)).await {
+    match KeystoneAdmin::log_in(&credentials.of_another(user, password, place)).await {
         Ok(_) => Ok(true),
         Err(crate::openstack::RegistrarError::Cloud(e)) if e.is_unauthorised() => Ok(false),
         Err(e) => Err(e.into()),

@@ -18,8 +18,8 @@ use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 use serde::{Deserialize, Serialize};
 
-use super::kind::{self, KINDS, Kind};
 use super::meta::Meta;
+use super::record_kind::{self, KINDS, Kind};
 use super::table::{self, Key};
 use super::{SCHEMA, StoreError, earlier, verify};
 use crate::base::clock::Timestamp;
@@ -320,7 +320,7 @@ impl Backup {
     pub(super) fn load(&self, database: &Database) -> Result<(), BackupError> {
         let transaction = database.begin_write().map_err(state)?;
         self.meta().restored().named().write(&transaction).map_err(state)?;
-        for name in kind::tables() {
+        for name in record_kind::tables() {
             transaction.open_table(table::definition(name)).map_err(state)?;
         }
         let mut indexes: Vec<(&'static str, Key)> = Vec::new();
@@ -334,7 +334,8 @@ impl Backup {
             for _ in 0..count {
                 let (key, value) = self.next_record(&mut file)?;
                 // One that cannot be read is kept as it is: verify names it.
-                indexes.extend(kind::indexes_of(kind.table, &key, &value).unwrap_or_default());
+                indexes
+                    .extend(record_kind::indexes_of(kind.table, &key, &value).unwrap_or_default());
                 open.insert(key.as_slice(), value.as_slice()).map_err(state)?;
             }
         }

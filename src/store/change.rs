@@ -1,7 +1,7 @@
 //! Change: what must hold, and what shall be written if it does.
 
-use super::kind;
 use super::record::{self, Record, Unfit};
+use super::record_kind;
 use super::table::{self, Key};
 use super::view::Stored;
 
@@ -148,7 +148,7 @@ impl Change {
     /// Deletes all that belongs to a cluster, and the cluster; but for its operations and discovery
     /// tokens, whose keys are their own.
     pub fn delete_cluster(mut self, id: crate::model::ClusterId) -> Self {
-        for kind in kind::KINDS.iter().filter(|kind| kind.of_cluster) {
+        for kind in record_kind::KINDS.iter().filter(|kind| kind.of_cluster) {
             let prefix = Key::new().uuid(id.uuid());
             self.writes.push(Write::DeleteAll { table: kind.table, prefix });
         }

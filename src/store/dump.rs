@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::kind::{self, KINDS, Kind};
 use super::meta::Meta;
+use super::record_kind::{self, KINDS, Kind};
 use super::table;
 use super::{SCHEMA, StoreError, earlier, record};
 use crate::base::clock::Timestamp;
@@ -180,7 +180,7 @@ impl Import {
         let instance = Some(header.instance).filter(|name| !name.is_empty());
         let meta = Meta { sequence: header.sequence, instance, ..Meta::first(sealer) };
         meta.restored().named().write(&transaction).map_err(|e| state(&e))?;
-        for name in kind::tables() {
+        for name in record_kind::tables() {
             transaction.open_table(table::definition(name)).map_err(|e| state(&e))?;
         }
         let mut found = 0;

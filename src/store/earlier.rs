@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::meta::Meta;
 use super::record::{self, Record};
 use super::table::{self, Key};
-use super::{SCHEMA, former_shapes, kind};
+use super::{SCHEMA, former_shapes, record_kind};
 use crate::base::secret::Sealer;
 use crate::model::cluster::Cluster;
 use crate::model::discovery::DiscoveryToken;
@@ -49,7 +49,7 @@ pub fn renew(
 
 fn give_digests(transaction: &WriteTransaction) -> Result<usize, redb::Error> {
     let mut given = 0;
-    for kind in kind::KINDS {
+    for kind in record_kind::KINDS {
         let mut open = transaction.open_table(table::definition(kind.table))?;
         let mut bare = Vec::new();
         for entry in open.iter()? {

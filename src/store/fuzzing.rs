@@ -1,7 +1,7 @@
 //! Records as a disk may give them back, for fuzzing by coverage.
 
-use super::kind::KINDS;
 use super::record::{self, Record};
+use super::record_kind::KINDS;
 
 /// A record of the kind that the first byte chooses.
 pub fn record(data: &[u8]) {

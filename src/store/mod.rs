@@ -15,14 +15,14 @@ mod former_shapes;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod integrity;
-mod kind;
 mod mark;
 mod meta;
-pub mod outline;
 mod reading;
 mod record;
+mod record_kind;
 pub mod repair;
 pub mod restore;
+pub mod summary;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -40,7 +40,7 @@ use redb::{Database, ReadTransaction, ReadableDatabase};
 use tokio::sync::mpsc;
 
 use crate::base::clock::Timestamp;
-use crate::base::pulse::Pulse;
+use crate::base::heartbeat::Heartbeat;
 use crate::base::secret::Sealer;
 use crate::model::Sequence;
 use damage::{Damage, said};
@@ -63,7 +63,7 @@ const SCHEMA: u64 = 4;
 pub enum StoreError {
     /// Something that the change relied on has changed meanwhile: read again.
     #[error("the record has changed meanwhile")]
-    Stale,
+    Conflict,
     /// The change would exceed a limit that it named.
     #[error("the limit of {limit} is reached")]
     Limit { limit: u32 },
@@ -122,7 +122,7 @@ struct Inner {
     sealer: Sealer,
     writer: std::sync::Mutex<Option<std::thread::JoinHandle<()>>>,
     figures: WriterFigures,
-    pulse: Pulse,
+    pulse: Heartbeat,
     damage: Damage,
 }
 
@@ -165,7 +165,7 @@ impl Store {
         }
         let sequence = Arc::new(AtomicU64::new(meta.sequence));
         let (writes, jobs) = mpsc::channel(256);
-        let (figures, pulse) = (WriterFigures::default(), Pulse::default());
+        let (figures, pulse) = (WriterFigures::default(), Heartbeat::default());
         let thread = writer::Writer {
             file: Arc::clone(&file),
             jobs,
@@ -361,7 +361,8 @@ fn prepare(database: &Database, path: &Path, sealer: &Sealer) -> Result<Meta, Op
         }
         if meta.schema == SCHEMA
             && meta.instance.is_some()
-            && kind::tables().all(|name| transaction.open_table(table::definition(name)).is_ok())
+            && record_kind::tables()
+                .all(|name| transaction.open_table(table::definition(name)).is_ok())
         {
             return Ok(meta.clone());
         }
@@ -371,7 +372,7 @@ fn prepare(database: &Database, path: &Path, sealer: &Sealer) -> Result<Meta, Op
     let (from, meta) = (meta.schema, Meta { schema: SCHEMA, ..meta });
     let transaction = database.begin_write().map_err(|e| disk(&e))?;
     meta.write(&transaction).map_err(|e| disk(&e))?;
-    for name in kind::tables() {
+    for name in record_kind::tables() {
         transaction.open_table(table::definition(name)).map_err(|e| disk(&e))?;
     }
     if from < SCHEMA {

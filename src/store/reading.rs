@@ -4,8 +4,8 @@
 use redb::AccessGuard;
 
 use super::CodecError;
-use super::kind::KINDS;
 use super::record::{self, Record};
+use super::record_kind::KINDS;
 use super::table::{self, Key};
 use super::view::{Page, Reads, Stored, View};
 use crate::base::id::drawn_at;

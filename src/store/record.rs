@@ -22,13 +22,13 @@ use crate::model::facts::CloudFacts;
 use crate::model::join::JoinSecrets;
 use crate::model::node::Node;
 use crate::model::node_key::NodeKey;
+use crate::model::node_wait::NodeWait;
 use crate::model::nodegroup::NodeGroup;
 use crate::model::operation::Operation;
 use crate::model::quota::Quota;
 use crate::model::rollout::Rollout;
 use crate::model::service::Service;
 use crate::model::stack_revision::StackRevision;
-use crate::model::vigil::Vigil;
 
 /// No record is larger, encoded or decoded: whoever writes is held to what readers take.
 pub const MOST_BYTES: usize = 1 << 20;
@@ -442,8 +442,8 @@ impl Record for NodeKey {
     }
 }
 
-impl Record for Vigil {
-    const TABLE: &'static str = table::VIGIL;
+impl Record for NodeWait {
+    const TABLE: &'static str = table::NODE_WAIT;
     const OF_CLUSTER: bool = true;
 
     fn key(&self) -> Key {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::change::Change;
-use super::kind::{KINDS, Kind};
+use super::record_kind::{KINDS, Kind};
 use super::table::{self, Key};
 use super::view::View;
 use super::{CodecError, Store, StoreError, record};
@@ -102,7 +102,7 @@ impl Store {
         match self.commit(change.delete_unreadable(kind.table, found)).await {
             Ok(()) => {}
             // It was written anew meanwhile.
-            Err(StoreError::Stale) => return Err(not_bad()),
+            Err(StoreError::Conflict) => return Err(not_bad()),
             Err(e) => return Err(e.into()),
         }
         tracing::warn!(table, key, with = with.len(), "a record that could not be read is deleted");
@@ -181,7 +181,7 @@ fn is_of_clusters(table: &str) -> bool {
             | table::FACTS
             | table::NODE
             | table::NODE_KEY
-            | table::VIGIL
+            | table::NODE_WAIT
             | table::DUTY
             | table::JOIN
             | table::ROLLOUT

@@ -37,7 +37,7 @@ pub const JOIN: &str = "join";
 pub const ROLLOUT: &str = "rollout";
 pub const NEXT_CERTIFICATE: &str = "next_certificate";
 /// Since when nodes are waited for.
-pub const VIGIL: &str = "vigil";
+pub const NODE_WAIT: &str = "vigil";
 /// Which update a stack has got last.
 pub const STACK_REVISION: &str = "stack_revision";
 pub const DRIVER: &str = "driver";
@@ -60,7 +60,7 @@ pub const TEMPLATE_PUBLIC: &str = "template_public";
 pub const OPERATION_BY_CLUSTER: &str = "operation_by_cluster";
 pub const DISCOVERY_BY_CLUSTER: &str = "discovery_by_cluster";
 
-/// Every index. Tables of records are listed with what they hold: [`super::kind::KINDS`].
+/// Every index. Tables of records are listed with what they hold: [`super::record_kind::KINDS`].
 pub const INDEXES: [&str; 11] = [
     CLUSTER_BY_SEQUENCE,
     CLUSTER_BY_PROJECT,

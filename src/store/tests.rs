@@ -125,7 +125,7 @@ async fn a_refused_change_leaves_nothing_and_spoils_nobody() {
     let stale = Change::new().expect(&read).put(&two).put(&one);
     let good = Change::new().put(&cluster(&store, 3, "p", "three"));
     let (stale, good) = tokio::join!(store.commit(stale), store.commit(good));
-    assert!(matches!(stale, Err(StoreError::Stale)));
+    assert!(matches!(stale, Err(StoreError::Conflict)));
     good.unwrap();
     assert_eq!(names(&store, Scope::Everyone, Page::ALL), ["one", "three"]);
 }

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata};
 use serde::{Deserialize, Serialize};
 
-use super::kind::{AnyRecord, KINDS};
 use super::meta::Meta;
+use super::record_kind::{AnyRecord, KINDS};
 use super::table::{self, Key};
 use super::{Damages, SCHEMA, StoreError, mark};
 use crate::base::secret::Sealer;
@@ -54,7 +54,7 @@ fn unreadable(table: &str, key: &[u8]) -> String {
             "forgets the template; clusters made of it can still be shown and deleted, and its \
              owner makes it anew"
         }
-        table::NODE | table::VIGIL | table::SERVICE | table::DUTY | table::ROLLOUT => {
+        table::NODE | table::NODE_WAIT | table::SERVICE | table::DUTY | table::ROLLOUT => {
             "forgets it; what is still needed is written anew"
         }
         table::QUOTA => "gives the project the configured limit until it has a quota again",

@@ -25,13 +25,13 @@ use crate::model::facts::CloudFacts;
 use crate::model::join::JoinSecrets;
 use crate::model::node::Node;
 use crate::model::node_key::NodeKey;
+use crate::model::node_wait::NodeWait;
 use crate::model::nodegroup::NodeGroup;
 use crate::model::operation::Operation;
 use crate::model::quota::Quota;
 use crate::model::rollout::Rollout;
 use crate::model::service::Service;
 use crate::model::stack_revision::StackRevision;
-use crate::model::vigil::Vigil;
 use crate::model::{ClusterId, NodeGroupId, Sequence, TemplateId};
 
 /// A record as it was read, with the revision that [`super::Change::expect`] compares.
@@ -442,7 +442,7 @@ impl<'t> View<'t> {
         self.all(&Key::new().uuid(cluster.uuid()))
     }
 
-    pub fn vigil(&self, cluster: ClusterId) -> Reads<Option<Stored<Vigil>>> {
+    pub fn node_wait(&self, cluster: ClusterId) -> Reads<Option<Stored<NodeWait>>> {
         self.get(&Key::new().uuid(cluster.uuid()))
     }
 

@@ -12,13 +12,13 @@ use tracing::{debug, error};
 use super::change::{Change, Expectation, Write};
 use super::damage::{Damage, said};
 use super::file::StateFile;
-use super::kind::{self, Kind};
 use super::mark::Mark;
 use super::record;
+use super::record_kind::{self, Kind};
 use super::table::{self, Key};
 use super::{CodecError, StoreError};
+use crate::base::heartbeat::Heartbeat;
 use crate::base::metrics::{Counter, Figures, Histogram, Registry, Unit, batch, duration};
-use crate::base::pulse::Pulse;
 use crate::model::quota::Quota;
 
 /// Most changes that travel in one commit.
@@ -90,7 +90,7 @@ pub struct Writer {
     pub mark: Mark,
     pub damage: Damage,
     pub figures: WriterFigures,
-    pub pulse: Pulse,
+    pub pulse: Heartbeat,
 }
 
 impl Writer {
@@ -205,14 +205,14 @@ fn check(
 ) -> Result<Result<(), StoreError>, String> {
     for expectation in &change.expectations {
         let refused = match expectation {
-            Expectation::Revision { table, key, revision } => {
-                (current(transaction, table, key)? != Some(*revision)).then_some(StoreError::Stale)
-            }
+            Expectation::Revision { table, key, revision } => (current(transaction, table, key)?
+                != Some(*revision))
+            .then_some(StoreError::Conflict),
             Expectation::Absent { table, key } => {
-                current(transaction, table, key)?.is_some().then_some(StoreError::Stale)
+                current(transaction, table, key)?.is_some().then_some(StoreError::Conflict)
             }
             Expectation::Exists { table, key } => {
-                current(transaction, table, key)?.is_none().then_some(StoreError::Stale)
+                current(transaction, table, key)?.is_none().then_some(StoreError::Conflict)
             }
             Expectation::WithinQuota { project, limit } => {
                 // Read here, where creates and changes of quotas stand in line.
@@ -228,9 +228,9 @@ fn check(
             }
             Expectation::None { index, prefix } => (!with_prefix(transaction, index, prefix, 1)?
                 .is_empty())
-            .then_some(StoreError::Stale),
+            .then_some(StoreError::Conflict),
             Expectation::Unreadable { table, key } => {
-                (!is_unreadable(transaction, table, key)?).then_some(StoreError::Stale)
+                (!is_unreadable(transaction, table, key)?).then_some(StoreError::Conflict)
             }
         };
         if let Some(refused) = refused {
@@ -339,7 +339,7 @@ fn put(
     let (revision, old) = {
         let old = open.get(key.0.as_slice()).map_err(|e| e.to_string())?;
         let revision = old.as_ref().map_or(0, |v| record::revision(v.value()));
-        let indexes = match old.map(|v| kind::indexes_of(table, &key.0, v.value())) {
+        let indexes = match old.map(|v| record_kind::indexes_of(table, &key.0, v.value())) {
             None => Vec::new(),
             Some(Ok(indexes)) => indexes,
             // It does not say any more what leads to it.

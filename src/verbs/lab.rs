@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
+use magnumd::base::fail_points::FailPoints;
 use magnumd::base::id::Entropy;
-use magnumd::base::points::Points;
 use magnumd::config::{Config, Log};
 use magnumd::daemon::{Daemon, Environment};
 use magnumd::lab::{Fault, LabCloud, LabOptions};
@@ -139,7 +139,7 @@ impl Lab {
             // One clock for cloud and daemon: tokens expire by it.
             clock: cloud.clock(),
             entropy: Entropy::new(),
-            points: Points::none(),
+            points: FailPoints::none(),
         };
         let daemon = Daemon::start(&config, environment, stop.clone()).await?;
         let conductor = daemon.conductor();

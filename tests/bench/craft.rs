@@ -12,8 +12,8 @@ use magnumd::model::cluster::Cluster;
 use magnumd::model::requester::Requester;
 use magnumd::pki::authority::Authority;
 use magnumd::pki::csr::Rules;
+use magnumd::pki::key_generator::{KeyGenerator, Keys};
 use magnumd::pki::material;
-use magnumd::pki::mill::{Keys, Mill};
 use rcgen::KeyPair;
 
 /// How long one evaluation takes: of the usual rule, and of the slowest of all.
@@ -78,7 +78,7 @@ pub struct Signing {
 pub async fn signing(rsa: bool) -> Signing {
     const ROUNDS: u32 = 500;
     let keys: Vec<KeyPair> = match rsa {
-        true => Mill::start(2, Keys::plain(KeyAlgorithm::Rsa))
+        true => KeyGenerator::start(2, Keys::plain(KeyAlgorithm::Rsa))
             .unwrap()
             .draw(&CertificateKind::ALL)
             .await

@@ -10,8 +10,8 @@ use magnumd::base::http::tls;
 use magnumd::base::id::Entropy;
 use magnumd::kube::{self, Access};
 use magnumd::model::certificate::{CertificateKind, KeyAlgorithm};
+use magnumd::pki::key_generator::{KeyGenerator, Keys};
 use magnumd::pki::material::assemble;
-use magnumd::pki::mill::{Keys, Mill};
 use rcgen::{CertificateParams, Issuer, KeyPair};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -21,7 +21,7 @@ const LOOKS: usize = 200;
 
 /// The median of many, one after the other.
 pub async fn into_a_cluster(stop: CancellationToken) -> Duration {
-    let keys = Mill::start(2, Keys::plain(KeyAlgorithm::Rsa))
+    let keys = KeyGenerator::start(2, Keys::plain(KeyAlgorithm::Rsa))
         .unwrap()
         .draw(&CertificateKind::ALL)
         .await

@@ -14,8 +14,8 @@ use magnumd::model::labels::Labels;
 use magnumd::model::nodegroup::{MASTER, NodeGroup, WORKER};
 use magnumd::model::status::Status;
 use magnumd::model::{ClusterId, NodeGroupId, TemplateId};
+use magnumd::pki::key_generator::{KeyGenerator, Keys};
 use magnumd::pki::material;
-use magnumd::pki::mill::{Keys, Mill};
 use magnumd::store::{Change, Store};
 use rcgen::KeyPair;
 
@@ -67,7 +67,7 @@ pub async fn clusters(
         }
         store.commit(change).await.unwrap();
     }
-    let rsa: Vec<KeyPair> = Mill::start(2, Keys::plain(KeyAlgorithm::Rsa))
+    let rsa: Vec<KeyPair> = KeyGenerator::start(2, Keys::plain(KeyAlgorithm::Rsa))
         .unwrap()
         .draw(&CertificateKind::ALL)
         .await

@@ -9,13 +9,13 @@ use std::time::Duration;
 use hyper::Method;
 use hyper::header::{AUTHORIZATION, HeaderName};
 use magnumd::base::clock::{Clock, Timestamp};
+use magnumd::base::fail_points::FailPoints;
 use magnumd::base::http::client::{Answer, HttpClient, HttpError, Outgoing};
 use magnumd::base::http::server::Door;
 use magnumd::base::http::tls::{
     Trust, mutual_client_config, optional_client_verifier, pinned_client_config, server_config_for,
 };
 use magnumd::base::id::Entropy;
-use magnumd::base::points::Points;
 use magnumd::base::secret::{Sealer, Secret};
 use magnumd::bootstrap::{Bootstrap, Parts, limits};
 use magnumd::conductor::{Conductor, Parts as ConductorParts, Settings};
@@ -32,7 +32,7 @@ use magnumd::model::{ClusterId, NodeGroupId, TemplateId};
 use magnumd::openstack::{Accounts, Cloud, CloudSettings, Identity, Service, ServiceSettings};
 use magnumd::pki::enrolment::{Enrolment, EnrolmentKey};
 use magnumd::pki::identity::{Identity as NodeIdentity, key_of_request};
-use magnumd::pki::mill::{Keys, Mill};
+use magnumd::pki::key_generator::{KeyGenerator, Keys};
 use magnumd::pki::{KeyPairPem, listener, material};
 use magnumd::store::{Change, Store};
 use rustls::ClientConfig;
@@ -319,8 +319,8 @@ fn conductor(store: &Store, clock: &Clock) -> Conductor {
         clock: clock.clone(),
         entropy: Entropy::new(),
         enrolment: EnrolmentKey::new(&KEY),
-        mill: Mill::start(1, Keys::plain(KeyAlgorithm::Rsa)).unwrap(),
-        points: Points::none(),
+        key_generator: KeyGenerator::start(1, Keys::plain(KeyAlgorithm::Rsa)).unwrap(),
+        points: FailPoints::none(),
     })
 }
 
@@ -328,7 +328,7 @@ fn conductor(store: &Store, clock: &Clock) -> Conductor {
 async fn keys() -> &'static [(CertificateKind, KeyPairPem)] {
     static KEYS: OnceCell<Vec<(CertificateKind, KeyPairPem)>> = OnceCell::const_new();
     let drawn = KEYS.get_or_init(|| async {
-        let keys = Mill::start(2, Keys::plain(KeyAlgorithm::Rsa))
+        let keys = KeyGenerator::start(2, Keys::plain(KeyAlgorithm::Rsa))
             .unwrap()
             .draw(&CertificateKind::ALL)
             .await

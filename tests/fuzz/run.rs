@@ -106,8 +106,9 @@ impl Run {
 
     /// What must hold of every answer.
     pub fn check(&mut self, sent: &Sent, answer: &Result<Answer, String>) -> Option<Answer> {
-        // The writer and the mill have threads of their own.
-        let panicked = [self.name, "store-writer", "key-mill"].map(|t| panics().get(t).cloned());
+        // The writer and the key_generator have threads of their own.
+        let panicked =
+            [self.name, "store-writer", "key-key_generator"].map(|t| panics().get(t).cloned());
         if let Some(said) = panicked.into_iter().flatten().next() {
             self.fail(&shown(sent), &format!("a panic: {said}"));
         }

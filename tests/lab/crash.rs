@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use magnumd::base::points::Points;
+use magnumd::base::fail_points::FailPoints;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
@@ -31,7 +31,7 @@ where
 }
 
 /// Waits until the conductor has been stopped.
-async fn stopped(points: &Points) {
+async fn stopped(points: &FailPoints) {
     let began = Instant::now();
     while !points.has_stopped() {
         assert!(began.elapsed() < PATIENCE, "never reached point {}", points.passed());
@@ -41,7 +41,7 @@ async fn stopped(points: &Points) {
 
 /// Waits until the conductor has been stopped, or has come to the end before that: two nodes that
 /// report in the same moment are one commit, so that one run may pass fewer points than another.
-async fn stopped_or_over(points: &Points, daemon: &Running, ready: &Ready) {
+async fn stopped_or_over(points: &FailPoints, daemon: &Running, ready: &Ready) {
     let began = Instant::now();
     let path = format!("/v1/clusters/{}", ready.uuid);
     while !points.has_stopped() {
@@ -103,7 +103,7 @@ impl Drop for Stop {
 /// Stops an order at each of its points in turn and takes it up again; there are at least as many
 /// points as `least` says.
 pub async fn survives_a_stop_anywhere(order: impl Order, least: u64) {
-    let counting = Points::counting();
+    let counting = FailPoints::counting();
     let lab = Lab::new().await;
     let daemon = lab.daemon().await;
     let ready = order.prepare(&lab, &daemon).await;
@@ -119,7 +119,7 @@ pub async fn survives_a_stop_anywhere(order: impl Order, least: u64) {
         let daemon = lab.daemon().await;
         let ready = order.prepare(&lab, &daemon).await;
         daemon.end().await;
-        let halt = Points::stopping_after(stop);
+        let halt = FailPoints::stopping_after(stop);
         let daemon = lab.daemon_with(halt.clone()).await;
         order.give(&daemon, &ready).await;
         stopped_or_over(&halt, &daemon, &ready).await;
@@ -142,7 +142,7 @@ pub async fn survives_a_stop_anywhere(order: impl Order, least: u64) {
 async fn count(deleting: bool) -> u64 {
     let lab = Lab::new().await;
     let token = lab.token("demo").await;
-    let creating = if deleting { Points::none() } else { Points::counting() };
+    let creating = if deleting { FailPoints::none() } else { FailPoints::counting() };
     let daemon = lab.daemon_with(creating.clone()).await;
     let uuid = daemon.create(&token, "k1").await;
     assert_eq!(daemon.settled(&token, &uuid).await["status"], "CREATE_COMPLETE");
@@ -150,7 +150,7 @@ async fn count(deleting: bool) -> u64 {
     if !deleting {
         return creating.passed();
     }
-    let points = Points::counting();
+    let points = FailPoints::counting();
     let daemon = lab.daemon_with(points.clone()).await;
     daemon.delete(&token, &format!("/v1/clusters/{uuid}")).await;
     daemon.gone(&token, &uuid).await;
@@ -165,7 +165,7 @@ async fn create_survives_a_stop_anywhere() {
     in_turns(points, |stop| async move {
         let lab = Lab::new().await;
         let token = lab.token("demo").await;
-        let halt = Points::stopping_after(stop);
+        let halt = FailPoints::stopping_after(stop);
         let daemon = lab.daemon_with(halt.clone()).await;
         let uuid = daemon.create(&token, "k1").await;
         stopped(&halt).await;
@@ -197,7 +197,7 @@ async fn delete_survives_a_stop_anywhere() {
         assert_eq!(daemon.settled(&token, &uuid).await["status"], "CREATE_COMPLETE");
         daemon.end().await;
 
-        let halt = Points::stopping_after(stop);
+        let halt = FailPoints::stopping_after(stop);
         let daemon = lab.daemon_with(halt.clone()).await;
         daemon.delete(&token, &format!("/v1/clusters/{uuid}")).await;
         stopped(&halt).await;
@@ -218,7 +218,7 @@ async fn a_delete_overtakes_a_creation_anywhere() {
     in_turns(points, |stop| async move {
         let lab = Lab::new().await;
         let token = lab.token("demo").await;
-        let halt = Points::stopping_after(stop);
+        let halt = FailPoints::stopping_after(stop);
         let daemon = lab.daemon_with(halt.clone()).await;
         let uuid = daemon.create(&token, "k1").await;
         stopped(&halt).await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hyper::StatusCode;
-use magnumd::base::points::Points;
+use magnumd::base::fail_points::FailPoints;
 use serde_json::json;
 
 use crate::harness::{Lab, ONE_CLUSTER, template};
@@ -136,7 +136,7 @@ async fn a_token_that_lapses_before_the_stack_is_said_to_have_lapsed() {
     let lab = Lab::new().await;
     let token = lab.token("demo").await;
     // Stopped before the trust, for longer than the token lives.
-    let halt = Points::stopping_after(4);
+    let halt = FailPoints::stopping_after(4);
     let daemon = lab.daemon_with(halt.clone()).await;
     let uuid = daemon.create(&token, "k1").await;
     while !halt.has_stopped() {
@@ -160,7 +160,7 @@ async fn a_token_that_lapses_before_the_stack_is_said_to_have_lapsed() {
 async fn a_second_daemon_on_the_same_state_is_refused() {
     let lab = Lab::new().await;
     let daemon = lab.daemon().await;
-    let refused = lab.try_daemon(Points::none()).await.err().unwrap().to_string();
+    let refused = lab.try_daemon(FailPoints::none()).await.err().unwrap().to_string();
     assert!(refused.contains("in use by another magnumd"), "{refused}");
     assert!(refused.contains(&lab.state().display().to_string()), "{refused}");
     daemon.end().await;

@@ -1,7 +1,7 @@
 //! No field is taken and ignored: what a template or a label asks for is done, or refused in words.
 
 use hyper::{Method, StatusCode};
-use magnumd::base::points::Points;
+use magnumd::base::fail_points::FailPoints;
 use serde_json::{Value, json};
 
 use crate::harness::{Lab, Running, template};
@@ -194,7 +194,7 @@ async fn an_upgrade_that_was_accepted_is_as_good_as_begun() {
     let cluster = built(&daemon, &token, one).await;
     daemon.end().await;
     // Accepted, and the conductor has done nothing yet.
-    let daemon = lab.daemon_with(Points::stopping_after(0)).await;
+    let daemon = lab.daemon_with(FailPoints::stopping_after(0)).await;
     let labels = json!({"nodeport_open": "false", "max_node_count": "2"});
     made(&daemon, &token, "new", json!({"labels": labels})).await;
     let (status, body) = upgrade(&daemon, &token, &cluster, "new").await;

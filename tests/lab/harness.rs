@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use hyper::header::HeaderName;
 use hyper::{Method, StatusCode};
 use magnumd::base::clock::Clock;
+use magnumd::base::fail_points::FailPoints;
 use magnumd::base::http::client::{Answer, HttpClient, Outgoing};
 use magnumd::base::http::tls::{self, Trust};
 use magnumd::base::id::Entropy;
-use magnumd::base::points::Points;
 use magnumd::config::Config;
 use magnumd::daemon::{Addresses, Daemon, Environment, Panicked, StartError};
 use magnumd::lab::{Fault, LabCloud, LabOptions};
@@ -130,10 +130,10 @@ impl Lab {
     }
 
     pub async fn daemon(&self) -> Running {
-        self.daemon_with(Points::none()).await
+        self.daemon_with(FailPoints::none()).await
     }
 
-    pub async fn daemon_with(&self, points: Points) -> Running {
+    pub async fn daemon_with(&self, points: FailPoints) -> Running {
         // The file of a predecessor that is being dropped is free a moment later.
         let began = Instant::now();
         loop {
@@ -147,7 +147,7 @@ impl Lab {
         }
     }
 
-    pub async fn try_daemon(&self, points: Points) -> Result<Running, StartError> {
+    pub async fn try_daemon(&self, points: FailPoints) -> Result<Running, StartError> {
         let config = self.config();
         let environment =
             Environment { clock: self.clock.clone(), entropy: Entropy::new(), points };

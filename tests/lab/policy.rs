@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
-use magnumd::base::points::Points;
+use magnumd::base::fail_points::FailPoints;
 
 use crate::harness::{Lab, Running};
 
@@ -34,7 +34,7 @@ async fn rules_are_read_at_the_start_and_followed() {
 async fn a_daemon_does_not_start_with_rules_that_it_cannot_read() {
     let lab = Lab::new().await;
     std::fs::write(lab.folder().join("policy.yaml"), "- not\n- a map\n").unwrap();
-    let refused = lab.try_daemon(Points::none()).await.err().unwrap().to_string();
+    let refused = lab.try_daemon(FailPoints::none()).await.err().unwrap().to_string();
     assert!(refused.contains("policy.yaml") && refused.contains("map of names"), "{refused}");
 }
 

@@ -17,7 +17,7 @@ use crate::base::http::server::Request;
 use crate::base::id::Entropy;
 use crate::base::pool::Pool;
 use crate::base::secret::{Sealer, Secret};
-use crate::conductor::idle;
+use crate::conductor::test_support;
 use crate::model::cluster::Cluster;
 use crate::model::cluster_template::{ClusterTemplate, Coe};
 use crate::model::labels::Labels;
@@ -121,7 +121,7 @@ impl Place {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("magnumd.redb");
         let store = Store::open(&path, Sealer::new(&[1; 32])).unwrap();
-        let (conductor, tokens) = idle::conductor(store.clone());
+        let (conductor, tokens) = test_support::conductor(store.clone());
         let trustee_domain_id = Arc::new(OnceLock::new());
         trustee_domain_id.set("trustees".to_owned()).unwrap();
         let settings = Settings {

@@ -73,11 +73,12 @@ pub async fn sign(cx: &Context<'_>) -> Outcome<Reply> {
     let (now, entropy) = (cx.api.clock.now(), cx.api.entropy.clone());
     let asked = csr.clone();
     let sign = move |ca: &Authority| ca.sign(&asked, &rules, validity, now, &entropy);
-    let signed =
-        cx.api.desk.with(&authority, cx.api.store.sealer(), sign).await.map_err(|e| match e {
+    let signed = cx.api.ca_cache.with(&authority, cx.api.store.sealer(), sign).await.map_err(
+        |e| match e {
             e @ PkiError::Request(_) => ApiError::invalid(e.to_string()),
             e @ PkiError::Material(_) => ApiError::internal().because(e),
-        })?;
+        },
+    )?;
     let kind_asked = kind_asked.as_deref();
     Reply::created(&certificate_view(cx.base, cluster.id, &signed, Some(&csr), kind_asked))
 }

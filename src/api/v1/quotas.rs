@@ -131,7 +131,7 @@ pub async fn create(cx: &Context<'_>) -> Outcome<Reply> {
     };
     match cx.api.store.commit(Change::new().expect_absent(&quota).put(&quota)).await {
         Ok(()) => Reply::created(&quota_view(&quota)),
-        Err(StoreError::Stale) => Err(ApiError::conflict(format!(
+        Err(StoreError::Conflict) => Err(ApiError::conflict(format!(
             "Quota for project {} already exists for resource {}. Change it with PATCH.",
             quota.project_id,
             quota::CLUSTER
@@ -148,7 +148,7 @@ pub async fn update(cx: &Context<'_>, project: &str, resource: &str) -> Outcome<
     fields.choice("resource", &[quota::CLUSTER], |_| Some(()))?;
     let hard_limit = fields.whole("hard_limit", 0..=i32::MAX as u32)?;
     let hard_limit = hard_limit.ok_or_else(|| mandatory("hard_limit"))?;
-    let turn = cx.api.lines.stand(project).await;
+    let held = cx.api.locks.acquire(project).await;
     loop {
         let stored = find(cx, project, resource)?;
         let mut quota = stored.record.clone();
@@ -157,7 +157,7 @@ pub async fn update(cx: &Context<'_>, project: &str, resource: &str) -> Outcome<
         let change = Change::new().expect(&stored).put(&quota);
         match cx.api.store.commit(change).await.map_err(ApiError::from) {
             Ok(()) => return Reply::accepted_with(&quota_view(&quota)),
-            Err(e) if turn.goes_on_after(&e) => {}
+            Err(e) if held.goes_on_after(&e) => {}
             Err(e) => return Err(e),
         }
     }

@@ -83,7 +83,7 @@ impl Custodian {
             };
             match done {
                 // The conductor has looked at it meanwhile; what is done already is found done.
-                Err(CustodyError::Store(StoreError::Stale)) if tries < 5 => tries += 1,
+                Err(CustodyError::Store(StoreError::Conflict)) if tries < 5 => tries += 1,
                 done => break done?,
             }
         }

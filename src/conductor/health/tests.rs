@@ -14,7 +14,7 @@ use crate::base::http::server::{self, Door, Limits, Request, Response, Service};
 use crate::base::http::tls;
 use crate::base::id::Entropy;
 use crate::base::secret::Sealer;
-use crate::conductor::idle;
+use crate::conductor::test_support;
 use crate::model::{Sequence, TemplateId};
 use crate::pki::KeyPairPem;
 use crate::pki::material::{KEYS, assemble};
@@ -47,10 +47,10 @@ fn reason(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 fn wished(change: impl FnOnce(&mut Cluster)) -> String {
     let mut cluster = cluster(1);
     change(&mut cluster);
-    match wish(&cluster) {
-        Wish::Nothing => "nothing".to_owned(),
-        Wish::Ask { url } => format!("ask {url}"),
-        Wish::Say(finding) => format!("{} {}", finding.status, finding.reason["api"]),
+    match next_check(&cluster) {
+        NextCheck::Nothing => "nothing".to_owned(),
+        NextCheck::Ask { url } => format!("ask {url}"),
+        NextCheck::Say(finding) => format!("{} {}", finding.status, finding.reason["api"]),
     }
 }
 
@@ -156,7 +156,7 @@ impl Place {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("magnumd.redb");
         let store = Store::open(&path, Sealer::new(&[7; Sealer::KEY_BYTES])).unwrap();
-        let (conductor, _) = idle::conductor_with(store.clone(), |settings| {
+        let (conductor, _) = test_support::conductor_with(store.clone(), |settings| {
             settings.health_interval = Some(Duration::from_millis(100));
         });
         let keys: Vec<KeyPair> = (0..KEYS).map(|_| KeyPair::generate().unwrap()).collect();

@@ -2,11 +2,11 @@
 
 use crate::conductor::label_checks::Limits;
 use crate::conductor::snapshot::ClusterSnapshot;
-use crate::conductor::{Conductor, Refusal, Tenant};
+use crate::conductor::{Conductor, RequestContext, RequestError};
 use crate::driver::ClusterPlan;
 use crate::model::NodeGroupId;
 use crate::model::cluster::Cluster;
-use crate::model::facts::Foundation;
+use crate::model::facts::ClusterNetwork;
 use crate::model::nodegroup::NodeGroup;
 use crate::model::status::Status;
 use crate::store::Stored;
@@ -17,7 +17,7 @@ impl Conductor {
         &self,
         snapshot: &ClusterSnapshot,
         group: &NodeGroup,
-    ) -> Result<ClusterPlan, Refusal> {
+    ) -> Result<ClusterPlan, RequestError> {
         let (settings, key) = (&self.inner.settings, &self.inner.enrolment);
         let plan = match group.is_default {
             true => snapshot.plan(settings, key).map(|mut plan| {
@@ -29,11 +29,11 @@ impl Conductor {
             // What it stands on is looked up later and decides nothing here.
             false => {
                 let (network, security_group) = (String::new(), String::new());
-                let foundation = Foundation { network, subnet: None, security_group };
+                let foundation = ClusterNetwork { network, subnet: None, security_group };
                 snapshot.further(group, foundation, settings, key)
             }
         };
-        let mut plan = plan.ok_or_else(|| Refusal::Conflict(snapshot.cannot_plan()))?;
+        let mut plan = plan.ok_or_else(|| RequestError::Conflict(snapshot.cannot_plan()))?;
         "check".clone_into(&mut plan.revision);
         self.driver_for_order(snapshot)?.check(&plan)?;
         Ok(plan)
@@ -43,14 +43,14 @@ impl Conductor {
 pub(super) fn found(
     snapshot: &ClusterSnapshot,
     id: NodeGroupId,
-) -> Result<&Stored<NodeGroup>, Refusal> {
+) -> Result<&Stored<NodeGroup>, RequestError> {
     snapshot
         .group(id)
-        .ok_or_else(|| Refusal::Missing(format!("Nodegroup {id} could not be found.")))
+        .ok_or_else(|| RequestError::Missing(format!("Nodegroup {id} could not be found.")))
 }
 
-pub(super) fn busy(snapshot: &ClusterSnapshot, why: &str) -> Refusal {
-    Refusal::Conflict(format!(
+pub(super) fn busy(snapshot: &ClusterSnapshot, why: &str) -> RequestError {
+    RequestError::Conflict(format!(
         "Cluster {} is {}: {why}. Try again when this has changed.",
         snapshot.cluster.name, snapshot.cluster.status
     ))
@@ -58,21 +58,23 @@ pub(super) fn busy(snapshot: &ClusterSnapshot, why: &str) -> Refusal {
 
 /// Only a cluster at rest can be rebuilt or get new authorities; one whose last change failed may
 /// need just that.
-pub(super) fn in_status(snapshot: &ClusterSnapshot, what: &str) -> Result<(), Refusal> {
+pub(super) fn in_status(snapshot: &ClusterSnapshot, what: &str) -> Result<(), RequestError> {
     more_than_a_record(snapshot)?;
     let status = snapshot.cluster.status;
     match status {
         Status::UpdateFailed => Ok(()),
         status if status.is_complete() && status != Status::DeleteComplete => Ok(()),
-        _ => Err(Refusal::Invalid(format!("{what} when status is \"{status}\" is not supported."))),
+        _ => Err(RequestError::Invalid(format!(
+            "{what} when status is \"{status}\" is not supported."
+        ))),
     }
 }
 
 /// A record that was made anew for a stack lacks what building on it takes.
-fn more_than_a_record(snapshot: &ClusterSnapshot) -> Result<(), Refusal> {
+fn more_than_a_record(snapshot: &ClusterSnapshot) -> Result<(), RequestError> {
     match snapshot.facts {
         Some(_) => Ok(()),
-        None => Err(Refusal::Conflict(format!(
+        None => Err(RequestError::Conflict(format!(
             "Cluster {} was adopted from its Heat stack and its CA and keys are lost, so it can \
              only be shown and deleted; move what runs there to a new cluster.",
             snapshot.cluster.name
@@ -81,14 +83,14 @@ fn more_than_a_record(snapshot: &ClusterSnapshot) -> Result<(), Refusal> {
 }
 
 /// What nodes are given, and what they are asked to do, is made of template and facts.
-pub(super) fn has_plan(snapshot: &ClusterSnapshot) -> Result<(), Refusal> {
+pub(super) fn has_plan(snapshot: &ClusterSnapshot) -> Result<(), RequestError> {
     match snapshot.can_plan() {
         true => Ok(()),
-        false => Err(Refusal::Conflict(snapshot.cannot_plan())),
+        false => Err(RequestError::Conflict(snapshot.cannot_plan())),
     }
 }
 
-pub(super) fn not_on_its_way(snapshot: &ClusterSnapshot) -> Result<(), Refusal> {
+pub(super) fn not_on_its_way(snapshot: &ClusterSnapshot) -> Result<(), RequestError> {
     use Status::{CreateFailed, CreateInProgress, DeleteComplete, DeleteFailed, DeleteInProgress};
     // As in Magnum, what was never complete can only be deleted.
     let cure = match snapshot.cluster.status {
@@ -101,7 +103,7 @@ pub(super) fn not_on_its_way(snapshot: &ClusterSnapshot) -> Result<(), Refusal> 
         DeleteInProgress | DeleteComplete => "Create a new one.",
         _ => return Ok(()),
     };
-    Err(Refusal::Conflict(format!(
+    Err(RequestError::Conflict(format!(
         "Cluster {} is {}: only a cluster that was built and is not being deleted can change. {cure}",
         snapshot.cluster.name, snapshot.cluster.status
     )))
@@ -112,19 +114,19 @@ pub(super) fn not_on_its_way(snapshot: &ClusterSnapshot) -> Result<(), Refusal> 
 pub(super) fn may_change(
     snapshot: &ClusterSnapshot,
     group: Option<&Stored<NodeGroup>>,
-) -> Result<(), Refusal> {
+) -> Result<(), RequestError> {
     more_than_a_record(snapshot)?;
     not_on_its_way(snapshot)?;
     let Some(group) = group else { return Ok(()) };
     match group.status {
         Status::UpdateInProgress | Status::UpdateFailed | Status::RollbackFailed => Ok(()),
         status if status.is_complete() && status != Status::DeleteComplete => Ok(()),
-        Status::CreateFailed | Status::DeleteFailed => Err(Refusal::Conflict(format!(
+        Status::CreateFailed | Status::DeleteFailed => Err(RequestError::Conflict(format!(
             "Node group {} is {}: only one that was built can change. Delete it and, if it is still \
              wanted, create it again.",
             group.name, group.status
         ))),
-        status => Err(Refusal::Conflict(format!(
+        status => Err(RequestError::Conflict(format!(
             "Node group {} is {status}: it can change when it is complete.",
             group.name
         ))),
@@ -132,13 +134,13 @@ pub(super) fn may_change(
 }
 
 pub(super) fn own_project(
-    tenant: &Tenant<'_>,
+    tenant: &RequestContext<'_>,
     cluster: &Cluster,
     what: &str,
-) -> Result<(), Refusal> {
+) -> Result<(), RequestError> {
     match tenant.requester.project_id.as_deref() == Some(&cluster.project_id) {
         true => Ok(()),
-        false => Err(Refusal::Forbidden(format!(
+        false => Err(RequestError::Forbidden(format!(
             "Only a member of the project of cluster {} can {what}: the cloud is asked with \
              their token.",
             cluster.name
@@ -146,9 +148,9 @@ pub(super) fn own_project(
     }
 }
 
-pub(super) fn check_count(group: &NodeGroup, wanted: u32) -> Result<(), Refusal> {
+pub(super) fn check_count(group: &NodeGroup, wanted: u32) -> Result<(), RequestError> {
     if group.is_master() && wanted != group.node_count {
-        return Err(Refusal::Invalid(format!(
+        return Err(RequestError::Invalid(format!(
             "Node group {} cannot be resized: masters are members of etcd.",
             group.name
         )));
@@ -156,7 +158,7 @@ pub(super) fn check_count(group: &NodeGroup, wanted: u32) -> Result<(), Refusal>
     let above = group.max_node_count.is_some_and(|most| wanted > most);
     match wanted < group.min_node_count || above {
         false => Ok(()),
-        true => Err(Refusal::Invalid(format!(
+        true => Err(RequestError::Invalid(format!(
             "Resizing {} outside the allowed range: min_node_count = {}, max_node_count = {}",
             group.name,
             group.min_node_count,
@@ -170,7 +172,7 @@ pub(super) fn check_limits_to_come(
     snapshot: &ClusterSnapshot,
     group: &NodeGroup,
     wanted: u32,
-) -> Result<(), Refusal> {
+) -> Result<(), RequestError> {
     let Some(rollout) = snapshot.rollout(group).filter(|_| group.is_default) else { return Ok(()) };
     let mut followed = group.clone();
     Limits::follow(&mut followed, &snapshot.cluster.labels, &rollout.labels);

@@ -10,7 +10,7 @@ use crate::base::clock::Timestamp;
 use crate::conductor::label_checks::{
     BOOT_VOLUME_SIZE, Limits, check_root_volume, with_boot_volume,
 };
-use crate::conductor::{Conductor, Refusal, Tenant};
+use crate::conductor::{Conductor, RequestContext, RequestError};
 use crate::driver::plan::{ClusterPlan, Enrolment, NodeFlavors, NodeImages};
 use crate::driver::{Driver, DriverError};
 use crate::model::cluster::Cluster;
@@ -69,9 +69,9 @@ impl Conductor {
     /// drivers, labels, volumes, the load balancer, the root volume rule. Nothing is written.
     pub async fn check_template(
         &self,
-        tenant: &Tenant<'_>,
+        tenant: &RequestContext<'_>,
         template: &ClusterTemplate,
-    ) -> Result<TemplateIngredients, Refusal> {
+    ) -> Result<TemplateIngredients, RequestError> {
         let named = Named {
             image: &template.image_id,
             flavor: template.flavor_id.as_deref(),
@@ -94,7 +94,7 @@ impl Conductor {
     }
 
     /// Whether the catalogue has Octavia, and whether it has Cinder.
-    async fn optional_services(&self) -> Result<(bool, bool), Refusal> {
+    async fn optional_services(&self) -> Result<(bool, bool), RequestError> {
         let has = |service| async move { self.inner.cloud.has(service).await };
         Ok(tokio::try_join!(has(Service::Octavia), has(Service::Cinder))?)
     }
@@ -159,13 +159,13 @@ impl Conductor {
         server_type: ServerType,
         os_distro: &str,
         coe: Coe,
-    ) -> Result<String, Refusal> {
+    ) -> Result<String, RequestError> {
         let driver = self.drivers().select(requested, None, server_type, os_distro, coe)?;
         Ok(driver.name().to_owned())
     }
 
     /// Whether Keystone knows the project.
-    pub async fn has_project(&self, id: &str) -> Result<bool, Refusal> {
+    pub async fn has_project(&self, id: &str) -> Result<bool, RequestError> {
         Ok(self.inner.cloud.keystone().has_project(id).await?)
     }
 
@@ -182,10 +182,10 @@ impl Conductor {
     /// Quota is checked inside the same transaction.
     pub async fn create_cluster(
         &self,
-        tenant: &Tenant<'_>,
+        tenant: &RequestContext<'_>,
         order: ClusterOrder,
         template: &ClusterTemplate,
-    ) -> Result<ClusterId, Refusal> {
+    ) -> Result<ClusterId, RequestError> {
         let actor = actor(tenant)?;
         can_make_trusts(tenant.requester)?;
         let cluster = &order.cluster;
@@ -207,7 +207,7 @@ impl Conductor {
         self.has_root(&driver, &labels, &found)?;
         let (Some(worker_flavor), Some(master_flavor)) = (&found.flavor, &found.master_flavor)
         else {
-            return Err(Refusal::Invalid(
+            return Err(RequestError::Invalid(
                 "Unable to find flavor None. Give flavor_id and master_flavor_id, in the \
                  request or in the cluster template."
                     .to_owned(),
@@ -245,12 +245,12 @@ impl Conductor {
 
     async fn accept(
         &self,
-        tenant: &Tenant<'_>,
+        tenant: &RequestContext<'_>,
         order: ClusterOrder,
         template: &ClusterTemplate,
         facts: CloudFacts,
         driver: &Driver,
-    ) -> Result<ClusterId, Refusal> {
+    ) -> Result<ClusterId, RequestError> {
         let now = self.inner.clock.now();
         let store = &self.inner.store;
         let ClusterOrder { mut cluster, node_count, master_count } = order;
@@ -309,12 +309,12 @@ impl Conductor {
     }
 
     /// Heat looks at a wait condition with the token that made the stack.
-    fn check_signals(&self, wait: Duration, expires_at: Timestamp) -> Result<(), Refusal> {
+    fn check_signals(&self, wait: Duration, expires_at: Timestamp) -> Result<(), RequestError> {
         let left = expires_at.since(self.inner.clock.now());
         if wait <= left || self.inner.settings.heat_reauthenticates {
             return Ok(());
         }
-        Err(Refusal::Invalid(format!(
+        Err(RequestError::Invalid(format!(
             "Invalid input for label wait_condition_timeout. Value: '{}'. The token of the request \
              expires in {} s, and Heat cannot wait for longer: set the label to less, log in anew, \
              or let the operator set reauthentication_auth_method = trusts in heat.conf and \
@@ -329,7 +329,7 @@ impl Conductor {
         driver: &Driver,
         labels: &Labels,
         found: &Ingredients,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), RequestError> {
         check_root_volume(driver, labels, &[found.flavor.as_ref(), found.master_flavor.as_ref()])
     }
 
@@ -341,7 +341,7 @@ impl Conductor {
     }
 
     /// Looks up all that is named, at once.
-    async fn gather(&self, actor: &Actor, named: Named<'_>) -> Result<Ingredients, Refusal> {
+    async fn gather(&self, actor: &Actor, named: Named<'_>) -> Result<Ingredients, RequestError> {
         let (image, flavor, master_flavor, external_network, mut fixed_network, fixed_subnet) = tokio::try_join!(
             self.image(actor, named.image),
             self.flavor(actor, named.flavor),
@@ -351,7 +351,7 @@ impl Conductor {
             self.subnet(actor, named.fixed_subnet),
         )?;
         if let Some(network) = external_network.as_ref().filter(|n| !n.external) {
-            return Err(Refusal::Invalid(format!(
+            return Err(RequestError::Invalid(format!(
                 "Unable to find external network {}. The network of that name is not \
                  router:external; external_network_id must name one that is.",
                 network.name
@@ -360,7 +360,7 @@ impl Conductor {
         if let (Some(network), Some(subnet)) = (&fixed_network, &fixed_subnet)
             && subnet.network_id != network.id
         {
-            return Err(Refusal::Invalid(format!(
+            return Err(RequestError::Invalid(format!(
                 "Fixed subnet {} is not part of fixed network {}. Choose one of its subnets.",
                 subnet.id, network.name
             )));
@@ -403,9 +403,9 @@ impl Conductor {
 }
 
 /// What every image must say of itself, so that a driver can be chosen.
-pub fn os_distro(image: &Image, named: &str) -> Result<String, Refusal> {
+pub fn os_distro(image: &Image, named: &str) -> Result<String, RequestError> {
     image.os_distro.clone().ok_or_else(|| {
-        Refusal::Invalid(format!(
+        RequestError::Invalid(format!(
             "Image {named} doesn't contain os_distro field. Set it with: openstack image set \
              --property os_distro=ubuntu {named}"
         ))
@@ -417,11 +417,11 @@ pub fn check_network_driver(
     template: &ClusterTemplate,
     driver: &Driver,
     allowed: &[String],
-) -> Result<(), Refusal> {
+) -> Result<(), RequestError> {
     let Some(wanted) = template.network_driver.as_deref() else { return Ok(()) };
     let known = driver.network_drivers();
     if !known.iter().any(|known| known == wanted) {
-        return Err(Refusal::Invalid(format!(
+        return Err(RequestError::Invalid(format!(
             "Network driver type {wanted} is not supported, expecting a {} network driver: {}.",
             template.coe,
             known.join(", ")
@@ -432,7 +432,7 @@ pub fn check_network_driver(
         && !allowed.is_empty()
         && !allowed.iter().any(|a| a == wanted || a == "all")
     {
-        return Err(Refusal::Invalid(format!(
+        return Err(RequestError::Invalid(format!(
             "Network driver type {wanted} is not an allowed {} network driver; allowed: {}.",
             template.coe,
             allowed.join(", ")
@@ -443,9 +443,9 @@ pub fn check_network_driver(
 
 /// Keystone lets neither a restricted application credential nor a trust make a trust, and a
 /// cluster cannot live without one.
-pub fn can_make_trusts(requester: &Requester) -> Result<(), Refusal> {
+pub fn can_make_trusts(requester: &Requester) -> Result<(), RequestError> {
     if requester.restricted_credential {
-        return Err(Refusal::Forbidden(
+        return Err(RequestError::Forbidden(
             "The token was got with a restricted application credential, and Keystone does \
              not let it create the trust that a cluster needs. Use a password, or make the \
              credential with: openstack application credential create --unrestricted NAME"
@@ -453,7 +453,7 @@ pub fn can_make_trusts(requester: &Requester) -> Result<(), Refusal> {
         ));
     }
     if requester.trust.is_some() {
-        return Err(Refusal::Forbidden(
+        return Err(RequestError::Forbidden(
             "The token is scoped to a trust, and Keystone does not let it create the trust \
              that a cluster needs. Use the credentials of the user itself."
                 .to_owned(),

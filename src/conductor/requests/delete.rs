@@ -3,7 +3,7 @@
 use tracing::info;
 
 use crate::conductor::snapshot::ClusterSnapshot;
-use crate::conductor::{Conductor, Refusal, Tenant};
+use crate::conductor::{Conductor, RequestContext, RequestError};
 use crate::model::cluster::Cluster;
 use crate::model::operation::{Delete, DeleteStep, Operation, OperationKind};
 use crate::model::status::Status;
@@ -13,9 +13,9 @@ impl Conductor {
     /// DELETE_IN_PROGRESS and a durable operation; overtakes whatever runs; idempotent.
     pub async fn delete_cluster(
         &self,
-        tenant: &Tenant<'_>,
+        tenant: &RequestContext<'_>,
         cluster: &Stored<Cluster>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), RequestError> {
         let id = cluster.id;
         let done = self
             .order(id, |snapshot| {
@@ -32,7 +32,7 @@ impl Conductor {
             .await;
         match done {
             // It is no more.
-            Err(Refusal::Missing(_)) => Ok(()),
+            Err(RequestError::Missing(_)) => Ok(()),
             done => {
                 self.poke(id);
                 done
@@ -44,7 +44,7 @@ impl Conductor {
     /// expired. None where this caller has none to lend.
     fn lend_again(
         &self,
-        tenant: &Tenant<'_>,
+        tenant: &RequestContext<'_>,
         snapshot: &ClusterSnapshot,
         running: &Stored<Operation>,
     ) -> Option<Change> {
@@ -55,7 +55,11 @@ impl Conductor {
         Some(Change::new().expect(running).put(&again))
     }
 
-    fn deletion(&self, tenant: &Tenant<'_>, snapshot: &ClusterSnapshot) -> Result<Change, Refusal> {
+    fn deletion(
+        &self,
+        tenant: &RequestContext<'_>,
+        snapshot: &ClusterSnapshot,
+    ) -> Result<Change, RequestError> {
         let now = self.inner.clock.now();
         let mut cluster = snapshot.cluster.record.clone();
         cluster.status = Status::DeleteInProgress;

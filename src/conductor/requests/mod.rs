@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::snapshot::ClusterSnapshot;
-use super::{Conductor, Refusal, Tenant};
+use super::{Conductor, RequestContext, RequestError};
 use crate::model::ClusterId;
 use crate::model::cluster::Cluster;
 use crate::model::operation::{Operation, OperationKind};
@@ -44,7 +44,7 @@ impl Conductor {
         cluster: &Stored<Cluster>,
         status: Option<HealthStatus>,
         reason: BTreeMap<String, String>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), RequestError> {
         let mut changed = cluster.record.clone();
         changed.health_status = status;
         changed.health_status_reason = reason;
@@ -59,8 +59,8 @@ impl Conductor {
     async fn order(
         &self,
         id: ClusterId,
-        build: impl Fn(&ClusterSnapshot) -> Result<Change, Refusal>,
-    ) -> Result<(), Refusal> {
+        build: impl Fn(&ClusterSnapshot) -> Result<Change, RequestError>,
+    ) -> Result<(), RequestError> {
         let began = Instant::now();
         loop {
             let change = build(&self.snapshot(id)?)?;
@@ -69,7 +69,7 @@ impl Conductor {
             }
             match self.intend(id, change).await {
                 Ok(()) => return Ok(()),
-                Err(StoreError::Stale) if began.elapsed() < LONGEST => {}
+                Err(StoreError::Conflict) if began.elapsed() < LONGEST => {}
                 Err(e) => return Err(e.into()),
             }
         }
@@ -97,14 +97,14 @@ impl Conductor {
     /// already; a deletion takes their place.
     fn new_operation(
         &self,
-        tenant: &Tenant<'_>,
+        tenant: &RequestContext<'_>,
         snapshot: &ClusterSnapshot,
         kind: impl Into<OperationKind>,
-    ) -> Result<Operation, Refusal> {
+    ) -> Result<Operation, RequestError> {
         let kind = kind.into();
         let waiting = snapshot.operations().count();
         if waiting >= MOST_OPERATIONS && !matches!(kind, OperationKind::Delete(_)) {
-            return Err(Refusal::Conflict(format!(
+            return Err(RequestError::Conflict(format!(
                 "{waiting} operations on cluster {} wait for their turn, and no more can be asked \
                  for; try again when some are done.",
                 snapshot.cluster.name
@@ -134,9 +134,9 @@ impl Conductor {
     }
 }
 
-pub(super) fn actor(tenant: &Tenant<'_>) -> Result<Actor, Refusal> {
+pub(super) fn actor(tenant: &RequestContext<'_>) -> Result<Actor, RequestError> {
     let project = tenant.requester.project_id.clone().ok_or_else(|| {
-        Refusal::Forbidden("This needs a token that is scoped to a project.".to_owned())
+        RequestError::Forbidden("This needs a token that is scoped to a project.".to_owned())
     })?;
     Ok(Actor {
         token: tenant.token.clone(),

@@ -6,7 +6,7 @@ use super::checks::{check_count, found, may_change, not_on_its_way, own_project}
 use super::{MOST_GROUPS, ResizeOrder, actor, can_make_trusts, os_distro};
 use crate::conductor::label_checks::own_labels;
 use crate::conductor::snapshot::ClusterSnapshot;
-use crate::conductor::{Conductor, Refusal, Tenant};
+use crate::conductor::{Conductor, RequestContext, RequestError};
 use crate::driver::KubeVersion;
 use crate::model::cluster::Cluster;
 use crate::model::nodegroup::NodeGroup;
@@ -21,15 +21,15 @@ impl Conductor {
     /// A further group, in a stack of its own.
     pub async fn create_nodegroup(
         &self,
-        tenant: &Tenant<'_>,
+        tenant: &RequestContext<'_>,
         cluster: &Stored<Cluster>,
         group: NodeGroup,
-    ) -> Result<NodeGroup, Refusal> {
+    ) -> Result<NodeGroup, RequestError> {
         // The tenant's own token makes the stack: Heat makes a trust of its own from it.
         own_project(tenant, cluster, "create a node group")?;
         can_make_trusts(tenant.requester)?;
         if group.is_master() {
-            return Err(Refusal::Invalid(
+            return Err(RequestError::Invalid(
                 "Invalid input for field role. Value: 'master'. Masters are made with the \
                  cluster only; choose worker or another name."
                     .to_owned(),
@@ -57,13 +57,13 @@ impl Conductor {
         self.order(id, |snapshot| {
             may_change(snapshot, None)?;
             if snapshot.groups.iter().any(|g| g.name == group.name) {
-                return Err(Refusal::Conflict(format!(
+                return Err(RequestError::Conflict(format!(
                     "A node group with name {} already exists in the cluster {}.",
                     group.name, snapshot.cluster.name
                 )));
             }
             if snapshot.groups.len() >= MOST_GROUPS {
-                return Err(Refusal::Conflict(format!(
+                return Err(RequestError::Conflict(format!(
                     "Cluster {} has {MOST_GROUPS} node groups, and no cluster has more. Resize one \
                      of them, or delete one first.",
                     snapshot.cluster.name
@@ -95,11 +95,11 @@ impl Conductor {
     /// New limits and labels for nodes to come; a new count is a resize.
     pub async fn update_nodegroup(
         &self,
-        tenant: &Tenant<'_>,
+        tenant: &RequestContext<'_>,
         cluster: &Stored<Cluster>,
         group: &Stored<NodeGroup>,
         changed: NodeGroup,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), RequestError> {
         check_count(&changed, changed.node_count)?;
         let id = cluster.id;
         self.order(id, |snapshot| {
@@ -108,7 +108,7 @@ impl Conductor {
             if now.revision != group.revision {
                 // What shall be was made from what the caller read: laid over anything newer it
                 // would undo that.
-                return Err(StoreError::Stale.into());
+                return Err(StoreError::Conflict.into());
             }
             let mut next = now.record.clone();
             next.min_node_count = changed.min_node_count;
@@ -145,12 +145,12 @@ impl Conductor {
     /// Overtakes whatever is being done about the group; idempotent.
     pub async fn delete_nodegroup(
         &self,
-        tenant: &Tenant<'_>,
+        tenant: &RequestContext<'_>,
         cluster: &Stored<Cluster>,
         group: &Stored<NodeGroup>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), RequestError> {
         if group.is_default {
-            return Err(Refusal::Invalid(
+            return Err(RequestError::Invalid(
                 "Deleting a default nodegroup is not supported.".to_owned(),
             ));
         }
@@ -188,12 +188,12 @@ fn check_group_image(
     snapshot: &ClusterSnapshot,
     group: &NodeGroup,
     os_distro: &str,
-) -> Result<(), Refusal> {
+) -> Result<(), RequestError> {
     // What is lost is told by whoever needs it.
     let Some(facts) = &snapshot.facts else { return Ok(()) };
     let image = group.image_id.as_deref().unwrap_or_default();
     let refused = |why: String| {
-        Err(Refusal::Invalid(format!(
+        Err(RequestError::Invalid(format!(
             "Invalid input for field/attribute image_id. Value: '{image}'. {why}"
         )))
     };

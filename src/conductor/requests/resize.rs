@@ -3,7 +3,7 @@
 use tracing::info;
 
 use super::checks::{check_count, check_limits_to_come, found, may_change};
-use crate::conductor::{Conductor, Refusal, Tenant};
+use crate::conductor::{Conductor, RequestContext, RequestError};
 use crate::model::NodeGroupId;
 use crate::model::cluster::Cluster;
 use crate::model::operation::{Resize, ResizeStep};
@@ -25,10 +25,10 @@ impl Conductor {
     /// newer count stands and the nodes to remove add up.
     pub async fn resize(
         &self,
-        tenant: &Tenant<'_>,
+        tenant: &RequestContext<'_>,
         cluster: &Stored<Cluster>,
         order: ResizeOrder,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), RequestError> {
         let id = cluster.id;
         let snapshot = self.snapshot(id)?;
         let group = found(&snapshot, order.nodegroup)?;

@@ -4,7 +4,7 @@ use tracing::info;
 
 use super::can_make_trusts;
 use super::checks::{busy, has_plan, in_status, may_change, own_project};
-use crate::conductor::{Conductor, Refusal, Tenant};
+use crate::conductor::{Conductor, RequestContext, RequestError};
 use crate::model::cluster::Cluster;
 use crate::model::credential::Credential;
 use crate::model::operation::{
@@ -16,9 +16,9 @@ impl Conductor {
     /// The main, etcd and front-proxy authorities and everything they have signed.
     pub async fn rotate_ca(
         &self,
-        tenant: &Tenant<'_>,
+        tenant: &RequestContext<'_>,
         cluster: &Stored<Cluster>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), RequestError> {
         let id = cluster.id;
         self.order(id, |snapshot| {
             in_status(snapshot, "Rotating the CA of a cluster")?;
@@ -47,9 +47,9 @@ impl Conductor {
     /// A new password for the trustee, and a new trust from the caller; the old trust goes.
     pub async fn rotate_credential(
         &self,
-        tenant: &Tenant<'_>,
+        tenant: &RequestContext<'_>,
         cluster: &Stored<Cluster>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), RequestError> {
         own_project(tenant, cluster, "rotate its credential")?;
         can_make_trusts(tenant.requester)?;
         let id = cluster.id;

@@ -7,7 +7,7 @@ use super::checks::{busy, found, has_plan, in_status};
 use crate::conductor::label_checks::{Limits, own_labels};
 use crate::conductor::rollout::{kept_labels, rollout};
 use crate::conductor::snapshot::ClusterSnapshot;
-use crate::conductor::{Conductor, Refusal, Tenant, resizing, template_fields};
+use crate::conductor::{Conductor, RequestContext, RequestError, resizing, template_fields};
 use crate::model::NodeGroupId;
 use crate::model::cluster::Cluster;
 use crate::model::cluster_template::ClusterTemplate;
@@ -30,10 +30,10 @@ impl Conductor {
     /// A group, or with a default group the cluster itself, follows a template from now on.
     pub async fn upgrade(
         &self,
-        tenant: &Tenant<'_>,
+        tenant: &RequestContext<'_>,
         cluster: &Stored<Cluster>,
         order: UpgradeOrder,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), RequestError> {
         let id = cluster.id;
         let image = self.image(&actor(tenant)?, &order.template.image_id).await?;
         let (followed, flavors) = self.check_template_change(tenant, id, &order, &image).await?;
@@ -49,7 +49,7 @@ impl Conductor {
             let group = found(snapshot, order.nodegroup)?;
             let mut rollout = rollout(snapshot, group, &order, &image, &flavors);
             rollout.labels.check_size().map_err(|why| {
-                Refusal::Invalid(format!(
+                RequestError::Invalid(format!(
                     "Invalid input for field/attribute labels. The labels of {} and of cluster \
                      template {} are too many together: {why} Choose another template.",
                     group.name, order.template.name
@@ -89,16 +89,16 @@ impl Conductor {
         order: &UpgradeOrder,
         rollout: &Rollout,
         image: &Image,
-    ) -> Result<Vec<String>, Refusal> {
+    ) -> Result<Vec<String>, RequestError> {
         let (settings, key) = (&self.inner.settings, &self.inner.enrolment);
-        let lost = || Refusal::Conflict(snapshot.cannot_plan());
+        let lost = || RequestError::Conflict(snapshot.cannot_plan());
         let mut undone = Vec::new();
         let from = snapshot.plan_of(group, settings, key).ok_or_else(lost)?;
         let driver = self.driver_to_come(snapshot, group)?;
         let distro = image.os_distro.as_deref().unwrap_or_default();
         let template = &order.template;
         if !driver.provides(template.server_type, distro, template.coe) {
-            return Err(Refusal::Invalid(format!(
+            return Err(RequestError::Invalid(format!(
                 "Cluster {} is built by driver {}, which does not build ({}, {distro}, {}), as \
                  cluster template {} asks for. Choose another template.",
                 snapshot.cluster.name,

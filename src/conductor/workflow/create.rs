@@ -12,10 +12,10 @@ use crate::conductor::plans::Awaits;
 use crate::model::certificate::CertificateKind;
 use crate::model::credential::Credential;
 use crate::model::discovery::DiscoveryToken;
+use crate::model::node_wait::NodeWait;
 use crate::model::operation::{Create, CreateStep, Work};
 use crate::model::stack::Stack;
 use crate::model::status::Status;
-use crate::model::vigil::Vigil;
 use crate::model::{name, nodegroup};
 use crate::openstack::{CloudError, NewStack, Trust};
 use crate::store::Change;
@@ -212,7 +212,7 @@ impl Run<'_, Create> {
             workers,
             threshold,
             stack_name: &snapshot.cluster.stack_name(),
-            since: snapshot.vigil.as_ref().map(|v| v.since),
+            since: snapshot.node_wait.as_ref().map(|v| v.since),
             limits: waits.limits,
             discovery: snapshot.tokens.first().map(|t| &t.record),
             deadline: operation.deadline,
@@ -221,14 +221,14 @@ impl Run<'_, Create> {
         });
         match next {
             AwaitNext::LookAgain(progress) => {
-                if snapshot.vigil.is_none() && shown.is_some_and(|s| !s.is_in_progress()) {
+                if snapshot.node_wait.is_none() && shown.is_some_and(|s| !s.is_in_progress()) {
                     // What can be reached is shown before all of it is ready.
                     let Some(stack) = conductor.look(snapshot, true).await? else {
                         return Ok(Next::wait(progress));
                     };
                     let since = conductor.inner.clock.now();
-                    let vigil = Vigil { cluster_id: snapshot.id(), since };
-                    let change = Change::new().put(&vigil);
+                    let node_wait = NodeWait { cluster_id: snapshot.id(), since };
+                    let change = Change::new().put(&node_wait);
                     return Ok(Next::Again(conductor.with_addresses(snapshot, change, &stack)?));
                 }
                 Ok(Next::wait(progress))

@@ -6,7 +6,7 @@ use super::group_change::{Changed, GroupChange};
 use super::{Next, Run, Workflow};
 use crate::conductor::StepError;
 use crate::conductor::decide::creation::{StackNext, stack};
-use crate::model::facts::Foundation;
+use crate::model::facts::ClusterNetwork;
 use crate::model::name;
 use crate::model::nodegroup::NodeGroup;
 use crate::model::operation::{CreateNodeGroup, CreateNodeGroupStep};
@@ -61,7 +61,7 @@ impl Run<'_, CreateNodeGroup> {
         let shown = shown.ok_or_else(|| StepError::failed("The cluster's stack is gone."))?;
         let text = |output: &str| shown.text(output).map(str::to_owned);
         let mut known = facts.record.clone();
-        known.foundation = Some(Foundation {
+        known.foundation = Some(ClusterNetwork {
             network: text("node_network").ok_or_else(lacks)?,
             subnet: text("node_subnet"),
             security_group: text("node_security_group").ok_or_else(lacks)?,

@@ -24,8 +24,8 @@ use tonic::{Code, Status, Streaming};
 use tonic_prost::ProstCodec;
 use tracing::error;
 
-use super::clerk::{Applicant, Clerk};
 use super::figures::DiscoveryFigures;
+use super::registrar::{Registrar, Registration};
 use super::registry::{RegistryError, Token};
 use crate::base::clock::Clock;
 use crate::base::http::server::{Answering, Origin, Response, Unread};
@@ -62,7 +62,7 @@ pub fn route(request: &Unread) -> Option<&'static str> {
 /// Answers the calls. Clones share everything.
 #[derive(Clone)]
 pub struct V3 {
-    pub(super) clerk: Clerk,
+    pub(super) registrar: Registrar,
     pub(super) clock: Clock,
     pub(super) stop: CancellationToken,
     pub(super) figures: DiscoveryFigures,
@@ -131,9 +131,9 @@ impl V3 {
             return invalid("value is not UTF-8");
         };
         let token = self.token(Some(name))?.ok_or_else(keys::denied)?;
-        let applicant =
-            Applicant { id: id.to_owned(), value: value.to_owned(), origin, protocol: "v3" };
-        self.clerk.register(&token, applicant).await.map_err(|e| match e {
+        let registration =
+            Registration { id: id.to_owned(), value: value.to_owned(), origin, protocol: "v3" };
+        self.registrar.register(&token, registration).await.map_err(|e| match e {
             RegistryError::Unknown => keys::denied(),
             RegistryError::Refused(RegisterError::Refused(sentence)) => {
                 Status::invalid_argument(sentence)
@@ -145,7 +145,7 @@ impl V3 {
 
     fn token(&self, name: Option<&str>) -> Result<Option<Token>, Status> {
         let Some(name) = name else { return Ok(None) };
-        match self.clerk.registry().token(name) {
+        match self.registrar.registry().token(name) {
             Ok(token) => Ok(token),
             Err(error) => {
                 error!(%error, "discovery cannot read the state");

@@ -149,7 +149,7 @@ impl Watches {
             return Ok(());
         }
         let size = self.read(&name).await?.map_or(LARGEST, |token| token.size);
-        let registry = self.service.clerk.registry();
+        let registry = self.service.registrar.registry();
         if let Some(place) = registry.waiters().enter(&name, size, self.origin.peer.ip()) {
             self.token = Some(Watched { name, place });
             return Ok(());

@@ -251,7 +251,7 @@ async fn an_index_entry_that_leads_astray_is_seen_by_who_follows_it() {
 fn age(state: &std::path::Path) {
     let database = redb::Database::open(state).unwrap();
     let write = database.begin_write().unwrap();
-    for kind in super::super::kind::KINDS {
+    for kind in super::super::record_kind::KINDS {
         let mut open = write.open_table(table::definition(kind.table)).unwrap();
         let all: Vec<(Vec<u8>, Vec<u8>)> = open
             .iter()

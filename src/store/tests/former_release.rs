@@ -10,7 +10,7 @@ use super::keeping::contents;
 use super::whole::NOW;
 use crate::base::secret::Sealer;
 use crate::store::backup::{self, Backup};
-use crate::store::kind::Kind;
+use crate::store::record_kind::Kind;
 use crate::store::restore::{Source, restore};
 use crate::store::{Change, Page, SCHEMA, Scope, Store};
 

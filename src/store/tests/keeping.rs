@@ -14,7 +14,7 @@ use crate::model::credential::Credential;
 use crate::model::status::Status;
 use crate::store::backup::{Backup, BackupError, Watched};
 use crate::store::dump::{Import, ImportError, Secrets};
-use crate::store::kind::{self, KINDS};
+use crate::store::record_kind::{self, KINDS};
 use crate::store::restore::{RestoreError, STATE, Source, restore};
 use crate::store::{Change, Store, record, table};
 use uuid::Uuid;
@@ -35,7 +35,7 @@ pub fn contents(state: &Path) -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
     let database = redb::Database::open(state).unwrap();
     let read = database.begin_read().unwrap();
     let mut all = Vec::new();
-    for name in kind::tables() {
+    for name in record_kind::tables() {
         let open = read.open_table(table::definition(name)).unwrap();
         for entry in redb::ReadableTable::iter(&open).unwrap() {
             let (key, value) = entry.unwrap();

@@ -13,8 +13,8 @@ use super::Place;
 use super::keeping::contents;
 use super::whole::full;
 use crate::base::secret::Sealed;
-use crate::store::kind::{self, Kind};
 use crate::store::record;
+use crate::store::record_kind::{self, Kind};
 
 /// What lies around the body: version, revision, digest.
 const HEAD: usize = 25;
@@ -66,7 +66,7 @@ fn frozen() -> BTreeMap<(String, u8), (String, String)> {
 #[tokio::test]
 async fn a_record_whose_shape_changes_gets_a_new_version() {
     let (samples, mut frozen) = (samples().await, frozen());
-    for table in kind::KINDS.iter().map(|kind| kind.table) {
+    for table in record_kind::KINDS.iter().map(|kind| kind.table) {
         assert!(samples.keys().any(|(known, _)| known == table), "no sample of {table}");
     }
     if std::env::var_os("MAGNUMD_BLESS").is_some() {
@@ -93,7 +93,7 @@ async fn a_record_whose_shape_changes_gets_a_new_version() {
 #[test]
 fn every_version_of_every_record_is_read() {
     let frozen = frozen();
-    assert!(frozen.len() >= kind::KINDS.len());
+    assert!(frozen.len() >= record_kind::KINDS.len());
     for ((table, version), (key, body)) in frozen {
         let kind = Kind::named(&table).unwrap();
         let mut encoded = vec![0; HEAD];

@@ -13,6 +13,7 @@ use crate::model::facts::CloudFacts;
 use crate::model::join::JoinSecrets;
 use crate::model::node::{Node, Phase, PhaseState};
 use crate::model::node_key::{Dispute, Holder, NodeKey};
+use crate::model::node_wait::NodeWait;
 use crate::model::nodegroup::{DEFAULT_MASTER, MASTER, NodeGroup, WORKER};
 use crate::model::operation::{Delete, DeleteStep, Operation};
 use crate::model::quota::Quota;
@@ -20,7 +21,6 @@ use crate::model::rollout::Rollout;
 use crate::model::service::Service;
 use crate::model::stack_revision::StackRevision;
 use crate::model::status::Status;
-use crate::model::vigil::Vigil;
 use crate::model::{ClusterId, NodeGroupId, Sequence, TemplateId};
 use crate::store::{Change, KeyringEntry, Store};
 use uuid::Uuid;
@@ -182,7 +182,7 @@ pub async fn full(place: &Place) -> Store {
             }),
             rebuilt_at: Some(NOW),
         })
-        .put(&Vigil { cluster_id: id(), since: NOW })
+        .put(&NodeWait { cluster_id: id(), since: NOW })
         .put(&StackRevision {
             cluster_id: id(),
             stack_id: "1b4b1d2f-8a4c-4a7e-b8f3-0f6f8a6d3c11".to_owned(),

@@ -62,7 +62,7 @@ pub async fn update(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
     };
     let patch = || Patch::read(&cx.body("patch")?, &PATCH_RULES);
     let ((uuid, is_trustee), patch) = body_first(named(), patch())?;
-    let turn = cx.api.lines.stand(&uuid.to_string()).await;
+    let held = cx.api.locks.acquire(&uuid.to_string()).await;
     let mut is_counted = false;
     loop {
         let (cluster, groups) = cx.read(|view| {
@@ -71,7 +71,7 @@ pub async fn update(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
             let groups = groups(view, cluster.id)?;
             Ok((cluster, groups))
         })?;
-        let mut wish = Wish::read(
+        let mut wish = CreateRequest::read(
             &patch,
             Shown { cluster: &cluster, groups: &groups, sealer: cx.api.store.sealer() },
         )?;
@@ -93,7 +93,7 @@ pub async fn update(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
             Ok(()) if wish.node_count.is_some() => is_counted = true,
             Ok(()) => return Reply::accepted(uuid),
             // Somebody was faster: the patch is laid over what they left.
-            Err(e) if turn.goes_on_after(&e) => {
+            Err(e) if held.goes_on_after(&e) => {
                 let now = cx.read(|view| Ok(view.cluster(uuid)?))?;
                 if now.is_some_and(|now| now.revision == cluster.revision) {
                     return Err(e);
@@ -106,12 +106,12 @@ pub async fn update(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
 
 /// What a patch changes, if it changes it.
 #[derive(Clone, Debug, PartialEq)]
-struct Wish {
+struct CreateRequest {
     node_count: Option<u32>,
     health: Option<(Option<HealthStatus>, Labels)>,
 }
 
-impl Wish {
+impl CreateRequest {
     fn read(patch: &Patch, shown: Shown<'_>) -> Outcome<Self> {
         let before = attributes(shown);
         let after = patch.apply(before.clone())?;

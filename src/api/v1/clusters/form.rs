@@ -58,7 +58,7 @@ pub const READ_ONLY: [&str; 21] = [
 
 /// The fields as they were written, before anything is inherited.
 #[derive(Clone, Debug)]
-pub struct Wish {
+pub struct CreateRequest {
     pub template: String,
     name: Option<String>,
     keypair: Option<String>,
@@ -94,7 +94,7 @@ const MOST_NODES: u32 = 100_000;
 /// Minutes of a year.
 const LONGEST: u32 = 525_600;
 
-impl Wish {
+impl CreateRequest {
     pub fn read(mut fields: Fields) -> Outcome<Self> {
         let f = &mut fields;
         let template = f.required_text("cluster_template_id")?;
@@ -213,7 +213,7 @@ mod tests {
             created_at: Timestamp::EPOCH,
         };
         Fields::new("cluster", body, &KNOWN, &READ_ONLY)
-            .and_then(Wish::read)
+            .and_then(CreateRequest::read)
             .and_then(|wish| wish.order(template, origin, &Sealer::new(&[1; 32])))
             .map_err(|e| e.detail().to_owned())
     }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 pub use change::{resize, update, upgrade};
-use form::{KNOWN, Origin, READ_ONLY, Wish};
+use form::{CreateRequest, KNOWN, Origin, READ_ONLY};
 use view::{ClusterList, Shown, full_view, short_view};
 
 use super::super::bookmark::{Listed, Shelf};
@@ -139,7 +139,7 @@ pub async fn create(cx: &Context<'_>) -> Outcome<Reply> {
     cx.query(&[])?;
     cx.allow("cluster:create")?;
     let fields = Fields::new("cluster", cx.body("cluster")?, &KNOWN, &READ_ONLY)?;
-    let wish = Wish::read(fields)?;
+    let wish = CreateRequest::read(fields)?;
     let template = cx.template(&wish.template, None).map_err(|e| {
         match cx.asked.version < Version::ZERO_NODES {
             true => e.in_a_body(),

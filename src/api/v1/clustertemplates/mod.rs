@@ -12,7 +12,7 @@ use view::{TemplateList, template_view};
 
 use super::super::bookmark::{Listed, Shelf};
 use super::super::coerce::Fields;
-use super::super::context::{Context, Reach, body_first, is_damaged_template, template_of};
+use super::super::context::{Context, Visibility, body_first, is_damaged_template, template_of};
 use super::super::error::{ApiError, Outcome};
 use super::super::page::{LIST_ARGUMENTS, Listing, Marker, PAGE_BYTES, Shown};
 use super::super::patch::{Patch, Rules};
@@ -80,8 +80,8 @@ fn page(
     scope: Scope<'_>,
 ) -> Outcome<(Vec<Stored<ClusterTemplate>>, Shown)> {
     let reach = match scope {
-        Scope::Everyone => Reach::Everyone,
-        Scope::Project(project) => Reach::Project(project),
+        Scope::Everyone => Visibility::Everyone,
+        Scope::Project(project) => Visibility::Project(project),
     };
     let marker = match listing.marker {
         None => None,
@@ -187,7 +187,7 @@ pub async fn create(cx: &Context<'_>) -> Outcome<Reply> {
                  project, {limit}. You may delete a cluster template to make room for a new one."
             )));
         }
-        Err(StoreError::Stale) => {
+        Err(StoreError::Conflict) => {
             return Err(ApiError::conflict(format!(
                 "A ClusterTemplate with UUID {} already exists.",
                 template.id
@@ -210,12 +210,12 @@ pub async fn update(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
     let patch = || Patch::read(&cx.body("patch")?, &PATCH_RULES);
     let (stored, patch) = body_first(named(), patch())?;
     let uuid = stored.id.to_string();
-    let turn = cx.api.lines.stand(&uuid).await;
+    let held = cx.api.locks.acquire(&uuid).await;
     let mut stored = cx.template(&uuid, None)?;
     loop {
         match lay_over(cx, &stored, &patch).await {
             Ok(template) => return Reply::shown(&template_view(&template, cx.base)),
-            Err(e) if turn.goes_on_after(&e) => {
+            Err(e) if held.goes_on_after(&e) => {
                 let now = cx.template(&uuid, None)?;
                 if now.revision == stored.revision && !is_used(cx, now.id)? {
                     return Err(e);
@@ -288,7 +288,7 @@ pub async fn delete(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
     let change = Change::new().expect(&stored).expect_unused(stored.id).delete(&stored.record);
     match cx.api.store.commit(change).await {
         Ok(()) => Ok(Reply::gone()),
-        Err(StoreError::Stale) if is_used(cx, stored.id)? => Err(used(stored.id)),
+        Err(StoreError::Conflict) if is_used(cx, stored.id)? => Err(used(stored.id)),
         Err(e) => Err(e.into()),
     }
 }
@@ -296,8 +296,8 @@ pub async fn delete(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
 /// The template that is named, if an administrator asks and it cannot be read.
 fn damaged(cx: &Context<'_>, ident: &str) -> Outcome<Option<TemplateId>> {
     let Some(id) = Uuid::parse_str(ident).ok().map(TemplateId::new) else { return Ok(None) };
-    let is_administrator =
-        cx.is_admin && cx.reach(Some("clustertemplate:delete_all_projects"))? == Reach::Everyone;
+    let is_administrator = cx.is_admin
+        && cx.reach(Some("clustertemplate:delete_all_projects"))? == Visibility::Everyone;
     if !is_administrator || !cx.read(|view| Ok(is_damaged_template(view, id)))? {
         return Ok(None);
     }

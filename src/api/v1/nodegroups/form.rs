@@ -65,7 +65,7 @@ pub struct Origin {
 
 /// What is asked for, before anything is known of the cluster.
 #[derive(Clone, Debug)]
-pub struct Wish {
+pub struct CreateRequest {
     name: String,
     role: String,
     node_count: Option<u32>,
@@ -80,7 +80,7 @@ pub struct Wish {
     node_taints: Vec<Taint>,
 }
 
-impl Wish {
+impl CreateRequest {
     pub fn read(mut fields: Fields) -> Outcome<Self> {
         let f = &mut fields;
         let name = f.text("name", SHORT_TEXT)?.ok_or_else(|| mandatory("name"))?;

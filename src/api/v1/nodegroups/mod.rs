@@ -4,7 +4,7 @@ mod form;
 
 use std::collections::BTreeMap;
 
-use form::{KNOWN, Origin, READ_ONLY, Wish};
+use form::{CreateRequest, KNOWN, Origin, READ_ONLY};
 use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
@@ -249,7 +249,7 @@ pub async fn create(cx: &Context<'_>, id: &str) -> Outcome<Reply> {
     let wish = || {
         let fields = Fields::new("nodegroup", cx.body("nodegroup")?, &KNOWN, &READ_ONLY)?;
         knows_node_labels(cx, |name| fields.has(name))?;
-        Wish::read(fields)
+        CreateRequest::read(fields)
     };
     let ((cluster, groups), wish) = body_first(named(), wish())?;
     let worker = groups.iter().find(|g| g.is_default && !g.is_master());
@@ -294,7 +294,7 @@ pub async fn update(cx: &Context<'_>, id: &str, ident: &str) -> Outcome<Reply> {
     };
     let ((cluster, group), patch) = body_first(named(), patch())?;
     let uuids = (cluster.id.to_string(), group.id.to_string());
-    let turn = cx.api.lines.stand(&uuids.1).await;
+    let held = cx.api.locks.acquire(&uuids.1).await;
     let (mut cluster, mut group) = find(cx, &uuids.0, &uuids.1, None, "patch")?;
     loop {
         let before = full_view(&group, &cluster, "", Version::NODE_LABELS);
@@ -316,7 +316,7 @@ pub async fn update(cx: &Context<'_>, id: &str, ident: &str) -> Outcome<Reply> {
                 let shown = full_view(&group, &cluster, cx.base, cx.asked.version);
                 return Reply::accepted_with(&shown);
             }
-            Err(e) if turn.goes_on_after(&e) && group.revision != read => {}
+            Err(e) if held.goes_on_after(&e) && group.revision != read => {}
             Err(e) => return Err(e),
         }
     }

@@ -1,7 +1,7 @@
-//! The mill: threads that draw RSA keys while nobody waits for them, and a stock of them.
+//! Threads that draw RSA keys, ahead of need where the processors are idle, and a stock of them.
 //!
 //! A key takes a tenth of a second of pure computation. Drawn on ordinary threads, a burst of
-//! creations would starve the doors, where etcd members give an answer five seconds. So keys are
+//! creations would starve the listeners, where etcd members give an answer five seconds. So keys are
 //! drawn at a lower priority, a few at a time, project by project; and where nothing else wants
 //! the processor, some are drawn ahead. Those lie in memory only, and each is given once.
 //!
@@ -19,7 +19,7 @@ use super::PkiError;
 use crate::base::pool::{self, Pool};
 use crate::model::certificate::{CertificateKind, KeyAlgorithm};
 
-/// What keys a mill draws.
+/// Which keys are drawn.
 #[derive(Clone, Copy, Debug)]
 pub struct Keys {
     /// Of authorities, and of magnumd's own client.
@@ -32,7 +32,7 @@ pub struct Keys {
 
 /// Draws keys on its own threads, which end with its last clone.
 #[derive(Clone)]
-pub struct Mill {
+pub struct KeyGenerator {
     inner: Arc<Inner>,
 }
 
@@ -66,7 +66,7 @@ impl Keys {
     }
 }
 
-impl Mill {
+impl KeyGenerator {
     /// Starts `threads` threads for those who wait, and one more for the stock.
     pub fn start(threads: usize, keys: Keys) -> Result<Self, PkiError> {
         let size = match keys.rsa_bits {
@@ -82,7 +82,7 @@ impl Mill {
         };
         // A third of an ordinary thread's share: enough for the doors to go first, and too much to
         // starve on a machine that is busy with nested virtualisation.
-        let pool = Pool::start("key-mill", threads, 5).map_err(|e| material(&e))?;
+        let pool = Pool::start("key-key_generator", threads, 5).map_err(|e| material(&e))?;
         let stock =
             Arc::new(Stock { most: keys.ahead, state: Mutex::default(), changed: Condvar::new() });
         if keys.ahead > 0 {
@@ -154,7 +154,7 @@ impl Stock {
         Awaited(self)
     }
 
-    /// Draws keys ahead until the mill ends, when nobody waits for one.
+    /// Draws keys ahead until the generator ends, when nobody waits for one.
     fn fill(&self, size: RsaKeySize) {
         loop {
             let waits = |shelf: &mut Shelf| {
@@ -205,8 +205,12 @@ mod tests {
 
     const KINDS: [CertificateKind; 5] = CertificateKind::ALL;
 
-    fn mill(authorities: KeyAlgorithm, rsa_bits: usize, ahead: usize) -> Result<Mill, PkiError> {
-        Mill::start(2, Keys { authorities, rsa_bits, ahead })
+    fn key_generator(
+        authorities: KeyAlgorithm,
+        rsa_bits: usize,
+        ahead: usize,
+    ) -> Result<KeyGenerator, PkiError> {
+        KeyGenerator::start(2, Keys { authorities, rsa_bits, ahead })
     }
 
     fn is_rsa(key: &KeyPair) -> bool {
@@ -215,7 +219,7 @@ mod tests {
 
     #[tokio::test]
     async fn keys_differ_and_have_the_algorithm_of_their_kind() {
-        let own = mill(KeyAlgorithm::EcdsaP256, 2048, 0).unwrap();
+        let own = key_generator(KeyAlgorithm::EcdsaP256, 2048, 0).unwrap();
         let (one, two) = tokio::join!(own.draw(&KINDS), own.draw(&KINDS));
         let all: Vec<KeyPair> = one.unwrap().into_iter().chain(two.unwrap()).collect();
         let different: HashSet<Vec<u8>> = all.iter().map(|k| k.der_bytes().to_vec()).collect();
@@ -224,16 +228,16 @@ mod tests {
         assert_eq!(rsa, [false, false, false, false, true], "for service-account tokens alone");
         assert!(own.at_once(&KINDS).unwrap().is_none(), "there is no stock");
         assert_eq!(own.at_once(&CertificateKind::ROTATED).unwrap().unwrap().len(), 4);
-        let rsa = mill(KeyAlgorithm::Rsa, 2048, 0).unwrap();
+        let rsa = key_generator(KeyAlgorithm::Rsa, 2048, 0).unwrap();
         assert!(rsa.draw(&KINDS[..2]).await.unwrap().iter().all(is_rsa));
         assert!(rsa.at_once(&KINDS[..1]).unwrap().is_none());
-        assert!(mill(KeyAlgorithm::Rsa, 1024, 0).is_err());
+        assert!(key_generator(KeyAlgorithm::Rsa, 1024, 0).is_err());
     }
 
     #[tokio::test]
     async fn what_lies_ready_is_bounded_and_given_once() {
-        let mill = mill(KeyAlgorithm::EcdsaP256, 2048, 2).unwrap();
-        let ready = || mill.inner.stock.shelf().keys.len();
+        let key_generator = key_generator(KeyAlgorithm::EcdsaP256, 2048, 2).unwrap();
+        let ready = || key_generator.inner.stock.shelf().keys.len();
         let began = Instant::now();
         let mut seen = HashSet::new();
         for _ in 0..4 {
@@ -243,7 +247,7 @@ mod tests {
             }
             tokio::time::sleep(Duration::from_millis(30)).await;
             assert_eq!(ready(), 2, "no more than that");
-            let keys = mill.at_once(&KINDS).unwrap().expect("a key lies ready");
+            let keys = key_generator.at_once(&KINDS).unwrap().expect("a key lies ready");
             assert!(is_rsa(&keys[4]));
             assert!(seen.insert(keys[4].der_bytes().to_vec()), "given before");
         }

@@ -1,4 +1,4 @@
-//! An outline: what somebody wants of a state who judges it from outside. It holds no secret.
+//! A summary of a state: counts, versions and dates of certificates, without a secret.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Points at which a process might die.
+//! Fail points: places at which a process might die.
 //!
 //! Code that acts on the outside passes a point before and after each act and each commit.
 //! A test counts them, then runs again and stops at each in turn; in production a point is
@@ -14,7 +14,7 @@ pub struct Stopped;
 
 /// Counts points and stops at one of them, for good. Clones share the count.
 #[derive(Clone, Debug, Default)]
-pub struct Points(Option<Arc<Counter>>);
+pub struct FailPoints(Option<Arc<Counter>>);
 
 #[derive(Debug)]
 struct Counter {
@@ -22,7 +22,7 @@ struct Counter {
     stop_at: u64,
 }
 
-impl Points {
+impl FailPoints {
     /// Never stops and counts nothing.
     pub const fn none() -> Self {
         Self(None)
@@ -65,11 +65,11 @@ mod tests {
 
     #[test]
     fn stops_after_its_number_and_stays_stopped() {
-        let points = Points::stopping_after(2);
+        let points = FailPoints::stopping_after(2);
         assert_eq!((points.pass(), points.pass()), (Ok(()), Ok(())));
         assert!(!points.has_stopped());
         assert_eq!((points.pass(), points.pass()), (Err(Stopped), Err(Stopped)));
         assert!(points.has_stopped());
-        assert_eq!(Points::none().pass(), Ok(()));
+        assert_eq!(FailPoints::none().pass(), Ok(()));
     }
 }

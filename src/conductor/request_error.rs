@@ -1,4 +1,4 @@
-//! Refusal: why a wish was not accepted, in words for the tenant.
+//! Why a request of a tenant was not accepted, in words for the tenant.
 
 use super::StepError;
 use crate::driver::DriverError;
@@ -7,7 +7,7 @@ use crate::store::{StoreError, Unfit};
 
 /// Every variant carries one public sentence; the API gives it its status.
 #[derive(Debug, thiserror::Error)]
-pub enum Refusal {
+pub enum RequestError {
     /// What was asked for cannot be: field, value and cure are in the sentence.
     #[error("{0}")]
     Invalid(String),
@@ -30,10 +30,10 @@ pub enum Refusal {
     Internal(String),
 }
 
-impl From<StoreError> for Refusal {
+impl From<StoreError> for RequestError {
     fn from(e: StoreError) -> Self {
         match e {
-            StoreError::Stale => Self::Conflict(
+            StoreError::Conflict => Self::Conflict(
                 "The resource was changed by another request at the same time; try again."
                     .to_owned(),
             ),
@@ -59,7 +59,7 @@ impl From<StoreError> for Refusal {
 }
 
 /// What a step of the conductor came to while a tenant or a node waits for an answer.
-impl From<StepError> for Refusal {
+impl From<StepError> for RequestError {
     fn from(e: StepError) -> Self {
         match e {
             StepError::Store(e) => e.into(),
@@ -71,7 +71,7 @@ impl From<StepError> for Refusal {
     }
 }
 
-impl From<DriverError> for Refusal {
+impl From<DriverError> for RequestError {
     fn from(e: DriverError) -> Self {
         match e {
             DriverError::Unsuitable(sentence) => Self::Invalid(sentence),
@@ -80,7 +80,7 @@ impl From<DriverError> for Refusal {
     }
 }
 
-impl From<CloudError> for Refusal {
+impl From<CloudError> for RequestError {
     fn from(e: CloudError) -> Self {
         match &e {
             CloudError::Busy { .. } | CloudError::Unknown { .. } | CloudError::Unclear { .. } => {

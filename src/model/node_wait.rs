@@ -8,7 +8,7 @@ use crate::base::clock::Timestamp;
 /// Written when the stack of a new cluster is first seen complete: nodes that have not reported
 /// by then have servers, and are given a time of their own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Vigil {
+pub struct NodeWait {
     pub cluster_id: ClusterId,
     pub since: Timestamp,
 }

@@ -19,13 +19,13 @@ use crate::model::facts::CloudFacts;
 use crate::model::join::JoinSecrets;
 use crate::model::node::Node;
 use crate::model::node_key::NodeKey;
+use crate::model::node_wait::NodeWait;
 use crate::model::nodegroup::NodeGroup;
 use crate::model::operation::Operation;
 use crate::model::quota::Quota;
 use crate::model::rollout::Rollout;
 use crate::model::service::Service;
 use crate::model::stack_revision::StackRevision;
-use crate::model::vigil::Vigil;
 
 /// What others need comes first; exports and backups go in this order.
 pub static KINDS: &[Kind] = &[
@@ -45,7 +45,7 @@ pub static KINDS: &[Kind] = &[
     Kind::of::<JoinSecrets>(),
     Kind::of::<Rollout>(),
     Kind::of::<NextCertificate>(),
-    Kind::of::<Vigil>(),
+    Kind::of::<NodeWait>(),
     Kind::of::<StackRevision>(),
     Kind::of::<Service>(),
     Kind::of::<Quota>(),

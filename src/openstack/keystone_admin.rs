@@ -81,13 +81,13 @@ pub enum RegistrarError {
 }
 
 /// An administrator at Keystone.
-pub struct Registrar {
+pub struct KeystoneAdmin {
     caller: Caller,
     session: Session,
     auth_url: String,
 }
 
-impl Registrar {
+impl KeystoneAdmin {
     /// Prepares the connection; opens none.
     fn caller(credentials: &Credentials) -> Result<Caller, TlsError> {
         let settings = ServiceSettings {

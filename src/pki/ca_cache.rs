@@ -1,4 +1,4 @@
-//! The desk: authorities that have signed a moment ago lie open for the next request.
+//! Authorities whose keys are loaded: the next request signs with them at once.
 //!
 //! To load an RSA key and to check it takes twice as long as to sign with it, and the nodes of
 //! a cluster ask all at once. A key that nobody asks for is put away after some seconds; the
@@ -22,18 +22,18 @@ const MOST: u64 = 64;
 
 /// Authorities by their certificate: whatever has another key is another one.
 #[derive(Clone, Debug)]
-pub struct Desk {
+pub struct CaCache {
     open: Cache<String, Arc<Authority>>,
 }
 
-impl Default for Desk {
+impl Default for CaCache {
     fn default() -> Self {
         let open = Cache::builder().max_capacity(MOST).time_to_idle(IDLE).time_to_live(LONGEST);
         Self { open: open.build() }
     }
 }
 
-impl Desk {
+impl CaCache {
     /// The authority of a stored certificate, loaded once for all who ask at the same time. To
     /// load and to use it are computation: `work` gets it on a thread that answers nobody.
     pub async fn with<T: Send + 'static>(
@@ -90,19 +90,19 @@ mod tests {
 
     #[tokio::test]
     async fn an_authority_is_kept_and_never_taken_for_the_next() {
-        let (desk, sealer) = (Desk::default(), Sealer::new(&[1; 32]));
+        let (ca_cache, sealer) = (CaCache::default(), Sealer::new(&[1; 32]));
         let (first, next) = (stored(&sealer), stored(&sealer));
         let end = |ca: &Authority| Ok(ca.ends_at());
-        desk.with(&first, &sealer, end).await.unwrap();
-        assert!(desk.holds(&first) && !desk.holds(&next));
+        ca_cache.with(&first, &sealer, end).await.unwrap();
+        assert!(ca_cache.holds(&first) && !ca_cache.holds(&next));
         // Open by now, it needs its key no more; the other does.
         let wrong = Sealer::new(&[2; 32]);
-        desk.with(&first, &wrong, end).await.unwrap();
-        assert!(desk.with(&next, &wrong, end).await.is_err());
-        assert!(!desk.holds(&next), "what cannot be loaded is not kept");
-        desk.with(&next, &sealer, end).await.unwrap();
+        ca_cache.with(&first, &wrong, end).await.unwrap();
+        assert!(ca_cache.with(&next, &wrong, end).await.is_err());
+        assert!(!ca_cache.holds(&next), "what cannot be loaded is not kept");
+        ca_cache.with(&next, &sealer, end).await.unwrap();
         let asked = |_: &Authority| Err::<(), _>(PkiError::Request("not so".to_owned()));
-        let refused = desk.with(&next, &sealer, asked).await;
+        let refused = ca_cache.with(&next, &sealer, asked).await;
         assert!(matches!(refused, Err(PkiError::Request(_))), "the asker's own fault");
     }
 }

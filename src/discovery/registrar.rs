@@ -14,20 +14,20 @@ const SLOW: Duration = Duration::from_secs(4);
 
 /// Clones share everything.
 #[derive(Clone)]
-pub struct Clerk {
+pub struct Registrar {
     registry: Registry,
     figures: DiscoveryFigures,
 }
 
 /// Whoever wants to register.
-pub struct Applicant {
+pub struct Registration {
     pub id: String,
     pub value: String,
     pub origin: Origin,
     pub protocol: &'static str,
 }
 
-impl Clerk {
+impl Registrar {
     pub const fn new(registry: Registry, figures: DiscoveryFigures) -> Self {
         Self { registry, figures }
     }
@@ -40,9 +40,9 @@ impl Clerk {
     pub async fn register(
         &self,
         token: &Token,
-        applicant: Applicant,
+        registration: Registration,
     ) -> Result<Token, RegistryError> {
-        let Applicant { id, value, origin, protocol } = applicant;
+        let Registration { id, value, origin, protocol } = registration;
         let (registry, name, member) = (self.registry.clone(), token.text.clone(), id.clone());
         let source = origin.peer.ip();
         // A task of its own: a member that hangs up meanwhile must not keep the others from

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::{Conductor, Parts, Settings};
 use crate::base::clock::Clock;
+use crate::base::fail_points::FailPoints;
 use crate::base::http::tls::Trust;
 use crate::base::id::Entropy;
-use crate::base::points::Points;
 use crate::base::secret::Secret;
 use crate::driver::{Drivers, plan};
 use crate::model::certificate::KeyAlgorithm;
@@ -18,7 +18,7 @@ use crate::openstack::{
     Accounts, Cloud, CloudSettings, Identity, Service, ServiceSettings, Tokens,
 };
 use crate::pki::enrolment::EnrolmentKey;
-use crate::pki::mill::{Keys, Mill};
+use crate::pki::key_generator::{KeyGenerator, Keys};
 use crate::store::Store;
 
 /// The conductor over `store`, and the token cache of its cloud.
@@ -101,8 +101,9 @@ pub(crate) fn conductor_with(
         clock: Clock::real(),
         entropy: Entropy::new(),
         enrolment: EnrolmentKey::new(&[1; EnrolmentKey::BYTES]),
-        mill: Mill::start(1, Keys::plain(KeyAlgorithm::EcdsaP256)).expect("a size that is allowed"),
-        points: Points::default(),
+        key_generator: KeyGenerator::start(1, Keys::plain(KeyAlgorithm::EcdsaP256))
+            .expect("a size that is allowed"),
+        points: FailPoints::default(),
     });
     (conductor, tokens)
 }

@@ -1,25 +1,25 @@
-//! Signs of life: a loop beats, and whoever watches asks whether it still does.
+//! Heartbeats: a loop beats, and whoever watches asks whether it still does.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// The pulse of one loop. Clones share it.
+/// The heartbeat of one loop. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Pulse {
+pub struct Heartbeat {
     began: Instant,
     /// Milliseconds after `began`, plus one; 0 while resting.
     beat: Arc<AtomicU64>,
 }
 
-impl Default for Pulse {
+impl Default for Heartbeat {
     /// At rest.
     fn default() -> Self {
         Self { began: Instant::now(), beat: Arc::default() }
     }
 }
 
-impl Pulse {
+impl Heartbeat {
     /// I am working now.
     pub fn beat(&self) {
         self.beat.store(self.now() + 1, Ordering::Relaxed);
@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn silence_is_death_except_at_rest() {
-        let pulse = Pulse::default();
+        let pulse = Heartbeat::default();
         let silence = Duration::from_millis(10);
         assert!(pulse.is_alive(silence), "it rests");
         pulse.clone().beat();
