@@ -20,7 +20,7 @@ use crate::model::node_wait::NodeWait;
 use crate::model::nodegroup::{DEFAULT_MASTER, NodeGroup, counts};
 use crate::model::operation::Operation;
 use crate::model::rollout::Rollout;
-use crate::model::stack::Stack;
+use crate::model::stack::{Stack, StackAction};
 use crate::model::stack_revision::StackRevision;
 use crate::model::{ClusterId, NodeGroupId, Sequence};
 use crate::pki::enrolment::{Enrolment as EnrolmentClaim, EnrolmentKey};
@@ -273,7 +273,7 @@ impl ClusterSnapshot {
     /// Whether Heat has carried out an update, at last, that a later one had followed already.
     pub fn is_taken_back(&self, stack: &Stack) -> bool {
         let own = self.stack_revisions.iter().find(|own| own.stack_id == stack.id);
-        let is_over = stack.status.starts_with("UPDATE_") && !stack.is_in_progress();
+        let is_over = stack.status.action == StackAction::Update && !stack.is_in_progress();
         let shown = stack.revision().filter(|_| is_over);
         own.zip(shown).is_some_and(|(own, shown)| own.is_behind(shown))
     }

@@ -12,7 +12,7 @@ use super::{Conductor, StepError};
 use crate::base::clock::Timestamp;
 use crate::model::nodegroup::NodeGroup;
 use crate::model::operation::{Operation, Resize, ResizeStep};
-use crate::model::stack::Stack;
+use crate::model::stack::{Stack, StackAction};
 use crate::model::status::Status;
 use crate::store::{Change, Scope, Stored};
 
@@ -74,7 +74,11 @@ impl Conductor {
             return Ok(());
         }
         let shown = self.look(snapshot, true).await?;
-        let Some(stack) = shown.filter(|s| s.status == "CREATE_COMPLETE") else { return Ok(()) };
+        let Some(stack) =
+            shown.filter(|s| s.is_complete() && s.status.action == StackAction::Create)
+        else {
+            return Ok(());
+        };
         let change = match is_ready {
             true => {
                 let given_up = snapshot.cluster.updated_at.unwrap_or(snapshot.cluster.created_at);
@@ -137,7 +141,7 @@ impl Conductor {
                 next.status_reason = Some(said.clone());
                 reason = Some(said);
             }
-            let still = shown.filter(|s| s.status.ends_with("_COMPLETE") && !s.is_gone());
+            let still = shown.filter(|s| s.is_complete() && !s.is_gone());
             if let Some(stack) = still
                 && !group.is_master()
                 && let Some(servers) = servers(&stack)
@@ -233,7 +237,7 @@ fn late(snapshot: &ClusterSnapshot, group: &NodeGroup, stack: &Stack) -> Option<
         false => servers(stack)?.len(),
     };
     let nodes = snapshot.nodes_of(group);
-    let is_whole = stack.status.ends_with("_COMPLETE")
+    let is_whole = stack.is_complete()
         && wanted == group.node_count as usize
         && nodes.iter().filter(|n| n.is_ready()).count() >= wanted
         && snapshot.rollout(group).is_none();

@@ -122,12 +122,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::model::stack::StackStatus;
 
     fn of(outputs: &Value, format: &str) -> Outcome {
         let stack = Stack {
             id: "1".to_owned(),
             name: "s".to_owned(),
-            status: "CREATE_COMPLETE".to_owned(),
+            status: StackStatus::parse("CREATE_COMPLETE").unwrap(),
             status_reason: String::new(),
             parameters: Default::default(),
             outputs: outputs.as_object().unwrap().clone().into_iter().collect(),

@@ -10,7 +10,7 @@ use super::error::{CloudError, Service};
 use super::{Actor, Cloud};
 use crate::base::clock::Timestamp;
 use crate::base::printable;
-use crate::model::stack::Stack;
+use crate::model::stack::{Stack, StackStatus};
 
 /// Calls to Heat on behalf of one actor.
 #[derive(Debug)]
@@ -55,7 +55,8 @@ pub struct ListedStack {
     pub id: String,
     pub name: String,
     pub project_id: String,
-    pub status: String,
+    /// None where Heat shows one that it has not.
+    pub status: Option<StackStatus>,
     pub created_at: Option<Timestamp>,
     pub tags: Vec<String>,
 }
@@ -161,7 +162,7 @@ impl Heat<'_> {
             id: text(&s["id"]),
             name: text(&s["stack_name"]),
             project_id: text(&s["project"]),
-            status: text(&s["stack_status"]),
+            status: s["stack_status"].as_str().and_then(StackStatus::parse),
             created_at: s["creation_time"].as_str().and_then(Timestamp::parse),
             tags: s["tags"].as_array().into_iter().flatten().map(text).collect(),
         };
@@ -175,7 +176,7 @@ impl Heat<'_> {
         let body = self.caller.json(self.call(&path, "the stack")).await?;
         stack(&body["stack"]).ok_or_else(|| CloudError::Unknown {
             service: Service::Heat,
-            reason: "the stack's description is incomplete".to_owned(),
+            reason: "the stack's description is incomplete, or its status is none".to_owned(),
         })
     }
 
@@ -209,7 +210,7 @@ pub(super) fn stack(body: &Value) -> Option<Stack> {
     Some(Stack {
         id: text("id")?,
         name: text("stack_name")?,
-        status: text("stack_status")?,
+        status: StackStatus::parse(body["stack_status"].as_str()?)?,
         status_reason: sentence(&body["stack_status_reason"]),
         parameters: parameters
             .map(|map| map.iter().map(|(k, v)| (k.clone(), v.clone())).collect())

@@ -218,7 +218,7 @@ async fn remove_stacks(scene: &Scene, heat: &Heat<'_>) -> Result<(), String> {
                 }
                 let stack = heat.show(name, id, false).await;
                 if let Ok(stack) = stack
-                    && stack.status == "DELETE_FAILED"
+                    && stack.status.cannot_go()
                 {
                     return Err(format!("stack {name} ({id}): {}", stack.status_reason));
                 }

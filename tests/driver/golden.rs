@@ -265,7 +265,7 @@ fn what_heat_built_is_read() {
     let stack = |outputs: Value| Stack {
         id: "1".to_owned(),
         name: "s".to_owned(),
-        status: "CREATE_COMPLETE".to_owned(),
+        status: magnumd::model::stack::StackStatus::parse("CREATE_COMPLETE").unwrap(),
         status_reason: String::new(),
         parameters: Default::default(),
         outputs: outputs.as_object().unwrap().clone().into_iter().collect(),

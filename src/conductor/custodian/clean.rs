@@ -255,7 +255,7 @@ impl Custodian {
             match heat.show(&stack.name, &stack.id, false).await {
                 Err(e) if e.is_missing() => return Ok(()),
                 Ok(shown) if shown.is_gone() => return Ok(()),
-                Ok(shown) if shown.status == "DELETE_FAILED" => {
+                Ok(shown) if shown.status.cannot_go() => {
                     return Err(Halt::Kept(format!(
                         "stack {} cannot be deleted: {}",
                         stack.id, shown.status_reason

@@ -11,6 +11,7 @@ use super::Known;
 use crate::base::clock::Timestamp;
 use crate::model::ClusterId;
 use crate::model::name::{tagged_cluster, tagged_group, trustee_of};
+use crate::model::stack::StackStatus;
 use crate::model::status::Status;
 use crate::openstack::{Balancer, ListedStack, Maker, Trustee};
 
@@ -150,7 +151,7 @@ pub fn decide(
         let Some(cluster) = tagged_cluster(&listed.tags) else { continue };
         let group = tagged_group(&listed.tags);
         let kept = match (known.get(&cluster), group) {
-            (None, _) if listed.status == "DELETE_IN_PROGRESS" => {
+            (None, _) if listed.status.is_some_and(StackStatus::is_going) => {
                 Some("Heat is deleting it already".to_owned())
             }
             (None, _) => kept(&cluster),
@@ -243,7 +244,7 @@ mod tests {
                 id: format!("s{n}"),
                 name: format!("k{n}"),
                 project_id: "p".to_owned(),
-                status: "CREATE_COMPLETE".to_owned(),
+                status: StackStatus::parse("CREATE_COMPLETE"),
                 created_at: Some(Timestamp::from_micros(NOW.micros() - minutes * 60_000_000)),
                 tags: vec![format!("magnum-cluster-{}", id(n))],
             },
@@ -294,7 +295,7 @@ mod tests {
     #[test]
     fn what_is_young_foreign_or_going_is_left_alone() {
         let mut going = stack(4, 90);
-        going.listed.status = "DELETE_IN_PROGRESS".to_owned();
+        going.listed.status = StackStatus::parse("DELETE_IN_PROGRESS");
         let mut untagged = stack(5, 90);
         untagged.listed.tags = vec!["magnum-cluster-nonsense".to_owned(), "x".to_owned()];
         let scene = Scene {

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::base::clock::Timestamp;
 use crate::model::node::Node;
-use crate::model::stack::Stack;
+use crate::model::stack::{Stack, StackAction, StackState};
 use crate::model::status::Status;
 
 /// What to do about a stack that shall be changed.
@@ -26,7 +26,7 @@ pub fn update(stack: Option<&Stack>, revision: &str) -> UpdateNext {
     let Some(stack) = stack.filter(|s| !s.is_gone()) else {
         return UpdateNext::Fail("The stack is not there any more.".to_owned());
     };
-    if stack.status.starts_with("DELETE") {
+    if stack.is_deleting() {
         return UpdateNext::Fail("The stack is being deleted by somebody else.".to_owned());
     }
     match (stack.is_revision(revision), stack.is_in_progress()) {
@@ -66,12 +66,12 @@ pub fn change(seen: &Changing<'_>) -> ChangeNext {
     let Some(stack) = seen.stack.filter(|s| !s.is_gone()) else {
         return ChangeNext::Fail("The stack was deleted while it was being changed.".to_owned());
     };
-    match stack.status.as_str() {
-        "ROLLBACK_COMPLETE" => return ChangeNext::RolledBack,
-        status if status.starts_with("DELETE") => {
+    match (stack.status.action, stack.status.state) {
+        (StackAction::Rollback, StackState::Complete) => return ChangeNext::RolledBack,
+        (StackAction::Delete, _) => {
             return ChangeNext::Fail("The stack is being deleted by somebody else.".to_owned());
         }
-        _ if stack.has_failed() => return ChangeNext::StackFailed,
+        (_, StackState::Failed) => return ChangeNext::StackFailed,
         _ => {}
     }
     let late = seen.deadline.is_some_and(|at| seen.now >= at);
@@ -217,7 +217,7 @@ pub fn departed<'n>(
 pub fn at_rest(shown: Status, stack_id: &str, stack: Option<&Stack>) -> Option<(Status, String)> {
     let new = match stack.filter(|s| !s.is_gone()) {
         None => (Status::UpdateFailed, format!("Stack with id {stack_id} not found in Heat.")),
-        Some(s) if s.status.starts_with("DELETE") => (
+        Some(s) if s.is_deleting() => (
             Status::UpdateFailed,
             format!("The stack is being deleted by somebody else: {}.", s.status),
         ),
@@ -227,7 +227,7 @@ pub fn at_rest(shown: Status, stack_id: &str, stack: Option<&Stack>) -> Option<(
         Some(s) if s.has_failed() => (Status::UpdateFailed, s.status_reason.clone()),
         // A failure stays until the next order: its node may still be broken. Creation is never
         // shown again after a change of ours that Heat took no part in.
-        Some(s) if shown.is_failed() || (shown.is_complete() && s.status != "UPDATE_COMPLETE") => {
+        Some(s) if shown.is_failed() || (shown.is_complete() && !s.status.is_updated()) => {
             return None;
         }
         Some(s) => (Status::UpdateComplete, s.status_reason.clone()),
@@ -240,6 +240,7 @@ mod tests {
     use super::*;
     use crate::model::ClusterId;
     use crate::model::node::{Phase, PhaseState};
+    use crate::model::stack::StackStatus;
     use serde_json::json;
     use std::time::Duration;
 
@@ -250,7 +251,7 @@ mod tests {
         Stack {
             id: "s".to_owned(),
             name: "k1".to_owned(),
-            status: status.to_owned(),
+            status: StackStatus::parse(status).unwrap(),
             status_reason: "why".to_owned(),
             parameters: [("revision".to_owned(), revision.into())].into(),
             outputs: [("server_ids".to_owned(), json!({"workers": {"0": FIRST, "2": THIRD}}))]

@@ -80,7 +80,7 @@ pub fn await_created(seen: &Awaited<'_>) -> AwaitNext {
     if stack.has_failed() {
         return AwaitNext::StackFailed;
     }
-    if stack.status.starts_with("DELETE") {
+    if stack.is_deleting() {
         let reason = "The stack is being deleted by somebody else.".to_owned();
         return AwaitNext::Fail { reason, nodegroup: None };
     }
@@ -264,8 +264,8 @@ pub fn gone(stack: Option<&Stack>, asked: bool) -> GoneNext {
     match stack {
         None => GoneNext::Gone,
         Some(s) if s.is_gone() => GoneNext::Gone,
-        Some(s) if s.status == "DELETE_IN_PROGRESS" => GoneNext::Wait,
-        Some(s) if s.status == "DELETE_FAILED" && asked => GoneNext::Fail,
+        Some(s) if s.status.is_going() => GoneNext::Wait,
+        Some(s) if s.status.cannot_go() && asked => GoneNext::Fail,
         Some(_) => GoneNext::Delete,
     }
 }
@@ -275,6 +275,7 @@ mod tests {
     use super::*;
     use crate::model::etcd_member::MemberValue;
     use crate::model::node::PhaseState;
+    use crate::model::stack::StackStatus;
     use uuid::Uuid;
 
     const CLUSTER: ClusterId = ClusterId::new(Uuid::from_u128(7));
@@ -283,7 +284,7 @@ mod tests {
         Stack {
             id: "stack-1".to_owned(),
             name: "k1-x".to_owned(),
-            status: status.to_owned(),
+            status: StackStatus::parse(status).unwrap(),
             status_reason: String::new(),
             parameters: [("cluster_uuid".to_owned(), uuid.into())].into(),
             outputs: Default::default(),
