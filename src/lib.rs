@@ -7,7 +7,7 @@
 //!   [`kube`], a look into a cluster.
 //! - [`driver`], the craft: a cluster goes in, what Heat shall build comes out.
 //! - [`conductor`], the will: brings the cloud into line with what tenants were promised.
-//! - Doors: [`api`], [`discovery`], [`bootstrap`]; [`ops`] for the operator.
+//! - Listeners: [`api`], [`discovery`], [`bootstrap`]; [`ops`] for the operator.
 //! - [`preflight`], which looks at a cloud before a cluster does; [`setup`], which prepares one.
 //! - [`config`], what the operator decided; [`daemon`], which builds, starts and stops it all.
 //! - [`lab`], a small cloud to try and test it in, which knows none of the others.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use hyper::Method;
 use magnumd::base::clock::Clock;
 use magnumd::base::http::client::{HttpClient, Outgoing};
-use magnumd::base::http::server::Door;
+use magnumd::base::http::server::HttpListener;
 use magnumd::base::http::tls::pinned_client_config;
 use magnumd::base::id::Entropy;
 use magnumd::base::secret::Sealer;
@@ -169,7 +169,7 @@ async fn serve(
         advertise_url: "http://127.0.0.1:9512/with/a/path".to_owned(),
         stop: stop.clone(),
     });
-    let door = Door::bind(address, limits()).await.unwrap();
+    let door = HttpListener::bind(address, limits()).await.unwrap();
     let address = door.address().unwrap();
     let serving = tokio::spawn(door.serve(Arc::new(service), stop.clone()));
     (address, stop, serving)

@@ -1,4 +1,4 @@
-//! The REST door: container-infra v1 as Magnum's clients know it.
+//! The REST listener: container-infra v1 as Magnum's clients know it.
 //!
 //! One request, start to end: path, token, version, policy, handler, answer. Handlers see no
 //! HTTP; status codes are known to [`error`] and [`reply`] only. Reads need no lock, no task
@@ -57,7 +57,7 @@ pub use policy::{
 use reply::Reply;
 use route::Resource;
 
-/// What the operator decided about this door.
+/// What the operator decided about this listener.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Keystone's public URL, shown to callers without a token.
@@ -84,7 +84,7 @@ pub struct Settings {
     pub max_templates_per_project: u32,
 }
 
-/// What this door is made of.
+/// What this listener is made of.
 pub struct Parts {
     pub store: Store,
     pub conductor: Conductor,
@@ -180,7 +180,7 @@ impl Api {
         }
     }
 
-    /// The same door with other rules.
+    /// The same listener with other rules.
     pub fn with_policy(self, policy: Policy) -> Self {
         self.replace_policy(policy);
         self

@@ -1,4 +1,4 @@
-//! The door as its clients use it: whole requests against a real store, without a cloud.
+//! The listener as its clients use it: whole requests against a real store, without a cloud.
 //!
 //! Authentication is left out by handing the caller in; everything behind it is real. What
 //! needs the cloud is answered 503 here and tested with one in `tests/`.

@@ -1,6 +1,6 @@
 //! What Nova asks for every server that it builds: its dynamic vendor data.
 //!
-//! Here and not at the door of the nodes, because it is Nova that asks: from the control plane,
+//! Here and not at the listener of the nodes, because it is Nova that asks: from the control plane,
 //! with a token of Keystone's, trusting the certificate that this listener has.
 
 use serde_json::{Value, json};

@@ -1,6 +1,6 @@
-//! Figures for whoever watches the daemon from outside: typed, and owned by the room that counts.
+//! Metrics for whoever watches the daemon from outside: typed, and owned by the room that counts.
 //!
-//! A room keeps its own figures and counts whether or not anybody asks. Whoever shows them
+//! A room keeps its own metrics and counts whether or not anybody asks. Whoever shows them
 //! registers each room's once; there is nothing global.
 
 pub use prometheus_client::encoding::EncodeLabelSet;
@@ -12,8 +12,8 @@ pub use prometheus_client::metrics::histogram::Histogram;
 pub use prometheus_client::registry::{Registry, Unit};
 
 /// What a room counts.
-pub trait Figures {
-    /// Makes the figures known under their names; later counting shows through `registry`.
+pub trait MetricSet {
+    /// Makes the metrics known under their names; later counting shows through `registry`.
     fn register(&self, registry: &mut Registry);
 }
 

@@ -2,7 +2,7 @@
 
 use hyper::StatusCode;
 
-use super::door::Fault;
+use super::http::Fault;
 use crate::base::clock::Timestamp;
 use crate::model::cluster::Cluster;
 use crate::model::name;

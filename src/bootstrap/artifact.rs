@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
-use super::door::Fault;
+use super::http::Fault;
 use crate::base::http::server::{Response, empty};
 use crate::base::http::stream::{Feed, fed};
 

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tracing::{info, warn};
 
-use super::door::{self, Endpoint, Fault};
+use super::http::{self, Endpoint, Fault};
 use super::{Bootstrap, Caller, Seen, TRIES, admission};
 use crate::base::http::server::{Request, Response, json as json_response};
 use crate::conductor::NotLetIn;
@@ -102,10 +102,10 @@ impl Bootstrap {
     /// Whoever shows a token that fits the name.
     fn bearer(&self, request: &Request, node: &str) -> Result<(Caller, Seen), Fault> {
         let claims = self.authenticate(request)?;
-        let instance = door::instance(request)?.to_string();
+        let instance = http::instance(request)?.to_string();
         let seen = self.look(claims.cluster, node)?;
         let guest = admission::admit(&claims, &seen.cluster, &seen.groups, node)?;
-        let (source, vendor_secret) = (request.peer.ip(), door::vendor_secret(request));
+        let (source, vendor_secret) = (request.peer.ip(), http::vendor_secret(request));
         let (cluster, proof) = (claims.cluster, Proof::Token);
         Ok((Caller { guest, cluster, instance, proof, source, vendor_secret }, seen))
     }
@@ -177,7 +177,7 @@ impl Bootstrap {
                         %cluster, node, instance, %source,
                         "node bound again: its certificate is later than the state"
                     );
-                    self.figures.claimed("restored");
+                    self.metrics.claimed("restored");
                     return Ok(());
                 }
                 Err(StoreError::Conflict) => {}
@@ -202,7 +202,7 @@ impl Bootstrap {
 
     fn authenticate(&self, request: &Request) -> Result<Enrolment, Fault> {
         let unauthorized = |sentence: &str| Fault::new(StatusCode::UNAUTHORIZED, sentence);
-        let token = door::token(request).ok_or_else(|| {
+        let token = http::token(request).ok_or_else(|| {
             unauthorized(
                 "A node shows its certificate; for POST claim, which gives it one, the token of \
                  its user data: Authorization: Bearer TOKEN.",
@@ -223,14 +223,14 @@ impl Bootstrap {
             let seen = self.look(*cluster, &guest.name)?;
             let standing = standing(&seen, instance, &key);
             if let Standing::His(certificate) = standing {
-                self.figures.claimed("again");
+                self.metrics.claimed("again");
                 return Ok(given(&certificate));
             }
             let now = self.clock.now();
             let dispute = seen.key.as_ref().and_then(|k| k.dispute.as_ref());
             let is_told = dispute.is_some_and(|known| now.since(known.at) < DISPUTES);
             if is_told && matches!(standing, Standing::Taken(_)) {
-                self.figures.claimed("disputed");
+                self.metrics.claimed("disputed");
                 return Err(taken());
             }
             // The cloud is asked once; the loop is for the commit.
@@ -279,9 +279,9 @@ impl Bootstrap {
                         Ok(_) => {
                             let node = &guest.name;
                             info!(%cluster, node, instance, %source, %guarantee, "node claimed");
-                            self.figures.claimed("first");
+                            self.metrics.claimed("first");
                         }
-                        Err(_) => self.figures.claimed("disputed"),
+                        Err(_) => self.metrics.claimed("disputed"),
                     }
                     return outcome;
                 }
@@ -297,7 +297,7 @@ impl Bootstrap {
     pub(super) async fn prove(&self, caller: &Caller) -> Result<Guarantee, Fault> {
         let (node, cluster) = (&caller.guest.name, caller.cluster);
         if self.pace.is_refused(caller) {
-            self.figures.claimed("refused");
+            self.metrics.claimed("refused");
             // Nobody has judged this request: it may be let in later, and the node comes again.
             let sentence = "This server was refused a moment ago; try again later.";
             return Err(Fault::new(StatusCode::TOO_MANY_REQUESTS, sentence));
@@ -305,11 +305,11 @@ impl Bootstrap {
         let judged = self.conductor.first_contact(caller.visitor()).await;
         if matches!(judged, Err(NotLetIn::Refused(_))) {
             self.pace.refused(caller);
-            self.figures.claimed("refused");
+            self.metrics.claimed("refused");
         }
         let guarantee = judged?;
         if !self.conductor.is_rebuilt(cluster, node, &caller.instance).await? {
-            self.figures.claimed("refused");
+            self.metrics.claimed("refused");
             return Err(Fault::later(
                 "The server is about to be rebuilt: what runs on it is this node no more.",
             ));

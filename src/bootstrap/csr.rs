@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serde::Deserialize;
 
 use super::admission::NodeIdentity;
-use super::door::Fault;
+use super::http::Fault;
 use crate::model::certificate::{CertificateKind, Purpose};
 use crate::pki::authority::Leaf;
 

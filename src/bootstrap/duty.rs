@@ -4,7 +4,7 @@ use hyper::StatusCode;
 use serde::Deserialize;
 use tracing::{info, warn};
 
-use super::door::Fault;
+use super::http::Fault;
 use super::report::line;
 use super::{Bootstrap, Caller, TRIES, claim};
 use crate::base::archive::File;

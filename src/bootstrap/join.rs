@@ -8,7 +8,7 @@ use serde_json::json;
 use tracing::info;
 
 use super::admission::NodeIdentity;
-use super::door::Fault;
+use super::http::Fault;
 use super::{Bootstrap, Caller, TRIES, still_booting};
 use crate::base::http::server::{Response, empty, json as json_response};
 use crate::base::secret::{Sealed, Secret};

@@ -1,4 +1,4 @@
-//! The node bootstrap door: servers fetch their files, get certificates and report progress.
+//! The node bootstrap listener: servers fetch their files, get certificates and report progress.
 //!
 //! A server proves by its enrolment token which node it may be, and by Nova that it is that
 //! server; the first to do so keeps the name, and has a certificate for a key of its own from
@@ -9,11 +9,11 @@ mod admission;
 mod artifact;
 mod claim;
 mod csr;
-mod door;
 mod duty;
-mod figures;
+mod http;
 mod join;
 mod kit;
+mod metrics;
 mod pace;
 mod report;
 
@@ -48,11 +48,11 @@ use admission::NodeIdentity;
 use artifact::Artifacts;
 use claim::{ClaimRequest, Proof};
 use csr::CsrRequest;
-use door::{Endpoint, Fault};
 use duty::{DutyAnswer, DutyRequest};
-pub use figures::BootstrapFigures;
+use http::{Endpoint, Fault};
 use join::JoinUpload;
 pub use kit::CLAIM;
+pub use metrics::BootstrapMetrics;
 use pace::Pace;
 use report::{Report, StatusRequest};
 
@@ -73,7 +73,7 @@ pub struct Parts {
     pub artifact_dir: Option<PathBuf>,
 }
 
-/// The service behind the door.
+/// The service behind the listener.
 pub struct Bootstrap {
     store: Store,
     conductor: Conductor,
@@ -82,12 +82,12 @@ pub struct Bootstrap {
     clock: Clock,
     entropy: Entropy,
     ca_cache: CaCache,
-    figures: BootstrapFigures,
+    metrics: BootstrapMetrics,
     artifacts: Artifacts,
     pace: Pace,
 }
 
-/// What the bootstrap door puts up with.
+/// What the bootstrap listener puts up with.
 pub fn limits() -> Limits {
     Limits { connections: 4096, body_bytes: 64 << 10, answers_bytes: 16 << 20, ..Limits::default() }
 }
@@ -138,7 +138,7 @@ impl Bootstrap {
     pub fn new(parts: Parts) -> Self {
         let Parts { store, conductor, enrolment, authority, clock, entropy, artifact_dir } = parts;
         let (artifacts, ca_cache) = (Artifacts::new(artifact_dir), CaCache::default());
-        let (figures, pace) = (BootstrapFigures::default(), Pace::new(clock.clone()));
+        let (metrics, pace) = (BootstrapMetrics::default(), Pace::new(clock.clone()));
         Self {
             store,
             conductor,
@@ -147,14 +147,14 @@ impl Bootstrap {
             clock,
             entropy,
             ca_cache,
-            figures,
+            metrics,
             artifacts,
             pace,
         }
     }
 
-    pub const fn figures(&self) -> &BootstrapFigures {
-        &self.figures
+    pub const fn metrics(&self) -> &BootstrapMetrics {
+        &self.metrics
     }
 
     /// Reads the operator's files, so that their digests are known when the first node asks.
@@ -163,7 +163,7 @@ impl Bootstrap {
     }
 
     async fn answer(&self, request: &Request) -> Result<Response, Fault> {
-        let (node, endpoint) = door::route(request)?;
+        let (node, endpoint) = http::route(request)?;
         let (caller, seen) = self.caller(request, node, endpoint)?;
         Span::current().record("cluster", field::display(caller.cluster));
         let nodes = seen.groups.iter().map(|group| group.node_count).sum();
@@ -189,7 +189,7 @@ impl Bootstrap {
         match endpoint {
             // The body is read before the name is claimed: nonsense costs no call to Nova.
             Endpoint::Claim => {
-                let asked: ClaimRequest = door::body(request)?;
+                let asked: ClaimRequest = http::body(request)?;
                 self.claim(caller, &asked.csr).await
             }
             Endpoint::Bundle | Endpoint::Duty if !has_key => self.packed(caller, kit::kit()).await,
@@ -199,7 +199,7 @@ impl Bootstrap {
             }
             Endpoint::Artifact(digest) => self.artifacts.answer(artifact::digest(digest)?).await,
             Endpoint::Csr => {
-                let asked: CsrRequest = door::body(request)?;
+                let asked: CsrRequest = http::body(request)?;
                 let is_master = caller.guest.master_index.is_some();
                 let allowed = self.conductor.purposes(caller.cluster, is_master)?;
                 let purpose = Purpose::of(&asked.purpose, &caller.guest, &allowed)?;
@@ -210,7 +210,7 @@ impl Bootstrap {
                 self.certificate(caller, purpose, asked.csr, renews).await
             }
             Endpoint::Status => {
-                let report = Report::try_from(door::body::<StatusRequest>(request)?)?;
+                let report = Report::try_from(http::body::<StatusRequest>(request)?)?;
                 self.report(caller, &report).await
             }
             Endpoint::Duty => {
@@ -226,7 +226,7 @@ impl Bootstrap {
             // more, and says it then.
             Endpoint::DutyAnswer if !has_key => Ok(empty(StatusCode::NO_CONTENT)),
             Endpoint::DutyAnswer => {
-                let answer = DutyAnswer::try_from(door::body::<DutyRequest>(request)?)?;
+                let answer = DutyAnswer::try_from(http::body::<DutyRequest>(request)?)?;
                 self.take_duty_answer(caller, answer).await
             }
             Endpoint::Join => {
@@ -235,7 +235,7 @@ impl Bootstrap {
                 self.join_secret(caller)
             }
             Endpoint::JoinUpload => {
-                let given: JoinUpload = door::body(request)?;
+                let given: JoinUpload = http::body(request)?;
                 given.check()?;
                 self.joins_by_secrets(caller)?;
                 join::may_hand_over(&caller.guest)?;
@@ -385,7 +385,7 @@ fn still_booting(node: &Node) -> Result<(), Fault> {
 
 impl Service for Bootstrap {
     fn route(&self, request: &Request) -> &'static str {
-        match door::route(request) {
+        match http::route(request) {
             Ok((_, Endpoint::Claim)) => "claim",
             Ok((_, Endpoint::Bundle)) => "bundle",
             Ok((_, Endpoint::Artifact(_))) => "artifact",

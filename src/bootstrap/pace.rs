@@ -13,7 +13,7 @@ use hyper::StatusCode;
 use tracing::warn;
 
 use super::Caller;
-use super::door::Fault;
+use super::http::Fault;
 use crate::base::clock::{Clock, Timestamp};
 use crate::base::turns::{Place, Turns};
 use crate::model::ClusterId;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::door::Fault;
+use super::http::Fault;
 use crate::base::clock::Timestamp;
 use crate::base::printable;
 use crate::model::node::{Node, Phase, PhaseState};

@@ -102,7 +102,7 @@ impl Conductor {
             true => self.begin(snapshot, operation).await,
             false => self.take(snapshot, operation).await,
         };
-        self.inner.figures.taken(operation, &outcome, began.elapsed());
+        self.inner.metrics.taken(operation, &outcome, began.elapsed());
         match outcome {
             Ok(Progress::Advanced) => {
                 self.inner.attempts.forget(id);

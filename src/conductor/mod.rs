@@ -13,13 +13,13 @@ mod decide;
 mod drivers;
 mod duties;
 mod engine;
-mod figures;
 mod first_contact;
 mod health;
 mod identity;
 mod keys;
 mod label_checks;
 mod lookups;
+mod metrics;
 mod node_selector;
 mod nodes;
 mod plans;
@@ -71,12 +71,12 @@ use crate::pki::vendor_data::VendorKey;
 use crate::store::{Change, Store, StoreError};
 
 use attempts::Attempts;
-pub use figures::StepFigures;
 use first_contact::Doorstep;
 pub use first_contact::{NotLetIn, Visitor};
 use identity::Sessions;
 use keys::Drawings;
 pub use label_checks::{Limits, check_root_volume, check_unknown, with_boot_volume};
+pub use metrics::StepMetrics;
 use queue::Queue;
 pub use request_error::RequestError;
 pub use requests::{
@@ -169,7 +169,7 @@ struct Inner {
     vouched: Cache<(ClusterId, String), ()>,
     /// Stacks that a look has just seen in progress, by id.
     in_progress: Cache<String, Stack>,
-    figures: StepFigures,
+    metrics: StepMetrics,
     pulse: Heartbeat,
 }
 
@@ -262,7 +262,7 @@ impl Conductor {
                     .time_to_live(Duration::from_secs(300))
                     .build(),
                 in_progress,
-                figures: StepFigures::default(),
+                metrics: StepMetrics::default(),
                 pulse: Heartbeat::default(),
             }),
         }
@@ -311,8 +311,8 @@ impl Conductor {
         self.inner.settings.lanes
     }
 
-    pub fn figures(&self) -> &StepFigures {
-        &self.inner.figures
+    pub fn metrics(&self) -> &StepMetrics {
+        &self.inner.metrics
     }
 
     /// Whether the loop still turns; true before it begins and after it has ended.

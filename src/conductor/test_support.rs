@@ -1,4 +1,4 @@
-//! A conductor whose cloud answers nothing, for the tests of doors: what it accepts is
+//! A conductor whose cloud answers nothing, for the tests of listeners: what it accepts is
 //! durable, and nothing more happens.
 
 use std::collections::HashMap;

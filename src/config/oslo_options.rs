@@ -46,10 +46,10 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("conductor", NO_BUS),
     ("certificates", "keys are sealed in the state file"),
     ("barbican_client", "keys are sealed in the state file"),
-    ("profiler", "magnumd shows its figures at /metrics"),
+    ("profiler", "magnumd shows its metrics at /metrics"),
     ("docker", "it belongs to Docker Swarm"),
     ("docker_registry", "clusters have no registry of their own"),
-    ("oslo_reports", "magnumd shows its figures at /metrics"),
+    ("oslo_reports", "magnumd shows its metrics at /metrics"),
 ];
 
 macro_rules! rows {

@@ -9,7 +9,7 @@ use crate::ops::{Ops, Page};
 pub struct Front {
     pub api: Arc<Api>,
     pub ops: Arc<Ops>,
-    /// Figures are shown here unless they have a listener of their own.
+    /// Metrics are shown here unless they have a listener of their own.
     pub shows_metrics: bool,
 }
 

@@ -1,14 +1,14 @@
-//! The daemon: builds every room from the configuration, opens the doors, closes them again.
+//! The daemon: builds every room from the configuration, opens the listeners, closes them again.
 //!
 //! A stop cannot be told from a power cut by the next start, so there is one path: resume
 //! what is on disk. Stopping gently only saves the next start some work.
 
 mod certificate;
-mod doors;
 mod front;
 mod handle;
 mod health;
 mod keys;
+mod listeners;
 mod settings;
 
 use std::collections::HashMap;
@@ -27,7 +27,7 @@ use crate::api::{self, Api, PolicyError};
 use crate::base::backoff::Backoff;
 use crate::base::clock::Clock;
 use crate::base::fail_points::FailPoints;
-use crate::base::http::server::DoorFigures;
+use crate::base::http::server::ListenerMetrics;
 use crate::base::http::tls::{self, TlsError};
 use crate::base::id::Entropy;
 use crate::base::pool::Pool;
@@ -46,11 +46,11 @@ use crate::pki::{PkiError, listener};
 use crate::store::restore::STATE;
 use crate::store::{OpenError, Store, StoreError};
 use certificate::{OwnCertificate, Presented};
-pub use doors::Addresses;
-use doors::Doors;
 use front::Front;
 use handle::Vitals;
 pub use handle::{Change as ConfigChange, Handle, Load, RELOADABLE};
+pub use listeners::Addresses;
+use listeners::Listeners;
 use settings::Advertised;
 
 pub use keys::{SEALING_KEY, read_sealer};
@@ -109,7 +109,7 @@ pub struct Daemon {
     trustee_domain_id: Arc<OnceLock<String>>,
     conductor: Conductor,
     clock: Clock,
-    doors: Doors,
+    listeners: Listeners,
     addresses: Addresses,
     vitals: Arc<Vitals>,
     front: Arc<Front>,
@@ -128,7 +128,7 @@ const SCANS_NICENESS: i32 = 5;
 const COLLECT_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Daemon {
-    /// Opens the state, binds the doors and builds the rooms. Talks to no OpenStack: a cloud
+    /// Opens the state, binds the listeners and builds the rooms. Talks to no OpenStack: a cloud
     /// that is down must not keep its tenants from reading what we know.
     pub async fn start(
         config: &Config,
@@ -148,10 +148,10 @@ impl Daemon {
         let sealer = keys::sealer(&directory, &state, configured, &entropy)?;
         let store = Store::open(&state, sealer)?;
 
-        let door_figures = DoorFigures::default();
-        let (mut doors, addresses) = Doors::bind(config, &door_figures).await?;
+        let listener_metrics = ListenerMetrics::default();
+        let (mut listeners, addresses) = Listeners::bind(config, &listener_metrics).await?;
         if let Some(own) = &certificate {
-            doors.api = doors.api.with_tls(own.settings());
+            listeners.api = listeners.api.with_tls(own.settings());
         }
         let url = settings::with_port(&config.bootstrap.advertise_url, addresses.bootstrap.port());
         let now = clock.now();
@@ -160,7 +160,7 @@ impl Daemon {
         // A node has no certificate before its first contact, and shows one afterwards.
         let nodes = tls::optional_client_verifier(&authority.pem)?;
         let tls = tls::server_config_for(&own.pem, own.key.expose(), nodes)?;
-        doors.bootstrap = doors.bootstrap.with_tls(watch::channel(Arc::new(tls)).1);
+        listeners.bootstrap = listeners.bootstrap.with_tls(watch::channel(Arc::new(tls)).1);
         let advertised = Advertised {
             discovery: settings::with_port(
                 &config.discovery.advertise_url,
@@ -265,18 +265,18 @@ impl Daemon {
                 let certificate = certificate.clone();
                 move || certificate.as_ref().and_then(|own| own.expiry())
             }),
-            figures: vec![
-                &door_figures,
-                store.figures(),
-                conductor.figures(),
-                cloud.figures(),
-                tokens.figures(),
-                discovery.figures(),
-                bootstrap.figures(),
+            metrics: vec![
+                &listener_metrics,
+                store.metrics(),
+                conductor.metrics(),
+                cloud.metrics(),
+                tokens.metrics(),
+                discovery.metrics(),
+                bootstrap.metrics(),
             ],
         });
         let ops = Arc::new(Ops::new(health, metrics));
-        let shows_metrics = doors.ops.is_none();
+        let shows_metrics = listeners.ops.is_none();
         let front = Front { api: Arc::clone(&api), ops, shows_metrics };
         let vitals =
             Vitals { store, conductor: conductor.clone(), api, certificate, clock: clock.clone() };
@@ -285,7 +285,7 @@ impl Daemon {
             trustee_domain_id,
             conductor,
             clock,
-            doors,
+            listeners,
             addresses,
             vitals: Arc::new(vitals),
             front: Arc::new(front),
@@ -312,13 +312,13 @@ impl Daemon {
         self.conductor.clone()
     }
 
-    /// Serves until its `stop`: then the doors close, open requests and running steps finish
+    /// Serves until its `stop`: then the listeners close, open requests and running steps finish
     /// within their limits, and the state is closed.
     ///
     /// A task that panics stops everything likewise: whoever supervises the process starts it
     /// anew, and what is on disk is taken up again.
     pub async fn run(self) -> Result<(), Panicked> {
-        let Self { conductor, clock, doors, addresses, discovery, bootstrap, stop, .. } = self;
+        let Self { conductor, clock, listeners, addresses, discovery, bootstrap, stop, .. } = self;
         let conductor_stop = CancellationToken::new();
         // In sets, so that whoever drops this future ends the conductor too.
         let mut working = Tasks::default();
@@ -330,9 +330,9 @@ impl Daemon {
             let stop = conductor_stop.clone();
             async move { conductor.watch_health(stop).await }
         });
-        if let Some(door) = doors.ops {
+        if let Some(listener) = listeners.ops {
             // Open to the end: operators want to see what it still waits for.
-            let serves = door.serve(Arc::clone(&self.front.ops), conductor_stop.clone());
+            let serves = listener.serve(Arc::clone(&self.front.ops), conductor_stop.clone());
             working.spawn("the ops listener", serves);
         }
         let mut serving = Tasks::default();
@@ -344,10 +344,10 @@ impl Daemon {
         serving.spawn_until("the look at Keystone", &stop, watch);
         let tells = health::tell_unclear_services(self.cloud.clone());
         serving.spawn_until("the look at the catalogue", &stop, tells);
-        serving.spawn("the API's listener", doors.api.serve(self.front, stop.clone()));
-        let serves = doors.discovery.serve(Arc::clone(&discovery), stop.clone());
+        serving.spawn("the API's listener", listeners.api.serve(self.front, stop.clone()));
+        let serves = listeners.discovery.serve(Arc::clone(&discovery), stop.clone());
         serving.spawn("the discovery listener", serves);
-        let serves = doors.bootstrap.serve(Arc::clone(&bootstrap), stop.clone());
+        let serves = listeners.bootstrap.serve(Arc::clone(&bootstrap), stop.clone());
         serving.spawn("the bootstrap listener", serves);
         let reads = async move { bootstrap.read_artifacts().await };
         serving.spawn_until("the look at artifacts", &stop, reads);

@@ -1,14 +1,14 @@
-//! The etcd discovery service: a door through which the members of one cluster find each other.
+//! The etcd discovery service: a listener through which the members of one cluster find each other.
 //!
 //! Speaks the plain HTTP protocol of etcd 3.2 to 3.6 without its traps, and the gRPC of 3.6 on:
 //! a member that is restarted while it waits gets the answer it got before, and the others
 //! never hear of it twice. What a member was told survives any kill. Once a cluster runs, its
-//! token is sealed. Both protocols share one registry and one door.
+//! token is sealed. Both protocols share one registry and one listener.
 
 mod answer;
-mod figures;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod metrics;
 mod registrar;
 mod registry;
 #[cfg(test)]
@@ -37,7 +37,7 @@ use registrar::{Registrar, Registration};
 use registry::Token;
 use v2::{Action, Ask, Target};
 
-pub use figures::DiscoveryFigures;
+pub use metrics::DiscoveryMetrics;
 
 pub use registry::{Registry, RegistryError};
 
@@ -60,11 +60,11 @@ pub struct Parts {
     pub trusted: Vec<Block>,
     /// The URL that members are given; whatever path it has stands before every token.
     pub advertise_url: String,
-    /// Ends long polls, so that closing the door does not wait for them.
+    /// Ends long polls, so that closing the listener does not wait for them.
     pub stop: CancellationToken,
 }
 
-/// The service behind the door. Cheap to share, nothing in it blocks.
+/// The service behind the listener. Cheap to share, nothing in it blocks.
 pub struct Discovery {
     registrar: Registrar,
     #[cfg(feature = "etcd-v3")]
@@ -73,10 +73,10 @@ pub struct Discovery {
     entropy: Entropy,
     prefix: String,
     stop: CancellationToken,
-    figures: DiscoveryFigures,
+    metrics: DiscoveryMetrics,
 }
 
-/// What the discovery door puts up with.
+/// What the discovery listener puts up with.
 pub fn limits() -> Limits {
     Limits {
         connections: 4096,
@@ -94,28 +94,28 @@ pub fn limits() -> Limits {
 impl Discovery {
     pub fn new(parts: Parts) -> Self {
         let Parts { store, clock, entropy, allow_loopback, trusted, advertise_url, stop } = parts;
-        let figures = DiscoveryFigures::default();
+        let metrics = DiscoveryMetrics::default();
         let registry = Registry::new(store, clock.clone(), allow_loopback, trusted);
-        let registrar = Registrar::new(registry, figures.clone());
+        let registrar = Registrar::new(registry, metrics.clone());
         Self {
             #[cfg(feature = "etcd-v3")]
             v3: v3::V3 {
                 registrar: registrar.clone(),
                 clock: clock.clone(),
                 stop: stop.clone(),
-                figures: figures.clone(),
+                metrics: metrics.clone(),
             },
             registrar,
             clock,
             entropy,
             prefix: path_of(&advertise_url).to_owned(),
             stop,
-            figures,
+            metrics,
         }
     }
 
-    pub const fn figures(&self) -> &DiscoveryFigures {
-        &self.figures
+    pub const fn metrics(&self) -> &DiscoveryMetrics {
+        &self.metrics
     }
 
     /// Seals the tokens of clusters that run and deletes those that nobody needs any more.

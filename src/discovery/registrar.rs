@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tracing::{Instrument, error, warn};
 
-use super::figures::DiscoveryFigures;
+use super::metrics::DiscoveryMetrics;
 use super::registry::{Registry, RegistryError, Token, first};
 use crate::base::http::server::Origin;
 use crate::store::StoreError;
@@ -16,7 +16,7 @@ const SLOW: Duration = Duration::from_secs(4);
 #[derive(Clone)]
 pub struct Registrar {
     registry: Registry,
-    figures: DiscoveryFigures,
+    metrics: DiscoveryMetrics,
 }
 
 /// Whoever wants to register.
@@ -28,8 +28,8 @@ pub struct Registration {
 }
 
 impl Registrar {
-    pub const fn new(registry: Registry, figures: DiscoveryFigures) -> Self {
-        Self { registry, figures }
+    pub const fn new(registry: Registry, metrics: DiscoveryMetrics) -> Self {
+        Self { registry, metrics }
     }
 
     pub const fn registry(&self) -> &Registry {
@@ -52,7 +52,7 @@ impl Registrar {
                 .in_current_span(),
         );
         let outcome = task.await.unwrap_or(Err(RegistryError::Store(StoreError::Closed)));
-        self.figures.ended(protocol, &outcome);
+        self.metrics.ended(protocol, &outcome);
         let (cluster, token) = (token.cluster_id, first(&token.name));
         let took = origin.since.elapsed();
         if took > SLOW {

@@ -1,4 +1,4 @@
-//! The door as members use it: over loopback, on a real state file.
+//! The listener as members use it: over loopback, on a real state file.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::{Discovery, Parts, limits};
 use crate::base::clock::Clock;
 use crate::base::http::client::{Answer, HttpClient, Outgoing};
-use crate::base::http::server::Door;
+use crate::base::http::server::HttpListener;
 use crate::base::http::tls::pinned_client_config;
 use crate::base::id::Entropy;
 use crate::base::secret::Sealer;
@@ -29,7 +29,7 @@ use crate::store::{Change, Store};
 pub(super) const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 pub(super) const IDS: [&str; 3] = ["bd79e0ab770b6f12", "1", "c0ffee"];
 
-/// A door that is open, and the state file behind it.
+/// A listener that is open, and the state file behind it.
 pub(super) struct Place {
     _folder: tempfile::TempDir,
     pub(super) path: PathBuf,
@@ -72,9 +72,9 @@ impl Place {
             advertise_url: "http://203.0.113.2:9512".to_owned(),
             stop: stop.clone(),
         }));
-        let door = Door::bind(([127, 0, 0, 1], 0).into(), limits()).await.unwrap();
-        let address = door.address().unwrap();
-        let serving = tokio::spawn(door.serve(Arc::clone(&service), stop.clone()));
+        let listener = HttpListener::bind(([127, 0, 0, 1], 0).into(), limits()).await.unwrap();
+        let address = listener.address().unwrap();
+        let serving = tokio::spawn(listener.serve(Arc::clone(&service), stop.clone()));
         let tls = pinned_client_config("").unwrap();
         let client = HttpClient::new(tls, Duration::from_secs(5));
         Self { _folder: folder, path, store, clock, address, client, stop, service, serving }
@@ -332,7 +332,7 @@ async fn old_and_odd_http() {
     assert!(gzip.starts_with("HTTP/1.1 400"), "{gzip}");
     let nul = raw(format!("GET /{TOKEN}\0 HTTP/1.1\r\nHost: x\r\n\r\n")).await;
     assert!(nul.is_empty() || nul.starts_with("HTTP/1.1 400"), "{nul}");
-    assert_eq!(place.get("").await.status, StatusCode::OK, "the door is still open");
+    assert_eq!(place.get("").await.status, StatusCode::OK, "the listener is still open");
 }
 
 #[tokio::test]
@@ -382,7 +382,7 @@ async fn a_running_cluster_seals_its_token() {
     assert_eq!(body(&place.get("").await)["node"]["nodes"].as_array().unwrap().len(), 3);
 }
 
-/// Closing the door must not wait for long polls: members come back by themselves.
+/// Closing the listener must not wait for long polls: members come back by themselves.
 #[tokio::test]
 async fn long_polls_end_when_the_door_closes() {
     let place = Place::new(Clock::real()).await;

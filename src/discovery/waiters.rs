@@ -15,7 +15,7 @@ const PER_SOURCE: usize = 64;
 /// Most waiters altogether.
 const ALTOGETHER: usize = 2048;
 
-/// The crowd before the door. Clones share it.
+/// The crowd before the listener. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Waiters(Arc<Mutex<Crowd>>);
 

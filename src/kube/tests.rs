@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::*;
-use crate::base::http::server::{self, Door, Limits, Request, Response, Service, response};
+use crate::base::http::server::{self, HttpListener, Limits, Request, Response, Service, response};
 use crate::base::http::tls;
 
 const DEADLINE: Duration = Duration::from_millis(1500);
@@ -62,11 +62,12 @@ impl Authority {
         let (certificate, key) = self.sign(name, ExtendedKeyUsagePurpose::ServerAuth);
         let clients = tls::client_verifier(&self.pem).unwrap();
         let settings = tls::server_config_for(&certificate, &key, clients).unwrap();
-        let door = Door::bind(([127, 0, 0, 1], 0).into(), Limits::default()).await.unwrap();
-        let url = format!("https://{}", door.address().unwrap());
+        let listener =
+            HttpListener::bind(([127, 0, 0, 1], 0).into(), Limits::default()).await.unwrap();
+        let url = format!("https://{}", listener.address().unwrap());
         let stop = CancellationToken::new();
-        let door = door.with_tls(watch::channel(Arc::new(settings)).1);
-        tokio::spawn(door.serve(Arc::new(Api(answers)), stop.clone()));
+        let listener = listener.with_tls(watch::channel(Arc::new(settings)).1);
+        tokio::spawn(listener.serve(Arc::new(Api(answers)), stop.clone()));
         (url, stop.drop_guard())
     }
 

@@ -15,7 +15,7 @@ use time::format_description::well_known::Rfc2822;
 use tokio_util::sync::CancellationToken;
 
 use crate::base::clock::Timestamp;
-use crate::base::http::server::{Door, Limits, Request, Response, Service};
+use crate::base::http::server::{HttpListener, Limits, Request, Response, Service};
 
 use super::fault::{Harm, Outcome};
 use super::heat::services::{Owner, Refused};
@@ -248,18 +248,18 @@ fn http_date(at: Timestamp) -> String {
 }
 
 /// Opens a service's listener; port 0 takes a free one.
-pub(super) async fn open(port: u16) -> std::io::Result<Door> {
+pub(super) async fn open(port: u16) -> std::io::Result<HttpListener> {
     let limits = Limits {
         // Whatever is open when a service stops is cut, as by a crash.
         drain_time: Duration::from_millis(200),
         body_bytes: 4 << 20,
         ..Limits::default()
     };
-    Door::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), limits).await
+    HttpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), limits).await
 }
 
 /// Serves until the front is told to stop.
-pub(super) fn serve(door: Door, front: Front) {
+pub(super) fn serve(door: HttpListener, front: Front) {
     let stop = front.stop.clone();
     tokio::spawn(door.serve(Arc::new(front), stop));
 }

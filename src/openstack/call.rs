@@ -13,7 +13,7 @@ use super::error::{CloudError, Service};
 use crate::base::http::client::{Answer, HttpClient, HttpError, Outgoing};
 use crate::base::http::tls::{self, TlsError, Trust};
 use crate::base::metrics::{
-    Counter, Durations, EncodeLabelSet, Family, Figures, Registry, Unit, durations,
+    Counter, Durations, EncodeLabelSet, Family, MetricSet, Registry, Unit, durations,
 };
 use crate::base::party::Party;
 use crate::base::secret::Secret;
@@ -35,7 +35,7 @@ pub struct ServiceSettings {
 pub(super) struct Caller {
     lines: HashMap<Service, Line>,
     deadline: Duration,
-    figures: CallFigures,
+    metrics: CallMetrics,
 }
 
 #[derive(Debug)]
@@ -61,18 +61,18 @@ struct To {
 
 /// What is counted of calls to OpenStack. Clones count together.
 #[derive(Clone, Debug)]
-pub struct CallFigures {
+pub struct CallMetrics {
     calls: Family<Ended, Counter>,
     seconds: Durations<To>,
 }
 
-impl Default for CallFigures {
+impl Default for CallMetrics {
     fn default() -> Self {
         Self { calls: Family::default(), seconds: durations() }
     }
 }
 
-impl Figures for CallFigures {
+impl MetricSet for CallMetrics {
     fn register(&self, registry: &mut Registry) {
         registry.register(
             "openstack_calls",
@@ -173,11 +173,11 @@ impl Caller {
             };
             lines.insert(service, Line::new(client, concurrency));
         }
-        Ok(Self { lines, deadline, figures: CallFigures::default() })
+        Ok(Self { lines, deadline, metrics: CallMetrics::default() })
     }
 
-    pub fn figures(&self) -> &CallFigures {
-        &self.figures
+    pub fn metrics(&self) -> &CallMetrics {
+        &self.metrics
     }
 
     /// How long a service has not answered, and what was heard of it last.
@@ -232,8 +232,8 @@ impl Caller {
 
     fn count(&self, line: &Line, service: Service, error: Option<&CloudError>, took: Duration) {
         let (service, outcome) = (service.name(), error.map_or("ok", CloudError::kind));
-        self.figures.calls.get_or_create(&Ended { service, outcome }).inc();
-        self.figures.seconds.get_or_create(&To { service }).observe(took.as_secs_f64());
+        self.metrics.calls.get_or_create(&Ended { service, outcome }).inc();
+        self.metrics.seconds.get_or_create(&To { service }).observe(took.as_secs_f64());
         let mut silent = line.silent.lock().unwrap_or_else(PoisonError::into_inner);
         *silent = match (error.filter(|e| e.is_passing()), silent.take()) {
             (None, _) => None,
@@ -327,7 +327,7 @@ mod tests {
         assert!(silence().is_none());
 
         let mut registry = Registry::default();
-        caller.figures().register(&mut registry);
+        caller.metrics().register(&mut registry);
         let mut shown = String::new();
         crate::base::metrics::encode(&mut shown, &registry).unwrap();
         for (outcome, calls) in [("ok", 1), ("unknown", 2), ("refused", 1)] {

@@ -35,7 +35,7 @@ use call::{Caller, SharedCaller};
 use catalog::{NoEndpoint, Selection};
 use lookup::LookupKey;
 
-pub use call::{CallFigures, ServiceSettings};
+pub use call::{CallMetrics, ServiceSettings};
 pub use credentials::{Credentials, CredentialsError};
 pub use error::{CloudError, Service};
 pub use heat::{FailedResource, Heat, ListedStack, NewStack, Projects, StackUpdate};
@@ -120,8 +120,8 @@ impl Cloud {
         self.inner.tokens.clone()
     }
 
-    pub fn figures(&self) -> &CallFigures {
-        self.inner.caller.figures()
+    pub fn metrics(&self) -> &CallMetrics {
+        self.inner.caller.metrics()
     }
 
     /// How long a service has not answered, and what was heard of it last; none while it answers.

@@ -14,7 +14,7 @@ use super::{
     Accounts, Actor, Cloud, CloudError, CloudSettings, Identity, Projects, Service, ServiceSettings,
 };
 use crate::base::clock::{Clock, Timestamp};
-use crate::base::http::server::{self, Door, Limits, Request, Response};
+use crate::base::http::server::{self, HttpListener, Limits, Request, Response};
 use crate::base::http::tls::Trust;
 use crate::base::secret::Secret;
 
@@ -53,11 +53,11 @@ impl server::Service for Odd {
 }
 
 async fn site() -> (Cloud, Arc<Odd>, DropGuard) {
-    let door = Door::bind(([127, 0, 0, 1], 0).into(), Limits::default()).await.unwrap();
-    let url = format!("http://{}", door.address().unwrap());
+    let listener = HttpListener::bind(([127, 0, 0, 1], 0).into(), Limits::default()).await.unwrap();
+    let url = format!("http://{}", listener.address().unwrap());
     let (odd, stop) =
         (Arc::new(Odd { words: Mutex::new("{}"), url: url.clone() }), CancellationToken::new());
-    tokio::spawn(door.serve(Arc::clone(&odd), stop.clone()));
+    tokio::spawn(listener.serve(Arc::clone(&odd), stop.clone()));
     let who = Identity {
         id: Some("u".to_owned()),
         name: None,

@@ -18,7 +18,7 @@ use super::error::CloudError;
 use super::keystone::Keystone;
 use crate::base::clock::Clock;
 use crate::base::http::sources;
-use crate::base::metrics::{Counter, Figures, Registry};
+use crate::base::metrics::{Counter, MetricSet, Registry};
 use crate::base::secret::Secret;
 use crate::model::requester::Requester;
 
@@ -52,19 +52,19 @@ pub struct Tokens {
     slips: Cache<IpAddr, Arc<AtomicU32>>,
     doubtful: Arc<Semaphore>,
     clock: Clock,
-    figures: TokenFigures,
+    metrics: TokenMetrics,
 }
 
 /// What is counted of tokens. Clones count together.
 #[derive(Clone, Debug, Default)]
-pub struct TokenFigures {
+pub struct TokenMetrics {
     hits: Counter,
     misses: Counter,
     refusals: Counter,
     failures: Counter,
 }
 
-impl Figures for TokenFigures {
+impl MetricSet for TokenMetrics {
     fn register(&self, registry: &mut Registry) {
         let mut count = |name: &str, help: &str, counter: &Counter| {
             registry.register(name, help, counter.clone());
@@ -112,11 +112,11 @@ impl Tokens {
             .build();
         let slips = Cache::builder().max_capacity(MOST_SOURCES).time_to_idle(DOUBTFUL_FOR).build();
         let doubtful = Arc::new(Semaphore::new(DOUBTFUL_PLACES));
-        Self { keystone, cache, slips, doubtful, clock, figures: TokenFigures::default() }
+        Self { keystone, cache, slips, doubtful, clock, metrics: TokenMetrics::default() }
     }
 
-    pub fn figures(&self) -> &TokenFigures {
-        &self.figures
+    pub fn metrics(&self) -> &TokenMetrics {
+        &self.metrics
     }
 
     /// Who owns `token`, which came from `source`.
@@ -150,15 +150,15 @@ impl Tokens {
         // The common case without the machinery of single flight.
         let known = match self.cache.get(&key).await {
             Some(known) => {
-                self.figures.hits.inc();
+                self.metrics.hits.inc();
                 known
             }
             // Boxed: every connection would carry the whole of it otherwise.
             None => {
-                self.figures.misses.inc();
+                self.metrics.misses.inc();
                 let asked = Box::pin(self.cache.try_get_with(key, Box::pin(self.ask(token))));
                 asked.await.map_err(|e: Arc<TokenError>| {
-                    self.figures.failures.inc();
+                    self.metrics.failures.inc();
                     (*e).clone()
                 })?
             }
@@ -166,7 +166,7 @@ impl Tokens {
         match known {
             Known::Good { owner, .. } if owner.expires_at > self.clock.now() => Ok(owner),
             Known::Good { .. } | Known::Refused => {
-                self.figures.refusals.inc();
+                self.metrics.refusals.inc();
                 Err(TokenError::Invalid)
             }
         }
@@ -192,7 +192,7 @@ impl Tokens {
             let owner = self.validate_from(token, source).await?;
             return Ok(Validated { owner, is_confirmed: true });
         };
-        self.figures.misses.inc();
+        self.metrics.misses.inc();
         let (owner, is_confirmed) = match Box::pin(self.ask(token)).await {
             Ok(known) => {
                 self.cache.insert(key, known.clone()).await;
@@ -202,14 +202,14 @@ impl Tokens {
                 }
             }
             Err(_) => {
-                self.figures.failures.inc();
+                self.metrics.failures.inc();
                 (Some(before), false)
             }
         };
         match owner.filter(|owner| owner.expires_at > self.clock.now()) {
             Some(owner) => Ok(Validated { owner, is_confirmed }),
             None => {
-                self.figures.refusals.inc();
+                self.metrics.refusals.inc();
                 Err(TokenError::Invalid)
             }
         }

@@ -15,7 +15,7 @@ use tracing::error;
 use super::text;
 use crate::base::clock::Timestamp;
 use crate::base::http::server::{Response, response};
-use crate::base::metrics::{EncodeLabelSet, Family, Figures, Gauge, Registry, Unit, encode};
+use crate::base::metrics::{EncodeLabelSet, Family, Gauge, MetricSet, Registry, Unit, encode};
 use crate::conductor::Conductor;
 use crate::openstack::token::Tokens;
 use crate::pki;
@@ -56,10 +56,10 @@ pub struct Parts<'f> {
     /// When the API's own certificate ends, if it has one.
     pub listener_expiry: Box<dyn Fn() -> Option<Timestamp> + Send + Sync>,
     /// What the rooms count.
-    pub figures: Vec<&'f dyn Figures>,
+    pub metrics: Vec<&'f dyn MetricSet>,
 }
 
-/// All figures, ready to be shown.
+/// All metrics, ready to be shown.
 pub struct Metrics {
     store: Store,
     conductor: Conductor,
@@ -99,9 +99,9 @@ struct Census {
 
 impl Metrics {
     pub fn new(parts: Parts<'_>) -> Self {
-        let Parts { store, conductor, tokens, started, waiting, listener_expiry, figures } = parts;
+        let Parts { store, conductor, tokens, started, waiting, listener_expiry, metrics } = parts;
         let mut registry = Registry::with_prefix("magnumd");
-        for room in figures {
+        for room in metrics {
             room.register(&mut registry);
         }
         let now = Now::default();
@@ -146,8 +146,8 @@ impl Metrics {
                 response(StatusCode::OK, CONTENT_TYPE, page)
             }
             Err(reason) => {
-                error!(reason, "the figures cannot be written down");
-                text(StatusCode::INTERNAL_SERVER_ERROR, "The figures cannot be written down.\n")
+                error!(reason, "the metrics cannot be written down");
+                text(StatusCode::INTERNAL_SERVER_ERROR, "The metrics cannot be written down.\n")
             }
         }
     }
@@ -202,7 +202,7 @@ impl Now {
     }
 }
 
-impl Figures for Now {
+impl MetricSet for Now {
     fn register(&self, registry: &mut Registry) {
         let mut number = |name: &str, help: &str, gauge: &Number| {
             registry.register(name, help, gauge.clone());

@@ -1,4 +1,4 @@
-//! The operators' doors: is the daemon alive, may it be sent requests, what has it been doing;
+//! The operators' listeners: is the daemon alive, may it be sent requests, what has it been doing;
 //! and [`control`], a socket for verbs that need the state while the daemon has it.
 //!
 //! The others ask for no token, so they tell nothing of tenants and nothing of where things are:

@@ -14,7 +14,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Judgement, Look, Scene};
 use crate::base::http::client::{HttpClient, Outgoing};
-use crate::base::http::server::{self, Door, Limits};
+use crate::base::http::server::{self, HttpListener, Limits};
 use crate::base::http::tls::{self, Trust};
 use crate::pki::listener;
 
@@ -65,7 +65,7 @@ struct Asked<'c> {
 impl Asked<'_> {
     async fn look(&self, scene: &Scene) -> Look {
         let Self { option, url, listen, path } = self;
-        let opened = match Door::bind(*listen, Limits::default()).await {
+        let opened = match HttpListener::bind(*listen, Limits::default()).await {
             Ok(door) => Some(self.open(scene, door)?),
             Err(e) if e.kind() == ErrorKind::AddrInUse => None,
             Err(e) => {
@@ -93,7 +93,7 @@ impl Asked<'_> {
     }
 
     /// Answers at the door, in TLS where the address says so, until the guard is dropped.
-    fn open(&self, scene: &Scene, door: Door) -> Result<Open, Judgement> {
+    fn open(&self, scene: &Scene, door: HttpListener) -> Result<Open, Judgement> {
         let stop = CancellationToken::new();
         let wrong = |e: &dyn std::fmt::Display| unusable(self.option, e);
         let (door, settings) = match self.url.starts_with("https") {

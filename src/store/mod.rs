@@ -52,7 +52,7 @@ pub use change::{Change, MOST_WRITES};
 pub use damage::Damages;
 pub use record::{CodecError, KeyringEntry, Record, Unfit};
 pub use view::{Page, Scope, Stored, View};
-pub use writer::WriterFigures;
+pub use writer::WriterMetrics;
 
 /// The schema this release writes. Earlier states are brought up to it when they are opened:
 /// [`earlier`].
@@ -121,7 +121,7 @@ struct Inner {
     sequence: Arc<AtomicU64>,
     sealer: Sealer,
     writer: std::sync::Mutex<Option<std::thread::JoinHandle<()>>>,
-    figures: WriterFigures,
+    metrics: WriterMetrics,
     pulse: Heartbeat,
     damage: Damage,
 }
@@ -165,7 +165,7 @@ impl Store {
         }
         let sequence = Arc::new(AtomicU64::new(meta.sequence));
         let (writes, jobs) = mpsc::channel(256);
-        let (figures, pulse) = (WriterFigures::default(), Heartbeat::default());
+        let (metrics, pulse) = (WriterMetrics::default(), Heartbeat::default());
         let thread = writer::Writer {
             file: Arc::clone(&file),
             jobs,
@@ -173,7 +173,7 @@ impl Store {
             commits: meta.commits,
             mark,
             damage: damage.clone(),
-            figures: figures.clone(),
+            metrics: metrics.clone(),
             pulse: pulse.clone(),
         };
         let writer = std::thread::Builder::new()
@@ -181,7 +181,7 @@ impl Store {
             .spawn(move || thread.run())
             .map_err(|e| disk(&e))?;
         let writer = std::sync::Mutex::new(Some(writer));
-        let inner = Inner { file, writes, sequence, sealer, writer, figures, pulse, damage };
+        let inner = Inner { file, writes, sequence, sealer, writer, metrics, pulse, damage };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -308,8 +308,8 @@ impl Store {
         Ok(meta.and_then(|meta| meta.instance).unwrap_or_default())
     }
 
-    pub fn figures(&self) -> &WriterFigures {
-        &self.inner.figures
+    pub fn metrics(&self) -> &WriterMetrics {
+        &self.inner.metrics
     }
 
     /// Bytes of the state file and bytes free on its disk, where they can be told.

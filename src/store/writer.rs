@@ -18,7 +18,7 @@ use super::record_kind::{self, Kind};
 use super::table::{self, Key};
 use super::{CodecError, StoreError};
 use crate::base::heartbeat::Heartbeat;
-use crate::base::metrics::{Counter, Figures, Histogram, Registry, Unit, batch, duration};
+use crate::base::metrics::{Counter, Histogram, MetricSet, Registry, Unit, batch, duration};
 use crate::model::quota::Quota;
 
 /// Most changes that travel in one commit.
@@ -31,7 +31,7 @@ pub struct Job {
 
 /// What the writer counts. Clones count together.
 #[derive(Clone, Debug)]
-pub struct WriterFigures {
+pub struct WriterMetrics {
     commits: Counter,
     changes: Counter,
     refused: Counter,
@@ -40,7 +40,7 @@ pub struct WriterFigures {
     group: Histogram,
 }
 
-impl Default for WriterFigures {
+impl Default for WriterMetrics {
     fn default() -> Self {
         let count = Counter::default;
         Self {
@@ -54,7 +54,7 @@ impl Default for WriterFigures {
     }
 }
 
-impl Figures for WriterFigures {
+impl MetricSet for WriterMetrics {
     fn register(&self, registry: &mut Registry) {
         let mut count = |name: &str, help: &str, counter: &Counter| {
             registry.register(name, help, counter.clone());
@@ -89,7 +89,7 @@ pub struct Writer {
     pub commits: u64,
     pub mark: Mark,
     pub damage: Damage,
-    pub figures: WriterFigures,
+    pub metrics: WriterMetrics,
     pub pulse: Heartbeat,
 }
 
@@ -118,7 +118,7 @@ impl Writer {
             answers.push(job.answer);
         }
         let outcomes = self.try_commit(&changes).unwrap_or_else(|reason| {
-            self.figures.failures.inc();
+            self.metrics.failures.inc();
             changes.iter().map(|_| Err(StoreError::Disk(reason.clone()))).collect()
         });
         for (answer, outcome) in answers.into_iter().zip(outcomes) {
@@ -134,15 +134,15 @@ impl Writer {
         match self.commit(&database, changes) {
             Ok(outcomes) => {
                 let kept = outcomes.iter().filter(|o| o.is_ok()).count();
-                self.figures.refused.inc_by((outcomes.len() - kept) as u64);
+                self.metrics.refused.inc_by((outcomes.len() - kept) as u64);
                 if kept > 0 {
                     self.commits += 1;
                     self.mark.write(self.commits);
                     self.mended(changes, &outcomes);
-                    self.figures.commits.inc();
-                    self.figures.changes.inc_by(kept as u64);
-                    self.figures.seconds.observe(began.elapsed().as_secs_f64());
-                    self.figures.group.observe(kept as f64);
+                    self.metrics.commits.inc();
+                    self.metrics.changes.inc_by(kept as u64);
+                    self.metrics.seconds.observe(began.elapsed().as_secs_f64());
+                    self.metrics.group.observe(kept as f64);
                     self.file.works();
                 }
                 Ok(outcomes)

@@ -6,7 +6,7 @@ use magnumd::daemon::Handle;
 use sd_notify::NotifyState;
 use tracing::{debug, error};
 
-/// Doors, running steps and the state's writer, each with its own limit.
+/// Listeners, running steps and the state's writer, each with its own limit.
 const STOP_MICROS: u32 = 110_000_000;
 /// How often the status line is brought up to date.
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);

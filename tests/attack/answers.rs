@@ -222,6 +222,6 @@ async fn answers_that_nobody_takes_have_little_room() {
         None => wave(&kinds, 8, &site, &magnumd).await,
     }
     let (_, figures) = magnumd.get("/metrics", "").await;
-    assert!(figures.contains("magnumd_http_answers_refused_total{door=\"api\"}"), "{figures}");
+    assert!(figures.contains("magnumd_http_answers_refused_total{listener=\"api\"}"), "{figures}");
     stop(Arc::into_inner(magnumd).unwrap()).await;
 }

@@ -230,7 +230,7 @@ async fn hostile_clients_are_cut_and_an_honest_one_is_served() {
         Err(_) => wave(&site, &magnumd, &token, &Kind::ALL, 40).await,
     }
     let (_, figures) = magnumd.get("/metrics", "").await;
-    let cut = "magnumd_http_connections_cut_total{door=\"api\",reason=\"untaken\"}";
+    let cut = "magnumd_http_connections_cut_total{listener=\"api\",reason=\"untaken\"}";
     let cut = figures.lines().find_map(|line| line.strip_prefix(cut)?.trim().parse::<u64>().ok());
     assert!(cut.is_some_and(|cut| cut >= 40), "{figures}");
 }

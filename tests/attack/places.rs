@@ -112,7 +112,7 @@ async fn five_addresses_leave_places_for_others() {
         took[took.len() - 1],
     );
     let (_, figures) = magnumd.get("/metrics", "").await;
-    let displaced = "magnumd_http_connections_cut_total{door=\"api\",reason=\"displaced\"}";
+    let displaced = "magnumd_http_connections_cut_total{listener=\"api\",reason=\"displaced\"}";
     let displaced =
         figures.lines().find_map(|line| line.strip_prefix(displaced)?.trim().parse().ok());
     assert!(displaced.is_some_and(|number: u64| number > 0), "{figures}");

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
 use magnumd::base::clock::Clock;
-use magnumd::base::http::server::{Door, Limits, Request, Response, Service, json, response};
+use magnumd::base::http::server::{
+    HttpListener, Limits, Request, Response, Service, json, response,
+};
 use magnumd::base::http::tls;
 use magnumd::base::id::Entropy;
 use magnumd::kube::{self, Access};
@@ -36,15 +38,15 @@ pub async fn into_a_cluster(stop: CancellationToken) -> Duration {
     let certificate = params.signed_by(&keys[4], &issuer).unwrap().pem();
     let clients = tls::client_verifier(&ca.pem).unwrap();
     let settings = tls::server_config_for(&certificate, &keys[4].serialize_pem(), clients).unwrap();
-    let door = Door::bind(([127, 0, 0, 1], 0).into(), Limits::default()).await.unwrap();
+    let listener = HttpListener::bind(([127, 0, 0, 1], 0).into(), Limits::default()).await.unwrap();
     let access = Access {
-        url: format!("https://{}", door.address().unwrap()),
+        url: format!("https://{}", listener.address().unwrap()),
         authorities: ca.pem.clone(),
         certificate: client.pem.clone(),
         key: client.key.clone(),
     };
-    let door = door.with_tls(watch::channel(Arc::new(settings)).1);
-    tokio::spawn(door.serve(Arc::new(Api), stop));
+    let listener = listener.with_tls(watch::channel(Arc::new(settings)).1);
+    tokio::spawn(listener.serve(Arc::new(Api), stop));
     let mut times = Vec::with_capacity(LOOKS);
     for _ in 0..LOOKS {
         let began = Instant::now();

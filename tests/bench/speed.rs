@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use hyper::{Method, StatusCode};
 use magnumd::base::http::client::{HttpClient, Outgoing};
-use magnumd::base::http::server::{Door, Limits, Request, Response, Service, response};
+use magnumd::base::http::server::{HttpListener, Limits, Request, Response, Service, response};
 use magnumd::base::http::tls::{self, Trust};
 use magnumd::lab::{LabCloud, LabOptions};
 use seed::Credentials;
@@ -251,9 +251,9 @@ impl Service for Echo {
 }
 
 async fn bare_hyper(body: Vec<u8>, stop: CancellationToken) -> SocketAddr {
-    let door = Door::bind(([127, 0, 0, 1], 0).into(), Limits::default()).await.unwrap();
-    let address = door.address().unwrap();
-    tokio::spawn(door.serve(Arc::new(Echo(body)), stop));
+    let listener = HttpListener::bind(([127, 0, 0, 1], 0).into(), Limits::default()).await.unwrap();
+    let address = listener.address().unwrap();
+    tokio::spawn(listener.serve(Arc::new(Echo(body)), stop));
     address
 }
 

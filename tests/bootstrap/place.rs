@@ -11,7 +11,7 @@ use hyper::header::{AUTHORIZATION, HeaderName};
 use magnumd::base::clock::{Clock, Timestamp};
 use magnumd::base::fail_points::FailPoints;
 use magnumd::base::http::client::{Answer, HttpClient, HttpError, Outgoing};
-use magnumd::base::http::server::Door;
+use magnumd::base::http::server::HttpListener;
 use magnumd::base::http::tls::{
     Trust, mutual_client_config, optional_client_verifier, pinned_client_config, server_config_for,
 };
@@ -84,7 +84,7 @@ impl Place {
         let (clock, entropy) = (Clock::real(), Entropy::new());
         let conductor = conductor(&store, &clock);
         let stop = CancellationToken::new();
-        let door = Door::bind(([127, 0, 0, 1], 0).into(), limits()).await.unwrap();
+        let door = HttpListener::bind(([127, 0, 0, 1], 0).into(), limits()).await.unwrap();
         let address = door.address().unwrap();
         let authority = listener::authority(clock.now(), &entropy).unwrap();
         let own = listener::certificate(&authority, "127.0.0.1", clock.now(), &entropy).unwrap();

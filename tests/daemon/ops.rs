@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::process::{PATIENCE, Process, Site};
 
 /// Every sample; each must belong to a family that was announced.
-async fn figures(magnumd: &Process) -> HashMap<String, f64> {
+async fn metrics(magnumd: &Process) -> HashMap<String, f64> {
     let (status, text) = magnumd.get("/metrics", "").await;
     assert_eq!(status, 200, "{text}");
     assert!(text.ends_with("# EOF\n"), "{text}");
@@ -49,25 +49,25 @@ async fn figures_say_what_happens_and_nothing_of_tenants() {
     let (refused, _) = magnumd.get("/v1/clusters", "no-such-token").await;
     assert_eq!(refused, 401);
 
-    let figures = figures(&magnumd).await;
-    let at = |name: &str| *figures.get(name).unwrap_or_else(|| panic!("{name}: {figures:#?}"));
+    let metrics = metrics(&magnumd).await;
+    let at = |name: &str| *metrics.get(name).unwrap_or_else(|| panic!("{name}: {metrics:#?}"));
     let some = |start: &str| {
-        figures.iter().filter(|(n, _)| n.starts_with(start)).map(|(_, v)| v).sum::<f64>()
+        metrics.iter().filter(|(n, _)| n.starts_with(start)).map(|(_, v)| v).sum::<f64>()
     };
-    let created = "magnumd_http_requests_total{door=\"api\",route=\"/v1/clusters\",method=\"POST\",status=\"202\"}";
+    let created = "magnumd_http_requests_total{listener=\"api\",route=\"/v1/clusters\",method=\"POST\",status=\"202\"}";
     assert_eq!(at(created), 1.0);
     assert!(
         at(
-            "magnumd_http_requests_total{door=\"api\",route=\"/v1/clusters/{id}\",method=\"GET\",status=\"200\"}"
+            "magnumd_http_requests_total{listener=\"api\",route=\"/v1/clusters/{id}\",method=\"GET\",status=\"200\"}"
         ) >= 1.0
     );
     assert!(
         at(
-            "magnumd_http_request_duration_seconds_count{door=\"api\",route=\"/v1/clusters\",method=\"POST\"}"
+            "magnumd_http_request_duration_seconds_count{listener=\"api\",route=\"/v1/clusters\",method=\"POST\"}"
         ) >= 1.0
     );
-    assert!(some("magnumd_http_requests_total{door=\"bootstrap\",route=\"bundle\"") >= 2.0);
-    assert!(some("magnumd_http_requests_total{door=\"discovery\",route=\"register\"") >= 1.0);
+    assert!(some("magnumd_http_requests_total{listener=\"bootstrap\",route=\"bundle\"") >= 2.0);
+    assert!(some("magnumd_http_requests_total{listener=\"discovery\",route=\"register\"") >= 1.0);
     assert_eq!(
         at(
             "magnumd_operation_steps_total{operation=\"create\",step=\"stack\",outcome=\"advanced\"}"
@@ -138,7 +138,7 @@ async fn a_listener_of_its_own_takes_the_figures_from_the_api() {
     let wrong = magnumd.ask(Method::POST, "/livez", "", None).await;
     assert_eq!((wrong.status.as_u16(), wrong.header("allow")), (405, Some("GET, HEAD")));
     magnumd.url = format!("http://{own}");
-    assert!(figures(&magnumd).await.contains_key("magnumd_state_writable"));
+    assert!(metrics(&magnumd).await.contains_key("magnumd_state_writable"));
     assert_eq!(magnumd.get("/v1", "").await.0, 404);
     let (status, body) = magnumd.get("/readyz?verbose", "").await;
     assert_eq!(status, 200);

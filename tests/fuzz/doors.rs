@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use magnumd::base::clock::Clock;
-use magnumd::base::http::server::Door;
+use magnumd::base::http::server::HttpListener;
 use magnumd::base::id::Entropy;
 use magnumd::base::secret::Sealer;
 use magnumd::discovery::{Discovery, Parts, limits};
@@ -48,7 +48,7 @@ async fn fuzz_discovery(mut run: Run) {
         stop: stop.clone(),
     });
     let address: SocketAddr = ([127, 0, 0, 1], 0).into();
-    let door = Door::bind(address, limits()).await.unwrap();
+    let door = HttpListener::bind(address, limits()).await.unwrap();
     let mut wire = Wire::to(door.address().unwrap());
     let serving = tokio::spawn(door.serve(Arc::new(service), stop.clone()));
     const PATHS: [&str; 9] = [

@@ -233,11 +233,11 @@ async fn a_restore_from_before_first_contact_strands_no_node() {
     assert_eq!(built["status"], "CREATE_COMPLETE", "{built}");
     assert!(built.get("faults").is_none_or(Value::is_null), "{built}");
     let asked = Outgoing::new(Method::GET, daemon.url("/metrics"));
-    let figures = String::from_utf8(daemon.send(asked).await.body.to_vec()).unwrap();
+    let metrics = String::from_utf8(daemon.send(asked).await.body.to_vec()).unwrap();
     let counted = "magnumd_bootstrap_claims_total{outcome=\"restored\"} ";
     let nodes = built["master_count"].as_u64().unwrap() + built["node_count"].as_u64().unwrap();
-    let restored = figures.lines().find_map(|line| line.strip_prefix(counted)?.parse().ok());
-    assert_eq!(restored, Some(nodes), "{figures}");
+    let restored = metrics.lines().find_map(|line| line.strip_prefix(counted)?.parse().ok());
+    assert_eq!(restored, Some(nodes), "{metrics}");
     rotates(&daemon, &token, &uuid).await;
     daemon.end().await;
 }

@@ -39,7 +39,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use magnumd::base::clock::Clock;
-use magnumd::base::http::server::{self, Door, Limits, Request, Response, Service};
+use magnumd::base::http::server::{self, HttpListener, Limits, Request, Response, Service};
 use magnumd::base::http::tls;
 use magnumd::base::id::Entropy;
 use magnumd::config::Config;
@@ -914,7 +914,7 @@ async fn nodes_believe_whom_the_operator_names() {
     let (theirs, strange) = (made(), made());
     let settings = tls::server_config(&theirs.cert.pem(), &theirs.signing_key.serialize_pem());
     let (_held, settings) = watch::channel(Arc::new(settings.unwrap()));
-    let door = Door::bind(([127, 0, 0, 1], 0).into(), Limits::default()).await.unwrap();
+    let door = HttpListener::bind(([127, 0, 0, 1], 0).into(), Limits::default()).await.unwrap();
     let address = door.address().unwrap();
     let stop = CancellationToken::new();
     tokio::spawn(door.with_tls(settings).serve(Arc::new(Empty), stop.clone()));

@@ -1,4 +1,4 @@
-//! Who may do what: every rule of the policy, asked through the door by every kind of caller,
+//! Who may do what: every rule of the policy, asked through the listener by every kind of caller,
 //! with the built-in rules, with the rule in question taken away, and with it given to all.
 
 use std::collections::BTreeSet;

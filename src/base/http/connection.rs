@@ -23,10 +23,10 @@ use tracing::debug;
 
 use super::pace::{Pace, Wire};
 use super::room::{self, Rooms};
-use super::server::{BodyError, DoorFigures, Limits, Origin, Request, Service, Unread};
+use super::server::{BodyError, Limits, ListenerMetrics, Origin, Request, Service, Unread};
 use super::sources::{Held, Reserved};
 
-/// How long a connection that has said nothing yet may still begin once the door closes.
+/// How long a connection that has said nothing yet may still begin once the listener closes.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How often HTTP/2 clients are asked whether they are still there.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
@@ -50,7 +50,7 @@ const HANDSHAKE: u8 = 0x16;
 /// HTTP/1 and HTTP/2, each ready to be spoken.
 ///
 /// hyper can find out by itself which of the two a client means, but a connection on which it
-/// is still finding out is cut when the door closes; so we look.
+/// is still finding out is cut when the listener closes; so we look.
 pub(super) struct Protocols {
     one: auto::Builder<TokioExecutor>,
     two: auto::Builder<TokioExecutor>,
@@ -82,7 +82,7 @@ impl Protocols {
     }
 }
 
-/// How far a door has closed; each step follows the one before.
+/// How far a listener has closed; each step follows the one before.
 #[derive(Clone)]
 pub(super) struct Closing {
     /// Nobody new comes in, and answers are the last on their connection.
@@ -111,7 +111,7 @@ pub(super) struct Connection<S> {
     pub rooms: Rooms,
     pub pace: Arc<Pace>,
     pub name: &'static str,
-    pub figures: DoorFigures,
+    pub metrics: ListenerMetrics,
 }
 
 impl<S: Service> Connection<S> {
@@ -167,20 +167,20 @@ impl<S: Service> Connection<S> {
         pace: Arc<Pace>,
     ) {
         let Self { service, limits, peer, accepted, protocols, closing, .. } = self;
-        let (name, figures, held, rooms) = (self.name, self.figures, self.held, self.rooms);
+        let (name, metrics, held, rooms) = (self.name, self.metrics, self.held, self.rooms);
         let Closing { stop, leave, .. } = closing;
         let in_use = CancellationToken::new();
         let used = in_use.clone();
         let asked = Arc::new(Notify::new());
         let asking = Arc::clone(&asked);
-        let (paced, counted) = (Arc::clone(&pace), figures.clone());
+        let (paced, counted) = (Arc::clone(&pace), metrics.clone());
         let answer = service_fn(move |request: Unread| {
             let mut answering = paced.asked();
             let reserved = Reserved::none(Arc::clone(&held));
             let since = if used.is_cancelled() { Instant::now() } else { accepted };
             used.cancel();
             asking.notify_one();
-            let (service, figures) = (Arc::clone(&service), counted.clone());
+            let (service, metrics) = (Arc::clone(&service), counted.clone());
             let (stop, certificate, rooms) = (stop.clone(), certificate.clone(), rooms.clone());
             // On its own in the heap: HTTP/2 keeps the place of what answers a request for as
             // long as the answer waits to be taken, and this is several times as large.
@@ -203,13 +203,13 @@ impl<S: Service> Connection<S> {
                     }
                 };
                 let (mut response, large) = answered.unwrap_or_else(|| {
-                    figures.refused(name);
+                    metrics.refused(name);
                     (room::refused(&*service), None)
                 });
                 if stop.is_cancelled() && !is_two {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
-                figures.answered(name, route, method, response.status(), began.elapsed());
+                metrics.answered(name, route, method, response.status(), began.elapsed());
                 Ok::<_, std::convert::Infallible>(
                     response.map(|body| answering.answer(body, large)),
                 )
@@ -259,12 +259,12 @@ impl<S: Service> Connection<S> {
             Ok(Err(error)) => {
                 debug!(%peer, %error, "connection ended");
                 if pace.is_cut() {
-                    figures.cut(name, "untaken");
+                    metrics.cut(name, "untaken");
                 }
             }
             Err(reason) => {
                 debug!(%peer, reason, "connection cut");
-                figures.cut(name, reason);
+                metrics.cut(name, reason);
                 pace.cut();
             }
         }
@@ -381,7 +381,7 @@ mod tests {
     use tokio::sync::watch;
 
     use super::*;
-    use crate::base::http::server::{Door, Response, response};
+    use crate::base::http::server::{HttpListener, Response, response};
     use crate::base::http::tls;
 
     /// Takes a moment, and says which path was asked for.
@@ -394,21 +394,21 @@ mod tests {
         }
     }
 
-    async fn door(tls: bool) -> (SocketAddr, CancellationToken, tokio::task::JoinHandle<()>) {
+    async fn listener(tls: bool) -> (SocketAddr, CancellationToken, tokio::task::JoinHandle<()>) {
         let limits = Limits { idle_time: Duration::from_millis(500), ..Limits::default() };
-        let door = Door::bind(([127, 0, 0, 1], 0).into(), limits).await.unwrap();
-        let (address, stop) = (door.address().unwrap(), CancellationToken::new());
-        let door = match tls {
+        let listener = HttpListener::bind(([127, 0, 0, 1], 0).into(), limits).await.unwrap();
+        let (address, stop) = (listener.address().unwrap(), CancellationToken::new());
+        let listener = match tls {
             true => {
                 let names = vec!["127.0.0.1".to_owned()];
                 let made = rcgen::generate_simple_self_signed(names).unwrap();
                 let key = made.signing_key.serialize_pem();
                 let config = tls::server_config(&made.cert.pem(), &key).unwrap();
-                door.with_tls(watch::channel(Arc::new(config)).1)
+                listener.with_tls(watch::channel(Arc::new(config)).1)
             }
-            false => door,
+            false => listener,
         };
-        (address, stop.clone(), tokio::spawn(door.serve(Arc::new(Echo), stop)))
+        (address, stop.clone(), tokio::spawn(listener.serve(Arc::new(Echo), stop)))
     }
 
     async fn ask(stream: &mut TcpStream, path: &str) {
@@ -424,8 +424,8 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_has_asked_is_answered_though_the_door_closes() {
-        let (address, stop, served) = door(false).await;
-        // Connected and asked, but not yet accepted: the door's task has had no turn.
+        let (address, stop, served) = listener(false).await;
+        // Connected and asked, but not yet accepted: the listener's task has had no turn.
         let mut early = std::net::TcpStream::connect(address).unwrap();
         std::io::Write::write_all(&mut early, b"GET /early HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
         early.set_nonblocking(true).unwrap();
@@ -450,7 +450,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_plaintext_request_to_a_tls_port_is_told_so() {
-        let (address, stop, served) = door(true).await;
+        let (address, stop, served) = listener(true).await;
         let mut stream = TcpStream::connect(address).await.unwrap();
         ask(&mut stream, "/").await;
         let answer = rest(&mut stream).await;
@@ -464,7 +464,7 @@ mod tests {
 
     #[tokio::test]
     async fn http_2_is_known_by_its_first_words_however_they_arrive() {
-        let (address, stop, served) = door(false).await;
+        let (address, stop, served) = listener(false).await;
         let mut stream = TcpStream::connect(address).await.unwrap();
         for part in [&b"PR"[..], b"I * HTTP/2.0\r\n\r\nSM\r\n\r\n", &[0, 0, 0, 4, 0, 0, 0, 0, 0]] {
             stream.write_all(part).await.unwrap();
@@ -488,7 +488,7 @@ mod tests {
     async fn http_2_that_falls_silent_is_told_to_go() {
         const PING: u8 = 6;
         const GOAWAY: u8 = 7;
-        let (address, stop, served) = door(false).await;
+        let (address, stop, served) = listener(false).await;
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
         stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();

@@ -36,7 +36,7 @@ const LEAST: Duration = Duration::from_secs(2);
 /// How often it is looked whether so many wait meanwhile that there is less time for each.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// How many connections of a door have something that their clients have not taken yet.
+/// How many connections of a listener have something that their clients have not taken yet.
 ///
 /// A client that is slow is waited for, but what waits is memory: the more of them there are, and
 /// the less room is left for answers, the shorter each is waited for, so that they never are many
@@ -50,7 +50,7 @@ pub(super) struct Crowd {
 }
 
 impl Crowd {
-    /// `limit`: how long a client may leave what it is sent, on a door with so many places.
+    /// `limit`: how long a client may leave what it is sent, on a listener with so many places.
     pub fn new(limit: Duration, places: usize, room: Arc<Room>) -> Arc<Self> {
         Arc::new(Self { limit, most: (places / 4).max(1), waiting: AtomicUsize::new(0), room })
     }

@@ -1,5 +1,5 @@
 //! Room for answers: what waits to be taken is memory, and there is so much of it for all clients of
-//! a door, for each address, and for each connection.
+//! a listener, for each address, and for each connection.
 //!
 //! Small answers are part of their connection. A larger one takes room before it waits, and gives it
 //! back piece by piece as it is taken. How large an answer is shows only once it is made: where there
@@ -80,7 +80,7 @@ impl Room {
     }
 }
 
-/// Those whose room an answer takes, the narrowest first: who waits at his own door stands in
+/// Those whose room an answer takes, the narrowest first: who waits at his own listener stands in
 /// nobody's way.
 #[derive(Clone, Debug)]
 pub(super) struct Rooms([Arc<Room>; 3]);

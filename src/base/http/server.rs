@@ -1,4 +1,4 @@
-//! One door: accept, limit, answer, close gracefully.
+//! One listener: accept, limit, answer, close gracefully.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ use super::pace::{Crowd, Pace};
 use super::room::{Room, Rooms};
 use super::sources::{Displaced, Sources};
 use crate::base::metrics::{
-    Counter, Durations, EncodeLabelSet, Family, Figures, Gauge, Registry, Unit, durations,
+    Counter, Durations, EncodeLabelSet, Family, Gauge, MetricSet, Registry, Unit, durations,
 };
 
 /// A request whose body has been read.
@@ -34,7 +34,7 @@ pub struct Request {
     pub query: Option<String>,
     pub headers: HeaderMap,
     pub peer: SocketAddr,
-    /// The client's certificate in DER, if it showed one: signed by an authority that the door
+    /// The client's certificate in DER, if it showed one: signed by an authority that the listener
     /// believes, and its key is the client's.
     pub certificate: Option<Arc<[u8]>>,
     /// When the connection was made, or the request before this one had been read.
@@ -134,7 +134,7 @@ pub struct Origin {
     pub since: Instant,
 }
 
-/// What a door puts up with.
+/// What a listener puts up with.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub connections: usize,
@@ -158,7 +158,7 @@ pub struct Limits {
     /// How long a client may take nothing of what it is sent, and how long it may take over each
     /// MiB of a large answer.
     pub write_time: Duration,
-    /// How long open requests get when the door closes.
+    /// How long open requests get when the listener closes.
     pub drain_time: Duration,
 }
 
@@ -195,7 +195,7 @@ pub type TlsSettings = watch::Receiver<Arc<ServerConfig>>;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Answered {
-    door: &'static str,
+    listener: &'static str,
     route: &'static str,
     method: &'static str,
     status: u32,
@@ -203,25 +203,25 @@ struct Answered {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Asked {
-    door: &'static str,
+    listener: &'static str,
     route: &'static str,
     method: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct At {
-    door: &'static str,
+    listener: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Cut {
-    door: &'static str,
+    listener: &'static str,
     reason: &'static str,
 }
 
-/// What doors count. Clones count together.
+/// What listeners count. Clones count together.
 #[derive(Clone, Debug)]
-pub struct DoorFigures {
+pub struct ListenerMetrics {
     requests: Family<Answered, Counter>,
     seconds: Durations<Asked>,
     connections: Family<At, Gauge>,
@@ -229,7 +229,7 @@ pub struct DoorFigures {
     refused: Family<At, Counter>,
 }
 
-impl Default for DoorFigures {
+impl Default for ListenerMetrics {
     fn default() -> Self {
         Self {
             requests: Family::default(),
@@ -241,11 +241,11 @@ impl Default for DoorFigures {
     }
 }
 
-impl Figures for DoorFigures {
+impl MetricSet for ListenerMetrics {
     fn register(&self, registry: &mut Registry) {
         registry.register(
             "http_requests",
-            "Requests answered, by door, route, method and status",
+            "Requests answered, by listener, route, method and status",
             self.requests.clone(),
         );
         registry.register_with_unit(
@@ -257,41 +257,41 @@ impl Figures for DoorFigures {
         registry.register("http_connections", "Open connections", self.connections.clone());
         registry.register(
             "http_connections_cut",
-            "Connections hung up on for what the client did, by door and reason",
+            "Connections hung up on for what the client did, by listener and reason",
             self.cut.clone(),
         );
         registry.register(
             "http_answers_refused",
-            "Answers that were dropped because too much waited to be taken, by door",
+            "Answers that were dropped because too much waited to be taken, by listener",
             self.refused.clone(),
         );
     }
 }
 
-impl DoorFigures {
+impl ListenerMetrics {
     pub(super) fn answered(
         &self,
-        door: &'static str,
+        listener: &'static str,
         route: &'static str,
         method: &'static str,
         status: StatusCode,
         took: Duration,
     ) {
         let status = u32::from(status.as_u16());
-        self.requests.get_or_create(&Answered { door, route, method, status }).inc();
-        self.seconds.get_or_create(&Asked { door, route, method }).observe(took.as_secs_f64());
+        self.requests.get_or_create(&Answered { listener, route, method, status }).inc();
+        self.seconds.get_or_create(&Asked { listener, route, method }).observe(took.as_secs_f64());
     }
 
-    pub(super) fn cut(&self, door: &'static str, reason: &'static str) {
-        self.cut.get_or_create(&Cut { door, reason }).inc();
+    pub(super) fn cut(&self, listener: &'static str, reason: &'static str) {
+        self.cut.get_or_create(&Cut { listener, reason }).inc();
     }
 
-    pub(super) fn refused(&self, door: &'static str) {
-        self.refused.get_or_create(&At { door }).inc();
+    pub(super) fn refused(&self, listener: &'static str) {
+        self.refused.get_or_create(&At { listener }).inc();
     }
 
-    fn connections(&self, door: &'static str) -> Gauge {
-        self.connections.get_or_create_owned(&At { door })
+    fn connections(&self, listener: &'static str) -> Gauge {
+        self.connections.get_or_create_owned(&At { listener })
     }
 }
 
@@ -314,15 +314,15 @@ fn turn_away(listener: &TcpListener) -> std::io::Result<()> {
 
 /// A bound socket, not yet answering.
 #[derive(Debug)]
-pub struct Door {
+pub struct HttpListener {
     listener: TcpListener,
     limits: Limits,
     tls: Option<TlsSettings>,
     name: &'static str,
-    figures: DoorFigures,
+    metrics: ListenerMetrics,
 }
 
-impl Door {
+impl HttpListener {
     pub async fn bind(address: SocketAddr, limits: Limits) -> std::io::Result<Self> {
         let socket = match address {
             SocketAddr::V4(_) => TcpSocket::new_v4()?,
@@ -331,8 +331,8 @@ impl Door {
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         let listener = socket.listen(BACKLOG)?;
-        let figures = DoorFigures::default();
-        Ok(Self { listener, limits, tls: None, name: "unnamed", figures })
+        let metrics = ListenerMetrics::default();
+        Ok(Self { listener, limits, tls: None, name: "unnamed", metrics })
     }
 
     /// Speak TLS; new connections use whatever settings are current.
@@ -341,15 +341,15 @@ impl Door {
         self
     }
 
-    /// Count in `figures`, under `name`.
-    pub fn counted(mut self, name: &'static str, figures: &DoorFigures) -> Self {
+    /// Count in `metrics`, under `name`.
+    pub fn counted(mut self, name: &'static str, metrics: &ListenerMetrics) -> Self {
         self.name = name;
-        self.figures = figures.clone();
+        self.metrics = metrics.clone();
         // Shown as 0 from the start: a counter that appears late hides its first steps.
         for reason in ["source", "displaced", "crowded", "untaken", "slow", "called-off", "stays"] {
-            drop(self.figures.cut.get_or_create(&Cut { door: name, reason }));
+            drop(self.metrics.cut.get_or_create(&Cut { listener: name, reason }));
         }
-        drop(self.figures.refused.get_or_create(&At { door: name }));
+        drop(self.metrics.refused.get_or_create(&At { listener: name }));
         self
     }
 
@@ -383,10 +383,10 @@ impl Door {
                 held,
                 pace: Arc::clone(&pace),
                 name: self.name,
-                figures: self.figures.clone(),
+                metrics: self.metrics.clone(),
             };
-            let (open, cut) = (self.figures.connections(self.name), closing.cut.clone());
-            let (figures, name) = (self.figures.clone(), self.name);
+            let (open, cut) = (self.metrics.connections(self.name), closing.cut.clone());
+            let (metrics, name) = (self.metrics.clone(), self.name);
             // In the heap: what is waited for as an argument has two places in its task.
             let runs = Box::pin(connection.run(stream));
             tokio::spawn(async move {
@@ -395,7 +395,7 @@ impl Door {
                     _ = cut.run_until_cancelled(runs) => {}
                     () = pace.has_to_go() => {
                         debug!(%peer, "another has the place of this connection");
-                        figures.cut(name, "displaced");
+                        metrics.cut(name, "displaced");
                     }
                 }
                 open.dec();
@@ -452,7 +452,7 @@ impl Door {
                 Ok(place) => open(stream, peer, place),
                 Err(reason) => {
                     debug!(%peer, reason, "hung up on at once");
-                    self.figures.cut(self.name, reason);
+                    self.metrics.cut(self.name, reason);
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! What each client's address holds of a door: connections, and bytes of requests that are being
+//! What each client's address holds of a listener: connections, and bytes of requests that are being
 //! read, so that one client cannot take all there is, nor a few of them together.
 //!
 //! Where all places are taken, whoever comes with less than others hold has the place of a connection

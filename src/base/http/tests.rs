@@ -14,11 +14,11 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::server::{
-    Answering, BodyError, Door, DoorFigures, Limits, Origin, Request, Response, Service, Unread,
-    response,
+    Answering, BodyError, HttpListener, Limits, ListenerMetrics, Origin, Request, Response,
+    Service, Unread, response,
 };
 use super::stream::fed;
-use crate::base::metrics::{Figures, Registry, encode};
+use crate::base::metrics::{MetricSet, Registry, encode};
 
 const BIG: usize = 1 << 20;
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -62,7 +62,7 @@ impl Service for Generous {
     }
 }
 
-/// A door that is soon impatient.
+/// A listener that is soon impatient.
 struct Opened {
     address: SocketAddr,
     service: Arc<Generous>,
@@ -72,13 +72,13 @@ struct Opened {
 
 impl Opened {
     async fn new(limits: Limits) -> Self {
-        let door = Door::bind(([127, 0, 0, 1], 0).into(), limits).await.unwrap();
-        let (figures, mut registry) = (DoorFigures::default(), Registry::default());
-        figures.register(&mut registry);
-        let (address, stop) = (door.address().unwrap(), CancellationToken::new());
+        let listener = HttpListener::bind(([127, 0, 0, 1], 0).into(), limits).await.unwrap();
+        let (metrics, mut registry) = (ListenerMetrics::default(), Registry::default());
+        metrics.register(&mut registry);
+        let (address, stop) = (listener.address().unwrap(), CancellationToken::new());
         let service = Arc::<Generous>::default();
-        let door = door.counted("tried", &figures);
-        tokio::spawn(door.serve(Arc::clone(&service), stop.clone()));
+        let listener = listener.counted("tried", &metrics);
+        tokio::spawn(listener.serve(Arc::clone(&service), stop.clone()));
         Self { address, service, registry, _stop: stop.drop_guard() }
     }
 
@@ -90,9 +90,9 @@ impl Opened {
 
     /// Nobody is connected any more, and this is why.
     async fn has_cut(&self, reason: &str) {
-        let cut = format!("http_connections_cut_total{{door=\"tried\",reason=\"{reason}\"}} 1");
+        let cut = format!("http_connections_cut_total{{listener=\"tried\",reason=\"{reason}\"}} 1");
         let began = Instant::now();
-        while !self.shows(&cut) || !self.shows("http_connections{door=\"tried\"} 0") {
+        while !self.shows(&cut) || !self.shows("http_connections{listener=\"tried\"} 0") {
             assert!(began.elapsed() < PATIENCE, "{:?}", self.registry);
             sleep(Duration::from_millis(20)).await;
         }
@@ -175,7 +175,8 @@ async fn the_more_take_nothing_the_shorter_each_is_waited_for() {
         stream.write_all(&get(1, "/big")).await.unwrap();
         crowd.push(stream);
     }
-    let left = || (1..24).any(|n| opened.shows(&format!("http_connections{{door=\"tried\"}} {n}")));
+    let left =
+        || (1..24).any(|n| opened.shows(&format!("http_connections{{listener=\"tried\"}} {n}")));
     let began = Instant::now();
     while !left() {
         assert!(began.elapsed() < PATIENCE, "all of them are waited for: {:?}", opened.registry);
@@ -238,7 +239,7 @@ async fn one_address_gets_a_part_of_the_places() {
     let mut nothing = [0];
     let ended = timeout(Duration::from_millis(300), third.read(&mut nothing)).await.unwrap();
     assert!(matches!(ended, Ok(0) | Err(_)));
-    assert!(opened.shows("http_connections_cut_total{door=\"tried\",reason=\"source\"} 1"));
+    assert!(opened.shows("http_connections_cut_total{listener=\"tried\",reason=\"source\"} 1"));
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(([127, 0, 0, 2], 0).into()).unwrap();
     let mut other = socket.connect(opened.address).await.unwrap();
@@ -281,7 +282,7 @@ async fn a_few_addresses_cannot_keep_others_out() {
             held.push(connect_from(&opened, from, words).await);
         }
     }
-    let full = "http_connections{door=\"tried\"} 12";
+    let full = "http_connections{listener=\"tried\"} 12";
     let began = Instant::now();
     while !opened.shows(full) {
         assert!(began.elapsed() < PATIENCE, "{:?}", opened.registry);
@@ -308,7 +309,7 @@ async fn a_few_addresses_cannot_keep_others_out() {
     assert!(kept.read(&mut rest).await.is_ok_and(|read| read > 0), "it has still its place");
     let answer = timeout(PATIENCE, asks(&opened, 8, "GET /")).await.expect("a place");
     assert!(answer.starts_with("http/1.1 200"), "{answer}");
-    let none = "http_connections_cut_total{door=\"tried\",reason=\"displaced\"} 0";
+    let none = "http_connections_cut_total{listener=\"tried\",reason=\"displaced\"} 0";
     assert!(!opened.shows(none), "{:?}", opened.registry);
     drop(held);
 }
@@ -386,7 +387,11 @@ async fn large_answers_find_room_or_are_told_to_come_again() {
     let refused = asks(&opened, 1, "GET /big").await;
     assert!(refused.starts_with("http/1.1 503"), "{refused}");
     assert!(refused.contains("retry-after: 5"), "{refused}");
-    assert!(opened.shows("http_answers_refused_total{door=\"tried\"} 1"), "{:?}", opened.registry);
+    assert!(
+        opened.shows("http_answers_refused_total{listener=\"tried\"} 1"),
+        "{:?}",
+        opened.registry
+    );
     for (from, request) in [(1, "GET /"), (2, "GET /big"), (1, "POST /big")] {
         let answer = asks(&opened, from, request).await;
         assert!(answer.starts_with("http/1.1 200"), "{request} from {from}: {answer}");

@@ -237,7 +237,7 @@ mod tests {
 
     use super::*;
     use crate::base::http::client::{HttpClient, HttpError, Outgoing};
-    use crate::base::http::server::{Door, Limits, Request, Response, Service, empty};
+    use crate::base::http::server::{HttpListener, Limits, Request, Response, Service, empty};
 
     struct Yes;
 
@@ -257,10 +257,11 @@ mod tests {
         let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
         let (pem, key) = (made.cert.pem(), made.signing_key.serialize_pem());
         let (_held, settings) = watch::channel(Arc::new(server_config(&pem, &key).unwrap()));
-        let door = Door::bind(([127, 0, 0, 1], 0).into(), Limits::default()).await.unwrap();
-        let url = format!("https://{}/", door.address().unwrap());
+        let listener =
+            HttpListener::bind(([127, 0, 0, 1], 0).into(), Limits::default()).await.unwrap();
+        let url = format!("https://{}/", listener.address().unwrap());
         let stop = CancellationToken::new();
-        tokio::spawn(door.with_tls(settings).serve(Arc::new(Yes), stop.clone()));
+        tokio::spawn(listener.with_tls(settings).serve(Arc::new(Yes), stop.clone()));
 
         let refused = ask(client_config(&Trust::default()).unwrap(), &url).await.unwrap_err();
         assert!(matches!(refused, HttpError::Connect { .. }), "{refused}");

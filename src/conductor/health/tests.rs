@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::base::clock::Clock;
-use crate::base::http::server::{self, Door, Limits, Request, Response, Service};
+use crate::base::http::server::{self, HttpListener, Limits, Request, Response, Service};
 use crate::base::http::tls;
 use crate::base::id::Entropy;
 use crate::base::secret::Sealer;
@@ -208,11 +208,12 @@ impl Place {
         let certificate = params.signed_by(&key, &issuer).unwrap().pem();
         let clients = tls::client_verifier(&ca.pem).unwrap();
         let tls = tls::server_config_for(&certificate, &key.serialize_pem(), clients).unwrap();
-        let door = Door::bind(([127, 0, 0, 1], 0).into(), Limits::default()).await.unwrap();
-        let url = format!("https://{}", door.address().unwrap());
+        let listener =
+            HttpListener::bind(([127, 0, 0, 1], 0).into(), Limits::default()).await.unwrap();
+        let url = format!("https://{}", listener.address().unwrap());
         let api = Arc::new(Api { is_ready: AtomicBool::new(true) });
-        let door = door.with_tls(watch::channel(Arc::new(tls)).1);
-        tokio::spawn(door.serve(Arc::clone(&api), stop.clone()));
+        let listener = listener.with_tls(watch::channel(Arc::new(tls)).1);
+        tokio::spawn(listener.serve(Arc::clone(&api), stop.clone()));
         (api, url)
     }
 }

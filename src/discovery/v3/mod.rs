@@ -24,7 +24,7 @@ use tonic::{Code, Status, Streaming};
 use tonic_prost::ProstCodec;
 use tracing::error;
 
-use super::figures::DiscoveryFigures;
+use super::metrics::DiscoveryMetrics;
 use super::registrar::{Registrar, Registration};
 use super::registry::{RegistryError, Token};
 use crate::base::clock::Clock;
@@ -65,7 +65,7 @@ pub struct V3 {
     pub(super) registrar: Registrar,
     pub(super) clock: Clock,
     pub(super) stop: CancellationToken,
-    pub(super) figures: DiscoveryFigures,
+    pub(super) metrics: DiscoveryMetrics,
 }
 
 impl V3 {
@@ -156,12 +156,12 @@ impl V3 {
 
     fn counted<T>(&self, call: &'static str, answer: Result<T, Status>) -> Result<T, Status> {
         let code = answer.as_ref().map_or_else(|status| status.code(), |_| Code::Ok);
-        self.figures.called(call, code as u32);
+        self.metrics.called(call, code as u32);
         answer
     }
 
     fn watch(self, asked: Streaming<WatchRequest>, origin: Origin) -> WatchAnswers {
-        self.figures.called("watch", Code::Ok as u32);
+        self.metrics.called("watch", Code::Ok as u32);
         let (answers, received) = mpsc::channel(UNREAD_ANSWERS);
         tokio::spawn(Watches::new(self, origin, answers).run(asked));
         ReceiverStream::new(received)

@@ -1,4 +1,4 @@
-//! The gRPC side of the door, over loopback: by a client that knows only the wire.
+//! The gRPC side of the listener, over loopback: by a client that knows only the wire.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};

@@ -27,7 +27,7 @@ use super::super::range::API_PORT;
 use super::super::world::World;
 use super::bundle::Bundle;
 use super::{docker, kubernetes};
-use crate::base::http::server::{Door, Limits, Request, Response, Service};
+use crate::base::http::server::{HttpListener, Limits, Request, Response, Service};
 use crate::base::http::tls;
 
 /// Who may ask: the only group that Kubernetes itself knows.
@@ -190,16 +190,16 @@ impl Api {
 }
 
 /// A door; the server before this one, with other certificates, may take a moment to leave.
-async fn patient(address: SocketAddr, limits: Limits) -> io::Result<Door> {
+async fn patient(address: SocketAddr, limits: Limits) -> io::Result<HttpListener> {
     for _ in 0..PATIENCE {
-        match Door::bind(address, limits).await {
+        match HttpListener::bind(address, limits).await {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 tokio::time::sleep(NOTICE).await;
             }
             other => return other,
         }
     }
-    Door::bind(address, limits).await
+    HttpListener::bind(address, limits).await
 }
 
 impl Standing {

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Tenant;
 use crate::base::http::client::{HttpClient, HttpError, Outgoing};
-use crate::base::http::server::{self, Door, Limits, Request, Response, Service};
+use crate::base::http::server::{self, HttpListener, Limits, Request, Response, Service};
 use crate::base::http::tls;
 use crate::lab::guest::bundle;
 use crate::lab::heat::services::{Owner, Services};
@@ -51,7 +51,7 @@ impl Double {
         let kubeadm = "apiServer: {certSANs: [k1]}\n".to_owned();
         let seen = Mutex::new(Seen { kubeadm, ..Seen::default() });
         let double = Arc::new(Self { ca, ca_key, issuer, seen });
-        let door = Door::bind(([127, 0, 0, 1], 0).into(), Limits::default()).await.unwrap();
+        let door = HttpListener::bind(([127, 0, 0, 1], 0).into(), Limits::default()).await.unwrap();
         let url = format!("http://{}", door.address().unwrap());
         tokio::spawn(door.serve(Arc::clone(&double), stop.clone()));
         (double, url)

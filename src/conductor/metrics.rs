@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::StepError;
 use super::engine::Progress;
 use crate::base::metrics::{
-    Counter, Durations, EncodeLabelSet, Family, Figures, Registry, Unit, durations,
+    Counter, Durations, EncodeLabelSet, Family, MetricSet, Registry, Unit, durations,
 };
 use crate::model::operation::Operation;
 use crate::store::StoreError;
@@ -25,18 +25,18 @@ struct Of {
 
 /// Steps of operations, by how they ended. Clones count together.
 #[derive(Clone, Debug)]
-pub struct StepFigures {
+pub struct StepMetrics {
     steps: Family<Taken, Counter>,
     seconds: Durations<Of>,
 }
 
-impl Default for StepFigures {
+impl Default for StepMetrics {
     fn default() -> Self {
         Self { steps: Family::default(), seconds: durations() }
     }
 }
 
-impl Figures for StepFigures {
+impl MetricSet for StepMetrics {
     fn register(&self, registry: &mut Registry) {
         registry.register(
             "operation_steps",
@@ -53,7 +53,7 @@ impl Figures for StepFigures {
     }
 }
 
-impl StepFigures {
+impl StepMetrics {
     pub(super) fn taken(
         &self,
         operation: &Operation,

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::StartError;
-use crate::base::http::server::{Door, DoorFigures, Limits};
+use crate::base::http::server::{HttpListener, Limits, ListenerMetrics};
 use crate::bootstrap;
 use crate::config::Config;
 use crate::discovery;
@@ -18,24 +18,24 @@ pub struct Addresses {
     pub ops: Option<SocketAddr>,
 }
 
-pub struct Doors {
-    pub api: Door,
-    pub discovery: Door,
-    pub bootstrap: Door,
-    pub ops: Option<Door>,
+pub struct Listeners {
+    pub api: HttpListener,
+    pub discovery: HttpListener,
+    pub bootstrap: HttpListener,
+    pub ops: Option<HttpListener>,
 }
 
-impl Doors {
+impl Listeners {
     pub async fn bind(
         config: &Config,
-        figures: &DoorFigures,
+        metrics: &ListenerMetrics,
     ) -> Result<(Self, Addresses), StartError> {
         let bind = async |name, option, address, limits| {
             let listen =
                 |e: std::io::Error| StartError::Listen { option, address, reason: e.to_string() };
-            let door = Door::bind(address, limits).await.map_err(listen)?;
-            let bound = door.address().map_err(listen)?;
-            Ok::<_, StartError>((door.counted(name, figures), bound))
+            let listener = HttpListener::bind(address, limits).await.map_err(listen)?;
+            let bound = listener.address().map_err(listen)?;
+            Ok::<_, StartError>((listener.counted(name, metrics), bound))
         };
         let defaults = Limits::default();
         let limits = Limits {
@@ -64,8 +64,8 @@ impl Doors {
                     answers_bytes: 4 << 20,
                     ..defaults
                 };
-                let (door, bound) = bind("ops", "ops.listen", wanted, limits).await?;
-                (Some(door), Some(bound))
+                let (listener, bound) = bind("ops", "ops.listen", wanted, limits).await?;
+                (Some(listener), Some(bound))
             }
             None => (None, None),
         };

@@ -1,6 +1,6 @@
 //! What the bootstrap interface counts.
 
-use crate::base::metrics::{Counter, EncodeLabelSet, Family, Figures, Registry};
+use crate::base::metrics::{Counter, EncodeLabelSet, Family, MetricSet, Registry};
 
 const OUTCOMES: [&str; 5] = ["first", "again", "disputed", "refused", "restored"];
 
@@ -11,11 +11,11 @@ struct Ended {
 
 /// Claims of nodes' names by how they ended. Clones count together.
 #[derive(Clone, Debug, Default)]
-pub struct BootstrapFigures {
+pub struct BootstrapMetrics {
     claims: Family<Ended, Counter>,
 }
 
-impl Figures for BootstrapFigures {
+impl MetricSet for BootstrapMetrics {
     fn register(&self, registry: &mut Registry) {
         for outcome in OUTCOMES {
             // Shown before the first one comes: a dispute is an alarm.
@@ -30,7 +30,7 @@ impl Figures for BootstrapFigures {
     }
 }
 
-impl BootstrapFigures {
+impl BootstrapMetrics {
     pub(super) fn claimed(&self, outcome: &'static str) {
         self.claims.get_or_create(&Ended { outcome }).inc();
     }

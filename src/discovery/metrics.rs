@@ -1,7 +1,7 @@
 //! What discovery counts.
 
 use super::RegistryError;
-use crate::base::metrics::{Counter, EncodeLabelSet, Family, Figures, Registry};
+use crate::base::metrics::{Counter, EncodeLabelSet, Family, MetricSet, Registry};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Ended {
@@ -18,12 +18,12 @@ struct Called {
 /// Registrations by how they ended, and calls over gRPC, whose outcome HTTP does not show.
 /// Clones count together.
 #[derive(Clone, Debug, Default)]
-pub struct DiscoveryFigures {
+pub struct DiscoveryMetrics {
     registrations: Family<Ended, Counter>,
     calls: Family<Called, Counter>,
 }
 
-impl Figures for DiscoveryFigures {
+impl MetricSet for DiscoveryMetrics {
     fn register(&self, registry: &mut Registry) {
         registry.register(
             "discovery_registrations",
@@ -43,7 +43,7 @@ impl Figures for DiscoveryFigures {
     }
 }
 
-impl DiscoveryFigures {
+impl DiscoveryMetrics {
     pub(super) fn ended<T>(&self, protocol: &'static str, outcome: &Result<T, RegistryError>) {
         let outcome = match outcome {
             Ok(_) => "registered",
