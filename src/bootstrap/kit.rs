@@ -6,7 +6,7 @@
 use crate::base::archive::File;
 
 /// The functions by which a node makes its first contact and asks for everything else.
-pub const CLAIM: &str = include_str!("kit/claim.sh");
+pub const CLAIM: &str = include_str!("../../templates/common/node/claim.sh");
 const FIRST: &str = include_str!("kit/first.sh");
 const AGAIN: &str = include_str!("kit/again.sh");
 /// What a node's library begins a line with that has them.

@@ -9,7 +9,7 @@ use magnumd::config::folders;
 use magnumd::driver::label::{Default as LabelDefault, Label};
 use magnumd::driver::lint::{self, Finding, Rendered};
 use magnumd::driver::sample::Sample;
-use magnumd::driver::{Directory, Driver, DriverError, Drivers, Wishes};
+use magnumd::driver::{Directory, Driver, Drivers, Wishes};
 use serde_json::{Value, json};
 
 use super::paint::{Colour, paint};
@@ -31,6 +31,8 @@ enum Verb {
     Lint(Lint),
     /// Render a driver for a context: stack, files, user data and the files of nodes.
     Render(Render),
+    /// Write a driver's directory with all that it includes, to change it and to stand alone.
+    Export(Export),
 }
 
 /// Where drivers are looked for.
@@ -80,6 +82,17 @@ struct Render {
     place: Place,
 }
 
+#[derive(Debug, Args)]
+struct Export {
+    /// A driver's name, or its directory.
+    driver: String,
+    /// Write the files below this folder, which must not exist or be empty.
+    #[arg(long, value_name = "FOLDER")]
+    out: PathBuf,
+    #[command(flatten)]
+    place: Place,
+}
+
 /// Why a verb has nothing to show.
 type Failure = String;
 
@@ -90,6 +103,7 @@ impl DriverVerb {
             Verb::Show(show) => show.run(),
             Verb::Lint(lint) => lint.run(),
             Verb::Render(render) => render.run(),
+            Verb::Export(export) => export.run(),
         };
         done.unwrap_or_else(|failure| {
             complain(&failure);
@@ -101,13 +115,12 @@ impl DriverVerb {
 impl Place {
     /// Every driver, those in beta too.
     fn drivers(&self) -> Result<Drivers, Failure> {
-        let own = match &self.dir {
-            Some(dir) => folders::read_all(dir).map_err(unreadable)?,
-            None => Vec::new(),
-        };
-        let own: Result<Vec<Directory>, DriverError> =
-            own.into_iter().map(|f| Directory::of_bytes(&f.name, f.files)).collect();
-        let own = own.map_err(|e| e.to_string())?;
+        let mut own = Vec::new();
+        if let Some(dir) = &self.dir {
+            for folder in folders::read_all(dir).map_err(unreadable)? {
+                own.push(whole(folder, dir)?);
+            }
+        }
         Drivers::load(own, Wishes::everything()).map_err(|e| e.to_string())
     }
 
@@ -130,8 +143,15 @@ fn unreadable((path, reason): folders::Fault) -> Failure {
 
 fn of_directory(path: &Path) -> Result<Driver, Failure> {
     let folder = folders::read(path).map_err(unreadable)?;
-    let directory = Directory::of_bytes(&folder.name, folder.files).map_err(|e| e.to_string())?;
-    Driver::new(directory).map_err(|e| e.to_string())
+    let beside = path.canonicalize().ok().and_then(|path| path.parent().map(Path::to_owned));
+    Driver::new(whole(folder, &beside.unwrap_or_default())?).map_err(|e| e.to_string())
+}
+
+/// A driver's directory with all that it includes from those beside it, or from magnumd's own.
+fn whole(folder: folders::Folder, beside: &Path) -> Result<Directory, Failure> {
+    let look = |included: &str| folders::included(beside, included);
+    let directory = Directory::of_bytes(&folder.name, folder.files);
+    directory.and_then(|directory| directory.resolve(&look)).map_err(|e| e.to_string())
 }
 
 impl List {
@@ -330,6 +350,9 @@ impl Lint {
                 }
             }
         }
+        for note in &report.notes {
+            say!("{} {}", paint(Colour::Dim, "note:"), shown(note));
+        }
         for warning in &report.warnings {
             say!("{} {}", paint(Colour::Yellow, "warning:"), shown(warning));
         }
@@ -367,6 +390,7 @@ impl Lint {
             "samples": report.tried.iter().map(tried).collect::<Vec<_>>(),
             "errors": report.errors.iter().map(finding).collect::<Vec<_>>(),
             "warnings": report.warnings.iter().map(finding).collect::<Vec<_>>(),
+            "notes": report.notes.iter().map(finding).collect::<Vec<_>>(),
         })
     }
 }
@@ -426,7 +450,10 @@ impl Render {
         })?;
         let rendered = lint::render(&driver, &sample.plan(&driver)).map_err(|e| e.to_string())?;
         match &self.out {
-            Some(out) => write(out, &rendered)?,
+            Some(out) => {
+                let files = rendered.files.iter();
+                write(out, files.map(|(path, f)| (path.as_str(), f.mode, f.content.as_slice())))?;
+            }
             None if self.place.output == Output::Text => {
                 let stack = rendered.files.get("stack.yaml");
                 let stack = stack.map(|f| String::from_utf8_lossy(&f.content)).unwrap_or_default();
@@ -465,22 +492,50 @@ impl Render {
     }
 }
 
-fn write(out: &Path, rendered: &Rendered) -> Result<(), Failure> {
+impl Export {
+    fn run(self) -> Result<ExitCode, Failure> {
+        let driver = self.place.driver(&self.driver)?;
+        let directory = driver.directory();
+        let files = directory.all().map(|(path, text)| (path, 0o644, text.as_bytes()));
+        let count = write(&self.out, files)?;
+        match self.place.output {
+            Output::Json => say!(
+                "{}",
+                json!({"driver": driver.name(), "digest": directory.digest(), "files": count})
+            ),
+            Output::Text => say!(
+                "{}: {count} files in {}. Give it a name of its own in driver.yaml, or \
+                 replaces: {0}, before you put it into [drivers] dir.",
+                driver.name(),
+                self.out.display()
+            ),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Writes files by their path, mode and content below a folder: how many.
+fn write<'f>(
+    out: &Path,
+    files: impl Iterator<Item = (&'f str, u32, &'f [u8])>,
+) -> Result<usize, Failure> {
     use std::os::unix::fs::OpenOptionsExt;
     let failed = |path: &Path, e: std::io::Error| format!("{}: {e}", path.display());
     let is_empty = |path: &Path| std::fs::read_dir(path).map(|mut d| d.next().is_none());
     if out.exists() && !is_empty(out).map_err(|e| failed(out, e))? {
         return Err(format!("{}: is there and not empty; choose another folder", out.display()));
     }
-    for (path, file) in &rendered.files {
+    let mut count = 0;
+    for (path, mode, content) in files {
         let path = out.join(path);
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(|e| failed(folder, e))?;
         }
         let mut options = std::fs::OpenOptions::new();
-        options.write(true).create_new(true).mode(file.mode);
+        options.write(true).create_new(true).mode(mode);
         let mut opened = options.open(&path).map_err(|e| failed(&path, e))?;
-        std::io::Write::write_all(&mut opened, &file.content).map_err(|e| failed(&path, e))?;
+        std::io::Write::write_all(&mut opened, content).map_err(|e| failed(&path, e))?;
+        count += 1;
     }
-    Ok(())
+    Ok(count)
 }
