@@ -8,11 +8,14 @@ const LARGEST: u64 = 1 << 20;
 /// Most files of one folder.
 const MOST: usize = 1000;
 
-/// The files of one driver by their path below it.
+/// Files by their path below a folder.
+pub type Files = Vec<(String, Vec<u8>)>;
+
+/// The files of one driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Folder {
     pub name: String,
-    pub files: Vec<(String, Vec<u8>)>,
+    pub files: Files,
 }
 
 /// What cannot be read, and why.
@@ -36,7 +39,7 @@ pub fn read_all(path: &Path) -> Result<Vec<Folder>, Fault> {
 
 /// The files of the directory `path` below `root`, which a driver there includes; None where there
 /// is no such directory. `path` has no `..`; nothing on its way is a symbolic link.
-pub fn included(root: &Path, path: &str) -> Result<Option<Vec<(String, Vec<u8>)>>, String> {
+pub fn included(root: &Path, path: &str) -> Result<Option<Files>, String> {
     let mut way = root.to_owned();
     for part in path.split('/') {
         way.push(part);
@@ -62,7 +65,7 @@ pub fn read(path: &Path) -> Result<Folder, Fault> {
     Ok(Folder { name: name(&whole), files })
 }
 
-fn walk(folder: &Path, prefix: &str, files: &mut Vec<(String, Vec<u8>)>) -> Result<(), Fault> {
+fn walk(folder: &Path, prefix: &str, files: &mut Files) -> Result<(), Fault> {
     for path in sorted(folder)? {
         let fault = |reason: &str| Err((path.clone(), reason.to_owned()));
         let found = fs::symlink_metadata(&path).map_err(|e| (path.clone(), e.to_string()))?;
@@ -134,6 +137,7 @@ mod tests {
         for link in ["link", "link/ssl"] {
             assert!(included(root.path(), link).unwrap_err().contains("link is a symbolic link"));
         }
+        fs::remove_file(root.path().join("link")).unwrap();
         fs::write(root.path().join("common/driver.yaml"), "").unwrap();
         assert_eq!(read_all(root.path()).unwrap().len(), 1);
     }

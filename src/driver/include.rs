@@ -252,7 +252,10 @@ mod tests {
 
     #[test]
     fn what_is_included_becomes_the_drivers_own_before_the_digest() {
-        let own = [("driver.yaml", "api: 1\ninclude:\n- common/a\n- common/b\n\n# Who.\nname: x\n"), ("own", "mine")];
+        let own = [
+            ("driver.yaml", "api: 1\ninclude:\n- common/a\n- common/b\n\n# Who.\nname: x\n"),
+            ("own", "mine"),
+        ];
         let beside = [
             ("common/a/own", "theirs"),
             ("common/a/both", "a"),
@@ -267,7 +270,13 @@ mod tests {
         let manifest = "api: 1\n# include:\n# - common/a\n# - common/b\n\n# Who.\nname: x\n";
         assert_eq!(
             files,
-            [("both", "a"), ("c", "c"), ("driver.yaml", manifest), ("own", "mine"), ("x/deep", "a")]
+            [
+                ("both", "a"),
+                ("c", "c"),
+                ("driver.yaml", manifest),
+                ("own", "mine"),
+                ("x/deep", "a")
+            ]
         );
         let beaten: Vec<(&str, &str)> = whole.beaten().collect();
         assert_eq!(beaten, [("own", "common/a"), ("both", "common/b")]);
@@ -295,10 +304,10 @@ mod tests {
     fn what_magnumd_brings_along_is_there_for_everybody() {
         let own = [("driver.yaml", "include: [common/node]\n")];
         let whole = resolved(&own, &[]).unwrap();
-        assert!(whole.get("client.sh").unwrap().contains("\nclaim() {\n"));
+        assert!(whole.get("claim.sh").unwrap().contains("\nclaim() {\n"));
         let beside = [("common/node/mine.sh", "x")];
         let whole = resolved(&own, &beside).unwrap();
-        assert!(whole.get("client.sh").is_none() && whole.get("mine.sh").is_some());
+        assert!(whole.get("claim.sh").is_none() && whole.get("mine.sh").is_some());
     }
 
     #[test]
@@ -309,10 +318,19 @@ mod tests {
             ("common/self/driver.yaml", "include: [common/self]\n"),
         ];
         for (manifest, said) in [
-            ("include: [common/nod]", "driver mine: driver.yaml:1: include: there is no directory common/nod, neither beside the driver's nor of magnumd's; did you mean common/node?"),
-            ("api: 1\ninclude:\n- common/node\n- zzz", "driver.yaml:4: include: there is no directory zzz"),
+            (
+                "include: [common/nod]",
+                "driver mine: driver.yaml:1: include: there is no directory common/nod, neither beside the driver's nor of magnumd's; did you mean common/node?",
+            ),
+            (
+                "api: 1\ninclude:\n- common/node\n- zzz",
+                "driver.yaml:4: include: there is no directory zzz",
+            ),
             ("include: [zzz]", "choose from common/"),
-            ("include: [common/a]", "common/b/driver.yaml:1: include: mine includes common/a includes common/b includes common/a again, and that has no end; take the entry out"),
+            (
+                "include: [common/a]",
+                "common/b/driver.yaml:1: include: mine includes common/a includes common/b includes common/a again, and that has no end; take the entry out",
+            ),
             ("include: [common/self]", "mine includes common/self includes common/self again"),
             ("include: [mine]", "driver.yaml:1: include: mine includes mine again"),
             ("include: [../etc]", "include: ../etc leads out of the drivers' folder"),

@@ -236,7 +236,9 @@ mod tests {
             let all = [("driver.yaml".to_owned(), format!("{HEAD}parts: {parts}\n"))];
             Manifest::read(&Directory::new("d", all).unwrap()).unwrap_err().to_string()
         };
-        assert!(named("[p.yaml]").contains("driver.yaml:8: parts: the directory has no file p.yaml"));
+        assert!(
+            named("[p.yaml]").contains("driver.yaml:8: parts: the directory has no file p.yaml")
+        );
         for impossible in ["driver.yaml", "tests/x.yaml", "a.tera"] {
             let said = named(&format!("[{impossible}]"));
             assert!(said.contains(&format!("{impossible} is not possible")), "{said}");

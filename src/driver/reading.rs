@@ -160,11 +160,7 @@ fn line_of(text: &str, key: &str) -> Option<u32> {
 
 /// A reader's complaint in our words: the nearest known key instead of all of them, and the line
 /// apart.
-fn explained(
-    complaint: &str,
-    line: Option<u32>,
-    cure: Option<String>,
-) -> (String, Option<u32>) {
+fn explained(complaint: &str, line: Option<u32>, cure: Option<String>) -> (String, Option<u32>) {
     let text = complaint.lines().next().unwrap_or_default();
     let (text, said) = match text.rsplit_once(" at line ") {
         Some((text, place)) => (text, place.split([',', ' ']).next().and_then(|n| n.parse().ok())),

@@ -119,7 +119,8 @@ fn a_rebuilt_master_replaces_its_member_of_etcd() {
     );
     fs::write(&curl, stub).unwrap();
     fs::set_permissions(&curl, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let script = "set -euo pipefail; log() { :; }; BUNDLE=$0 PKI=/x ROOT=; . \"$0/master.sh\"; rejoin_etcd";
+    let script =
+        "set -euo pipefail; log() { :; }; BUNDLE=$0 PKI=/x ROOT=; . \"$0/master.sh\"; rejoin_etcd";
     let done = Command::new("bash")
         .args(["-c", script])
         .arg(folder.path())
