@@ -1,23 +1,5 @@
-# shellcheck shell=bash
-# How a node talks to magnumd. One library on the node with claim.sh, which makes first contact, and
-# identify.sh, which says who the node is. Sourced, never run.
 
-ROOT=${MAGNUMD_ROOT:-} # tests give a directory; on a server it is empty
-STATE=$ROOT/var/lib/magnumd
-LOG=$ROOT/var/log/magnumd-bootstrap.log
-CA=$ROOT/etc/magnumd/bootstrap-ca.pem
-PHASE=booted
-
-# shellcheck source=/dev/null
-. "$ROOT/etc/magnumd/node.env"
-
-log() {
-  printf '%s %s\n' "$(date -u +%FT%TZ)" "$*"
-}
-
-pause() { # SECONDS: that long and up to half as long again, so that nodes do not march in step
-  sleep "$(($1 + RANDOM % ($1 / 2 + 1)))"
-}
+# How a node asks and tells magnumd what it must: the client of the bootstrap interface.
 
 # METHOD WHAT ANSWER-FILE [BODY-FILE]: calls until it is answered with success.
 call_surely() {
