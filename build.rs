@@ -1,4 +1,5 @@
-//! Lists the drivers' directories, so that they are compiled in as they lie in `templates/`.
+//! Lists the files below `templates/`, so that the drivers and what they share are compiled in as
+//! they lie there.
 
 #![allow(clippy::print_stdout, reason = "cargo reads what a build script prints")]
 
@@ -10,25 +11,20 @@ fn main() -> std::io::Result<()> {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=templates");
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
+    let templates = root.join("templates");
+    let mut files = Vec::new();
+    for folder in sorted(&templates)?.iter().filter(|path| path.is_dir()) {
+        walk(folder, &mut files)?;
+    }
     let mut table = String::from("&[\n");
-    for folder in sorted(&root.join("templates"))? {
-        if !folder.join("driver.yaml").is_file() {
-            continue;
-        }
-        let mut files = Vec::new();
-        walk(&folder, &mut files)?;
-        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let _ = writeln!(table, "    ({name:?}, &[");
-        for file in files {
-            println!("cargo:rerun-if-changed={}", file.display());
-            let path = file.strip_prefix(&folder).unwrap_or(&file).to_string_lossy().into_owned();
-            let _ = writeln!(table, "        ({path:?}, include_str!({:?})),", file.display());
-        }
-        table.push_str("    ]),\n");
+    for file in files {
+        println!("cargo:rerun-if-changed={}", file.display());
+        let path = file.strip_prefix(&templates).unwrap_or(&file).to_string_lossy().into_owned();
+        let _ = writeln!(table, "    ({path:?}, include_str!({:?})),", file.display());
     }
     table.push_str("]\n");
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
-    fs::write(out.join("drivers.rs"), table)
+    fs::write(out.join("templates.rs"), table)
 }
 
 fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {

@@ -5,8 +5,9 @@
 
 use crate::base::archive::File;
 
-/// The functions by which a node makes its first contact and asks for everything else.
-pub const CLAIM: &str = include_str!("kit/claim.sh");
+/// The functions by which a node makes its first contact and asks for everything else: those of the
+/// drivers that come with magnumd, which therefore need nothing that older libraries lack.
+pub const CLAIM: &str = include_str!("../../templates/common/node/claim.sh");
 const FIRST: &str = include_str!("kit/first.sh");
 const AGAIN: &str = include_str!("kit/again.sh");
 /// What a node's library begins a line with that has them.

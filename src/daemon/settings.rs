@@ -11,7 +11,7 @@ use crate::base::clock::Clock;
 use crate::base::http::tls::{self, TlsError, Trust};
 use crate::conductor;
 use crate::config::{Config, Profile, folders};
-use crate::driver::{Directory, DriverError, Drivers, Wishes, plan};
+use crate::driver::{Directory, Drivers, Wishes, plan};
 use crate::model::name::endpoint_interface;
 use crate::openstack::{Accounts, Cloud, CloudSettings, Identity, Service, ServiceSettings};
 use crate::pki::csr;
@@ -79,19 +79,18 @@ pub fn openstack_ca(config: &Config) -> Result<String, StartError> {
 /// The drivers that come with magnumd and the operator's own, which are read here.
 pub fn drivers(config: &Config) -> Result<Drivers, StartError> {
     let wishes = &config.drivers;
-    let own = match &wishes.dir {
-        Some(path) => {
-            let option = || "drivers.dir".to_owned();
-            let fault = |(path, reason)| StartError::File { option: option(), path, reason };
-            folders::read_all(path).map_err(fault)?
+    let mut own = Vec::new();
+    if let Some(path) = &wishes.dir {
+        let option = || "drivers.dir".to_owned();
+        let fault = |(path, reason)| StartError::File { option: option(), path, reason };
+        let beside = |included: &str| folders::included(path, included);
+        for folder in folders::read_all(path).map_err(fault)? {
+            own.push(Directory::of_bytes(&folder.name, folder.files)?.resolve(&beside)?);
         }
-        None => Vec::new(),
-    };
-    let own: Result<Vec<Directory>, DriverError> =
-        own.into_iter().map(|folder| Directory::of_bytes(&folder.name, folder.files)).collect();
+    }
     let wishes =
         Wishes { disabled: &wishes.disabled, enabled_beta: &wishes.enabled_beta, all: false };
-    Ok(Drivers::load(own?, wishes)?)
+    Ok(Drivers::load(own, wishes)?)
 }
 
 /// The clients of OpenStack's services. Opens no connection.

@@ -98,7 +98,7 @@ pub fn compile(
 ) -> Result<Templates, DriverError> {
     let placed = expressions(manifest, labels);
     let named = placed.iter().map(|p| (p.name.clone(), &p.expression));
-    let templates = Templates::new(&manifest.name, directory, named)?;
+    let templates = Templates::new(&manifest.name, &manifest.lines, directory, named)?;
     let known = Known {
         labels: labels.iter().map(|l| l.name.as_str()).collect(),
         values: manifest.values.iter().map(|v| v.name.as_str()).collect(),
@@ -122,7 +122,9 @@ pub fn compile(
     }
     let around = inherited(&all);
     let nothing = BTreeSet::new();
-    for (path, names) in &all {
+    // What is included may be for other drivers, who give it the names that it wants.
+    let used = used(manifest, directory);
+    for (path, names) in all.iter().filter(|(path, _)| used.contains(*path)) {
         let around = around.get(path).unwrap_or(&nothing);
         if let Some(unknown) = names.unknown(&known, around) {
             return Err(templates.error(path, Some(unknown.line), unknown.reason));
@@ -249,14 +251,22 @@ fn spoken_of(manifest: &Manifest, directory: &Directory) -> Result<(), DriverErr
     }
 }
 
-/// Files of the directory that nothing speaks of.
+/// Files of the driver's own that nothing speaks of; what is included is there for whoever needs it.
 pub fn unused(manifest: &Manifest, directory: &Directory) -> Vec<String> {
+    let used = used(manifest, directory);
+    let own = directory.files().map(|(path, _)| path).filter(|p| directory.origin(p).is_none());
+    own.filter(|path| !used.contains(*path)).map(str::to_owned).collect()
+}
+
+/// Files that the manifest or a template speaks of.
+fn used(manifest: &Manifest, directory: &Directory) -> BTreeSet<String> {
     let mut used: BTreeSet<String> = BTreeSet::from([
         FILE.to_owned(),
         manifest.stack.template.clone(),
         manifest.user_data.master.clone(),
         manifest.user_data.worker.clone(),
     ]);
+    used.extend(manifest.parts.iter().map(|part| part.value.clone()));
     used.extend(manifest.stack.files.iter().map(|f| f.template.clone()));
     for entry in lists(manifest).into_iter().flat_map(|(_, entries)| entries) {
         used.extend(entry.template.iter().chain(&entry.file).cloned());
@@ -266,5 +276,5 @@ pub fn unused(manifest: &Manifest, directory: &Directory) -> Vec<String> {
         used.extend(names.includes);
         used.extend(names.files);
     }
-    directory.files().map(|(path, _)| path.to_owned()).filter(|p| !used.contains(p)).collect()
+    used
 }

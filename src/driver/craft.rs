@@ -70,7 +70,7 @@ impl Driver {
     /// Takes the templates on trust, until they are needed: most clouds need few of the drivers
     /// that come with magnumd, and compiled they fill some megabytes.
     pub(super) fn unproven(directory: Directory) -> Result<Self, DriverError> {
-        let manifest = Manifest::parse(directory.name(), directory.manifest()?)?;
+        let manifest = Manifest::read(&directory)?;
         let labels = Label::all(&manifest)?;
         Ok(Self { manifest, directory, labels, templates: OnceLock::new() })
     }

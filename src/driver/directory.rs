@@ -1,33 +1,38 @@
 //! The files of one driver, wherever they come from, and the digest by which they are known.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use aws_lc_rs::digest::{Context, SHA256};
 
 use super::DriverError;
-use super::manifest;
+use super::{include, manifest};
 
 /// Largest text that a template may give.
 pub const LARGEST: usize = 1 << 20;
 /// Most bytes of all files of a driver together: they are kept in one record.
 const LARGEST_WHOLE: usize = 900 << 10;
 /// Samples for lint; they change nothing that a cluster is made of.
-const TESTS: &str = "tests/";
+pub(super) const TESTS: &str = "tests/";
 
-type Embedded = &'static [(&'static str, &'static [(&'static str, &'static str)])];
+/// The files below `templates/` by their path there, as they were when this was built.
+const EMBEDDED: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/templates.rs"));
 
-/// The directories below `templates/`, as they were when this was built.
-const EMBEDDED: Embedded = include!(concat!(env!("OUT_DIR"), "/drivers.rs"));
+/// What is in a file.
+pub(super) type Text = Cow<'static, str>;
 
 /// A driver's files by their path.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Directory {
     /// The folder's own name, for errors before the manifest is read.
     name: String,
-    files: BTreeMap<String, Cow<'static, str>>,
+    files: BTreeMap<String, Text>,
     digest: String,
+    /// From which included directory files are that are not the driver's own.
+    origins: BTreeMap<String, String>,
+    /// Files of included directories that others of the same name have won over.
+    beaten: Vec<(String, String)>,
 }
 
 impl std::fmt::Debug for Directory {
@@ -37,12 +42,36 @@ impl std::fmt::Debug for Directory {
 }
 
 impl Directory {
-    /// Those that come with magnumd.
-    pub fn embedded() -> Vec<Self> {
-        let files = |files: &[(&'static str, &'static str)]| {
-            files.iter().map(|(path, text)| ((*path).to_owned(), Cow::Borrowed(*text))).collect()
+    /// The drivers that come with magnumd, each with all that it includes.
+    pub fn embedded() -> Result<Vec<Self>, DriverError> {
+        let names = EMBEDDED.iter().filter_map(|(path, _)| {
+            let folder = path.strip_suffix(manifest::FILE)?.strip_suffix('/')?;
+            (!folder.contains('/')).then_some(folder)
+        });
+        let whole = |name: &str| {
+            let files = Self::embedded_below(name).unwrap_or_default();
+            Self::known(name.to_owned(), files).resolve(&include::nowhere)
         };
-        EMBEDDED.iter().map(|(name, all)| Self::known((*name).to_owned(), files(all))).collect()
+        names.map(whole).collect()
+    }
+
+    /// The files of a directory that comes with magnumd, a driver's or one that they share.
+    pub(super) fn embedded_below(path: &str) -> Option<BTreeMap<String, Text>> {
+        let below = |(file, text): &(&'static str, &'static str)| {
+            let below = file.strip_prefix(path)?.strip_prefix('/')?;
+            Some((below.to_owned(), Cow::Borrowed(*text)))
+        };
+        let files: BTreeMap<String, Text> = EMBEDDED.iter().filter_map(below).collect();
+        (!files.is_empty()).then_some(files)
+    }
+
+    /// The directories that come with magnumd and can be included.
+    pub(super) fn embedded_folders() -> BTreeSet<String> {
+        let folder = |(path, _): &(&str, &str)| {
+            let depth = if path.starts_with("common/") { 2 } else { 1 };
+            path.split('/').take(depth).collect::<Vec<_>>().join("/")
+        };
+        EMBEDDED.iter().map(folder).collect()
     }
 
     /// A directory that was read from somewhere.
@@ -51,8 +80,18 @@ impl Directory {
         files: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, DriverError> {
         let name = name.into();
-        let files: BTreeMap<String, Cow<'static, str>> =
+        let files: BTreeMap<String, Text> =
             files.into_iter().map(|(path, text)| (path, Cow::Owned(text))).collect();
+        Self::assembled(name, files, BTreeMap::new(), Vec::new())
+    }
+
+    /// The same, of files whose origins are known.
+    pub(super) fn assembled(
+        name: String,
+        files: BTreeMap<String, Text>,
+        origins: BTreeMap<String, String>,
+        beaten: Vec<(String, String)>,
+    ) -> Result<Self, DriverError> {
         let mut whole = 0;
         for (path, text) in &files {
             let fault = |reason: String| Err(fault(&name, path, &reason));
@@ -67,7 +106,7 @@ impl Directory {
                 ));
             }
         }
-        Ok(Self::known(name, files))
+        Ok(Self { origins, beaten, ..Self::known(name, files) })
     }
 
     /// The same, from files whose text is not known to be text.
@@ -84,7 +123,7 @@ impl Directory {
         Self::new(name, files?)
     }
 
-    fn known(name: String, files: BTreeMap<String, Cow<'static, str>>) -> Self {
+    fn known(name: String, files: BTreeMap<String, Text>) -> Self {
         let mut digest = Context::new(&SHA256);
         for (path, text) in files.iter().filter(|(path, _)| !path.starts_with(TESTS)) {
             for part in [path.as_str(), text] {
@@ -96,7 +135,23 @@ impl Directory {
         for byte in digest.finish().as_ref() {
             let _ = write!(hex, "{byte:02x}");
         }
-        Self { name, files, digest: hex }
+        Self { name, files, digest: hex, origins: BTreeMap::new(), beaten: Vec::new() }
+    }
+
+    pub(super) fn into_files(self) -> BTreeMap<String, Text> {
+        self.files
+    }
+
+    /// The included directory that a file is from; None for the driver's own, and where that is
+    /// not known, as of a stored one.
+    pub fn origin(&self, path: &str) -> Option<&str> {
+        self.origins.get(path).map(String::as_str)
+    }
+
+    /// Files that are not in it because another of the same name has won: path, and the included
+    /// directory that has it.
+    pub fn beaten(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.beaten.iter().map(|(path, of)| (path.as_str(), of.as_str()))
     }
 
     pub fn name(&self) -> &str {
@@ -118,7 +173,8 @@ impl Directory {
         self.all().filter(|(path, _)| path.starts_with(TESTS) && path.ends_with(".yaml"))
     }
 
-    fn all(&self) -> impl Iterator<Item = (&str, &str)> {
+    /// Every file, the samples too.
+    pub fn all(&self) -> impl Iterator<Item = (&str, &str)> {
         self.files.iter().map(|(path, text)| (path.as_str(), text.as_ref()))
     }
 
@@ -175,8 +231,9 @@ mod tests {
 
     #[test]
     fn what_comes_with_magnumd_is_embedded() {
-        let all = Directory::embedded();
-        assert!(!all.is_empty());
+        let all = Directory::embedded().unwrap();
+        let names: Vec<&str> = all.iter().map(Directory::name).collect();
+        assert!(names.contains(&"k8s_kubeadm_v1") && !names.contains(&"common"), "{names:?}");
         assert!(all.iter().all(|d| d.manifest().is_ok()));
     }
 }

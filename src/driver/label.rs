@@ -398,6 +398,7 @@ fn is_host(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Directory;
     use super::*;
 
     fn label(name: &str, spec: &str) -> Result<Label, DriverError> {
@@ -407,7 +408,8 @@ mod tests {
              network_drivers: [flannel]\nuser_data: {{master: u, worker: u}}\n\
              labels:\n  {name}: {{doc: d, {spec}}}\n"
         );
-        Ok(Label::all(&Manifest::parse("test", &text)?)?.remove(0))
+        let directory = Directory::new("test", [("driver.yaml".to_owned(), text)])?;
+        Ok(Label::all(&Manifest::read(&directory)?)?.remove(0))
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub struct Tried {
 pub struct Report {
     pub errors: Vec<Finding>,
     pub warnings: Vec<Finding>,
+    /// What is right and good to know.
+    pub notes: Vec<Finding>,
     pub tried: Vec<Tried>,
 }
 
@@ -104,6 +106,13 @@ pub fn lint<'d>(driver: &Driver, others: impl IntoIterator<Item = &'d Driver>) -
         if let Some(reason) = registry::clash(other, driver).filter(|_| !is_itself) {
             report.errors.push(finding(super::manifest::FILE, None, reason));
         }
+    }
+    for (path, of) in driver.directory().beaten() {
+        let winner = match driver.directory().origin(path) {
+            Some(origin) => format!("it is the one of {origin}, which is named before {of}"),
+            None => format!("it takes the place of the one of {of}"),
+        };
+        report.notes.push(finding(path, None, winner));
     }
     for path in compile::unused(driver.manifest(), driver.directory()) {
         report.warnings.push(finding(&path, None, "nothing speaks of this file".to_owned()));

@@ -12,6 +12,7 @@ use serde_saphyr::Spanned;
 
 use super::expression::Expression;
 use super::label::LabelSpec;
+use super::parts::Lines;
 use crate::model::certificate::Purpose;
 use crate::model::cluster_template::{Coe, ServerType};
 
@@ -25,6 +26,12 @@ pub struct Manifest {
     pub name: String,
     pub version: String,
     pub description: String,
+    /// Directories whose files are the driver's too. Taken out before a manifest is read.
+    #[serde(default)]
+    pub include: Vec<String>,
+    /// Files of the directory that say more of the manifest.
+    #[serde(default)]
+    pub parts: Vec<Spanned<String>>,
     pub provides: Vec<Provides>,
     pub replaces: Option<String>,
     #[serde(default)]
@@ -70,6 +77,9 @@ pub struct Manifest {
     pub upgrade: Upgrade,
     #[serde(default)]
     pub rotate_ca: RotateCa,
+    /// Where in the manifest and its parts a line is.
+    #[serde(skip)]
+    pub lines: Lines,
 }
 
 const fn yes() -> bool {

@@ -1,31 +1,61 @@
 //! Reading a manifest: what its words alone cannot say wrong is looked at here, and every complaint
 //! names the line and the cure.
 
+use serde::de::DeserializeOwned;
+
 use super::DriverError;
+use super::directory::Directory;
 use super::manifest::{FILE, FileEntry, Manifest, Masters, Material, Role, line_of_span};
+use super::parts::{self, Lines};
 use crate::model::certificate::Purpose;
 
 impl Manifest {
-    /// Reads the text of `driver.yaml`; `folder` names the driver in errors.
-    pub fn parse(folder: &str, text: &str) -> Result<Self, DriverError> {
-        let options = serde_saphyr::options! {
-            duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::Error,
-        };
-        let manifest: Self = serde_saphyr::from_str_with_options(text, options).map_err(|e| {
-            let line = e.location().and_then(|at| u32::try_from(at.line()).ok());
-            let (reason, line) = explained(&e.without_snippet().to_string(), line);
-            DriverError::Template { driver: folder.to_owned(), file: FILE.to_owned(), line, reason }
-        })?;
+    /// Reads the manifest of a directory, and the parts that it names.
+    pub fn read(directory: &Directory) -> Result<Self, DriverError> {
+        let text = directory.manifest()?;
+        let lines = Lines::of(text);
+        let mut manifest: Self = Self::of_yaml(directory.name(), &lines, text)?;
+        manifest.lines = lines;
+        manifest.read_parts(directory)?;
         manifest.consistent(text)?;
         Ok(manifest)
     }
 
+    /// Reads the YAML of a manifest or of a part; `folder` names the driver in errors.
+    pub(super) fn of_yaml<T: DeserializeOwned>(
+        folder: &str,
+        lines: &Lines,
+        text: &str,
+    ) -> Result<T, DriverError> {
+        let options = serde_saphyr::options! {
+            duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::Error,
+        };
+        serde_saphyr::from_str_with_options(text, options).map_err(|e| {
+            let line = e.location().and_then(|at| u32::try_from(at.line()).ok());
+            let cure = parts::cure(lines);
+            let (reason, line) = explained(&e.without_snippet().to_string(), line, cure);
+            let (file, line) = match line {
+                Some(line) => {
+                    let (file, line) = lines.place(line);
+                    (file, Some(line))
+                }
+                None => (lines.last().unwrap_or(FILE), None),
+            };
+            let (driver, file) = (folder.to_owned(), file.to_owned());
+            DriverError::Template { driver, file, line, reason }
+        })
+    }
+
     /// An error in this manifest.
     pub fn fault(&self, line: impl Into<Option<u32>>, reason: impl Into<String>) -> DriverError {
+        let (file, line) = match line.into().map(|line| self.lines.place(line)) {
+            Some((file, line)) => (file, Some(line)),
+            None => (FILE, None),
+        };
         DriverError::Template {
             driver: self.name.clone(),
-            file: FILE.to_owned(),
-            line: line.into(),
+            file: file.to_owned(),
+            line,
             reason: reason.into(),
         }
     }
@@ -35,6 +65,11 @@ impl Manifest {
         if self.api != 1 {
             let reason = format!("api {} is not known here; write api: 1", self.api);
             return Err(self.fault(line("api"), reason));
+        }
+        if !self.include.is_empty() {
+            let reason = "include was not brought in; write it as a key of the manifest itself, \
+                          at the beginning of a line";
+            return Err(self.fault(line("include"), reason));
         }
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
         if self.name.is_empty() || self.name.len() > 64 || !self.name.chars().all(plain) {
@@ -125,7 +160,7 @@ fn line_of(text: &str, key: &str) -> Option<u32> {
 
 /// A reader's complaint in our words: the nearest known key instead of all of them, and the line
 /// apart.
-fn explained(complaint: &str, line: Option<u32>) -> (String, Option<u32>) {
+fn explained(complaint: &str, line: Option<u32>, cure: Option<String>) -> (String, Option<u32>) {
     let text = complaint.lines().next().unwrap_or_default();
     let (text, said) = match text.rsplit_once(" at line ") {
         Some((text, place)) => (text, place.split([',', ' ']).next().and_then(|n| n.parse().ok())),
@@ -142,7 +177,9 @@ fn explained(complaint: &str, line: Option<u32>) -> (String, Option<u32>) {
             .filter(|(likeness, _)| *likeness > 0.75);
         let cure = match near {
             Some((_, known)) => format!("did you mean {known}?"),
-            None => "take it out, or see the manual for what is possible".to_owned(),
+            None => cure.unwrap_or_else(|| {
+                "take it out, or see the manual for what is possible".to_owned()
+            }),
         };
         return (format!("unknown key {unknown}; {cure}"), line);
     }

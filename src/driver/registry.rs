@@ -154,7 +154,7 @@ fn embedded() -> Result<Vec<Arc<Driver>>, DriverError> {
     if let Some(known) = KNOWN.get() {
         return Ok(known.clone());
     }
-    let made = made(Directory::embedded(), Driver::unproven)?;
+    let made = made(Directory::embedded()?, Driver::unproven)?;
     Ok(KNOWN.get_or_init(|| made).clone())
 }
 

@@ -15,7 +15,7 @@ use super::DriverError;
 use super::directory::{Directory, LARGEST};
 use super::expression::{Expression, Form};
 use super::filters;
-use super::manifest;
+use super::parts::Lines;
 
 /// What names of templates end in.
 const SUFFIX: &str = ".tera";
@@ -24,14 +24,19 @@ const SUFFIX: &str = ".tera";
 pub struct Templates {
     driver: String,
     tera: Tera,
-    /// Where in the manifest an expression's first line stands.
+    /// Where in the manifest and its parts an expression's first line stands.
     lines: HashMap<String, u32>,
+    places: Lines,
+    /// The included directories that templates are from.
+    origins: HashMap<String, String>,
 }
 
 impl Templates {
-    /// Compiles the directory's templates, and `expressions` by the names they will be asked by.
+    /// Compiles the directory's templates, and `expressions` by the names they will be asked by;
+    /// `places` tells where in the manifest those stand.
     pub fn new<'e>(
         driver: &str,
+        places: &Lines,
         directory: &Directory,
         expressions: impl IntoIterator<Item = (String, &'e Expression)>,
     ) -> Result<Self, DriverError> {
@@ -41,7 +46,11 @@ impl Templates {
         filters::register(&mut tera);
         let mut sources = Vec::new();
         let mut plain = BTreeMap::new();
+        let mut origins = HashMap::new();
         for (path, text) in directory.files() {
+            if let Some(origin) = directory.origin(path) {
+                origins.insert(path.to_owned(), origin.to_owned());
+            }
             match path.ends_with(SUFFIX) {
                 true => sources.push((path.to_owned(), text.to_owned())),
                 false => drop(plain.insert(path.to_owned(), text.to_owned())),
@@ -61,7 +70,8 @@ impl Templates {
             lines.insert(name.clone(), expression.line);
             sources.push((name, source));
         }
-        let mut templates = Self { driver: driver.to_owned(), tera, lines };
+        let places = places.clone();
+        let mut templates = Self { driver: driver.to_owned(), tera, lines, places, origins };
         let compiled = templates.tera.add_raw_templates(sources);
         compiled.map_err(|e| templates.fault("", &e))?;
         Ok(templates)
@@ -114,14 +124,19 @@ impl Templates {
     pub fn error(&self, name: &str, line: Option<u32>, reason: String) -> DriverError {
         let driver = self.driver.clone();
         match self.lines.get(name) {
-            Some(first) => DriverError::Template {
-                driver,
-                file: manifest::FILE.to_owned(),
+            Some(first) => {
                 // A block's text begins below the line that announces it.
-                line: Some(first + line.unwrap_or(1) - 1),
-                reason: format!("{name}: {reason}"),
-            },
-            None => DriverError::Template { driver, file: name.to_owned(), line, reason },
+                let (file, line) = self.places.place(first + line.unwrap_or(1) - 1);
+                let reason = format!("{name}: {reason}");
+                DriverError::Template { driver, file: file.to_owned(), line: Some(line), reason }
+            }
+            None => {
+                let reason = match self.origins.get(name) {
+                    Some(origin) => format!("{reason} (the file is included from {origin})"),
+                    None => reason,
+                };
+                DriverError::Template { driver, file: name.to_owned(), line, reason }
+            }
         }
     }
 
@@ -188,7 +203,8 @@ mod tests {
             .iter()
             .map(|(name, text)| ((*name).to_owned(), Expression::written(text, 40)))
             .collect();
-        Templates::new("d", &directory, expressions.iter().map(|(n, e)| (n.clone(), e)))
+        let places = Lines::default();
+        Templates::new("d", &places, &directory, expressions.iter().map(|(n, e)| (n.clone(), e)))
             .map_err(|e| e.to_string())
     }
 

@@ -1,6 +1,8 @@
 //! `magnumd driver`: what drivers there are, what they offer, and whether one of your own is
 //! right. Needs no cloud.
 
+mod files;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -8,10 +10,10 @@ use clap::{Args, Subcommand};
 use magnumd::config::folders;
 use magnumd::driver::label::{Default as LabelDefault, Label};
 use magnumd::driver::lint::{self, Finding, Rendered};
-use magnumd::driver::sample::Sample;
-use magnumd::driver::{Directory, Driver, DriverError, Drivers, Wishes};
+use magnumd::driver::{Directory, Driver, Drivers, Wishes};
 use serde_json::{Value, json};
 
+use self::files::{Export, Render};
 use super::paint::{Colour, paint};
 use super::{Output, complain};
 
@@ -31,6 +33,8 @@ enum Verb {
     Lint(Lint),
     /// Render a driver for a context: stack, files, user data and the files of nodes.
     Render(Render),
+    /// Write a driver's directory with all that it includes, to change it and to stand alone.
+    Export(Export),
 }
 
 /// Where drivers are looked for.
@@ -66,20 +70,6 @@ struct Lint {
     place: Place,
 }
 
-#[derive(Debug, Args)]
-struct Render {
-    /// A driver's name, or its directory.
-    driver: String,
-    /// The context, written like the samples in a driver's tests.
-    #[arg(long, value_name = "FILE")]
-    context: PathBuf,
-    /// Write the files below this folder, which must not exist or be empty.
-    #[arg(long, value_name = "FOLDER")]
-    out: Option<PathBuf>,
-    #[command(flatten)]
-    place: Place,
-}
-
 /// Why a verb has nothing to show.
 type Failure = String;
 
@@ -90,6 +80,7 @@ impl DriverVerb {
             Verb::Show(show) => show.run(),
             Verb::Lint(lint) => lint.run(),
             Verb::Render(render) => render.run(),
+            Verb::Export(export) => export.run(),
         };
         done.unwrap_or_else(|failure| {
             complain(&failure);
@@ -101,13 +92,12 @@ impl DriverVerb {
 impl Place {
     /// Every driver, those in beta too.
     fn drivers(&self) -> Result<Drivers, Failure> {
-        let own = match &self.dir {
-            Some(dir) => folders::read_all(dir).map_err(unreadable)?,
-            None => Vec::new(),
-        };
-        let own: Result<Vec<Directory>, DriverError> =
-            own.into_iter().map(|f| Directory::of_bytes(&f.name, f.files)).collect();
-        let own = own.map_err(|e| e.to_string())?;
+        let mut own = Vec::new();
+        if let Some(dir) = &self.dir {
+            for folder in folders::read_all(dir).map_err(unreadable)? {
+                own.push(whole(folder, dir)?);
+            }
+        }
         Drivers::load(own, Wishes::everything()).map_err(|e| e.to_string())
     }
 
@@ -130,8 +120,15 @@ fn unreadable((path, reason): folders::Fault) -> Failure {
 
 fn of_directory(path: &Path) -> Result<Driver, Failure> {
     let folder = folders::read(path).map_err(unreadable)?;
-    let directory = Directory::of_bytes(&folder.name, folder.files).map_err(|e| e.to_string())?;
-    Driver::new(directory).map_err(|e| e.to_string())
+    let beside = path.canonicalize().ok().and_then(|path| path.parent().map(Path::to_owned));
+    Driver::new(whole(folder, &beside.unwrap_or_default())?).map_err(|e| e.to_string())
+}
+
+/// A driver's directory with all that it includes from those beside it, or from magnumd's own.
+fn whole(folder: folders::Folder, beside: &Path) -> Result<Directory, Failure> {
+    let look = |included: &str| folders::included(beside, included);
+    let directory = Directory::of_bytes(&folder.name, folder.files);
+    directory.and_then(|directory| directory.resolve(&look)).map_err(|e| e.to_string())
 }
 
 impl List {
@@ -330,6 +327,9 @@ impl Lint {
                 }
             }
         }
+        for note in &report.notes {
+            say!("{} {}", paint(Colour::Dim, "note:"), shown(note));
+        }
         for warning in &report.warnings {
             say!("{} {}", paint(Colour::Yellow, "warning:"), shown(warning));
         }
@@ -367,6 +367,7 @@ impl Lint {
             "samples": report.tried.iter().map(tried).collect::<Vec<_>>(),
             "errors": report.errors.iter().map(finding).collect::<Vec<_>>(),
             "warnings": report.warnings.iter().map(finding).collect::<Vec<_>>(),
+            "notes": report.notes.iter().map(finding).collect::<Vec<_>>(),
         })
     }
 }
@@ -413,74 +414,4 @@ fn unreadable_scripts(sample: &str, rendered: &Rendered) -> Vec<Finding> {
         }
     }
     wrong
-}
-
-impl Render {
-    fn run(self) -> Result<ExitCode, Failure> {
-        let driver = self.place.driver(&self.driver)?;
-        let text = std::fs::read_to_string(&self.context)
-            .map_err(|e| format!("{}: {e}", self.context.display()))?;
-        let sample = Sample::parse(&text).map_err(|(line, reason)| {
-            let line = line.map_or_else(String::new, |line| format!(":{line}"));
-            format!("{}{line}: {reason}", self.context.display())
-        })?;
-        let rendered = lint::render(&driver, &sample.plan(&driver)).map_err(|e| e.to_string())?;
-        match &self.out {
-            Some(out) => write(out, &rendered)?,
-            None if self.place.output == Output::Text => {
-                let stack = rendered.files.get("stack.yaml");
-                let stack = stack.map(|f| String::from_utf8_lossy(&f.content)).unwrap_or_default();
-                super::say(&stack);
-                return Ok(ExitCode::SUCCESS);
-            }
-            None => {}
-        }
-        match self.place.output {
-            Output::Json => {
-                let files = rendered.files.iter().map(|(path, file)| {
-                    let text = String::from_utf8_lossy(&file.content);
-                    (path.clone(), json!({"mode": format!("{:04o}", file.mode), "text": text}))
-                });
-                let files: serde_json::Map<String, Value> = files.collect();
-                say!(
-                    "{}",
-                    json!({
-                        "driver": driver.name(),
-                        "resources": rendered.census.resources(),
-                        "stack_bytes": rendered.census.bytes,
-                        "user_data_bytes": rendered.user_data_bytes,
-                        "files": files,
-                    })
-                );
-            }
-            Output::Text => say!(
-                "{} files, {} resources, stack {} bytes, user data {} bytes",
-                rendered.files.len(),
-                rendered.census.resources(),
-                rendered.census.bytes,
-                rendered.user_data_bytes
-            ),
-        }
-        Ok(ExitCode::SUCCESS)
-    }
-}
-
-fn write(out: &Path, rendered: &Rendered) -> Result<(), Failure> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let failed = |path: &Path, e: std::io::Error| format!("{}: {e}", path.display());
-    let is_empty = |path: &Path| std::fs::read_dir(path).map(|mut d| d.next().is_none());
-    if out.exists() && !is_empty(out).map_err(|e| failed(out, e))? {
-        return Err(format!("{}: is there and not empty; choose another folder", out.display()));
-    }
-    for (path, file) in &rendered.files {
-        let path = out.join(path);
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(|e| failed(folder, e))?;
-        }
-        let mut options = std::fs::OpenOptions::new();
-        options.write(true).create_new(true).mode(file.mode);
-        let mut opened = options.open(&path).map_err(|e| failed(&path, e))?;
-        std::io::Write::write_all(&mut opened, &file.content).map_err(|e| failed(&path, e))?;
-    }
-    Ok(())
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use magnumd::driver::Directory;
 use magnumd::driver::count::Census;
 
 use super::*;
@@ -228,6 +229,23 @@ fn the_same_plan_renders_the_same_bytes() {
         assert!(one.bundle(&plan).unwrap() == other.bundle(&plan).unwrap());
         let node = node(&plan, Some(0));
         assert_eq!(one.node_files(&plan, &node), other.node_files(&plan, &node));
+    }
+}
+
+/// A cluster keeps a driver's files: alone they are the driver that it was made with.
+#[test]
+fn what_is_stored_of_a_driver_is_all_of_it() {
+    for name in DRIVERS.with(|all| all.names().map(str::to_owned).collect::<Vec<_>>()) {
+        let driver = DRIVERS.with(|all| all.by_name(&name)).unwrap();
+        let files = driver.directory().files();
+        let stored = files.map(|(path, text)| (path.to_owned(), text.to_owned()));
+        let again = Driver::new(Directory::new(name.as_str(), stored).unwrap()).unwrap();
+        assert_eq!(again.directory().digest(), driver.directory().digest(), "{name}");
+        let plan = Sample::default().plan(&driver);
+        assert!(again.bundle(&plan) == driver.bundle(&plan), "{name}");
+        let node = Sample::node(&plan, Some(0));
+        assert!(again.node_files(&plan, &node) == driver.node_files(&plan, &node), "{name}");
+        assert!(!driver.manifest().parts.is_empty() && driver.manifest().include.is_empty());
     }
 }
 

@@ -32,8 +32,7 @@ struct Root(TempDir);
 impl Root {
     fn new(driver: &str) -> Self {
         let root = Self(tempfile::tempdir().unwrap());
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates").join(driver);
-        let library = fs::read_to_string(folder.join("lib.sh")).unwrap();
+        let library = super::library(driver);
         let before = library.replace(magnumd::bootstrap::CLAIM, "\ncall() { CODE=500; }\n");
         assert_ne!(before, library);
         let id = "11111111-2222-3333-4444-555555555555\n";
@@ -72,12 +71,10 @@ impl Root {
 
     /// Unpacks a file of the kit as the node does, and runs it: the exit code.
     fn run(&self, script: &str, name: &str) -> i32 {
-        let kit = |file: &str| {
-            let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/bootstrap/kit").join(file);
-            fs::read_to_string(source).unwrap()
-        };
-        self.put(&format!("var/lib/magnumd/duty/{name}"), &kit(script));
-        self.put("var/lib/magnumd/duty/claim.sh", &kit("claim.sh"));
+        let kit = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/bootstrap/kit").join(script);
+        let text = fs::read_to_string(kit).unwrap();
+        self.put(&format!("var/lib/magnumd/duty/{name}"), &text);
+        self.put("var/lib/magnumd/duty/claim.sh", magnumd::bootstrap::CLAIM);
         let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap());
         let done = Command::new("bash")
             .arg(self.path("var/lib/magnumd/duty").join(name))
@@ -104,8 +101,7 @@ sed -i 1d "$CODES"
 fn a_node_asks_again_whatever_it_is_answered() {
     for driver in ["k8s_kubeadm_v1", "k8s_fedora_coreos_v1", "swarm_mode_v1"] {
         let root = Root::new(driver);
-        let templates = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates").join(driver);
-        root.put("lib.sh", &fs::read_to_string(templates.join("lib.sh")).unwrap());
+        root.put("lib.sh", &super::library(driver));
         root.put("bin/curl", MOODY);
         root.put("bin/sleep", "#!/bin/bash\n");
         root.put("var/lib/magnumd/identity/certificate.pem", "known");

@@ -50,6 +50,16 @@ fn labelled(masters: u32, workers: u32, given: &[(&str, &str)]) -> ClusterPlan {
 pub fn node(plan: &ClusterPlan, master_index: Option<u32>) -> NodePlan {
     Sample::node(plan, master_index)
 }
+
+/// What a driver's nodes source: how they talk to magnumd.
+fn library(name: &str) -> String {
+    let driver = DRIVERS.with(|all| all.by_name(name)).unwrap();
+    let plan = Sample::default().plan(&driver);
+    let files = driver.node_files(&plan, &Sample::node(&plan, None)).unwrap();
+    let library = files.into_iter().find(|file| file.path == "lib.sh").unwrap();
+    String::from_utf8(library.content).unwrap()
+}
+
 /// Load balancer, floating IPs, every volume, a boot volume and server groups.
 fn everything() -> ClusterPlan {
     let mut plan = labelled(

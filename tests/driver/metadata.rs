@@ -56,7 +56,7 @@ fn every_node_of_every_network_driver_closes_it_unless_the_label_opens_it() {
             }
         }
     }
-    assert_eq!(scripts.len(), 1, "a driver's folder stands alone, but all say the same");
+    assert_eq!(scripts.len(), 1, "there is one source");
 }
 
 /// Those that put all into user data, and know flannel alone.

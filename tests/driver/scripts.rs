@@ -10,7 +10,10 @@ use magnumd::model::duty::DutyKind;
 
 /// The bundle of a node as files below `folder`.
 fn unpack(folder: &Path, plan: &ClusterPlan, index: Option<u32>) -> Vec<PathBuf> {
-    let files = driver().node_files(plan, &node(plan, index)).unwrap();
+    write(folder, driver().node_files(plan, &node(plan, index)).unwrap())
+}
+
+fn write(folder: &Path, files: Vec<magnumd::driver::BundleFile>) -> Vec<PathBuf> {
     files
         .into_iter()
         .map(|file| {
@@ -45,13 +48,14 @@ fn bash_reads_every_script() {
 }
 
 /// A duty's files as files below `folder`.
-fn unpack_duty(folder: &Path, plan: &ClusterPlan, index: Option<u32>, kind: DutyKind) {
+fn unpack_duty(
+    folder: &Path,
+    plan: &ClusterPlan,
+    index: Option<u32>,
+    kind: DutyKind,
+) -> Vec<PathBuf> {
     let duty = DutyPlan { number: 7, kind, targets: vec!["k1-node-0".to_owned()] };
-    for file in driver().duty_files(plan, &node(plan, index), &duty).unwrap() {
-        let path = folder.join(&file.path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, &file.content).unwrap();
-    }
+    write(folder, driver().duty_files(plan, &node(plan, index), &duty).unwrap())
 }
 
 #[test]
@@ -77,18 +81,23 @@ fn a_duty_brings_all_that_it_needs_and_keys_only_where_they_are_needed() {
 
 #[test]
 fn shellcheck_finds_nothing() {
-    let templates = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates").join(NAME);
     if Command::new("shellcheck").arg("--version").output().is_err() {
         eprintln!("skipped: shellcheck is not installed");
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let mut scripts = unpack(folder.path(), &nested(), None);
-    scripts.retain(|path| path.ends_with("magnumd-routes"));
-    for source in [templates.clone(), templates.join("bundle"), templates.join("duty")] {
-        let found = fs::read_dir(source).unwrap().map(|entry| entry.unwrap().path());
-        scripts.extend(found.filter(|path| path.extension().is_some_and(|e| e == "sh")));
+    // All that any node or duty gets lies side by side, as it does on a node.
+    let mut scripts = Vec::new();
+    for index in [Some(0), None] {
+        scripts.extend(unpack(folder.path(), &nested(), index));
+        for kind in DutyKind::ALL {
+            let of_kind = folder.path().join(kind.to_string());
+            scripts.extend(unpack_duty(&of_kind, &nested(), index, *kind));
+        }
     }
+    scripts.retain(|path| is_script(path));
+    scripts.sort();
+    scripts.dedup();
     assert!(scripts.len() >= 14, "{scripts:?}");
     let checked =
         Command::new("shellcheck").args(["-x", "-P", "SCRIPTDIR"]).args(&scripts).output().unwrap();
@@ -110,7 +119,8 @@ fn a_rebuilt_master_replaces_its_member_of_etcd() {
     );
     fs::write(&curl, stub).unwrap();
     fs::set_permissions(&curl, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let script = "set -euo pipefail; log() { :; }; PKI=/x; . \"$0/master.sh\"; rejoin_etcd";
+    let script =
+        "set -euo pipefail; log() { :; }; BUNDLE=$0 PKI=/x ROOT=; . \"$0/master.sh\"; rejoin_etcd";
     let done = Command::new("bash")
         .args(["-c", script])
         .arg(folder.path())
@@ -336,15 +346,9 @@ fn first_boot_reports_and_fetches_its_bundle() {
 /// Every driver whose nodes show the token makes first contact as magnumd's kit does for older ones.
 #[test]
 fn every_library_makes_first_contact_alike() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("templates");
-    let mut seen = 0;
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path().join("lib.sh");
-        let Ok(text) = fs::read_to_string(&path) else { continue };
-        assert!(text.contains(magnumd::bootstrap::CLAIM), "{}", path.display());
-        seen += 1;
+    for driver in ["k8s_kubeadm_v1", "k8s_fedora_coreos_v1", "swarm_mode_v1"] {
+        assert!(library(driver).contains(magnumd::bootstrap::CLAIM), "{driver}");
     }
-    assert!(seen >= 3, "{seen}");
 }
 
 /// The vendor secret as the scripts of every driver find it: on the config drive, else at the
@@ -364,9 +368,9 @@ fn a_node_finds_what_nova_gave_it() {
     put("var/lib/cloud/data/instance-id", "11111111-2222-3333-4444-555555555555\n");
     put("var/lib/magnumd/meta_data.json", r#"{"uuid": "1", "hostname": "h"}"#);
     put("bin/umount", "#!/bin/bash\n");
-    let templates = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates");
     for name in ["k8s_kubeadm_v1", "k8s_fedora_coreos_v1", "swarm_mode_v1"] {
-        let library = templates.join(name).join("lib.sh");
+        put("lib.sh", &library(name));
+        let library = root.path().join("lib.sh");
         let header = || {
             let script =
                 "set -euo pipefail; shopt -s inherit_errexit; . \"$0\"; identify; claim_headers";

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 
 use crate::harness::{Lab, Running};
 
+const NAME: &str = "k8s_kubeadm_v1";
+
 /// Puts the driver that comes with magnumd into the lab's folder for own ones, as an edition of
 /// its own: its stacks say which.
 fn edit(lab: &Lab, edition: &str) {
@@ -188,4 +190,53 @@ fn drivers_are_listed_shown_linted_and_rendered() {
     assert_eq!(key.permissions().mode() & 0o777, 0o600);
     let (code, _, said) = run(&["render", own, "--context", &context, "--out", out]);
     assert!(code == 1 && said.contains("not empty"), "{said}");
+}
+
+/// An operator's driver that is magnumd's own but for one file, and one that is written out whole.
+#[test]
+fn a_driver_includes_another_and_an_exported_one_stands_alone() {
+    let run = |arguments: &[&str]| {
+        let done = std::process::Command::new(env!("CARGO_BIN_EXE_magnumd"))
+            .arg("driver")
+            .args(arguments)
+            .output()
+            .unwrap();
+        let said = [done.stdout, done.stderr].concat();
+        (done.status.code().unwrap(), String::from_utf8(said).unwrap())
+    };
+    let place = tempfile::tempdir().unwrap();
+    let exported = place.path().join("exported");
+    let (code, said) = run(&["export", NAME, "--out", exported.to_str().unwrap()]);
+    assert!(code == 0 && said.contains(&format!("{NAME}: ")), "{said}");
+    let manifest = fs::read_to_string(exported.join("driver.yaml")).unwrap();
+    assert!(manifest.contains("\n# include: [common/"), "{manifest}");
+    assert!(exported.join("claim.sh").is_file() && exported.join("tests/1+1.yaml").is_file());
+    let (code, said) = run(&["lint", exported.to_str().unwrap()]);
+    assert!(code == 0 && said.contains("0 errors"), "{said}");
+    let (code, said) = run(&["export", NAME, "--out", exported.to_str().unwrap()]);
+    assert!(code == 1 && said.contains("not empty"), "{said}");
+
+    let folder = place.path().join("drivers");
+    let mine = folder.join("mine");
+    fs::create_dir_all(mine.join("bundle")).unwrap();
+    fs::create_dir_all(folder.join("common/ours")).unwrap();
+    fs::write(folder.join("common/ours/motd.sh"), "echo ours\n").unwrap();
+    let head = format!("name: mine_v1\nreplaces: {NAME}\ninclude: [common/ours, {NAME}]\n");
+    let own = manifest.replace(&format!("name: {NAME}\n"), &head);
+    fs::write(mine.join("driver.yaml"), own).unwrap();
+    fs::write(mine.join("bundle/bridge.yaml"), "kind: List\nmine: true\n").unwrap();
+    copy(&exported.join("tests"), &mine.join("tests"));
+    let (code, said) = run(&["lint", mine.to_str().unwrap()]);
+    assert_eq!(code, 0, "{said}");
+    let note = format!("bundle/bridge.yaml: it takes the place of the one of {NAME}");
+    assert!(said.contains(&note) && said.contains("0 errors"), "{said}");
+    let (code, said) = run(&["list", "--dir", folder.to_str().unwrap()]);
+    assert!(code == 0 && said.contains("mine_v1") && !said.contains("ours"), "{said}");
+    let again = place.path().join("again");
+    let (code, said) = run(&["export", mine.to_str().unwrap(), "--out", again.to_str().unwrap()]);
+    assert!(code == 0 && again.join("motd.sh").is_file(), "{said}");
+    fs::write(mine.join("driver.yaml"), "include: [common/theirs]\n").unwrap();
+    let (code, said) = run(&["lint", mine.to_str().unwrap()]);
+    let wanted = "driver mine: driver.yaml:1: include: there is no directory common/theirs";
+    assert!(code == 1 && said.contains(wanted), "{said}");
 }

@@ -803,7 +803,7 @@ pitfall!(
     "master_0 get no config drive and need the metadata service",
     "a metadata agent runs",
     |operator, options| {
-        let (file, from) = ("stack.yaml.tera", "config_drive: true");
+        let (file, from) = ("stack/master.yaml.tera", "config_drive: true");
         crate::drivers::own(operator.place.path(), file, from, "config_drive: false");
         operator.configuration.push_str("[drivers]\ndir = 'drivers'\n");
     }

@@ -1,7 +1,12 @@
 # shellcheck shell=bash
-# What makes a server a master. Sourced by setup.sh.
+# What makes a server a master. Sourced by setup.sh and duty.sh.
+
+# shellcheck source=control-plane.sh
+. "$BUNDLE/control-plane.sh"
 
 ADMIN=$ROOT/etc/kubernetes/admin.conf
+# shellcheck disable=SC2034 # read by control-plane.sh
+ETCD_CA=$ETCD_CERTS/ca.crt ETCD_CLIENT=$ETCD_CERTS/client
 
 place_keys() { # no authority's key is among them: every certificate is asked for
   install -D -m 644 "$BUNDLE/pki/ca.crt" "$CERTS/ca.crt"
@@ -37,50 +42,11 @@ discovery_options() { # one on each line; 3.6 lost the fallback to a proxy, 3.7 
   fi
 }
 
-# A rebuilt master has lost its data with its disk, unless that was on a volume. The others still
-# count a member with its address, which a new one must replace. What is spoken here is etcd's
-# own gateway to JSON, so that no etcdctl is needed.
-ask_etcd() { # URL OPTION...
-  local url=$1
-  shift
-  curl --silent --show-error --fail --noproxy '*' --max-time 20 --cacert "$ETCD_CERTS/ca.crt" \
-    --cert "$ETCD_CERTS/client.crt" --key "$ETCD_CERTS/client.key" "$@" "$url"
-}
-
-rejoin_etcd() {
-  local peer members id own="https://$MASTER_ADDRESS:2380"
-  [ -z "$(ls -A "$ROOT/var/lib/etcd/member" 2>/dev/null)" ] || return 0
-  for peer in $ETCD_PEERS; do
-    peer=https://$peer:2379/v3/cluster/member
-    members=$(ask_etcd "$peer/list" --data '{}') || continue
-    id=$(tr '{' '\n' <<<"$members" | grep -F "\"$own\"" | sed -n 's/.*"ID":"\([0-9]*\)".*/\1/p')
-    [ -z "$id" ] || ask_etcd "$peer/remove" --data "{\"ID\":\"$id\"}" >/dev/null
-    ask_etcd "$peer/add" --data "{\"peerURLs\":[\"$own\"]}" >/dev/null
-    return 0
-  done
-  log "none of the other members of etcd answers: ${ETCD_PEERS:-there is none}"
-  return 1
-}
-
 start_etcd() {
   local discovery
   install -d -m 700 "$ROOT/var/lib/etcd"
   mapfile -t discovery < <(discovery_options)
   start_program etcd "${discovery[@]}"
-}
-
-etcd_is_healthy() {
-  ask_etcd https://127.0.0.1:2379/health | grep '"health":"true"' >/dev/null
-}
-
-# Milliseconds for one small write that must be on disk: what etcd waits for all day.
-sync_latency() {
-  local probe=$ROOT/var/lib/etcd/.magnumd-probe began ended
-  began=$(date +%s%N)
-  dd if=/dev/zero of="$probe" bs=2300 count=10 oflag=dsync 2>/dev/null
-  ended=$(date +%s%N)
-  rm -f "$probe"
-  printf '%s' "$(((ended - began) / 10000000))"
 }
 
 api_is_ready() {
@@ -102,20 +68,13 @@ start_control_plane() {
   start_program kube-scheduler "${more[@]}"
 }
 
-apply_addons() {
-  local file
-  for file in "$BUNDLE"/addons/*.yaml; do
-    [ ! -e "$file" ] || kubectl --kubeconfig "$ADMIN" apply -f "$file"
-  done
-}
-
 mark_master() { # as Kubernetes says it now, and as it was said
   kubectl --kubeconfig "$ADMIN" label --overwrite node "$NODE" \
     node-role.kubernetes.io/control-plane= node-role.kubernetes.io/master=
 }
 
 become_node() {
-  become_host
+  become_container_host
 
   phase certs 'Collecting certificates.'
   step keys place_keys

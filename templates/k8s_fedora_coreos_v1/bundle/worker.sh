@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # What makes a server a worker: two signed certificates, a kubelet and a kube-proxy.
-# Sourced by setup.sh.
+# Sourced by setup.sh and duty.sh.
 
 worker_certificates() {
   request_certificate kubelet "$CERTS/kubelet"
@@ -8,7 +8,7 @@ worker_certificates() {
 }
 
 become_node() {
-  become_host
+  become_container_host
 
   phase certs 'Asking for certificates.'
   step authority install -D -m 644 "$BUNDLE/pki/ca.crt" "$CERTS/ca.crt"

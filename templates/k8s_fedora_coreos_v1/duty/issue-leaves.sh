@@ -3,19 +3,8 @@
 
 # shellcheck source=authorities.sh
 . "$BUNDLE/authorities.sh"
-
-# Programs in pods read the authorities when they start. Their files name both by now; with
-# the first certificate of the next authority they would be lost without a new start.
-restart_workloads() {
-  local kind namespace name
-  for kind in daemonset deployment statefulset; do
-    kubectl --kubeconfig "$ADMIN" get "$kind" --all-namespaces --no-headers \
-      -o custom-columns=:metadata.namespace,:metadata.name |
-      while read -r namespace name; do
-        kubectl --kubeconfig "$ADMIN" --namespace "$namespace" rollout restart "$kind/$name"
-      done
-  done
-}
+# shellcheck source=workloads.sh
+. "$BUNDLE/workloads.sh"
 
 perform() {
   if [ "$MAGNUMD_NODE_ROLE" = master ] && [ "$MASTER_INDEX" = 0 ]; then

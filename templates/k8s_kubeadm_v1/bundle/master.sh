@@ -1,8 +1,13 @@
 # shellcheck shell=bash
-# What makes a server a master. Sourced by setup.sh.
+# What makes a server a master. Sourced by setup.sh and duty.sh.
+
+# shellcheck source=control-plane.sh
+. "$BUNDLE/control-plane.sh"
 
 MANIFESTS=/etc/kubernetes/manifests
 ADMIN=/etc/kubernetes/admin.conf
+# shellcheck disable=SC2034 # read by control-plane.sh
+ETCD_CA=$PKI/etcd/ca.crt ETCD_CLIENT=$PKI/apiserver-etcd-client
 CONFIG=/etc/kubernetes/magnumd-kubeadm.yaml
 
 init_phase() {
@@ -30,9 +35,9 @@ place_pki() {
 
 # kubeadm issues no certificates for an etcd that it takes for an external one.
 etcd_certificates() {
-  request_certificate etcd-server etcd/server
-  request_certificate etcd-peer etcd/peer
-  request_certificate etcd-client apiserver-etcd-client
+  request_certificate etcd-server "$PKI/etcd/server"
+  request_certificate etcd-peer "$PKI/etcd/peer"
+  request_certificate etcd-client "$PKI/apiserver-etcd-client"
 }
 
 yaml_item() { # TEXT: one more item of a list, whatever is in it
@@ -54,29 +59,6 @@ discovery_flags() {
   fi
 }
 
-# A rebuilt master has lost its data with its disk, unless that was on a volume. The others still
-# count a member with its address, which a new one must replace. What is spoken here is etcd's
-# own gateway to JSON (etcd 3.4 and later), so that no etcdctl is needed.
-ask_members() { # PEER WHAT JSON
-  curl --silent --show-error --fail --noproxy '*' --max-time 20 --cacert "$PKI/etcd/ca.crt" \
-    --cert "$PKI/apiserver-etcd-client.crt" --key "$PKI/apiserver-etcd-client.key" \
-    --data "$3" "https://$1:2379/v3/cluster/member/$2"
-}
-
-rejoin_etcd() {
-  local peer members id own="https://$MASTER_ADDRESS:2380"
-  [ -z "$(ls -A /var/lib/etcd/member 2>/dev/null)" ] || return 0
-  for peer in $ETCD_PEERS; do
-    members=$(ask_members "$peer" list '{}') || continue
-    id=$(tr '{' '\n' <<<"$members" | grep -F "\"$own\"" | sed -n 's/.*"ID":"\([0-9]*\)".*/\1/p')
-    [ -z "$id" ] || ask_members "$peer" remove "{\"ID\":\"$id\"}" >/dev/null
-    ask_members "$peer" add "{\"peerURLs\":[\"$own\"]}" >/dev/null
-    return 0
-  done
-  log "none of the other members of etcd answers: ${ETCD_PEERS:-there is none}"
-  return 1
-}
-
 write_etcd_manifest() {
   local image minor
   image=$(images | grep '/etcd:')
@@ -92,28 +74,12 @@ write_etcd_manifest() {
   )
 }
 
-# Milliseconds for one small write that must be on disk: what etcd waits for all day.
-sync_latency() {
-  local began ended
-  began=$(date +%s%N)
-  dd if=/dev/zero of=/var/lib/etcd/.magnumd-probe bs=2300 count=10 oflag=dsync 2>/dev/null
-  ended=$(date +%s%N)
-  rm -f /var/lib/etcd/.magnumd-probe
-  printf '%s' "$(((ended - began) / 10000000))"
-}
-
 # What the API server needs in order to ask Keystone.
 place_webhook() {
   [ -e "$BUNDLE/keystone-webhook.yaml" ] || return 0
   install -D -m 644 "$BUNDLE/keystone-webhook.yaml" /etc/magnumd/keystone-webhook.yaml
   [ ! -e "$BUNDLE/openstack-ca.pem" ] ||
     install -D -m 644 "$BUNDLE/openstack-ca.pem" /etc/magnumd/openstack-ca.pem
-}
-
-etcd_is_healthy() {
-  curl --silent --noproxy '*' --max-time 20 --cacert "$PKI/etcd/ca.crt" \
-    --cert "$PKI/apiserver-etcd-client.crt" --key "$PKI/apiserver-etcd-client.key" \
-    https://127.0.0.1:2379/health | grep '"health":"true"' >/dev/null
 }
 
 api_is_ready() {
@@ -141,15 +107,8 @@ apply_cloud_config() {
   rm -f "$BUNDLE/cloud.conf"
 }
 
-apply_addons() {
-  local file
-  for file in "$BUNDLE"/addons/*.yaml; do
-    [ ! -e "$file" ] || kubectl --kubeconfig "$ADMIN" apply -f "$file"
-  done
-}
-
 become_node() {
-  become_host
+  become_container_host
   step kubeadm-config write_config
 
   phase certs 'Collecting certificates.'

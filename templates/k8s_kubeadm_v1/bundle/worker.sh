@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # What makes a server a worker: a signed certificate and a kubelet, no token and no join.
-# Sourced by setup.sh.
+# Sourced by setup.sh and duty.sh.
 
 KUBECONFIG_FILE=/etc/kubernetes/kubelet.conf
 
@@ -38,15 +38,6 @@ write_kubelet_files() {
   printf 'KUBELET_KUBEADM_ARGS="%s"\n' "$flags" >/var/lib/kubelet/kubeadm-flags.env
 }
 
-# systemd-resolved's stub is of no use inside a pod.
-resolv_conf() {
-  if [ -e /run/systemd/resolve/resolv.conf ]; then
-    printf '/run/systemd/resolve/resolv.conf'
-  else
-    printf '/etc/resolv.conf'
-  fi
-}
-
 start_kubelet() {
   systemctl cat kubelet | grep kubeadm-flags.env >/dev/null ||
     give_up "The image's kubelet.service does not read kubeadm-flags.env. Use an image made for kubeadm."
@@ -56,11 +47,11 @@ start_kubelet() {
 }
 
 become_node() {
-  become_host
+  become_container_host
 
   phase certs 'Asking for a certificate.'
   mkdir -p "$PKI"
-  is_inline || step kubelet-certificate request_certificate kubelet kubelet-client
+  is_inline || step kubelet-certificate request_certificate kubelet "$PKI/kubelet-client"
   step kubelet-files write_kubelet_files
   phase_done 'The certificate is here.'
 

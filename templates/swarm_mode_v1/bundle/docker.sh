@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The Docker daemon of a node and the swarm it is in. Sourced by setup.sh and magnumd-tokens.sh.
+# The Docker daemon of a node and the swarm it is in. Sourced by host.sh and magnumd-tokens.sh.
 
 SOCKET=/run/docker.sock
 SWARM_PORT=2377
@@ -29,33 +29,6 @@ docker_answers() {
 
 docker_major() { # of the image's Docker: 28.2.2 gives 28
   docker --version | sed -n 's/^Docker version \([0-9]*\)\..*/\1/p'
-}
-
-preflight() {
-  local tool missing=() findings=
-  for tool in docker openssl curl ip systemctl; do
-    command -v "$tool" >/dev/null || missing+=("$tool")
-  done
-  if [ "${#missing[@]}" -gt 0 ]; then
-    give_up "The image lacks ${missing[*]}. Use an image that contains Docker."
-  fi
-  [ -n "$(docker_major)" ] ||
-    give_up "The image's docker command is not Docker's: $(docker --version 2>&1 | head -n 1). Use an image that contains Docker."
-  [ "$(df -Pk /var/lib | awk 'NR == 2 { print $4 }')" -ge 1000000 ] ||
-    findings+=' Less than 1 GB is free in /var/lib.'
-  # A clock that is behind makes every certificate look as if it came from the future.
-  wait_for 600 openssl verify -CAfile "$BUNDLE/pki/ca.crt" "$BUNDLE/pki/ca.crt" >/dev/null ||
-    give_up "The clock says $(date -u +%FT%TZ): the cluster's CA is not valid then."
-  # shellcheck disable=SC2034 # told by become_host
-  FINDINGS="$(docker --version).$findings"
-}
-
-prepare_system() {
-  # Security groups filter already; a second filter on the host only hides why nodes are deaf.
-  local unit
-  for unit in firewalld ufw; do
-    systemctl disable --now "$unit" >/dev/null 2>&1 || true
-  done
 }
 
 link_mtu() { # of the interface that has this node's address
@@ -109,11 +82,6 @@ start_docker() {
   wait_for 300 docker_answers
 }
 
-mount_docker_volume() {
-  systemctl stop docker.service
-  mount_volume magnumd_docker_volume magnumd-docker /var/lib/docker
-}
-
 swarm_state() { # inactive, pending, active, error or locked
   docker_api GET /info "$STATE/info.json"
   [ "$CODE" = 200 ] || return 1
@@ -156,34 +124,4 @@ join_swarm() {
   fi
   rm -f "$body" "$STATE/token.json"
   wait_for 120 swarm_is_active
-}
-
-start_rexray() {
-  install -D -m 600 "$BUNDLE/rexray.yml" /etc/rexray/config.yml
-  [ ! -e "$BUNDLE/openstack-ca.pem" ] ||
-    install -m 644 "$BUNDLE/openstack-ca.pem" /etc/rexray/openstack-ca.pem
-  install -m 644 "$BUNDLE/magnumd-rexray.service" /etc/systemd/system/magnumd-rexray.service
-  systemctl daemon-reload
-  systemctl enable magnumd-rexray.service
-  systemctl restart magnumd-rexray.service
-  wait_for "$PATIENCE" test -S /run/docker/plugins/rexray.sock
-}
-
-become_docker_host() { # everything before the swarm
-  phase runtime 'Starting Docker.'
-  [ "$DOCKER_VOLUME" = 0 ] || step docker-volume mount_docker_volume
-  step docker-config write_docker_config
-  step docker start_docker
-  phase_done 'Docker answers.'
-}
-
-be_ready() { # everything after it
-  if [ -e "$BUNDLE/rexray.yml" ]; then
-    phase addons 'Starting the volume driver.'
-    step rexray start_rexray
-    phase_done 'The volume driver runs.'
-  fi
-  phase ready 'Waiting for the swarm.'
-  await swarm-active "$PATIENCE" swarm_is_active
-  report_surely 'done' 'The node is active in the swarm.'
 }

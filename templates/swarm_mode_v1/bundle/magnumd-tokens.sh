@@ -2,7 +2,7 @@
 # Tells magnumd when the swarm's join tokens are not the ones it knows. A timer starts it.
 set -euo pipefail
 shopt -s inherit_errexit
-# shellcheck source=../lib.sh
+# shellcheck source=lib.sh
 . "${MAGNUMD_LIB:-/etc/magnumd/lib.sh}"
 # shellcheck source=docker.sh
 . "$STATE/bundle/docker.sh"

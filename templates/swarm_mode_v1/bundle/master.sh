@@ -60,7 +60,7 @@ become_node() {
   if [ -n "$TLS" ]; then
     phase certs 'Asking for a certificate.'
     step authority place_authority
-    step docker-certificate request_certificate docker-server docker-server
+    step docker-certificate request_certificate docker-server "$PKI/docker-server"
     phase_done 'The certificate is here.'
   fi
 
