@@ -340,5 +340,21 @@ mod tests {
         assert_eq!(driver.warnings(&kind, &both("20")), None);
         let days = labels(&[("monitoring_retention_days", "3"), ("prometheus_monitoring", "true")]);
         assert_eq!(driver.warnings(&days, &days), None);
+        let healer = labels(&[("auto_healing_controller", "magnum-auto-healer")]);
+        let said = "The label auto_healing_controller has no effect without auto_healing_enabled.";
+        assert_eq!(driver.warnings(&healer, &healer).as_deref(), Some(said));
+    }
+
+    #[test]
+    fn of_two_names_for_one_thing_the_older_one_is_told_of() {
+        let driver = Drivers::builtin(&[]).by_name("k8s_kubeadm_v1").unwrap();
+        let both =
+            |older| labels(&[("fixed_subnet_cidr", "10.0.0.0/24"), ("fixed_network_cidr", older)]);
+        let said = "The label fixed_network_cidr has no effect beside fixed_subnet_cidr, of which \
+                    it is an older name.";
+        let two = both("10.9.0.0/24");
+        assert_eq!(driver.warnings(&two, &two).as_deref(), Some(said));
+        let same = both("10.0.0.0/24");
+        assert_eq!(driver.warnings(&same, &same), None);
     }
 }

@@ -85,6 +85,16 @@ impl Driver {
             if let Some(instead) = &label.spec.deprecated {
                 said.push(format!("The label {} is deprecated: {instead}", label.name));
             }
+            let of = |name: &str| labels.get(name).map(str::trim).filter(|text| !text.is_empty());
+            let mut names = label.names().filter_map(|name| Some((name, of(name)?)));
+            if let Some((name, text)) = names.next() {
+                for (older, _) in names.filter(|(_, other)| *other != text) {
+                    said.push(format!(
+                        "The label {older} has no effect beside {name}, of which it is an older \
+                         name."
+                    ));
+                }
+            }
             let needed = self.labels().iter().find(|l| label.spec.needs.as_ref() == Some(&l.name));
             if let Some(needed) =
                 needed.filter(|l| is_in_use(label, given) && !is_in_use(l, labels))
