@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::coerce::{self, Fields};
 use super::patch::{Patch, Rules};
 use super::policy::{self, Credentials, Policy, Target};
-use super::{literal, version};
+use super::{python_literal, version};
 use crate::base::clock::Timestamp;
 use crate::model::requester::Requester;
 

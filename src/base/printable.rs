@@ -1,5 +1,5 @@
 //! Text of others, for people to read: what it says is kept, and what it would have a terminal do is
-//! left out. Line ends are spaces in [`line`], so that nobody's words look like a line of ours.
+//! left out. Line ends are spaces in [`line()`], so that nobody's words look like a line of ours.
 
 /// One line: without control characters, and without what changes the direction of text or is not
 /// seen.

@@ -40,6 +40,16 @@ fn a_label_without_an_effect_is_told_and_changes_nothing() {
 }
 
 #[test]
+fn where_the_stack_decides_nodes_are_not_waited_for() {
+    let labels =
+        |mode| [("bootstrap_mode", mode), ("ready_threshold", "1"), ("ready_timeout", "20m")];
+    assert_eq!(said(&labelled(1, 1, &labels("fetch"))), "");
+    let told =
+        "The labels ready_threshold, ready_timeout have no effect without bootstrap_mode fetch.";
+    assert_eq!(said(&labelled(1, 1, &labels("inline"))), told);
+}
+
+#[test]
 fn a_label_with_an_effect_is_not_told_of() {
     let mut plan = labelled(1, 1, &[("fixed_subnet_cidr", "192.0.2.0/24")]);
     assert_eq!(said(&plan), "", "the cluster's own network");

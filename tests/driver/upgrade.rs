@@ -236,3 +236,28 @@ fn whose_bootstrap_mode_keeps_an_upgrade_from_the_nodes_is_told() {
     let said = refusal(&to, &upgraded(&to, another_image));
     assert!(said.contains("with bootstrap_mode inline they do not reach magnumd"), "{said}");
 }
+
+/// An image that tells no version was a way around both: down, and over a minor version.
+#[test]
+fn an_image_without_a_version_is_not_followed_by_nodes_that_have_one() {
+    let at = |version: Option<&str>| {
+        let mut plan = labelled(3, 1, &[]);
+        plan.facts.kube_version = version.map(str::to_owned);
+        plan
+    };
+    let from = at(Some("v1.32.1"));
+    let unknown = upgraded(&from, |to| {
+        another_image(to);
+        to.facts.kube_version = None;
+    });
+    let said = refusal(&from, &unknown);
+    assert!(
+        said.contains("the nodes have v1.32.1: whether they may follow is not known"),
+        "{said}"
+    );
+    let known = upgraded(&at(None), |to| {
+        another_image(to);
+        to.facts.kube_version = Some("v1.32.1".to_owned());
+    });
+    assert_eq!(driver().check_upgrade(&at(None), &known), Ok(()));
+}
