@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use hyper::StatusCode;
 use magnumd::base::fail_points::FailPoints;
 use serde_json::Value;
 use tokio::task::JoinSet;
@@ -30,27 +31,37 @@ where
     }
 }
 
-/// Waits until the conductor has been stopped.
-async fn stopped(points: &FailPoints) {
-    let began = Instant::now();
-    while !points.has_stopped() {
-        assert!(began.elapsed() < PATIENCE, "never reached point {}", points.passed());
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
 /// Waits until the conductor has been stopped, or has come to the end before that: two nodes that
-/// report in the same moment are one commit, so that one run may pass fewer points than another.
-async fn stopped_or_over(points: &FailPoints, daemon: &Running, ready: &Ready) {
+/// report in the same moment are one commit, and a commit that came too late is tried again, so that
+/// one run may pass fewer points than another.
+async fn stopped_or_over(
+    points: &FailPoints,
+    daemon: &Running,
+    (token, uuid): (&str, &str),
+    is_over: impl Fn(StatusCode, &Value) -> bool,
+) {
     let began = Instant::now();
-    let path = format!("/v1/clusters/{}", ready.uuid);
+    let path = format!("/v1/clusters/{uuid}");
     while !points.has_stopped() {
-        if daemon.get(&ready.token, &path).await.1["status"] == "UPDATE_COMPLETE" {
+        let (code, cluster) = daemon.get(token, &path).await;
+        if is_over(code, &cluster) {
             return;
         }
         assert!(began.elapsed() < PATIENCE, "never reached point {}", points.passed());
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+fn is_updated(_: StatusCode, cluster: &Value) -> bool {
+    cluster["status"] == "UPDATE_COMPLETE"
+}
+
+fn is_created(_: StatusCode, cluster: &Value) -> bool {
+    cluster["status"] == "CREATE_COMPLETE"
+}
+
+fn is_gone(code: StatusCode, _: &Value) -> bool {
+    code == StatusCode::NOT_FOUND
 }
 
 /// A cluster that is there, and what a test wants to remember of it.
@@ -122,7 +133,7 @@ pub async fn survives_a_stop_anywhere(order: impl Order, least: u64) {
         let halt = FailPoints::stopping_after(stop);
         let daemon = lab.daemon_with(halt.clone()).await;
         order.give(&daemon, &ready).await;
-        stopped_or_over(&halt, &daemon, &ready).await;
+        stopped_or_over(&halt, &daemon, (&ready.token, &ready.uuid), is_updated).await;
         daemon.end().await;
 
         let _names_it = Stop(stop);
@@ -168,7 +179,7 @@ async fn create_survives_a_stop_anywhere() {
         let halt = FailPoints::stopping_after(stop);
         let daemon = lab.daemon_with(halt.clone()).await;
         let uuid = daemon.create(&token, "k1").await;
-        stopped(&halt).await;
+        stopped_or_over(&halt, &daemon, (&token, &uuid), is_created).await;
         daemon.end().await;
 
         let daemon = lab.daemon().await;
@@ -200,7 +211,7 @@ async fn delete_survives_a_stop_anywhere() {
         let halt = FailPoints::stopping_after(stop);
         let daemon = lab.daemon_with(halt.clone()).await;
         daemon.delete(&token, &format!("/v1/clusters/{uuid}")).await;
-        stopped(&halt).await;
+        stopped_or_over(&halt, &daemon, (&token, &uuid), is_gone).await;
         daemon.end().await;
 
         let daemon = lab.daemon().await;
@@ -221,7 +232,7 @@ async fn a_delete_overtakes_a_creation_anywhere() {
         let halt = FailPoints::stopping_after(stop);
         let daemon = lab.daemon_with(halt.clone()).await;
         let uuid = daemon.create(&token, "k1").await;
-        stopped(&halt).await;
+        stopped_or_over(&halt, &daemon, (&token, &uuid), is_created).await;
         daemon.delete(&token, &format!("/v1/clusters/{uuid}")).await;
         daemon.end().await;
 
