@@ -133,18 +133,21 @@ async fn drivers_that_clash_keep_the_daemon_from_starting_and_check_says_why() {
     assert!(error.contains("write replaces: k8s_kubeadm_v1"), "{error}");
 }
 
+/// `magnumd driver …`: its exit code, and what it has written to either stream.
+fn run_driver(arguments: &[&str]) -> (i32, String, String) {
+    let done = std::process::Command::new(env!("CARGO_BIN_EXE_magnumd"))
+        .arg("driver")
+        .args(arguments)
+        .output()
+        .unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (done.status.code().unwrap(), text(done.stdout), text(done.stderr))
+}
+
 /// The verbs need no configuration and no cloud.
 #[test]
 fn drivers_are_listed_shown_linted_and_rendered() {
-    let run = |arguments: &[&str]| {
-        let done = std::process::Command::new(env!("CARGO_BIN_EXE_magnumd"))
-            .arg("driver")
-            .args(arguments)
-            .output()
-            .unwrap();
-        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-        (done.status.code().unwrap(), text(&done.stdout), text(&done.stderr))
-    };
+    let run = run_driver;
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates/k8s_kubeadm_v1");
     let own = own.to_str().unwrap();
     let (code, text, _) = run(&["list"]);
@@ -196,13 +199,8 @@ fn drivers_are_listed_shown_linted_and_rendered() {
 #[test]
 fn a_driver_includes_another_and_an_exported_one_stands_alone() {
     let run = |arguments: &[&str]| {
-        let done = std::process::Command::new(env!("CARGO_BIN_EXE_magnumd"))
-            .arg("driver")
-            .args(arguments)
-            .output()
-            .unwrap();
-        let said = [done.stdout, done.stderr].concat();
-        (done.status.code().unwrap(), String::from_utf8(said).unwrap())
+        let (code, text, said) = run_driver(arguments);
+        (code, text + &said)
     };
     let place = tempfile::tempdir().unwrap();
     let exported = place.path().join("exported");

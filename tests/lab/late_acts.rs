@@ -6,17 +6,13 @@ use std::time::Duration;
 use hyper::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Lab, ONE_CLUSTER, PATIENCE, Running, template};
+use crate::harness::{Lab, ONE_CLUSTER, PATIENCE, Running};
 
 async fn site() -> (Lab, Running, String, String) {
     let mut lab = Lab::new().await;
     lab.configure("[periodic]", "sync_interval = '1s'");
     let daemon = lab.daemon().await;
-    let token = lab.token("demo").await;
-    daemon.post(&token, "/v1/clustertemplates", template()).await;
-    let uuid = daemon.create(&token, "k1").await;
-    let cluster = daemon.settled(&token, &uuid).await;
-    assert_eq!(cluster["status"], "CREATE_COMPLETE", "{cluster}");
+    let (token, uuid) = lab.built(&daemon, "k1").await;
     (lab, daemon, token, uuid)
 }
 
@@ -42,11 +38,7 @@ fn calls(lab: &Lab, beginning: &str) -> usize {
 async fn a_second_trust_does_not_stay() {
     let lab = Lab::with_faults(&["keystone:POST:/OS-TRUST/trusts:late=500ms:times=1"]).await;
     let daemon = lab.daemon().await;
-    let token = lab.token("demo").await;
-    daemon.post(&token, "/v1/clustertemplates", template()).await;
-    let uuid = daemon.create(&token, "k1").await;
-    let cluster = daemon.settled(&token, &uuid).await;
-    assert_eq!(cluster["status"], "CREATE_COMPLETE", "{cluster}");
+    let (token, uuid) = lab.built(&daemon, "k1").await;
     assert_eq!(calls(&lab, "POST keystone /OS-TRUST/trusts late"), 1);
     assert_eq!(calls(&lab, "DELETE keystone /OS-TRUST/trusts/"), 1, "the late one");
     for (kind, count) in ONE_CLUSTER {

@@ -2,6 +2,7 @@
 
 use tracing::info;
 
+use super::MOST_GROUPS;
 use crate::conductor::snapshot::ClusterSnapshot;
 use crate::conductor::{Conductor, RequestContext, RequestError};
 use crate::model::cluster::Cluster;
@@ -66,7 +67,9 @@ impl Conductor {
         cluster.status_reason = None;
         cluster.updated_at = Some(now);
         let mut change = Change::new().expect(&snapshot.cluster).put(&cluster);
-        for group in &snapshot.groups {
+        // One of before there was a limit may have more than go into one change; what is deleted does
+        // not hang on what its groups show.
+        for group in snapshot.groups.iter().take(MOST_GROUPS) {
             let mut group = group.record.clone();
             group.status = Status::DeleteInProgress;
             group.status_reason = None;

@@ -52,8 +52,7 @@ impl<W: Work> Run<'_, W> {
                 return Ok(Changed::NotYet(Next::Again(change)));
             }
         }
-        if shown.as_ref().is_some_and(|stack| snapshot.is_taken_back(stack)) {
-            warn!(group = group.name, "an earlier update was late; ours is sent again");
+        if self.is_taken_back(group, shown.as_ref()) {
             return Ok(Changed::TakenBack);
         }
         let next = change(&Changing {
@@ -73,6 +72,15 @@ impl<W: Work> Run<'_, W> {
             (ChangeNext::Settle, Some(stack)) => Ok(Changed::Complete(stack)),
             (_, shown) => Ok(Changed::NotYet(Next::wait_for_heat(shown.as_ref()))),
         }
+    }
+
+    /// Whether an earlier update has come after ours, which has to be sent again.
+    pub(super) fn is_taken_back(&self, group: &NodeGroup, shown: Option<&Stack>) -> bool {
+        let is_so = shown.is_some_and(|stack| self.snapshot.is_taken_back(stack));
+        if is_so {
+            warn!(group = group.name, "an earlier update was late; ours is sent again");
+        }
+        is_so
     }
 
     /// Why a stack that was being changed has failed.
@@ -123,7 +131,14 @@ impl<W: Work> Run<'_, W> {
                 ..g.record.clone()
             }));
         }
+        let change = match (status, stack.revision()) {
+            // What Heat has restored has the revision of its day.
+            (Status::RollbackComplete, Some(restored)) => {
+                snapshot.with_revision(Change::new(), Some(&stack.id), restored)
+            }
+            _ => Change::new(),
+        };
         let reason = group.status_reason;
-        Ok(Next::Done(conductor.with_cluster(snapshot, Change::new(), &changed, None, reason)))
+        Ok(Next::Done(conductor.with_cluster(snapshot, change, &changed, None, reason)))
     }
 }

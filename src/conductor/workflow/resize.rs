@@ -83,14 +83,7 @@ impl Run<'_, Resize> {
                 changed.node_count = work.before;
                 let failure = self.change_failure(&stack).await?;
                 changed.status_reason = Some(format!("Rolled back: {failure}"));
-                let mut next = self.settle_group(changed, &stack, Status::RollbackComplete)?;
-                if let Next::Done(change) = &mut next {
-                    // What Heat has restored has the revision of its day.
-                    let restored = stack.revision().unwrap_or_default();
-                    let all = std::mem::take(change);
-                    *change = self.snapshot.with_revision(all, Some(&stack.id), restored);
-                }
-                Ok(next)
+                self.settle_group(changed, &stack, Status::RollbackComplete)
             }
             Changed::TakenBack => self.go(Change::new(), ResizeStep::Update),
         }

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use tracing::{info, warn};
+use tracing::info;
 
 use super::duties::Ask;
 use super::{Next, Run, Workflow};
@@ -223,8 +223,7 @@ impl Run<'_, Upgrade> {
     async fn await_nodes(&self, group: &Stored<NodeGroup>, rollout: &Stored<Rollout>) -> Outcome {
         let Self { conductor, snapshot, operation, .. } = self;
         let shown = conductor.look_at(snapshot, group, !rollout.resizing.is_empty()).await?;
-        if shown.as_ref().is_some_and(|stack| snapshot.is_taken_back(stack)) {
-            warn!(group = group.name, "an earlier update was late; ours is sent again");
+        if self.is_taken_back(group, shown.as_ref()) {
             return self.go(Change::new(), UpgradeStep::Rebuild);
         }
         let mut nodes: Vec<&Node> = snapshot.nodes_of(group);
